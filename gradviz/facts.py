@@ -206,6 +206,8 @@ class GradientDetails:
         accumulations: number of passes accumulated in it; None when unknown.
         pass_number: of the backward pass.
         ranks: number of ranks over which ``DistributedDataParallel`` averaged it; 0 for none.
+        unaveraged: number of ranks of a ``DistributedDataParallel`` module that contains the leaf
+            and did not average it in this pass; 0 for none.
     """
 
     before: TensorSummary | None
@@ -213,6 +215,7 @@ class GradientDetails:
     accumulations: int | None = None
     pass_number: int = 0
     ranks: int = 0
+    unaveraged: int = 0
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ class StepDetails:
         changed_values: number of those in which a value changed; None when not compared.
         names: names of those whose version counter increased, in order; "" for one without a name.
         same: keys of those whose version counter increased and in which no value changed.
+        at_rest: keys of the parameters whose learning rate is 0.
     """
 
     optimizer: str
@@ -238,6 +242,7 @@ class StepDetails:
     changed_values: int | None = None
     names: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
+    at_rest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

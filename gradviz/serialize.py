@@ -471,7 +471,7 @@ _COUNTS = (
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
-    "stale",
+    *("stale", "in_array"),
     "unreduced",
     "highlight",
 )

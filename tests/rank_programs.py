@@ -93,7 +93,15 @@ def fully_sharded_by_wrapper(rank: int) -> Result:
     loss = net(torch.ones(1, 2)).sum()
     before = answers(gradviz.explain(loss, names=net))
     loss.backward()
-    return {"before": before, "after": answers(gradviz.explain(loss, names=net))}
+    after = answers(gradviz.explain(loss, names=net))
+    optimizer = torch.optim.Adam(net.parameters())
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            net(torch.ones(1, 2)).square().sum().backward()
+            net.clip_grad_norm_(1.0)
+            optimizer.step()
+    return {"before": before, "after": after, "recorded": answers(gradviz.explain(run))}
 
 
 def tensor_parallel(rank: int) -> Result:
@@ -136,6 +144,85 @@ def parameters_averaged_by_hand(rank: int) -> Result:
     return {"verdicts": answers(gradviz.explain(run))}
 
 
+def trained_past_the_wrapper(rank: int) -> Result:
+    net = TwoHeads()
+    model = nn.parallel.DistributedDataParallel(net)
+    return _trained(net, model.module, rank)
+
+
+def trained_through_the_wrapper(rank: int) -> Result:
+    net = TwoHeads()
+    return _trained(net, nn.parallel.DistributedDataParallel(net), rank)
+
+
+def unfrozen_after_the_wrapper(rank: int) -> Result:
+    net = TwoHeads()
+    net.a.requires_grad_(False)
+    model = nn.parallel.DistributedDataParallel(net)
+    net.a.requires_grad_(True)
+    return _trained(net, model, rank)
+
+
+def step_after_no_sync(rank: int) -> Result:
+    net = TwoHeads()
+    model = nn.parallel.DistributedDataParallel(net)
+    with model.no_sync():
+        return _trained(net, model, rank)
+
+
+def past_the_wrapper_and_averaged_by_hand(rank: int) -> Result:
+    net = TwoHeads()
+    model = nn.parallel.DistributedDataParallel(net)
+    return _trained(net, model.module, rank, by_hand=True)
+
+
+def _trained(net: nn.Module, model: nn.Module, rank: int, by_hand: bool = False) -> Result:
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+            for parameter in net.parameters() if by_hand else ():
+                dist.all_reduce(parameter.grad)
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+    told = {each.name: each for each in gradviz.explain(run)}
+    first = torch.cat([p.detach().flatten() for p in net.parameters()])
+    both = [torch.zeros_like(first) for _ in range(2)]
+    dist.all_gather(both, first)
+    return {
+        "verdicts": answers(told.values()),
+        "reason": told["a.weight"].reason,
+        "are_equal": torch.equal(*both),
+        "averages": sum(event.word == "DistributedDataParallel" for event in run.events),
+    }
+
+
+def gradient_assigned_where_nothing_uses_it(rank: int) -> Result:
+    net = TwoHeads()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            net(torch.ones(1, 2), rank == 0).sum().backward()
+            for parameter in net.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
+            optimizer.step()
+    return {"verdicts": answers(gradviz.explain(run))}
+
+
+def parameters_sent_before_backward(rank: int) -> Result:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+    with gradviz.record(net) as run:
+        loss = net(torch.ones(1, 2)).sum()
+        for parameter in net.parameters():
+            dist.broadcast(parameter.data, 0)
+        loss.backward()
+    return {"verdicts": answers(gradviz.explain(run)), "reason": gradviz.explain(run)[0].reason}
+
+
 def gathered_without_a_gradient(rank: int) -> Result:
     net = TwoHeads()
     with gradviz.record(net) as run:
@@ -165,6 +252,13 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     tensor_parallel,
     averaged_by_hand,
     parameters_averaged_by_hand,
+    trained_past_the_wrapper,
+    trained_through_the_wrapper,
+    unfrozen_after_the_wrapper,
+    step_after_no_sync,
+    past_the_wrapper_and_averaged_by_hand,
+    gradient_assigned_where_nothing_uses_it,
+    parameters_sent_before_backward,
     gathered_without_a_gradient,
     gathered_with_the_fix,
 )

@@ -74,6 +74,7 @@ def test_the_flat_parameters_of_the_older_wrapper(found: list[dict[str, Any]]) -
         told = each["fully_sharded_by_wrapper"]
         assert set(told["before"].values()) == {"backward not run", "left out"}
         assert set(told["after"].values()) == {"fine", "left out"}
+        assert set(told["recorded"].values()) == {"fine"}  # of the parts on this rank
 
 
 def test_tensor_parallel(found: list[dict[str, Any]]) -> None:
@@ -89,6 +90,45 @@ def test_averages_by_hand_are_no_fault(found: list[dict[str, Any]]) -> None:
         assert events[0].endswith("a.weight.grad  all_reduce  combined over the ranks")
         assert set(each["averaged_by_hand"]["verdicts"].values()) == {"fine"}
         assert set(each["parameters_averaged_by_hand"]["verdicts"].values()) == {"fine"}
+
+
+@pytest.mark.parametrize(
+    ("program", "unaveraged", "reason"),
+    [
+        ("trained_past_the_wrapper", {"a", "b"}, "not a call of the DistributedDataParallel"),
+        ("step_after_no_sync", {"a", "b"}, "or in no_sync()"),
+        ("unfrozen_after_the_wrapper", {"a"}, "while the parameter was frozen"),
+        ("trained_through_the_wrapper", set(), ""),
+        ("past_the_wrapper_and_averaged_by_hand", set(), ""),
+    ],
+)
+def test_a_step_with_the_gradient_of_one_rank(
+    found: list[dict[str, Any]], program: str, unaveraged: set[str], reason: str
+) -> None:
+    for each in found:
+        told = each[program]
+        wrong = {name for name, verdict in told["verdicts"].items() if verdict == "not averaged"}
+        assert wrong == {f"{layer}.{kind}" for layer in unaveraged for kind in ("weight", "bias")}
+        assert set(told["verdicts"].values()) <= {"fine", "not averaged"}
+        assert told["are_equal"] is not bool(unaveraged) and reason in told["reason"]
+        is_called = "past" not in program and "no_sync" not in program
+        assert told["averages"] == (2 if is_called else 0)
+
+
+def test_an_assigned_gradient_is_not_from_before_the_recording(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        verdicts = each["gradient_assigned_where_nothing_uses_it"]["verdicts"]
+        assert set(verdicts.values()) == {"fine"}
+
+
+def test_a_parameter_that_was_sent_between_forward_and_backward(
+    found: list[dict[str, Any]],
+) -> None:
+    for each in found:
+        told = each["parameters_sent_before_backward"]
+        assert told["verdicts"]["0.weight"] == "changed unseen"
+        assert told["verdicts"]["2.weight"] == "fine"
+        assert "wrote into 2.weight through an alias" in told["reason"]
 
 
 def test_all_gather_cuts_the_graph_and_its_twin_does_not(found: list[dict[str, Any]]) -> None:

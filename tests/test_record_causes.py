@@ -296,3 +296,43 @@ def test_a_parameter_of_a_graph_that_was_frozen_since() -> None:
     assert {"w", "x"} <= {data.get("name") for _, data in marked.nodes(data=True)}
     assert ("w", "mul", "requires_grad_") in cuts(run.frames[-1].graph)
     assert old.shape == new.shape
+
+
+def _written_before_backward(write: str) -> gradviz.Explanations:
+    v, w = (torch.ones(2, requires_grad=True) for _ in range(2))
+    with gradviz.record() as run:
+        loss = (w * v).sum()
+        exec(write, {"w": w, "torch": torch})
+        loss.backward()
+    assert not torch.equal(v.grad, torch.ones(2)) or write in _HARMLESS
+    return gradviz.explain(v, w, loss=run)
+
+
+_HARMLESS = ("w.data = torch.full((2,), 3.0)", "w.clone().data.mul_(3)")
+
+
+@pytest.mark.parametrize(
+    "write", ["w.data.mul_(3)", "w.data[0] = 3", "w.data.copy_(torch.zeros(2))", "w.data.zero_()"]
+)
+def test_a_leaf_is_written_through_an_alias_before_backward(write: str) -> None:
+    of_v, of_w = _written_before_backward(write)
+    assert of_v.verdict is gradviz.Verdict.CHANGED_UNSEEN or of_v.verdict is gradviz.Verdict.ZERO
+    if of_v.verdict is gradviz.Verdict.CHANGED_UNSEEN:
+        assert "wrote into w through an alias, after mul at" in of_v.reason
+    assert of_w.verdict is gradviz.Verdict.FINE
+
+
+@pytest.mark.parametrize("write", _HARMLESS)
+def test_another_storage_is_no_alias(write: str) -> None:
+    assert {each.verdict for each in _written_before_backward(write)} == {gradviz.Verdict.FINE}
+
+
+def test_a_step_by_hand_through_data_that_clears_at_its_end_is_fine() -> None:
+    w, v = (torch.ones(2, requires_grad=True) for _ in range(2))
+    with gradviz.record() as run:
+        for _ in range(3):
+            (w * v).sum().backward()
+            for each in (w, v):
+                each.data.sub_(0.1 * each.grad)
+                each.grad.zero_()
+    assert {each.verdict for each in gradviz.explain(run)} == {gradviz.Verdict.FINE}

@@ -75,3 +75,47 @@ def test_only_the_frame_before_a_pass_tells():
         w.relu().sum().backward()
     told = [frame.title for frame in run.frames if run._snapshots.contents(frame.graph)]
     assert told == ["forward"]
+
+
+def chunks():
+    """Two passes over one state, which is cut between them."""
+    w = torch.tensor([0.5], requires_grad=True)
+    state = torch.ones(1)
+    optimizer = torch.optim.SGD([w], 0.1)
+    with gradviz.record() as run:
+        for _ in range(2):
+            state = ((state.detach() * w).tanh() * w).tanh()
+            loss = state.pow(2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return gradviz.draw(run)
+
+
+def test_what_an_earlier_pass_freed_is_marked_behind_the_cut():
+    text = str(chunks())
+    forward = text[text.index("5  forward") : text.index("6  after")]
+    behind = forward[forward.index("cut: detach") :]
+    assert behind.count("mul  freed") == 2
+    assert behind.count("freed") == 4
+    assert "Some saved tensors" not in forward  # backward does not get there
+
+
+def test_a_leaf_changed_between_two_passes_is_not_stale_for_the_second():
+    frames = str(chunks()).split("\n\n")
+    assert any("4  after zero_grad" in frame and "changed since" in frame for frame in frames)
+    forward = next(frame for frame in frames if "5  forward" in frame)
+    assert "changed since" not in forward
+    assert any("7  after step" in frame and "was 0.4" in frame for frame in frames)
+
+
+def test_a_leaf_that_numpy_can_write_shows_its_current_value_as_such():
+    u, v = (torch.tensor([5.0, 6.0], requires_grad=True) for _ in range(2))
+    with gradviz.record() as run:
+        loss = (u * v).sum()
+        u.detach().numpy()[0] = 100
+    text = str(gradviz.draw(run))
+    assert "u  f32[2]  leaf  now  100 6" in text
+    assert "v  f32[2]  leaf  =  5 6" in text
+    saved = gradviz.trace(loss)
+    assert "in_array" not in dict(saved.nodes(data=True))["n0"]

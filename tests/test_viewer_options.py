@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 import torch
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 from test_viewer import Stack
-from viewing import Open
+from torch import nn
+from viewing import Open, new_page, place_of
 
 import gradviz
+from gradviz.frontends.cli import cli
 
 pytestmark = pytest.mark.tool
 
@@ -78,3 +83,93 @@ def test_the_answers_of_a_recording_are_listed(opened: Open) -> None:
         loss.backward()
     with opened(run.draw()) as page:
         assert "cut by detach()" in page.locator(".panel .page").inner_text()
+
+
+def cells() -> gradviz.Drawing:
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"cell": nn.LSTMCell(3, 4), "head": nn.Linear(4, 1)})
+    with gradviz.record(net) as run:
+        state = None
+        for _ in range(6):
+            state = net["cell"](torch.randn(2, 3), state)
+        net["head"](state[0]).pow(2).mean().backward()
+    return gradviz.draw(run)
+
+
+def test_leaves_stay_where_they_are_from_frame_to_frame(opened: Open) -> None:
+    with opened(cells()) as page:
+        box = page.locator('.node[aria-label^="parameters of cell (4)"]')
+        assert box.get_attribute("aria-label").endswith(", leaves")
+        before = place_of(box)
+        page.evaluate("gradvizViewer.change({frame: 1}, {})")
+        after = place_of(box)
+        assert abs(before["x"] - after["x"]) < 60 and abs(before["y"] - after["y"]) < 30
+        box.click()
+        assert "leaves drawn as one" in page.locator(".page").inner_text()
+
+
+def camera(page: Page) -> dict[str, float]:
+    found: dict[str, float] = page.evaluate("({...gradvizViewer.stage.camera})")
+    return found
+
+
+def test_wheel_pinch_and_minimap_move_the_picture(opened: Open) -> None:
+    model = Stack(60)
+    loss = model(torch.randn(3, 8)).mean()
+    with opened(gradviz.draw(loss, names=model, views=()), has_touch=True) as page:
+        stage = page.locator(".stage").bounding_box()
+        assert stage
+        x, y = stage["x"] + 200, stage["y"] + 150
+        before = camera(page)
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, -240)  # a notch of a mouse
+        page.wait_for_function(f"gradvizViewer.stage.camera.scale > {before['scale']}")
+        zoomed = camera(page)
+        points = [
+            (at["x"] + 200 / at["scale"], at["y"] + 150 / at["scale"]) for at in (before, zoomed)
+        ]
+        assert points[0] == pytest.approx(points[1], abs=0.5)  # what is under the pointer stays
+        page.mouse.wheel(15, 30)  # a trackpad
+        page.wait_for_function(f"gradvizViewer.stage.camera.x !== {zoomed['x']}")
+        moved = camera(page)
+        assert moved["scale"] == zoomed["scale"] and moved["y"] > zoomed["y"]
+        touch = page.context.new_cdp_session(page)
+
+        def fingers(kind: str, *places: tuple[float, float]) -> None:
+            points = [{"x": px, "y": py, "id": n} for n, (px, py) in enumerate(places)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        fingers("touchStart", (x, y), (x + 100, y))
+        for step in range(1, 6):
+            fingers("touchMove", (x - 10 * step, y), (x + 100 + 10 * step, y))
+        fingers("touchEnd")
+        pinched = camera(page)
+        assert pinched["scale"] == pytest.approx(2 * moved["scale"], rel=0.1)
+        chart = page.locator(".minimap").bounding_box()
+        assert chart
+        page.mouse.move(chart["x"] + 5, chart["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(chart["x"] + chart["width"] / 2, chart["y"] + chart["height"] - 5, steps=4)
+        page.mouse.up()
+        dragged = camera(page)
+        assert dragged["y"] > pinched["y"] and dragged["scale"] == pinched["scale"]
+        assert page.evaluate("gradvizViewer.state.selected") == ""
+
+
+def test_the_copied_command_runs_the_same_program(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prog.py").write_text(
+        "import sys, torch\nw = torch.ones(2, requires_grad=True)\n"
+        "for n in range(4):\n    loss = (w * float(sys.argv[1])).sum()\n    loss.backward()\n"
+    )
+    typed = "record --step 2 prog.py -o run.html -q -- 0.5"
+    cli(typed.split(), standalone_mode=False)
+    with new_page(browser, tmp_path / "run.html") as page:
+        page.locator(".menu summary").click()
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz").inner_text().split(": ", 1)[-1]
+    assert command == "gradviz record --step 2 prog.py --frames 1 -o graph.svg -- 0.5"
+    cli(shlex.split(command)[1:], standalone_mode=False)
+    assert "loss" in Path("graph.svg").read_text()

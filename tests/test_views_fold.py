@@ -12,6 +12,7 @@ from folding import folded_graphs, loop_graph, stack
 from graphs import graphs
 from hypothesis import given, settings
 from test_views import as_json
+from torch import nn
 
 import gradviz
 from gradviz import views
@@ -328,3 +329,51 @@ def test_a_graph_with_a_cycle_is_refused_in_words(numbers: tuple[int | None, ...
         graph.add_edge(source, target, 0, kind=EdgeKind.GRADIENT, input=0, output=0)
     with pytest.raises(ValueError, match="the graph has a cycle: it cannot be put in a row"):
         op_sequence(graph)
+
+
+def encoder(dropout):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=dropout)
+    model = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+    return model, model(torch.randn(2, 4, 8)).square().mean()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_layers_with_dropout_fold_as_whole_layers_without_a_recording(dropout):
+    model, loss = encoder(dropout)
+    loss.backward()  # frees what told a product from a dropout
+    text = str(gradviz.draw(loss, names=model))
+    assert "layers.1…5  ×5  TransformerEncoderLayer" in text
+    assert "norm1 to" not in text
+
+
+class Scaled(nn.Module):
+    """Runs its layer, and a product that may be a dropout of it or of the module around it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.drop = layer, nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.layer(x) * 2
+
+
+def test_a_piece_of_a_module_is_not_called_the_module():
+    inner = nn.Sequential(Scaled(nn.Linear(4, 4)), nn.Linear(4, 4))
+    net = nn.Sequential(nn.Linear(4, 4), Scaled(inner), nn.Linear(4, 1))
+    graph = views.group_by_module(gradviz.trace(net(torch.ones(2, 4)).sum(), names=net), depth=1)
+    found = [data for _, data in graph.nodes(data=True) if data.get("module_class") == "Scaled"]
+    own = sum(parameter.numel() for parameter in net[1].parameters())
+    assert all(data["parameters"] in (own, 20) for data in found)
+    assert {data["name"] for data in found} <= {"1", "1.layer.0"}
+
+
+def test_a_transformer_is_drawn_in_whole_layers_without_a_recording():
+    attention = nn.Transformer(8, 2, 2, 2, 16, batch_first=True)
+    loss = attention(torch.randn(2, 4, 8), torch.randn(2, 3, 8)).mean()
+    loss.backward()
+    text = str(gradviz.draw(loss, names=attention))
+    for name in ("encoder.layers.0", "encoder.layers.1", "decoder.layers.0", "decoder.layers.1"):
+        word = "TransformerEncoderLayer" if name.startswith("e") else "TransformerDecoderLayer"
+        assert f"{name}  {word}" in text
+    assert "ModuleList" not in text

@@ -25,6 +25,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    ancestors,
     leaf_of_node,
     leaf_uses,
 )
@@ -287,6 +288,7 @@ def mark_changes(story: Story) -> Story:
         if number and not any("changes" in data for _, data in frame.graph.nodes(data=True)):
             _add_marks(found[number].graph, _frame_changes(story[number - 1].graph, frame.graph))
     _mark_stale_leaves(story, found)
+    _mark_freed(found)
     _mark_shares(story, found)
     return replace(story, frames=tuple(found))
 
@@ -452,17 +454,32 @@ def _mark_stale_leaves(story: Story, found: Sequence[Frame]) -> None:
     used: dict[tuple[object, ...], NodeData] = {}
     for frame, copy in zip(story, found, strict=True):
         graph = copy.graph
+        tracked = ancestors(graph, graph.roots)
         for key in graph.leaves if frame.kind is not FrameKind.SNAPSHOT else ():
             uses = dict.fromkeys(
                 (key, user, graph.nodes[user].get("op"))  # in a recording keys are unique
                 for user, _ in leaf_uses(graph, key)
                 if graph.nodes[user]["kind"] is NodeKind.OPERATION
             )
+            # What an operation behind a cut used does not matter if one of the result uses it, too.
+            uses = {use: None for use in uses if use[1] in tracked} or uses
             first = next((used[use] for use in uses if use in used), None)
             if first is not None:
                 graph.nodes[key].update(_since_used(first, graph.nodes[key]))
             for use in uses:
                 used.setdefault(use, frame.graph.nodes[key])
+
+
+def _mark_freed(found: Sequence[Frame]) -> None:
+    """Mark operations behind a cut, of which only the record is left, that were freed before."""
+    freed: set[tuple[str, object]] = set()  # in a recording keys are unique
+    for frame in found:
+        rows = frame.graph.nodes(data=True) if frame.kind is not FrameKind.SNAPSHOT else ()
+        for key, data in rows:
+            if data.get("buffers") is Buffers.FREED:
+                freed.add((key, data.get("op")))
+            elif "buffers" not in data and (key, data.get("op")) in freed:
+                data["buffers"] = Buffers.FREED
 
 
 def _since_used(first: NodeData, leaf: NodeData) -> NodeData:

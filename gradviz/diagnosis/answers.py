@@ -445,6 +445,8 @@ class Verdict(str, Enum):
     """The gradient is not from the latest pass, or older than the values of the tensor."""
     CHANGED_UNSEEN = "changed unseen", Group.GRADIENT
     """A tensor on the path was changed by something that autograd does not record."""
+    NOT_AVERAGED = "not averaged", Group.GRADIENT
+    """A step used the gradient of this rank alone, despite ``DistributedDataParallel``."""
     SPARSE = "sparse", Group.GRADIENT
     """The gradient is a sparse tensor."""
     OF_ANOTHER = "from another result", Group.GRADIENT

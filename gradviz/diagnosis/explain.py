@@ -40,6 +40,7 @@ from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
     CLEARS,
     cleared_before_step,
+    cleared_in_hooks,
     first_training_rules,
     steps_of,
     training_rules,
@@ -50,8 +51,8 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import EventKind, GradientDetails, HookDetails, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_uses
+from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_of_node, leaf_uses
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
@@ -85,6 +86,7 @@ _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
     *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED),
 )
+_COPIED = Cause.VALUES_COPIED
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
@@ -244,7 +246,11 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(
-        questions, context, True, is_overview=not asked.tensors or bool(asked.modules)
+        questions,
+        context,
+        True,
+        is_overview=not asked.tensors or bool(asked.modules),
+        is_early=asked.raised is not None,
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors:
@@ -264,14 +270,30 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _answers(
-    questions: Sequence[Question], context: Context, is_many: bool, is_overview: bool = False
+    questions: Sequence[Question],
+    context: Context,
+    is_many: bool,
+    is_overview: bool = False,
+    is_early: bool = False,
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
     explanations = tuple(explain_tensor(question, context) for question in questions)
     if is_overview:
         rows = zip(explanations, questions, strict=True)
         explanations = tuple(_as_overview(each, question, context) for each, question in rows)
+    if is_overview and is_early:
+        rows = zip(explanations, questions, strict=True)
+        explanations = tuple(_as_so_far(each, question.key, context) for each, question in rows)
     return Explanations(explanations) if is_many else explanations[0]
+
+
+def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
+    """An answer about a program that ended early: the turn of some optimizers did not come."""
+    optimizer = context.waiting.get(key)
+    if optimizer is None or each.verdict not in _NO_GRADIENT or not steps_of(context):
+        return each
+    reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
+    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
 def _as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
@@ -297,6 +319,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if each.verdict is Verdict.STALE and len(later - {event.number for event in loads}) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+    if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="a step in a hook used it", fix="")
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
     if each.verdict is Verdict.HOOK and _has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
@@ -313,6 +337,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
             return before
         if uses and is_right:
             return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    if not added and each.verdict in _NO_GRADIENT and _is_updated_by_hand(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_seen = bool(key and context.held)
     is_held = key in context.held or any(
@@ -325,13 +351,40 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-    if each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED) and _is_a_copy(context, key):
+    is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
+    if is_without and _is_a_copy(context, key) and not _replaces_a_trained_one(context, key):
         reason = "its values are copied from another tensor, and no optimizer holds it"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if each.verdict not in _NO_GRADIENT or added:
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _was_used_in_a_hook(context: Context, key: str) -> bool:
+    """Whether a step used the gradient of the last pass, a healthy one, and a hook cleared it."""
+    hooks, steps = cleared_in_hooks(context, key), steps_of(context)
+    before = getattr(hooks[-1].details, "before", None) if hooks else None
+    if not hooks or is_wrong(before):
+        return False
+    last = context.passes[-1].number
+    if any(key in details.changed and event.number > last for event, details in steps):
+        return True
+    versions = [
+        graph.nodes[key].get("version")  # a step by hand, in the hook
+        for graph in (context.before, context.graph)
+        if graph is not None and key in graph
+    ]
+    return None not in versions and len(set(versions)) > 1
+
+
+def _is_updated_by_hand(context: Context, key: str) -> bool:
+    """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
+    assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
+    return bool(assigned) and any(
+        key in details.changed and step.number > assigned[0].number
+        for step, details in steps_of(context)
+    )
 
 
 def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:
@@ -355,17 +408,35 @@ def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
         key: the leaf.
         of_trained: whether the other one must have got a gradient.
     """
-    graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
+    sources = _copied_to(context, key)
     return any(
-        edge.get("cause") is Cause.VALUES_COPIED
-        and (not of_trained or context.happened_to(source, EventKind.ACCUMULATE))
-        for graph in graphs
-        for source, _, edge in graph.in_edges(key, data=True)
+        not of_trained or context.happened_to(source, EventKind.ACCUMULATE) for source in sources
     )
 
 
+def _replaces_a_trained_one(context: Context, key: str) -> bool:
+    """Whether a leaf is a copy of one that an optimizer holds and that got no gradient."""
+    return any(
+        source in context.held
+        and not context.happened_to(source, EventKind.ACCUMULATE)
+        and not context.happened_to(source, EventKind.GRAD)
+        for source in _copied_to(context, key)
+    )
+
+
+def _copied_to(context: Context, key: str) -> list[str]:
+    """The tensors from which values were copied to a leaf."""
+    graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
+    return [
+        leaf_of_node(graph, each)
+        for graph in graphs
+        for each in ancestors(graph, [key], lambda *edge: edge[2].get("cause") is _COPIED)
+        if each != key
+    ]
+
+
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
-    """Whether a leaf is only added, several times, and the gradients of its uses cancel.
+    """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
 
     Args:
         context: the recording.
@@ -377,6 +448,9 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     is_added = all(
         edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
     )
+    lost = context.lost_in_pass(Loss.ZERO)
+    if is_added and len(uses) == 1 and (uses[0][0], uses[0][1].get("input", 0)) in lost:
+        return True  # as the bias of a layer whose gradients cancel over the rows
     if len(uses) < 2 or not is_added:
         return False
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))

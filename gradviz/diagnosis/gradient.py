@@ -8,9 +8,10 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.in_place import changed_through_an_alias
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
-from gradviz.diagnosis.relative_size import scale_rules
+from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import clearings_of, scale_of, steps_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
@@ -194,7 +195,7 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
     changes += [  # x.data = ... may be a step by hand, such as that of an attack
         event
         for event in context.happened_to(question.key, EventKind.IN_PLACE)
-        if event.action is not Action.DATA_REPLACED
+        if event.action not in (Action.DATA_REPLACED, Action.REDUCED)
     ]
     since = added[-1].number
     return sorted(
@@ -376,6 +377,8 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
     key = question.key
     uses = uses_of(context, key)
     if not uses:
+        if context.was_cut and key in context.waiting:
+            return True
         is_input = question.kind is not NodeKind.PARAMETER
         return is_input and bool(context.held) and key not in context.held
     if not added:
@@ -498,6 +501,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.IN_PLACE,),
         "Such a function writes into a tensor of the graph and does not raise its version counter.",
     ),
+    changed_through_an_alias,
+    not_averaged,
     Rule(
         "it was there before the recording",
         Verdict.STALE,

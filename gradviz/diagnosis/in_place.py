@@ -6,14 +6,15 @@ import ast
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context
+from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.facts import Problem, ProblemKind, StepDetails
-from gradviz.graph.operations import forward_word
+from gradviz.facts import Action, Problem, ProblemKind, StepDetails
+from gradviz.graph import GradGraph, descendants, word_of
+from gradviz.graph.operations import Blocks, forward_word, operation
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
@@ -151,7 +152,7 @@ def _fix(context: Context, problem: Problem) -> str:
     if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
     if problem.changed_by == "setitem_":
-        return _WRITTEN
+        return f"{_WRITTEN}; or write into it after backward, or use a copy before: x.clone()"
     return _as_new_tensor(problem) or _COPY
 
 
@@ -367,4 +368,79 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Needs.ERROR,
     ),
     *rules_of(_TABLE),
+)
+
+
+# A change of which backward raises no error: through ``.data``, or by torch.distributed.
+
+
+def _changed_through_an_alias(context: Context, question: Question) -> Evidence | None:
+    """The latest pass computed its gradient with values that a leaf got after its use."""
+    graph, key = context.before, question.key
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    if graph is None or key not in graph or not added or not context.passes:
+        return None
+    last = context.passes[-1].number
+    written = [event for event in _writes_to_leaves(context, graph) if event.number < last]
+    if not written or added[-1].number < last:
+        return None
+    path = descendants(graph, [key])
+    for event in reversed(written):
+        for leaf in event.nodes:
+            for user in _products_with(graph, leaf, path):
+                made = context.happened_to(user, EventKind.OPERATION)
+                if made and made[-1].number < event.number:
+                    return _of_alias(graph, event, leaf, user)
+    return None
+
+
+def _writes_to_leaves(context: Context, graph: GradGraph) -> list[Event]:
+    """The changes in place of leaves that were used before, in order."""
+    if "writes to leaves" not in context.cache:
+        found = {key for key, data in graph.nodes(data=True) if data.get("stale")}
+        context.cache["writes to leaves"] = [
+            event
+            for event in (context.happened(EventKind.IN_PLACE) if found else ())
+            if found.intersection(event.nodes) and event.action is not Action.DATA_REPLACED
+        ]
+    events: list[Event] = context.cache["writes to leaves"]
+    return events
+
+
+def _products_with(graph: GradGraph, leaf: str, path: set[str]) -> list[str]:
+    """The products on a path that saved a leaf as one factor, and get the other from the path."""
+    storage = graph.nodes[leaf].get("storage") if leaf in graph else None
+    found = []
+    for user in path if storage is not None else ():
+        row = operation(graph.nodes[user].get("op", ""))
+        factors = {*(row.factors or ((0, 1) if row.blocks is Blocks.OTHER_FACTOR else ()))}
+        saved = {
+            each.input for each in graph.nodes[user].get("saved", ()) if each.storage == storage
+        }
+        own = {edge.get("input", 0) for source, edge in graph.inputs(user) if source in path}
+        if saved & factors and factors & own - saved:
+            found.append(user)
+    return sorted(found, key=lambda key: int(key[1:]))
+
+
+def _of_alias(graph: GradGraph, event: Event, leaf: str, user: str) -> Evidence:
+    line = graph.nodes[user].get("source", "")
+    words = {
+        "what": f"{event.word} at {mention(event.location)}",
+        "name": graph.nodes[leaf].get("name", "a leaf"),
+        "user": f"{word_of(graph.nodes[user])}{f' at {mention(line)}' if line else ''}",
+    }
+    return Evidence(words, (leaf, user), (event.location, *locations_of([line])))
+
+
+changed_through_an_alias: Rule[Any, Any] = Rule(
+    "a leaf was changed after its use, through an alias",
+    Verdict.CHANGED_UNSEEN,
+    _changed_through_an_alias,
+    "{what} wrote into {name} through an alias, after {user} saved it: autograd does not notice "
+    "that, and this gradient was computed with the values after it",
+    "write into {name} after backward()",
+    Needs.RECORDING,
+    (EventKind.IN_PLACE,),
+    "x.data shares the memory of x and has a version counter of its own.",
 )

@@ -270,30 +270,34 @@ def switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLo
     return found
 
 
-def rebound_in_loops(files: Iterable[str]) -> list[tuple[SourceLocation, str]]:
-    """The lines in loops that assign an update by ``.grad`` to the variable of the loop itself.
+def rebound_updates(files: Iterable[str]) -> list[tuple[SourceLocation, str, bool]]:
+    """The lines that assign an update by ``.grad`` to the variable itself: ``p = p - lr * p.grad``.
 
     Args:
         files: as their lines are shown.
 
     Returns:
-        Each line, ``p = p - lr * p.grad``, with the variable.
+        Each line with the variable, and whether it is that of a loop around the line.
     """
     found = []
     for file in files:
-        tree = syntax_tree(file)
-        for loop in ast.walk(tree) if tree else ():
-            if not isinstance(loop, ast.For):
+        nodes = list(ast.walk(syntax_tree(file) or ast.Module([], [])))
+        loops = {
+            (node, each.id)
+            for loop in nodes
+            if isinstance(loop, ast.For)
+            for each in ast.walk(loop.target)
+            if isinstance(each, ast.Name)
+            for node in ast.walk(loop)
+        }
+        for node in nodes:
+            if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.BinOp):
                 continue
-            names = {each.id for each in ast.walk(loop.target) if isinstance(each, ast.Name)}
-            found += [
-                (SourceLocation(file, node.lineno, text=ast.unparse(node)), name)
-                for node in ast.walk(loop)
-                if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
-                if (name := ast.unparse(node.targets[0])) in names
-                and ast.unparse(node.value.left) in (name, f"{name}.data")
-                and f"{name}.grad" in ast.unparse(node.value.right)
-            ]
+            name, value = ast.unparse(node.targets[0]), node.value
+            is_own = ast.unparse(value.left) in (name, f"{name}.data", f"{name}.detach()")
+            if is_own and f"{name}.grad" in ast.unparse(value.right):
+                location = SourceLocation(file, node.lineno, text=ast.unparse(node))
+                found.append((location, name, (node, name) in loops))
     return found
 
 

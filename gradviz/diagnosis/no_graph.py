@@ -19,6 +19,7 @@ from gradviz.diagnosis.not_connected import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
+from gradviz.diagnosis.training import rebound_in
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors
 from gradviz.graph.operations import forward_word
@@ -103,8 +104,18 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     if cut is None:
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
+    for line, name, _ in rebound_in(context):
+        if str(line) == cut.edge.get("source"):
+            fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
-    reads = [each for each in number_reads(context) if each.number > since]
+    nodes = context.graph.nodes
+    reads = [
+        each
+        for each in number_reads(context)
+        if each.number > since
+        # What was cut off before has no graph that a number could leave.
+        and not any(nodes[n]["kind"] is NodeKind.UNTRACKED for n in each.nodes if n in nodes)
+    ]
     if reads and not is_unused_by(reads[-1].location, context.name_of(key)):
         read = reads[-1]
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"

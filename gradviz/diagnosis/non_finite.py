@@ -276,7 +276,11 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             yield Suspect(key, why, in_forward=True, has_nan_input=op in _OF_POSITIVE)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
-            yield Suspect(key, why, _fix_of_result(op, made, False), False, in_forward=True)
+            fix = _fix_of_result(op, made, False)
+            if op in _SOFTMAXES and made.nan:
+                why += ": a row of -inf alone, as where a mask hides all of it, gives NaN"
+                fix = f"{_UNMASK}; if no row is, {fix}"
+            yield Suspect(key, why, fix, False, in_forward=True)
         else:
             fix, why = _fix_of_result(op, made, True), "its result is not finite, its inputs are"
             yield Suspect(key, why, fix, in_forward=True)

@@ -46,7 +46,7 @@ FIX_OF_CAUSE = {
     Cause.CUSTOM_FUNCTION: "let an input of it require grad: x.requires_grad_(); for a checkpoint, "
     "checkpoint(..., use_reentrant=False)",
     Cause.VALUES_COPIED: "compute with the tensor itself; a module takes it as a parameter by "
-    "torch.func.functional_call(module, {name: tensor}, inputs)",
+    "torch.func.functional_call(module, {name: tensor}, inputs); or optimize the copy",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
 _TWINS = {

@@ -7,12 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import (
-    LEAVES,
-    UNNAMED,
-    Context,
-    Question,
-)
+from gradviz.diagnosis.context import LEAVES, UNNAMED, Context, Question
 from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
@@ -243,8 +238,10 @@ def context_of(asked: Asked, story: Story) -> Context:
         kept=kept,
         lost=lost,
         numbers=numbers,
+        flat=recording._snapshots.flat_parts(),
         called=called,
         is_of_roots=bool(roots and keys),
+        was_cut=recording._was_cut,
     )
 
 
@@ -316,20 +313,22 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         _questions([each.tensor for each in unseen], asked, context, own) if unseen else ()
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
-    known = set(keys)
+    known = {*keys, *context.flat.values()}
     called: dict[str, str] = {}
     if not all(data.get("name") for data in shown.values()):
         keyed = ((asked.recording._snapshots.key_of(each.tensor), each.name) for each in names)
         called = dict(reversed([*keyed]))
     rest = ((key, data) for key, data in shown.items() if key not in known)
+    if context.flat:  # some parts are on other ranks
+        named = [each for each in named if 0 not in each.data.get("shape", ())]
     questions = named + [_shown(key, data, called.get(key, "a leaf")) for key, data in rest]
-    inside = [  # a reentrant checkpoint
-        tensor
+    inside = [
+        tensor  # inside a reentrant checkpoint
         for key, tensor in asked.recording._snapshots.leaves()
         if key not in known and key not in shown and context.happened_to(key, EventKind.ACCUMULATE)
     ]
     questions += _questions(inside, asked, context, names) if inside else []
-    questions += _gone(asked, context, {question.key for question in questions})
+    questions += _gone(asked, context, {each.key for each in questions}.union(context.flat))
     questions += _in_no_frame(asked, context, names, {each.key for each in questions})
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
     questions += _questions(read, asked, context, names) if read else []

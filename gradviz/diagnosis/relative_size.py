@@ -12,7 +12,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question, listed
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import history_of, scaling_of
+from gradviz.diagnosis.training import history_of, scaling_of, steps_of
 from gradviz.diagnosis.values import is_all_zero, is_sum
 from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
@@ -262,6 +262,60 @@ uses_cancel: Rule[Any, Any] = Rule(
     Needs.RECORDING,
     (EventKind.BACKWARD,),
     "A recording looks at what each use of a leaf adds to its gradient.",
+)
+
+_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
+
+
+def _not_averaged(context: Context, question: Question) -> Evidence | None:
+    """The latest step used a gradient that ``DistributedDataParallel`` has not averaged."""
+    key = question.key
+    step = next((e for e, details in reversed(steps_of(context)) if key in details.changed), None)
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    used = [event for event in added if step is not None and event.number < step.number]
+    details = used[-1].details if used else None
+    if step is None or not isinstance(details, GradientDetails) or details.unaveraged < 2:
+        return None
+    changes = [*context.happened_to(key, EventKind.GRAD)]
+    between = [each for each in changes if used[-1].number < each.number < step.number]
+    writes = [*changes, *context.happened_to(key, EventKind.IN_PLACE)]
+    if any(each.action is Action.REDUCED for each in writes) or any(
+        each.action not in _OF_ONE_RANK for each in between
+    ):
+        return None
+    others = any(
+        event.action is Action.AVERAGED and used[-1].number < event.number < step.number
+        for event in context.happened(EventKind.GRAD)
+    )
+    words = {
+        "step": f"the step at {mention(step.location)}",
+        "ranks": details.unaveraged,
+        "line": f"backward at {mention(used[-1].location)}",
+        "why": _FROZEN_THEN if others else _PAST_IT,
+        "fix": _MAKE_LATER if others else _CALL_IT,
+    }
+    return Evidence(words, locations=(used[-1].location, step.location))
+
+
+_FROZEN_THEN = "it was created while the parameter was frozen, or before the module had it"
+_PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
+_MAKE_LATER = "create DistributedDataParallel after requires_grad is set"
+_CALL_IT = (
+    "call the DistributedDataParallel module itself, not its .module; the last forward and "
+    "backward before a step are outside of no_sync()"
+)
+
+not_averaged: Rule[Any, Any] = Rule(
+    "a step used the gradient of one rank",
+    Verdict.NOT_AVERAGED,
+    _not_averaged,
+    "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
+    "the {ranks} ranks in {line}, since {why}",
+    "{fix}",
+    Needs.RECORDING,
+    (EventKind.STEP,),
+    "The copies of the model on the ranks differ from then on. Not where the program itself "
+    "combines gradients or parameters over the ranks.",
 )
 
 scale_rules: tuple[Rule[Any, Any], ...] = (

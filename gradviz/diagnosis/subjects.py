@@ -71,6 +71,8 @@ class Asked:
         """
         asked = Asked(names=names)
         rest: list[object] = []
+        if _is_recording(loss) or isinstance(loss, BaseException):
+            subjects, loss = (*subjects, loss), None  # explain(w, loss=run)
         for subject in subjects:
             if isinstance(subject, BaseException):
                 _once(asked.error, "errors")

@@ -5,6 +5,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention, rebound_in_loops, switched_off_by
+from gradviz.diagnosis.lines import locations_of, mention, rebound_updates, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.diagnosis.values import is_all_zero, is_wrong
+from gradviz.facts import Action, EventKind, HookDetails, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, leaf_uses
 from gradviz.story import Event
 
@@ -58,20 +59,29 @@ def files_of(context: Context) -> list[str]:
 
 
 def _rebound(context: Context, question: Question) -> Evidence | None:
-    """The program updates parameters by assigning to the variable of a loop, which changes none."""
-    if steps_of(context) or question.kind is not NodeKind.PARAMETER:
+    """The program assigns updates to variables, which changes no tensor."""
+    if steps_of(context) or not question.is_leaf or is_wrong(question.data.get("grad")):
         return None
-    if _is_held(context, question) or is_wrong(question.data.get("grad")):
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    found = rebound_in(context) if added and not _is_held(context, question) else []
+    # A variable that gets a new leaf in each step is updated; then each has one gradient.
+    is_loop = question.kind is NodeKind.PARAMETER and len(found) == 1 and found[0][2]
+    if not is_loop and len(added) < 2:
         return None
-    if not context.happened_to(question.key, EventKind.ACCUMULATE):
+    own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
+    if not own:
         return None
+    words = {"line": mention(own[0][0]), "name": own[0][1]}
+    words["of"] = " of its loop" if own[0][2] else ""
+    return Evidence(words, locations=(own[0][0],))
+
+
+def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
+    """The lines of the recorded files that assign an update to a variable."""
     if "rebound" not in context.cache:
-        context.cache["rebound"] = rebound_in_loops(files_of(context))
-    found = context.cache["rebound"]
-    if len(found) != 1:
-        return None
-    line, name = found[0]
-    return Evidence({"line": mention(line), "name": name}, locations=(line,))
+        context.cache["rebound"] = rebound_updates(files_of(context))
+    found: list[tuple[SourceLocation, str, bool]] = context.cache["rebound"]
+    return found
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -114,8 +124,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     words = {
         "holder": _what_it_holds(context, *holder),
-        "fix": "give the optimizer the parameters that are trained: "
-        f'optimizer.add_param_group({{"params": [{question.name}]}})',
+        "fix": "give the optimizer the parameters that are trained: " + _how_to_add(question.name),
     }
     used = question.key in context.graph and leaf_uses(context.graph, question.key)
     graph = context.graph if used else context.graph_of_latest_pass(question.key)
@@ -131,16 +140,24 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
 
 
+def _how_to_add(name: str) -> str:
+    if all(part.isidentifier() for part in name.split(".")):
+        return f'optimizer.add_param_group({{"params": [{name}]}})'
+    return "create it after the model has all of them, or call optimizer.add_param_group"
+
+
 def _is_held(context: Context, question: Question) -> bool:
-    """Whether an optimizer contains it, or the program updates it after it had a gradient."""
+    """Whether an optimizer contains it, or the program updates it after it had a gradient.
+
+    A change after the last of several passes may be no update: models are moved, and loaded.
+    """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    changes = context.happened_to(question.key, EventKind.IN_PLACE)
+    last = added[-1].number if len(added) > 1 else sys.maxsize
     return (
         question.key in context.held
         or any(question.key in details.held for _, details in steps_of(context))
-        or any(
-            bool(added) and event.number > added[0].number
-            for event in context.happened_to(question.key, EventKind.IN_PLACE)
-        )
+        or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
 
@@ -177,15 +194,19 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def _unchanged(context: Context, question: Question) -> Evidence | None:
-    """Several steps used its gradient, and none changed a value of any parameter."""
-    steps = [(event, each) for event, each in steps_of(context) if question.key in each.changed]
-    if len(steps) < 2 or any(each.changed_values != 0 for _, each in steps):
+    """Several steps used its gradient at a rate of 0, or none changed a value of any parameter."""
+    key = question.key
+    steps = [(event, each) for event, each in steps_of(context) if key in each.changed]
+    at_rest = all(key in each.at_rest for _, each in steps)
+    if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
+    dtype = question.data.get("dtype", "its dtype")
     words = {
         "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
-        "dtype": question.data.get("dtype", "its dtype"),
+        "why": f"{'its' if at_rest else 'the'} learning rate is 0",
     }
+    words["why"] += "" if at_rest else f", or the updates are too small for {dtype}"
     return Evidence(words, locations=(event.location,))
 
 
@@ -207,7 +228,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         for event in context.happened_to(key, EventKind.GRAD)
         if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
     ]
-    if not clears and len(added) < _MANY:
+    if not clears and (context.was_cut or len(added) < _MANY):
         return None
     what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
     what += "added up"
@@ -455,7 +476,7 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     for event, details in steps_of(context):
         last[details.optimizer, details.count] = event
     seen = {key for _, details in steps_of(context) for key in details.held}
-    own = len(context.held.intersection(explained) - seen)
+    own = len(context.held.intersection({*explained, *context.flat}) - seen)
     held = (Held(name, event, own) for (name, _), event in last.items())
     found = (first_answer([unseen], context, each) for each in held)
     return [each for each in found if each is not None]
@@ -490,12 +511,12 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "an update that assigns to a variable",
         Verdict.NO_STEP,
         _rebound,
-        "no step changed it: the update at {line} assigns to the variable {name} of its loop, and "
-        "changes no parameter",
+        "no step changed it: the update at {line} assigns a new tensor to the variable {name}{of}, "
+        "and changes no parameter",
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "No optimizer made a step, and one line of the program updates the variable of a loop.",
+        "No optimizer made a step, and a line of the program assigns an update to a variable.",
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
@@ -542,8 +563,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "steps that change no value",
         Verdict.NO_STEP,
         _unchanged,
-        "{steps} changed no value: the learning rate is 0, or the updates are too small for "
-        "{dtype}",
+        "{steps} changed no value: {why}",
         "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()",
         Needs.RECORDING,
         (EventKind.STEP,),
@@ -569,3 +589,15 @@ def uses_of(context: Context, key: str) -> list[int]:
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
     return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
+
+
+def cleared_in_hooks(context: Context, key: str) -> list[Event]:
+    """The hooks that set a gradient to None, or to zeros, after it was accumulated."""
+    return [
+        event
+        for event in context.happened_to(key, EventKind.HOOK)
+        if isinstance(event.details, HookDetails)
+        and event.action is Action.AFTER_ACCUMULATION
+        and event.details.before is not None
+        and (event.details.after is None or is_all_zero(event.details.after))
+    ]

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import assignments_to, expressions_at, mention, operands, stored
+from gradviz.diagnosis.lines import (
+    assignments_to,
+    expressions_at,
+    mention,
+    operands,
+    statement_at,
+    stored,
+)
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.facts import FrameKind, SourceLocation
+from gradviz.facts import BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Buffers, ancestors
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
@@ -162,6 +170,8 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
     texts = {text: is_list for text, is_list in texts.items() if text not in known}
+    if made is not None and (kept := _kept_beside(made, texts)):
+        return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
         if text in texts:
             return text, texts[text]
@@ -170,6 +180,18 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     if len(texts) == 1:
         return next(iter(texts.items()))
     return "", False
+
+
+def _kept_beside(made: Event, texts: Iterable[str]) -> str:
+    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
+
+    Of ``x = self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    """
+    statement = statement_at(made.location)
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
+    found = [each for each in kept if each in texts]
+    return found[0] if len(targets) > 1 and len(found) == 1 else ""
 
 
 def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
@@ -283,7 +305,12 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     if carried is None or not carried.is_renewed:
         return None
     kept = _kept_as(carried)
-    if not carried.code:
+    lost = _lost_detach(context, freeing)
+    if lost is not None:
+        name, line = lost
+        fix = f"{line}: {name}.detach() returns a new tensor, and changes nothing: "
+        fix += f"assign it, {name} = {name}.detach()"
+    elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {_detached(carried)}"
@@ -301,6 +328,19 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     else:
         fix = f"detach it before it is used again: {_detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:
+    """A statement after a pass that calls ``x.detach()`` and leaves its result; with the ``x``."""
+    for event in context.happened(EventKind.CUT):
+        if event.word != "detach" or event.number < freeing.number:
+            continue
+        statement = statement_at(event.location)
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        called = call.func if isinstance(call, ast.Call) else None
+        if isinstance(called, ast.Attribute) and stored(called.value):
+            return ast.unparse(called.value), event.location
+    return None
 
 
 def _kept_as(carried: Carried) -> str:
@@ -361,7 +401,21 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     ):
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
-    return _evidence(context, error, None, fix=fix)
+    same = ""
+    root = _root_of_both(context)
+    maker = next((each for each, _ in context.graph.inputs(root)), root) if root else ""
+    if root and (source := context.graph.nodes[maker].get("source")):
+        name = context.name_of(root) or "the result"
+        same = f": {name}, computed once at {mention(source)}, is the root of both passes"
+    return _evidence(context, error, None, fix=fix, same=same)
+
+
+def _root_of_both(context: Context) -> str:
+    """The result from which the pass that failed started, and the one before; "" for others."""
+    passes = [event.details for event in context.happened(EventKind.BACKWARD)[-2:]]
+    roots = [set(each.roots) for each in passes if isinstance(each, BackwardDetails)]
+    both = set.intersection(*roots) if roots[1:] else set()
+    return next((key for key in both if key in context.graph), "")
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
@@ -404,7 +458,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward ran twice from one result",
         Verdict.USED_UP,
         _same_root,
-        _FREED,
+        _FREED + "{same}",
         "{fix}",
         Needs.RECORDING,
     ),

@@ -239,10 +239,9 @@ def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
     kind, attribute = read.python_type, read.attribute
     name = _owner(error, attribute)
     start = f"{attribute}(){error.at} was called on {f'{name}, ' if name else ''}"
-    reads = [
-        event for event in context.happened(EventKind.CUT) if event.word in _READS and event.source
-    ]
+    reads = [e for e in context.happened(EventKind.CUT) if e.word in _READS and e.source]
     what, fix, was = _what(kind, attribute, reads)
+    what, fix = _none(error, name) if kind == "NoneType" else (what, fix)
     return error.evidence((), [was.location] if was else [], said=start + what, fix=fix)
 
 
@@ -257,14 +256,23 @@ def _owner(error: ErrorContext, attribute: str) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
+def _none(error: ErrorContext, name: str) -> tuple[str, str]:
+    """What is known of a variable that is None, and the fix."""
+    rows = assignments_to(error.location, name) if name else []
+    before = {line: value for line, value in rows if line <= error.location.line}
+    line = max(before, default=0)
+    value = before[line] if line else ast.parse(name or "None", mode="eval").body
+    if not isinstance(value, (ast.Attribute, ast.Subscript)):
+        what = "None: the function that should return it has no return statement, or returns None"
+        return what, "let the function, or forward, end with return loss"
+    text = ast.unparse(value)
+    where = f" at {mention(f'{error.location.file}:{line}')}" if line else ""
+    labels = ": models of transformers set it only if they are called with labels="
+    return f"None, as {text} is{where}", f"look where {text} is set{labels * ('loss' in text)}"
+
+
 def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, Event | None]:
     """What it was called on, the fix, and the event that read its number."""
-    if kind == "NoneType":
-        return (
-            "None: the function that should return it has no return statement, or returns None",
-            "let the function, or forward, end with return loss",
-            None,
-        )
     number = kind.rstrip("0123456789") in _NUMBERS
     as_tensor = "make it a tensor: torch.tensor(x, dtype=torch.float32, requires_grad=True)"
     array = "an array" if kind == "ndarray" else with_article(kind)
@@ -276,11 +284,8 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
     if number:
         read = reads[-1] if reads else None
         where = f"; numbers were read from a tensor at {mention(read.source)}" if read else ""
-        keep = (
-            "keep it a tensor up to backward: leave out item(), float() and numpy(); to print it, "
-            "print(loss.item())"
-        )
-        fix = keep if attribute == "backward" else as_tensor
+        keep = "keep it a tensor up to backward: leave out item(), float() and numpy(); to print "
+        fix = f"{keep}it, print(loss.item())" if attribute == "backward" else as_tensor
         return f"{array}, which has no graph{where}", fix, read
     fix = (
         f"call it on a tensor: on what the model returns, model(x).sum().{attribute}(), or on one "

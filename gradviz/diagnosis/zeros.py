@@ -12,6 +12,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
+    ADDS,
     Step,
     Values,
     cancelled_at,
@@ -212,7 +213,7 @@ def _zero_factor(step: Step) -> Block | None:
     nodes = step.values.graph.nodes
     named = f", {word_of(nodes[source])}," if source and _is_named(nodes[source]) else ""
     why = f"the other factor{named} is all zeros"
-    if origin and origin != source and _is_named(nodes[origin]):
+    if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
     fix = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
     fix += _NOT_ZERO
@@ -453,7 +454,6 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
     return Evidence(words, (key,), locations_of([line]), key)
 
 
-_ADDS = ("add", "addmm", "baddbmm")
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
 _RSAMPLE = (
     "draw it by rsample() of a distribution of torch.distributions that has it, such as Normal or "
@@ -481,7 +481,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     }
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _RSAMPLE
-    if nodes[key].get("op") in _ADDS and question.key in values.graph.predecessors(key):
+    added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
+    if question.key in map(values.before_views, added):
         words["fix"] = "nothing, if it stays rare: it is the sum of that gradient, which is 0"
     if any(each.word == "apply" for each in context.happened_to(key, EventKind.OPERATION)):
         words["fix"] = f"look at what backward of {nodes[key].get('op', '')} returns"
@@ -506,10 +507,9 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     if not blocks:
         return None
     data = values.graph.nodes[blocks[0].key]
-    line = data.get("source", "")
+    line, op = data.get("source", ""), data.get("op")
     words = {
-        "norm": f"{grad.norm:.4g}",
-        "op": data.get("op"),
+        **{"norm": f"{grad.norm:.4g}", "op": op},
         "where": f" at {mention(line)}" if line else "",
         "why": blocks[0].why,
         "fix": blocks[0].fix,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import click.shell_completion
+from click.core import ParameterSource
 
 from gradviz.errors import GradvizError, SubjectError, TargetError, UsageError
 from gradviz.frontends.files import (
@@ -34,8 +36,9 @@ from gradviz.frontends.option_values import chosen, frame_numbers
 from gradviz.frontends.options import OPTIONS, Option, Picture
 
 if TYPE_CHECKING:
-    from gradviz.frontends.program import Extent
+    from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import Loaded, Target
+    from gradviz.frontends.variables import Extent
     from gradviz.graph import GradGraph
     from gradviz.story import Frame, Story
 
@@ -332,6 +335,9 @@ def _program_options(command: _Command) -> _Command:
     return number(full(command))
 
 
+_OF_THE_RUN = ("-m", "--full", "--step", "--until", "--every", "--max-events")
+
+
 @dataclass(frozen=True)
 class Request:
     """The arguments of a command.
@@ -364,6 +370,18 @@ class Request:
     def command(self) -> str:
         """The name of the command."""
         return self.ctx.command.name or ""
+
+    def name(self, drawing: Drawing) -> None:
+        """Tell a drawing which command makes it, for the viewer: target, options, arguments."""
+        words = ["draw" if self.command == "view" else self.command]
+        for option in self.ctx.command.params:
+            flag = next((each for each in option.opts if each in _OF_THE_RUN), "")
+            name = str(option.name)
+            if flag and self.ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                value = "" if self.ctx.params[name] is True else str(self.ctx.params[name])
+                words += filter(None, (flag, value))
+        drawing.target = self.texts[0]
+        drawing.command = shlex.join(words), shlex.join(["--", *self.argv] if self.argv else [])
 
     @property
     def targets(self) -> list[Target]:
@@ -515,7 +533,7 @@ def _request(
     picture: Picture,
 ) -> Request:
     """Take what every command has out of the options of a command, and check it."""
-    from gradviz.frontends.program import Extent
+    from gradviz.frontends.variables import Extent
 
     scale, frames = options.pop("scale", None), options.pop("frames", "")
     paths, fmt = options.pop("outputs", ()), options.pop("fmt", None)

@@ -74,7 +74,8 @@ def draw(request: Request) -> None:
     with request.outputs.quieted():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
-    drawing.target = "" if request.frames else request.texts[0]
+    if not request.frames:  # else the numbers of its frames are others
+        request.name(drawing)
     if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
     width = columns()
@@ -125,7 +126,7 @@ def view(request: Request, no_open: bool) -> None:
     with output_on_stderr():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
-    drawing.target = request.texts[0]
+    request.name(drawing)
     click.echo(open_page(drawing.html, drawing.target, show=not no_open))
     request.report_ending(loaded, "shown")
 
@@ -253,13 +254,15 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
 
 
 def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
+    from gradviz.frontends.program import Watch
     from gradviz.frontends.target import load_target
     from gradviz.recording.api import record  # imported here: it needs torch
     from gradviz.reports.memory import saved_at_most
 
-    target, recording = request.target, record()
+    target, watch = request.target, Watch(record)
     with output_on_stderr():
-        loaded = load_target(target, request.argv, recording, request.extent)
+        loaded = load_target(target, request.argv, watch, request.extent)
+    _, recording = watch.chosen
     name, *others = target.names or [""]
     found = None if others else saved_at_most(recording.frames, name)
     now = _largest(loaded.traced(), target.place)

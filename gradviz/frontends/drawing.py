@@ -46,6 +46,7 @@ from gradviz.views import DEFAULT, View, apply, dock_leaves
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
 from gradviz.views.page import fit_pages
+from gradviz.views.siblings import dock_alike
 
 if TYPE_CHECKING:
     import graphviz
@@ -152,8 +153,8 @@ class Drawing:
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
-        self.target, self.command = "", "draw"
-        """The command line's name of the subject, for the viewer's commands; "" if unknown."""
+        self.target, self.command = "", ("draw", "")
+        """For the viewer: the command line's name of the subject; the command and arguments."""
         self._answer: Any = None
         self._views = self.options.views()
 
@@ -233,14 +234,14 @@ class Drawing:
         return _through([frame.graph for frame in self._marked], self.options.marks())
 
     def _through_views(self) -> Story:
-        called = _through([frame.graph for frame in self._marked], self.options.relabel())
-        frames = []
+        whole, frames = [frame.graph for frame in self._marked], []
         with stage("folding"):
-            for number, (frame, graph) in enumerate(zip(self._marked, self._painted, strict=True)):
-                is_later = number > 0 and not self.story.ranks
-                text = caption_of(replace(frame, graph=called[number]), is_later)
-                seen = self._relabeled(apply(graph, self._views))
-                frames.append(replace(frame, graph=seen, caption=text))
+            seen = [apply(graph, self._views) for graph in self._painted]
+            seen = dock_alike(seen, runs_of_frames(whole))
+        called = _through(whole, self.options.relabel())
+        for at, frame in enumerate(self._marked):
+            text = caption_of(replace(frame, graph=called[at]), at > 0 and not self.story.ranks)
+            frames.append(replace(frame, graph=self._relabeled(seen[at]), caption=text))
         return replace(self._marked, frames=tuple(frames))
 
     def _relabeled(self, seen: GradGraph) -> GradGraph:

@@ -289,6 +289,7 @@ class NodeData(TypedDict, total=False):
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     stale             of a leaf: whether it was changed in place after an operation of the graph
                       used it; left out when it is not known
+    in_array          True for a recorded leaf that shares its memory with a NumPy array
     used_value        of a stale leaf: its `TensorSummary` when the operations used it
     ranks             `RankSpread` of a gathered story, where its ranks differ
     problem           ``gradviz.facts.Problem``: backward failed at this node
@@ -352,6 +353,7 @@ class NodeData(TypedDict, total=False):
     inferred: bool
     changes: dict[str, str]
     stale: bool
+    in_array: bool
     used_value: TensorSummary
     ranks: RankSpread
     problem: Any

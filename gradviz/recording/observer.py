@@ -17,7 +17,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
-from gradviz.capture.autograd.sharded import averaged_parameters, data_parallel_modules
+from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
@@ -76,7 +76,7 @@ class _Pass:
         graph: returns the graph before it.
         flow: watches where it loses gradients.
         steps: the steps of optimizers in hooks during the pass.
-        averaged: the numbers of ranks over which it averages gradients, by ``id`` of the leaf.
+        averaging: which gradients it averages over ranks.
     """
 
     number: int
@@ -88,8 +88,8 @@ class _Pass:
     roots: Callable[[KeyOf], tuple[str, ...]]
     graph: Callable[[], GradGraph]
     flow: GradientFlow
+    averaging: Averaging
     steps: list[Entry] = field(default_factory=list)
-    averaged: dict[int, int] = field(default_factory=dict)
 
 
 class Observer:
@@ -170,27 +170,27 @@ class Observer:
         if self._data_parallel is None:
             named = self.snapshots.parameters()
             self._data_parallel = data_parallel_modules([each.tensor for each in named])
-        averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
-        begin = self._begin_repeated if self._repeats(call, averaged) else self._begin_traced
+        averaging = Averaging(self._data_parallel if call.accumulates else ())
+        is_repeated = self._repeats(call, bool(averaging.possible))
+        begin = self._begin_repeated if is_repeated else self._begin_traced
         before, root, roots, graph = begin(call)
         given = bool(self._state.gradient_given)
         is_watched = self._passes <= _WATCHED_PASSES or self._was_wrong
         watched = call.roots if is_watched and not self._steady.is_on else ()
         flow = GradientFlow(watched, self._state.failed)
         self._pass = _Pass(
-            self._passes, location, count, before, given, root, roots, graph, flow, [], averaged
+            self._passes, location, count, before, given, root, roots, graph, flow, averaging
         )
-        if averaged:
-            before.add_summaries(averaged, leaves_of(self._state))
+        before.add_summaries(averaging.possible, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
-    def _repeats(self, call: BackwardCall, averaged: Mapping[int, int]) -> bool:
+    def _repeats(self, call: BackwardCall, may_average: bool) -> bool:
         """Whether a pass repeats an earlier one: its frames are built when they are read."""
         state, has_options = self._state, call.create_graph or call.retain_graph or call.inputs
         is_plain = (
             call.accumulates
             and not has_options
-            and not averaged
+            and not may_average
             and not state.gradient_given
             and not state.hooks.are_registered
             and not self.snapshots.hooked
@@ -235,8 +235,8 @@ class Observer:
             state.failed(error)
 
     def _end_pass(self, call: BackwardCall, done: _Pass, outcome: object) -> None:
-        state = self._state
-        word = "backward" if call.accumulates else "grad"
+        state, word = self._state, "backward" if call.accumulates else "grad"
+        done.averaging.end()
         entry = Entry(EventKind.BACKWARD, word, done.location, done.root)
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
         entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
@@ -250,9 +250,7 @@ class Observer:
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
         is_same_step = self._microbatches.is_same_step(call.accumulates)
-        changed = done.before.count_passes(
-            state, is_same_step
-        )  # a failed pass may have accumulated some
+        changed = done.before.count_passes(state, is_same_step)  # some, if the pass has failed
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
             self._fail(outcome, done, changed)
@@ -296,7 +294,7 @@ class Observer:
         self, call: BackwardCall, done: _Pass, has_failed: bool
     ) -> Callable[[KeyOf], BackwardDetails]:
         find_roots = done.roots
-        inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
+        inputs = list(map(self._identity_of, call.inputs)) if call.inputs else None
         flags = done.given, call.retain_graph, call.create_graph, has_failed
         lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
         number = done.number  # the function must not hold the call, which holds tensors
@@ -326,15 +324,15 @@ class Observer:
             name = f"{leaf.name}.grad" if leaf.name else ".grad"
             entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
             entry.identities = (leaf.identity,)
-            ranks = done.averaged.get(id(leaf.ref()), 0)
-            entry.details = details = AddedGradient(done.before, leaf, after, done.number, ranks)
+            ranks = done.averaging.ranks_of(leaf.ref())
+            entry.details = details = AddedGradient(done.before, leaf, after, done.number, *ranks)
             self._state.log(entry)
             added.append((name if leaf.name else "a leaf's .grad", details))
         return lambda: [(name, details()) for name, details in added]
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
         """``DistributedDataParallel`` averages ``.grad`` at the end of a pass: an event."""
-        leaves = [leaf for leaf in changed if id(leaf.ref()) in done.averaged]
+        leaves = [leaf for leaf in changed if done.averaging.ranks_of(leaf.ref())[0]]
         if leaves:
             entry = Entry(EventKind.GRAD, "DistributedDataParallel", done.location, "")
             entry.identities = [leaf.identity for leaf in leaves]
@@ -396,6 +394,8 @@ class Observer:
     def _after_grad(self, entry: Entry) -> None:
         if self._is_resumed:
             return  # steps before this one were not recorded: no frame shows what changed
+        if entry.action in (Action.ASSIGNED, Action.REDUCED):  # maybe of a leaf that nothing uses
+            deque(map(self.snapshots.keys.of, entry.identities), 0)
         with quietly():
             self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry)
 
@@ -446,8 +446,7 @@ class Observer:
 
     def _log_step(self, optimizer: str) -> None:
         state, location = self._state, self._state.location()
-        held: list[Hashable] = []
-        changed: list[Hashable] = []
+        held, changed, at_rest = list[Hashable](), list[Hashable](), list[Hashable]()
         names, values = [], []
         for each in self._held:
             if (tensor := each.ref()) is None:
@@ -456,6 +455,7 @@ class Observer:
             found = state.provenance.identities(tensor) if record is None else (record.identity,)
             identity = next(iter(found), None)
             held.append(identity)
+            at_rest += [identity] * each.at_rest
             after = version_of(tensor)
             if after != each.version:
                 changed.append(identity)
@@ -465,7 +465,7 @@ class Observer:
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
-        details = step_details(optimizer, held, changed, values, names)
+        details = step_details(optimizer, held, changed, values, names, at_rest)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)

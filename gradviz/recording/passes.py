@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ances
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, plain_array, summarize
-from gradviz.capture.tensors.training_sets import entries_of
+from gradviz.capture.tensors.training_sets import attributes_of, entries_of
 from gradviz.facts import GradientDetails, Loss, StepDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import KeyOf
@@ -56,6 +57,7 @@ class Passes:
         self._listens = False
 
     def __enter__(self) -> Passes:
+        self._thread = threading.get_ident()
         listen(self)
         self._listens = True
         return self
@@ -86,9 +88,13 @@ class Passes:
             return
         if self._hook is None:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = register_optimizer_step_post_hook(lambda each, *_: self._stepped(each))
+            self._hook = register_optimizer_step_post_hook(self._after_step)
         with quietly():
             self._after(call.roots, frame)
+
+    def _after_step(self, optimizer: Any, *_: object) -> None:
+        if threading.get_ident() == self._thread:
+            self._stepped(optimizer)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """Called by the engine; not needed here."""
@@ -115,6 +121,7 @@ class Returns:
 
     def start(self) -> None:
         """Start; with ``sys.monitoring``, other code is not slowed down."""
+        self._thread = threading.get_ident()
         monitoring: Any = getattr(sys, "monitoring", None)
         if monitoring is None:
             self._old = sys.getprofile()
@@ -144,7 +151,7 @@ class Returns:
             self._tool = -1
 
     def _monitored(self, code: CodeType, *_: object) -> None:
-        if code in self._codes:
+        if code in self._codes and threading.get_ident() == self._thread:
             self._call(sys._getframe(1))
 
     def _profile(self, frame: FrameType, event: str, _: object) -> None:
@@ -193,8 +200,10 @@ def has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> boo
 
 
 def optimizers_among(around: Mapping[str, object]) -> list[Any]:
-    """The optimizers among variables, and in lists, tuples and dicts among them."""
+    """The optimizers among variables, in containers among them, and in attributes of both."""
     values = [*around.values(), *entries_of(around.values())]
+    inside = attributes_of(values)
+    values += [*inside, *entries_of(inside)]
     return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 
@@ -382,7 +391,8 @@ class AddedGradient:
         leaf: the leaf.
         after: its gradient after the pass.
         number: of the pass.
-        ranks: over which it is averaged.
+        ranks: over which it was averaged.
+        unaveraged: ranks over which it was not, see `GradientDetails`.
     """
 
     __slots__ = ("_after", "_before", "_facts")
@@ -394,9 +404,10 @@ class AddedGradient:
         after: TensorSummary | Kept | None,
         number: int,
         ranks: int,
+        unaveraged: int,
     ) -> None:
         self._before, self._after = before.kept(leaf), after
-        self._facts = leaf.passes, number, ranks
+        self._facts = leaf.passes, number, ranks, unaveraged
 
     def __call__(self, key_of: object = None) -> GradientDetails:
         """The details."""
@@ -416,25 +427,27 @@ class HeldParameter(NamedTuple):
         ref: reference to the tensor.
         version: its version counter.
         values: a copy, until the step ends; None if it is too large.
+        at_rest: whether its learning rate is 0.
     """
 
     ref: Callable[[], torch.Tensor | None]
     version: int
     values: Any
+    at_rest: bool = False
 
 
 def held_by(optimizer: Any) -> list[HeldParameter]:
     """The parameters of an optimizer, with their values unless there are too many."""
-    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
-    is_small = sum(tensor.numel() for tensor in tensors) <= _COMPARED
-    return [
-        HeldParameter(
-            weakref.ref(tensor),
-            version_of(tensor),
-            _copy(tensor) if is_small else None,
-        )
-        for tensor in tensors
-    ]
+    groups = optimizer.param_groups
+    is_small = sum(each.numel() for group in groups for each in group["params"]) <= _COMPARED
+    found = []
+    for group in groups:
+        rate = group.get("lr")
+        at_rest = isinstance(rate, (int, float)) and rate == 0
+        for each in group["params"]:
+            values = _copy(each) if is_small else None
+            found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
+    return found
 
 
 def _copy(tensor: torch.Tensor) -> Any:
@@ -464,6 +477,7 @@ def step_details(
     changed: Sequence[Hashable],
     are_other: Sequence[bool | None],
     names: Sequence[str],
+    at_rest: Sequence[Hashable],
 ) -> Callable[[KeyOf], StepDetails]:
     """Creates the details of a step.
 
@@ -473,6 +487,7 @@ def step_details(
         changed: the identities of those that the step changed.
         are_other: whether those have other values now; None where that is not known.
         names: the names of those.
+        at_rest: the identities of its parameters whose learning rate is 0.
     """
     same = [each for each, moved in zip(changed, are_other, strict=True) if moved is False]
 
@@ -486,6 +501,7 @@ def step_details(
             None if None in are_other else sum(map(bool, are_other)),
             tuple(names),
             tuple(filter(None, map(key_of, same))),
+            tuple(filter(None, map(key_of, at_rest))),
         )
 
     return details

@@ -291,9 +291,11 @@ class Provenance:
         same_node: pairs of an old and a new identity of the same tensor.
         written: what was written into results of the graph, by the sequence number of the
             operation that made them.
+        arrays: the addresses of storages that NumPy can write, which no recording sees.
     """
 
     def __init__(self) -> None:
+        self.arrays: set[object] = set()
         self.written: dict[int, list[Written]] = {}
         self.tensors: WeakTensors[UntrackedTensor | Leaf] = WeakTensors()
         self.left_out = 0
@@ -366,10 +368,7 @@ class Provenance:
         return leaf
 
     def untracked(self, tensor: torch.Tensor) -> UntrackedTensor:
-        """The record of a tensor that does not require grad; creates it if there is none.
-
-        A parameter that was frozen before the recording matters too.
-        """
+        """The record of a tensor that does not require grad; creates it if there is none."""
         if isinstance(found := self.tensors.of(tensor), UntrackedTensor):
             return found
         if (inner := unwrapped(tensor)) is not tensor:
@@ -377,7 +376,7 @@ class Provenance:
         if self._inside and (made := self._made_inside(tensor)) is not None:
             return self.add(tensor, "", made.cause, made.location, [made.as_input()], True)
         untracked = self.add(tensor, "", Cause.NOT_RECORDED)
-        untracked.matters = isinstance(tensor, torch.nn.Parameter)
+        untracked.matters = isinstance(tensor, torch.nn.Parameter)  # frozen before the recording
         untracked.read_facts(tensor)
         return untracked
 
@@ -415,15 +414,15 @@ class Provenance:
 
     def _keep_memory(self, tensor: torch.Tensor, untracked: UntrackedTensor) -> None:
         """Remember the memory of data, which a transform returns as a tensor that no call shows."""
-        if len(self._inside) > _MOST_INSIDE:
-            self._inside = dict([*self._inside.items()][_MOST_INSIDE // 2 :])
         if at := storage_address(tensor):  # not used again while it is kept
             self._inside[at] = memory_is_gone(tensor), untracked
+            while len(self._inside) > _MOST_INSIDE:
+                del self._inside[next(iter(self._inside))]
 
     def _made_inside(self, tensor: torch.Tensor) -> UntrackedTensor | None:
         """The data with the memory of a tensor, if a transform of ``torch.func`` computed it."""
-        is_gone, untracked = self._inside.get(storage_address(tensor) or 0, (None, None))
-        return untracked if is_gone is not None and not is_gone() else None
+        row = self._inside.get(storage_address(tensor) or 0)
+        return None if row is None or row[0]() else row[1]
 
     def add_results(
         self,

@@ -15,6 +15,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.sharded import flat_parameters
 from gradviz.capture.autograd.tensors import is_unsure, memory_of
 from gradviz.capture.tensors.names import Named, Names, locals_of, maker_of, variables_of
 from gradviz.capture.tensors.training_sets import SeenSets
@@ -290,6 +291,16 @@ class SnapshotSeries:
             tensor = record.ref() if isinstance(record, Leaf) else None
             if tensor is not None:
                 yield next(iter(self.keys.of_any((record.identity,))), ""), tensor
+
+    def flat_parts(self) -> dict[str, str]:
+        """By the keys of the parts of flat parameters of FSDP1, the keys of those."""
+        flat = flat_parameters(self.recorded_modules())
+        if not flat:
+            return {}
+        self.training_sets()  # parts that are in no frame get their keys
+        parts = [each.tensor for each in self.parameters() if id(each.tensor) in flat]
+        found = {self.key_of(part): self.key_of(flat[id(part)]) for part in parts}
+        return {part: key for part, key in found.items() if key}
 
     def recorded_modules(self) -> list[nn.Module]:
         """The modules that were passed to ``record``, and those that `know` added."""

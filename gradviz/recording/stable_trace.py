@@ -417,6 +417,9 @@ def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> 
         data["accumulations"] = leaf.passes
     else:
         data.pop("accumulations", None)
+    tensor = leaf.ref() if state.provenance.arrays else None
+    if tensor is not None and storage_address(tensor) in state.provenance.arrays:
+        data["in_array"] = True
 
 
 def _mark_stale(snapshot: Snapshot, state: RecordingState) -> None:

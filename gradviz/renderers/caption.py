@@ -14,6 +14,7 @@ from gradviz.graph import (
     Mark,
     NodeData,
     NodeKind,
+    ancestors,
     is_box_of_leaves,
 )
 from gradviz.graph.text import bytes_text, counted, is_zero
@@ -245,7 +246,9 @@ def _is_freed(graph: GradGraph) -> bool:
 
 
 def _buffers(graph: GradGraph) -> str:
-    states = {data.get("buffers") for _, data in graph.nodes(data=True)}
+    # Backward does not reach what is behind a cut.
+    reached = (ancestors(graph, graph.roots) if _is_freed(graph) else ()) or graph
+    states = {graph.nodes[key].get("buffers") for key in reached}
     if {Buffers.FREED, Buffers.HELD} <= states:
         return "Some saved tensors are freed: backward cannot pass there again."
     if Buffers.FREED in states:

@@ -30,7 +30,18 @@ from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_
 from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg
-from gradviz.renderers.theme import FILLS, FONT, LOOKS, OWN, PALETTE, TEXT, Look, Theme, color
+from gradviz.renderers.theme import (
+    FILLS,
+    FONT,
+    LEAF_BOX,
+    LOOKS,
+    OWN,
+    PALETTE,
+    TEXT,
+    Look,
+    Theme,
+    color,
+)
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story
 from gradviz.views import apply
@@ -110,7 +121,8 @@ class ViewerPage:
         files: lines of the program, by file name in nodes and events, shown beside the run.
         style: the direction of the drawing and whether there is a legend; width and font size are
             those of the still pictures.
-        command: of gradviz, which makes the picture of the target: ``"draw"``, ``"record"``.
+        command: of gradviz, which makes the picture of the target, with its options:
+            ``"record --step 2"``; and what follows the target: ``"-- --lr 3"``.
     """
 
     frames: Story
@@ -120,7 +132,7 @@ class ViewerPage:
     answers: Sequence[Answer] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     style: SheetStyle = field(default_factory=SheetStyle)
-    command: str = "draw"
+    command: tuple[str, str] = ("draw", "")
 
 
 def page_data(page: ViewerPage) -> dict[str, Any]:
@@ -151,7 +163,10 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "color": scale["by"] if scale else "",
         "rankdir": "LR" if page.style.sideways else "TB",
         "hasLegend": page.style.legend,
-        "looks": {kind.value: _look(LOOKS[kind]) for kind in NodeKind},
+        "looks": {
+            **{kind.value: _look(LOOKS[kind]) for kind in NodeKind},
+            "leaves": _look(LEAF_BOX),
+        },
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": {**MEANINGS, **highlight_row(frame.graph for frame in page.frames)},

@@ -215,10 +215,12 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
 def may_have_changed(graph: GradGraph, key: str) -> bool:
     """Whether it is not known that operations of the graph used the current value of a leaf.
 
-    Its version counts changes in place, except those through ``.data`` and NumPy: these are known
-    only if the graph was recorded.
+    Its version counts changes in place, except those through ``.data``, which are known only if the
+    graph was recorded, and those through NumPy.
     """
     data: NodeData = graph.nodes[key]
+    if data.get("in_array") and not data.get("stale"):
+        return True
     if data["kind"] not in _LEAVES or "stale" in data:
         return False
     return bool(data.get("version")) or ("is_traced" in graph.graph and graph.degree(key) > 0)

@@ -16,7 +16,7 @@ from gradviz.renderers.labels import Role
 
 Theme = Literal["auto", "light", "dark"]
 
-FONT = "Helvetica,Arial,Liberation Sans,sans-serif"
+FONT = "Helvetica,Arial,Liberation Sans,DejaVu Sans Condensed,sans-serif"
 
 PALETTE: dict[str, tuple[str, str]] = {
     "page": ("#ffffff", "#0d1117"),

@@ -1,7 +1,7 @@
 /** The viewer: one state, from which the whole page follows. */
 
 import { drawGlyph, svgElement } from "./draw_svg.js";
-import { button, h } from "./dom.js";
+import { button, check, h } from "./dom.js";
 import { ExportMenu } from "./export_menu.js";
 import { countText } from "./format.js";
 import { groupId, isOpen, nodesOf, seenGraph } from "./folding.js";
@@ -13,7 +13,7 @@ import { pictureOf } from "./scene.js";
 import { search } from "./search.js";
 import { SearchBox } from "./search_box.js";
 import { Stage } from "./stage.js";
-import { firstState, fromHash, toHash } from "./state.js";
+import { address, firstState, fromHash, toHash } from "./state.js";
 import { answersElement, changesElement, codeElement, storyElement } from "./story.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -580,23 +580,6 @@ export class Viewer {
 /** @param {Set<string>} set @param {string} key */
 function toggleIn(set, key) {
   if (!set.delete(key)) set.add(key);
-}
-
-/** @param {string} id @param {string} text @param {string} title @param {boolean} on @param {(on: boolean) => void} act */
-function check(id, text, title, on, act) {
-  return h("label", { title }, h("input", {
-    type: "checkbox", id, ...(on ? { checked: true } : {}),
-    onchange: (/** @type {Event} */ event) => act(/** @type {HTMLInputElement} */ (event.target).checked),
-  }), ` ${text}`);
-}
-
-/** The end of the address of the page; "" where there is none. */
-function address() {
-  try {
-    return location.hash;
-  } catch {
-    return "";
-  }
 }
 
 /** Start on a page that has the data. @param {Document} page @returns {Viewer | null} */

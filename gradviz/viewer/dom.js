@@ -25,3 +25,12 @@ export function h(tag, properties = {}, ...children) {
 export function button(label, title, action, more = {}) {
   return h("button", { type: "button", title, onclick: action, ...more }, label);
 }
+
+/** A box to tick, with its text. */
+/** @param {string} id @param {string} text @param {string} title @param {boolean} on @param {(on: boolean) => void} act */
+export function check(id, text, title, on, act) {
+  return h("label", { title }, h("input", {
+    type: "checkbox", id, ...(on ? { checked: true } : {}),
+    onchange: (/** @type {Event} */ event) => act(/** @type {HTMLInputElement} */ (event.target).checked),
+  }), ` ${text}`);
+}

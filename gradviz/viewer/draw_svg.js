@@ -205,10 +205,10 @@ export function drawGlyph(parent, data, word, x, middle) {
     pen.box(x, middle - 6, 22, 12, { fill: data.fills[role] || "page" });
     pen.box(x + 5, middle - 1.5, 12, 3, { fill: data.text[role][0] });
   } else {
-    const kind = word === "leaves" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
+    const kind = word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
     const look = data.looks[kind];
     if (!look) return;
-    const isAgain = kind !== word && word !== "leaves";
+    const isAgain = kind !== word;
     pen.box(x, middle - 6, 22, 12, {
       fill: isAgain ? "page" : look.head, edge: look.edge, line: isAgain ? 0.8 : look.line,
       radius: Math.min(look.radius, 6), dashed: look.dashed && !isAgain,

@@ -60,8 +60,9 @@ function shell(text) {
 export function commandOf(model, state) {
   const { target, command } = model.data;
   const frame = model.count > 1 ? [`--frames ${state.frame + 1}`] : [];
-  const words = [`gradviz ${command}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg"];
-  return words.join(" ") + (target ? "" : "  # after: gradviz.draw(…).save('graph.json')");
+  const [name, given] = command;
+  const words = [`gradviz ${name}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg", given];
+  return words.filter(Boolean).join(" ") + (target ? "" : "  # after: gradviz.draw(…).save('graph.json')");
 }
 
 /** The same picture by Python. @param {Model} model @param {State} state */

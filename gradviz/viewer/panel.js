@@ -32,13 +32,18 @@ export function changesText(changes) {
   return Object.entries(changes).map(([name, text]) => (CHANGED[name] ?? `${name} `) + text).join(", ");
 }
 
+/** @param {Row} row */
+function isBoxOfLeaves(row) {
+  return row.kind === "group" && !row.members && "grad" in row;
+}
+
 /** One line for lists and screen readers. @param {Row} row @param {string} id */
 export function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
   if (row.kind === "operation" && row.op && row.name) parts.push(`makes ${row.name}`);
   else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
-  if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
+  if (row.kind === "group") parts.push(isBoxOfLeaves(row) ? "leaves" : counted(row.members || 0, "operation"));
   else if (row.kind === "untracked") parts.push("not tracked");
   else if (row.kind !== "operation" && row.kind !== parts[0]) parts.push(row.kind);
   if (row.verdict) parts.push(row.verdict);
@@ -53,7 +58,7 @@ export function summaryOf(row, id) {
  */
 export function factsOf(row, module) {
   /** @type {Fact[]} */
-  const facts = [["kind", KINDS[row.kind] || row.kind]];
+  const facts = [["kind", isBoxOfLeaves(row) ? "leaves drawn as one" : KINDS[row.kind] || row.kind]];
   /** @param {string} heading @param {string | Node | undefined | false | null | 0} text */
   const add = (heading, text) => {
     if (text) facts.push([heading, text]);

@@ -86,3 +86,12 @@ export function fromHash(hash, first, frames) {
 function oneOf(value, allowed, otherwise) {
   return value !== null && allowed.includes(value) ? value : otherwise;
 }
+
+/** The end of the address of the page; "" where there is none. */
+export function address() {
+  try {
+    return location.hash;
+  } catch {
+    return "";
+  }
+}

@@ -440,10 +440,10 @@ function drawGlyph(parent, data, word, x, middle) {
     pen.box(x, middle - 6, 22, 12, { fill: data.fills[role] || "page" });
     pen.box(x + 5, middle - 1.5, 12, 3, { fill: data.text[role][0] });
   } else {
-    const kind = word === "leaves" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
+    const kind = word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
     const look = data.looks[kind];
     if (!look) return;
-    const isAgain = kind !== word && word !== "leaves";
+    const isAgain = kind !== word;
     pen.box(x, middle - 6, 22, 12, {
       fill: isAgain ? "page" : look.head, edge: look.edge, line: isAgain ? 0.8 : look.line,
       radius: Math.min(look.radius, 6), dashed: look.dashed && !isAgain,
@@ -469,7 +469,14 @@ function h(tag, properties = {}, ...children) {
 function button(label, title, action, more = {}) {
   return h("button", { type: "button", title, onclick: action, ...more }, label);
 }
-return { h, button };
+
+function check(id, text, title, on, act) {
+  return h("label", { title }, h("input", {
+    type: "checkbox", id, ...(on ? { checked: true } : {}),
+    onchange: (/** @type {Event} */ event) => act(/** @type {HTMLInputElement} */ (event.target).checked),
+  }), ` ${text}`);
+}
+return { h, button, check };
 })();
 const $export = (() => {
 
@@ -524,8 +531,9 @@ function shell(text) {
 function commandOf(model, state) {
   const { target, command } = model.data;
   const frame = model.count > 1 ? [`--frames ${state.frame + 1}`] : [];
-  const words = [`gradviz ${command}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg"];
-  return words.join(" ") + (target ? "" : "  # after: gradviz.draw(\u2026).save('graph.json')");
+  const [name, given] = command;
+  const words = [`gradviz ${name}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg", given];
+  return words.filter(Boolean).join(" ") + (target ? "" : "  # after: gradviz.draw(\u2026).save('graph.json')");
 }
 
 function viewsOf(model, state) {
@@ -619,7 +627,15 @@ function fromHash(hash, first, frames) {
 function oneOf(value, allowed, otherwise) {
   return value !== null && allowed.includes(value) ? value : otherwise;
 }
-return { firstState, toHash, fromHash };
+
+function address() {
+  try {
+    return location.hash;
+  } catch {
+    return "";
+  }
+}
+return { firstState, toHash, fromHash, address };
 })();
 const $export_menu = (() => {
 
@@ -1198,12 +1214,16 @@ function changesText(changes) {
   return Object.entries(changes).map(([name, text]) => (CHANGED[name] ?? `${name} `) + text).join(", ");
 }
 
+function isBoxOfLeaves(row) {
+  return row.kind === "group" && !row.members && "grad" in row;
+}
+
 function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
   if (row.kind === "operation" && row.op && row.name) parts.push(`makes ${row.name}`);
   else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
-  if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
+  if (row.kind === "group") parts.push(isBoxOfLeaves(row) ? "leaves" : counted(row.members || 0, "operation"));
   else if (row.kind === "untracked") parts.push("not tracked");
   else if (row.kind !== "operation" && row.kind !== parts[0]) parts.push(row.kind);
   if (row.verdict) parts.push(row.verdict);
@@ -1211,7 +1231,7 @@ function summaryOf(row, id) {
 }
 
 function factsOf(row, module) {
-  const facts = [["kind", KINDS[row.kind] || row.kind]];
+  const facts = [["kind", isBoxOfLeaves(row) ? "leaves drawn as one" : KINDS[row.kind] || row.kind]];
   const add = (heading, text) => {
     if (text) facts.push([heading, text]);
   };
@@ -3781,7 +3801,7 @@ return { phaseOf, lossOf, stripElement, storyElement, changesElement, codeElemen
 const $app = (() => {
 
 const { drawGlyph, svgElement } = $draw_svg;
-const { button, h } = $dom;
+const { button, check, h } = $dom;
 const { ExportMenu } = $export_menu;
 const { countText } = $format;
 const { groupId, isOpen, nodesOf, seenGraph } = $folding;
@@ -3793,7 +3813,7 @@ const { pictureOf } = $scene;
 const { search } = $search;
 const { SearchBox } = $search_box;
 const { Stage } = $stage;
-const { firstState, fromHash, toHash } = $state;
+const { address, firstState, fromHash, toHash } = $state;
 const { answersElement, changesElement, codeElement, storyElement } = $story;
 
 
@@ -4322,21 +4342,6 @@ class Viewer {
 
 function toggleIn(set, key) {
   if (!set.delete(key)) set.add(key);
-}
-
-function check(id, text, title, on, act) {
-  return h("label", { title }, h("input", {
-    type: "checkbox", id, ...(on ? { checked: true } : {}),
-    onchange: (/** @type {Event} */ event) => act(/** @type {HTMLInputElement} */ (event.target).checked),
-  }), ` ${text}`);
-}
-
-function address() {
-  try {
-    return location.hash;
-  } catch {
-    return "";
-  }
 }
 
 function start(page) {

@@ -278,7 +278,7 @@ class Part:
         keys: of the operations and groups, in the order of the data.
         data: attributes of the group in addition to the sums: ``name``, ``module``, ``repeat``, ...
         once: the number of keys, from the first, in one repetition; 0 for all.
-        is_stack: whether the repetitions are modules of one list: ``layers.0``, ``layers.1``.
+        modules: the modules that it is, each as a whole; None for the one that the data names.
         everything: include named inputs that nothing else uses, not only parameters.
     """
 
@@ -286,7 +286,7 @@ class Part:
     data: NodeData = field(default_factory=NodeData)
     once: int = 0
     everything: bool = False
-    is_stack: bool = False
+    modules: tuple[str, ...] | None = None
 
 
 def contract(
@@ -332,8 +332,8 @@ def contract(
         last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
-        path = str(part.data.get("module", ""))
-        found.update(facts_of_modules(graph, path, part.is_stack, members[number]))
+        modules = (part.data.get("module", ""),) if part.modules is None else part.modules
+        found.update(facts_of_modules(graph, modules))
         if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
             found["grad_range"] = each
         if graph.graph.get("marked"):
@@ -559,7 +559,7 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
                 same = seen.edges[source, target, found[ends]]
                 if same.get("grad") is not edge.get("grad"):
                     same.pop("grad", None)
-                if number != _OUTSIDE:
+                if number != _OUTSIDE or inside.nodes[place][1]["kind"] is NodeKind.GROUP:
                     same["times"] = same.get("times", 1) + edge.get("times", 1)
                 continue
             if into != _OUTSIDE:

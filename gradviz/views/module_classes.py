@@ -6,8 +6,7 @@ there. What fits several modules, or none, is left without a module: a box must 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gradviz.graph import GradGraph, NodeData
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
@@ -115,8 +114,12 @@ class ModuleClasses:
             return found  # what runs before and after the model is not known
         around = _ATTENTION in (self.class_of(before), self.class_of(after))
         for at in range(first, last):
-            if ops[at] == "mul" and self._candidates("dropout", before, after, common):
-                continue  # a dropout, or a product
+            if ops[at] == "mul":
+                dropouts = self._candidates("dropout", before, after, common)
+                if dropouts:  # one ran, or a product
+                    if all(each[:-1] == common for each in dropouts):  # either way in that module
+                        found[at] = self._own(before, after, common, "mul", is_skip=False)
+                    continue
             if around and ops[at] in _TURNS:
                 continue
             if ops[at] not in named:
@@ -224,26 +227,22 @@ class ModuleClasses:
         return None
 
     def _runs(self, path: Path) -> bool:
-        """Whether a module has code of its own, which is not that of a container."""
-        return self.class_of(path) not in _HOLDERS and not self._is_sequence(path)
+        """Whether a module has code of its own around its children, which a container has not.
+
+        Attention ends with its projection; what turns its result is known before.
+        """
+        without = (*_HOLDERS, _ATTENTION)
+        return self.class_of(path) not in without and not self._is_sequence(path)
 
 
-def facts_of_modules(
-    graph: GradGraph, path: str, is_stack: bool, nodes: Sequence[Mapping[str, Any]]
-) -> NodeData:
-    """The class of the modules of a group, and the elements of their frozen parameters.
+def facts_of_modules(graph: GradGraph, modules: Iterable[str]) -> NodeData:
+    """The class of the modules that a group is, and the elements of their frozen parameters.
 
     Args:
         graph: knows the classes and the frozen parameters.
-        path: the module, or the list of a stack of modules; "" for none.
-        is_stack: whether the group is a stack of modules.
-        nodes: the attributes of its nodes.
+        modules: their paths; "" for none.
     """
-    paths = {path} if path and not is_stack else set()
-    if is_stack:
-        inside = [str(node["module"]).split(".") for node in nodes if "module" in node]
-        depth = path.count(".") + 2 if path else 1
-        paths = {".".join(each[:depth]) for each in inside if len(each) >= depth} - {""}
+    paths = {path for path in modules if path}
     classes = {graph.graph.get("modules", {}).get(each, "") for each in paths}
     found = NodeData()
     if len(classes) == 1 and (word := classes.pop()):

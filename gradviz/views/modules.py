@@ -457,19 +457,45 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
         cut: number of path parts that distinguish modules; None for all.
     """
     parts = []
-    for start, stop in _calls(sequence, [path[:cut] for path in paths], cut):
+    labels = [path[:cut] for path in paths]
+    around = {label[:depth] for label in set(labels) for depth in range(len(label))}
+    calls = list(_calls(sequence, labels, cut))
+    pieces = _pieces(sequence, labels, calls)
+    for start, stop in calls:
         path, places = paths[start][:cut], range(start, stop)
         groups = sum(_is_group(sequence, place) for place in places)
         glue = cut is None or len(path) < cut
         parametric = groups or any(sequence.parameters(place) for place in places)
         few = 1 if not glue else _GLUE - 1
         if path and (parametric or stop - start > few) and not groups == stop - start == 1:
-            name = ".".join(path)
+            if is_piece := start in pieces or path in around:
+                path = shared_by(paths[start:stop])
+            name, whole = ".".join(path), None if len(path) > len(labels[start]) else ()
             data: Any = {"name": name, "module": name, **contents_of(paths[start:stop])}
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
-            parts.append(Part(sequence.keys[start:stop], data))
+            keys = sequence.keys[start:stop]
+            parts.append(Part(keys, data, modules=whole if is_piece else None))
     return parts
+
+
+def _pieces(
+    sequence: OpSequence, labels: Sequence[Path], calls: Sequence[tuple[int, int]]
+) -> set[int]:
+    """The starts of ranges that are a piece of a call: between them ran what has another label."""
+    pieces: set[int] = set()
+    latest: dict[Path, tuple[list[int], object, set[int]]] = {}
+    for start, stop in calls:
+        label, ids = labels[start], sequence.data[start].get("calls", ())
+        call = ids[len(label)] if len(ids) > len(label) else None
+        leaves = {leaf for place in range(start, stop) for leaf in sequence.parameters(place)}
+        starts, before, used = latest.get(label, ([], call, set()))
+        if call != before or not used.isdisjoint(leaves):
+            starts, used = [], set()
+        latest[label] = [*starts, start], call, used | leaves
+        if starts:
+            pieces.update(latest[label][0])
+    return pieces
 
 
 def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:

@@ -145,6 +145,8 @@ def _note(best: GradGraph, how: str, most: int) -> str:
     still = best.number_of_nodes()
     much = f"; still {still:,} nodes" if still > 2 * most else ""
     text = f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
+    if not groups:  # only tensors were folded
+        text = f"tensors folded by {how}{much}; {_HOW}"
     left = best.graph.get("untracked_left_out", 0)
     return (
         f"{text}; {counted(left, 'untracked tensor')} used only in groups left out"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -278,8 +279,9 @@ class _Search:
 
     def _begins_module(self, place: int, stack: tuple[Path, str, str]) -> bool:
         at = len(stack[0])
-        own = self.paths[place][: at + 1]
         before = self.paths[place - 1][: at + 1] if place else ()
+        # Of what turns the input of a layer it may not be known that it is in the layer.
+        own = next((path for path in islice(self.paths, place, None) if path), ())[: at + 1]
         return len(own) > at and own != before and own[:at] == stack[0]
 
     def _is_worth(self, repeat: Repeat) -> bool:
@@ -399,7 +401,13 @@ def repeat_parts(
             (
                 start,
                 stop,
-                Part(sequence.keys[start:stop], data, repeat.length, True, stack is not None),
+                Part(
+                    sequence.keys[start:stop],
+                    data,
+                    repeat.length,
+                    True,
+                    stack and _modules_of(paths, replace(repeat, start=start, stop=stop), stack[0]),
+                ),
             )
         )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
@@ -426,6 +434,15 @@ def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
     after = next((path[: depth + 1] for path in later if len(path) > depth), ())
     first, last = inside[0], inside[-1]
     return first != before and last != after
+
+
+def _modules_of(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> tuple[str, ...]:
+    """The modules of a stack; none if a repetition reaches from one to the next."""
+    if not _is_whole(paths, repeat, len(prefix)):
+        return ()
+    depth = len(prefix) + 1
+    inside = (path[:depth] for path in paths[repeat.start : repeat.stop] if len(path) >= depth)
+    return tuple(map(".".join, dict.fromkeys(inside)))
 
 
 def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[str, Any]:

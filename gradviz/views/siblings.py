@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 
 from gradviz.errors import UsageError
-from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
 from gradviz.graph.text import counted, is_zero, listed, must_be
 from gradviz.views.groups import Part, contract, words_of
 from gradviz.views.modules import module_paths, shared_by
@@ -126,6 +126,19 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
             called["verdict"] = verdict
         parts.append(Part(keys, called, 0, True))
     return contract(graph, parts) if parts else graph.copy()
+
+
+def dock_alike(graphs: Sequence[GradGraph], runs: Sequence[int]) -> list[GradGraph]:
+    """Draw leaves as boxes in all frames of one graph, if one of the frames has such boxes.
+
+    Args:
+        graphs: of the frames.
+        runs: for each, a number that frames of the same graph share.
+    """
+    have = [any(map(is_box_of_leaves, graph._node.values())) for graph in graphs]
+    boxed = {run for run, has in zip(runs, have, strict=True) if has}
+    rows = zip(graphs, runs, have, strict=True)
+    return [dock_leaves(each) if run in boxed and not has else each for each, run, has in rows]
 
 
 _DULL = (Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE, Cause.NOT_RECORDED, None)

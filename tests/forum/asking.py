@@ -8,13 +8,14 @@ the top of a program say what is right:
     #   never: TEXT                            the answer does not have it
     #   fix: TEXT                              the fix has it
     #   line: any                              the line is not checked
+    # needs: MODULE                            left out where the module is not installed
 
 A file that the program imports is below ``# file NAME:``; one of a library is
 ``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz;
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` to ``m_*`` are also asked from the shell, as ``gradviz explain
+Programs of the files ``j_*`` to ``n_*`` are also asked from the shell, as ``gradviz explain
 program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
 stand there; ``# shell: --full`` is an option for the first. A program that asks gradviz itself says
 `# expect printed: ...` of what it prints.
@@ -35,6 +36,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
+IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_")
 
 # Lines of `gradviz explain` that are about tensors with a fault.
 _STATES = sorted({each.state for each in Verdict} - {"fine", "not trained", "error"})
@@ -87,13 +90,19 @@ class Question:
         return self.expected[0].about == "printed"
 
     @property
+    def needs(self) -> list[str]:
+        """The modules that it imports and that may not be installed."""
+        return re.findall(r"^# needs: (.+)$", self.code, re.MULTILINE)
+
+    @property
     def is_control(self) -> bool:
         return all(each.verdicts[0] == "healthy" for each in self.expected)
 
 
 def questions() -> list[Question]:
     """All of them, in the order of the files."""
-    return [each for path in sorted(HERE.glob("kinds/*.txt")) for each in _of_file(path)]
+    every = (each for path in sorted(HERE.glob("kinds/*.txt")) for each in _of_file(path))
+    return [each for each in every if all(find_spec(name) for name in each.needs)]
 
 
 def not_yet_right() -> set[str]:
@@ -297,7 +306,7 @@ def ask(question: Question) -> list[str]:
         os.chdir(folder)
         try:
             found = wrong(question, Path(folder))
-            if question.kind.startswith(("j_", "k_", "l_", "m_")):
+            if question.kind[:2] in IN_THE_SHELL:
                 found += wrong_in_the_shell(question, Path(folder))
             return found
         except Exception as error:  # whatever it is, it is wrong

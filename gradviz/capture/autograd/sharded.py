@@ -182,18 +182,55 @@ def awaited_parameters() -> set[int]:
     }
 
 
-def averaged_parameters(modules: Iterable[weakref.ref[Any]]) -> dict[int, int]:
-    """The number of ranks over which a backward pass averages gradients, by ``id`` of the leaf.
+class Averaging:
+    """Which gradients ``DistributedDataParallel`` averages in one backward pass.
+
+    It averages only after a forward pass of its own, outside of ``no_sync``, and only the
+    parameters that required grad when it was created.
+
+    Private: ``reducer.get_backward_stats()``, the times of its parameters, which change in a pass
+    that it takes part in; ``_get_zeros_like_grad_buckets()``, which names its parameters, if some
+    were frozen or unfrozen since.
 
     Args:
-        modules: from `data_parallel_modules`; those in ``no_sync`` do not average.
+        modules: from `data_parallel_modules`.
     """
-    found: dict[int, int] = {}
-    for ref in modules:
-        module = ref()
-        if module is not None and module.require_backward_grad_sync:
+
+    def __init__(self, modules: Iterable[weakref.ref[Any]]) -> None:
+        alive = [module for ref in modules if (module := ref()) is not None]
+        self._times = [(weakref.ref(module), _times(module)) for module in alive]
+        self._averaged: dict[int, int] = {}
+        self.possible: dict[int, int] = {}
+        """The number of ranks, by the ``id`` of each parameter of these modules."""
+        for module in alive:
             ranks = dist.get_world_size(module.process_group)
-            found.update((id(each), ranks) for each in module.parameters())
+            self.possible.update((id(each), ranks) for each in module.parameters())
+
+    def end(self) -> None:
+        """The pass has ended."""
+        for ref, times in self._times:
+            module = ref()
+            if module is not None and (times is None or times != _times(module)):
+                ranks = dist.get_world_size(module.process_group)
+                self._averaged.update((id(each), ranks) for each in _reduced(module))
+
+    def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
+        """The ranks over which a gradient was averaged, and over which it was not."""
+        ranks = self._averaged.get(id(leaf), 0)
+        return ranks, 0 if ranks else self.possible.get(id(leaf), 0)
+
+
+def _times(module: Any) -> list[int] | None:
+    times = getattr(getattr(module, "reducer", None), "get_backward_stats", None)
+    return None if times is None else list(times())
+
+
+def _reduced(module: Any) -> list[torch.Tensor]:
+    """The parameters whose gradients a ``DistributedDataParallel`` module averages."""
+    found = [each for each in module.parameters() if each.requires_grad]
+    times, buckets = _times(module), getattr(module.reducer, "_get_zeros_like_grad_buckets", None)
+    if times is not None and len(times) != len(found) and buckets is not None:
+        return [each for bucket in buckets() for each in bucket.parameters()]
     return found
 
 

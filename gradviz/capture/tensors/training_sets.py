@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import compress, islice
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ _OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in ever
 _MOST = 1_000  # entries of one container that are searched
 _MOST_INSIDE = 100  # entries of a container among variables in which optimizers are searched
 _LOOKS = 3  # times that a module or optimizer is read; later ones only if it grows
+_NO_OWNERS = (ModuleType, type, FunctionType, torch.Tensor)
 _ALIKE = 0.85  # similarity, up to 1, of a misspelled attribute to ``requires_grad``
 
 
@@ -247,6 +249,19 @@ def entries_of(variables: Iterable[object]) -> list[Any]:
             found += each[:_MOST_INSIDE]
         elif type(each) is dict:
             found += islice(each.values(), _MOST_INSIDE)
+    return found
+
+
+def attributes_of(values: Iterable[object]) -> list[Any]:
+    """The values of the attributes of objects that are no modules, classes, functions or tensors.
+
+    No property is read.
+    """
+    found: list[Any] = []
+    for each in values:
+        if type(each).__dictoffset__ and not issubclass(type(each), _NO_OWNERS):
+            own = object.__getattribute__(each, "__dict__")
+            found += islice(own.values(), _MOST_INSIDE)
     return found
 
 

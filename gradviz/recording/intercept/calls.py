@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import is_transformed, version_of
+from gradviz.capture.autograd.tensors import is_transformed, storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
@@ -158,6 +158,8 @@ def _after_value_read(cause: Cause) -> _Look:
                 if is_flag and sys._getframe(4).f_globals.get("__name__") == _SCALER:
                     gradients.log_skipped_step(state)
                 return  # plain data
+        if cause is Cause.NUMPY:
+            state.provenance.arrays.add(storage_address(tensor))
         location = state.location()
         untracked = state.provenance.add_plain_value(
             word_of(call.func),

@@ -13,12 +13,13 @@ import torch
 
 from gradviz.capture.autograd.collectives import REPLAY, Collective
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.facts import Action, EventKind
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
+from gradviz.recording.intercept.in_place import keep_versions
 from gradviz.recording.passes import leaves_of
 from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import user_location
@@ -125,9 +126,25 @@ def _log_untracked(
         if matters and not mattered:
             state.provenance.show(untracked)
         identities.append(untracked.identity)
-    kind = EventKind.CUT if is_cut else EventKind.IN_PLACE
+    leaves = _leaves_written(state, written, site)
+    identities += [leaf.identity for leaf in leaves]
+    kind = EventKind.CUT if is_cut and not leaves else EventKind.IN_PLACE
     entry = state.log(Entry(kind, site.word, site.location, identities=identities))
-    entry.count = len(written)
+    entry.count, entry.action = len(written), Action.REDUCED if leaves else None
+
+
+def _leaves_written(
+    state: RecordingState, written: Sequence[torch.Tensor], site: CutSite
+) -> list[Leaf]:
+    """The leaves whose memory was written: ``dist.broadcast(w.data, 0)``."""
+    memory = {*map(storage_address, written)} - {None}
+    found = []
+    for leaf in leaves_of(state) if memory else ():
+        tensor = leaf.ref()
+        if tensor is not None and storage_address(tensor) in memory:
+            keep_versions(state, tensor, version_of(tensor), site.word, site.location)
+            found.append(leaf)
+    return found
 
 
 def _owner(state: RecordingState, tensor: torch.Tensor) -> Leaf | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -56,21 +57,22 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
     for target, version in zip(targets, versions, strict=True):
         if version_of(target) == version and not target.is_inference():
             continue
-        identity = None
+        identities: tuple[Hashable, ...] = ()
         record = state.provenance.tensors.of(target)
         is_leaf = isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf)
         if not target.requires_grad:
-            identity = _change_untracked(state, call, target, word, location).identity
+            changed = _change_untracked(state, call, target, word, location)
+            identities = tuple(each.identity for each in changed)
         elif not is_leaf:
             _change_result(state, call, target, word, location)
         else:
             leaf = state.provenance.leaf(target)
-            identity = leaf.identity
+            identities = (leaf.identity,)
             site = CutSite(Cause.VALUES_COPIED, location, word)
             for each in (leaf, *state.provenance.sharing(target, leaf)):
                 _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
-        entry.identities = () if identity is None else (identity,)
+        entry.identities = identities
         entry.details = keep_versions(state, target, version, word, location)
 
 
@@ -186,8 +188,12 @@ def _change_result(
 
 def _change_untracked(
     state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
-) -> UntrackedTensor:
-    """An untracked tensor was changed: the arguments of the call become its inputs."""
+) -> list[UntrackedTensor | Leaf]:
+    """An untracked tensor was changed: the arguments of the call become its inputs.
+
+    Returns:
+        Its record, and those of the leaves that share its memory: ``w.data.sub_(...)``.
+    """
     untracked = state.provenance.untracked(target)
     mattered = untracked.matters
     aliased = list(state.provenance.sharing(target, untracked))
@@ -204,7 +210,7 @@ def _change_untracked(
     if untracked.matters and not mattered:
         untracked.cause = untracked.inputs[-1].cause
         state.provenance.show(untracked)
-    return untracked
+    return [untracked, *(record for record in aliased if isinstance(record, Leaf))]
 
 
 def _write_into(
