@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -301,3 +302,50 @@ def test_the_paths_of_modules_are_looked_up_once_a_pass(monkeypatch: pytest.Monk
     none = walks_over(monkeypatch, {})
     assert walks_over(monkeypatch, dict.fromkeys(range(1, 20))) == none
     assert walks_over(monkeypatch, dict.fromkeys(range(1, 20), 2)) == none + 1
+
+
+def _stepping(update: Callable[[Any], None]) -> gradviz.Explanations:
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 1)
+    for parameter in net.parameters():
+        parameter.register_post_accumulate_grad_hook(update)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            net(torch.ones(2, 3)).square().sum().backward()
+    return gradviz.explain(run)
+
+
+def test_an_optimizer_that_steps_in_a_hook_and_clears_is_fine() -> None:
+    made: dict[Any, Any] = {}
+
+    def step(parameter: Any, to_none: bool) -> None:
+        optimizer = made.setdefault(parameter, torch.optim.SGD([parameter], 0.01))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=to_none)
+
+    def by_hand(parameter: Any) -> None:
+        with torch.no_grad():
+            parameter.sub_(0.01 * parameter.grad)
+        parameter.grad = None
+
+    updates = [lambda each: step(each, True), lambda each: step(each, False), by_hand]
+    for update in updates:
+        assert {each.verdict for each in _stepping(update)} == {gradviz.Verdict.FINE}
+
+
+def test_a_hook_that_only_clears_the_gradient_is_named() -> None:
+    def clear(parameter: Any) -> None:
+        parameter.grad = None
+
+    told = _stepping(clear)
+    assert {each.verdict for each in told} == {gradviz.Verdict.CLEARED}
+    assert "in a hook at" in told[0].reason
+
+
+def test_gradients_that_a_step_in_a_hook_does_not_clear_are_accumulated() -> None:
+    made: dict[Any, Any] = {}
+
+    def step(parameter: Any) -> None:
+        made.setdefault(parameter, torch.optim.SGD([parameter], 0.01)).step()
+
+    assert {each.verdict for each in _stepping(step)} == {gradviz.Verdict.ACCUMULATED}

@@ -40,6 +40,7 @@ from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
     CLEARS,
     cleared_before_step,
+    cleared_in_hooks,
     first_training_rules,
     steps_of,
     training_rules,
@@ -315,9 +316,15 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
     loads = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.word == "load_state_dict"]
     later = {use for use in uses if use > added[-1].number} if added else set()
-    if each.verdict is Verdict.STALE and len(later - {event.number for event in loads}) == 1:
+    later -= {event.number for event in loads}
+    stepped = {step.number for step, details in steps_of(context) if key in details.held} & later
+    if len(stepped) == 1 and min(later) in stepped:
+        later = stepped  # what was written into it after the step did not use the gradient
+    if each.verdict is Verdict.STALE and len(later) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+    if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="a step in a hook used it", fix="")
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
     if each.verdict is Verdict.HOOK and _has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
@@ -354,6 +361,23 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _was_used_in_a_hook(context: Context, key: str) -> bool:
+    """Whether a step used the gradient of the last pass, a healthy one, and a hook cleared it."""
+    hooks, steps = cleared_in_hooks(context, key), steps_of(context)
+    before = getattr(hooks[-1].details, "before", None) if hooks else None
+    if not hooks or is_wrong(before):
+        return False
+    last = context.passes[-1].number
+    if any(key in details.changed and event.number > last for event, details in steps):
+        return True
+    versions = [
+        graph.nodes[key].get("version")  # a step by hand, in the hook
+        for graph in (context.before, context.graph)
+        if graph is not None and key in graph
+    ]
+    return None not in versions and len(set(versions)) > 1
 
 
 def _is_updated_by_hand(context: Context, key: str) -> bool:

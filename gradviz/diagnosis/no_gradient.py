@@ -28,7 +28,7 @@ from gradviz.diagnosis.not_connected import (
     twin_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearing_word, files_of
+from gradviz.diagnosis.training import cleared_in_hooks, clearing_word, files_of
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.graph.operations import operation
@@ -43,9 +43,11 @@ Match = Callable[[Context, Question], Evidence | None]
 
 
 def _cleared(context: Context, question: Question) -> Evidence | None:
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added or question.data["kind"] is NodeKind.UNTRACKED:
+    if question.data["kind"] is NodeKind.UNTRACKED:
         return None
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added:
+        return _cleared_in_a_hook(context, question)
     by = next(
         (
             event
@@ -64,6 +66,21 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     }
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
+
+
+def _cleared_in_a_hook(context: Context, question: Question) -> Evidence | None:
+    """A hook that runs after accumulation cleared it, such as one that runs an optimizer."""
+    hooks = cleared_in_hooks(context, question.key)
+    passes = [event for event in context.passes if hooks and event.number < hooks[-1].number]
+    if not passes:
+        return None
+    hook = hooks[-1]
+    words = {
+        "added": mention(passes[-1].location),
+        "where": f" in a hook at {mention(hook.location)}" if hook.location else " in a hook",
+        "fix": f"read {question.name}.grad in the hook, before it is cleared",
+    }
+    return Evidence(words, locations=(passes[-1].location, hook.location))
 
 
 def _passes(context: Context) -> list[Event]:
@@ -145,7 +162,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "backward at {added} accumulated its gradient, and it was cleared afterwards{where}",
         "{fix}",
         Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
+        (EventKind.ACCUMULATE, EventKind.HOOK),
         "The last event that set .grad to None after the last pass that accumulated in it.",
     ),
     Rule(

@@ -15,8 +15,8 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention, rebound_updates, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.diagnosis.values import is_all_zero, is_wrong
+from gradviz.facts import Action, EventKind, HookDetails, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, leaf_uses
 from gradviz.story import Event
 
@@ -228,7 +228,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         for event in context.happened_to(key, EventKind.GRAD)
         if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
     ]
-    if not clears and len(added) < _MANY:
+    if not clears and (context.was_cut or len(added) < _MANY):
         return None
     what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
     what += "added up"
@@ -589,3 +589,15 @@ def uses_of(context: Context, key: str) -> list[int]:
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
     return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
+
+
+def cleared_in_hooks(context: Context, key: str) -> list[Event]:
+    """The hooks that set a gradient to None, or to zeros, after it was accumulated."""
+    return [
+        event
+        for event in context.happened_to(key, EventKind.HOOK)
+        if isinstance(event.details, HookDetails)
+        and event.action is Action.AFTER_ACCUMULATION
+        and event.details.before is not None
+        and (event.details.after is None or is_all_zero(event.details.after))
+    ]
