@@ -201,18 +201,21 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
+<<<<<<< HEAD
     dtype = question.data.get("dtype", "its dtype")
     made = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
     why = f"the learning rate is 0, or the updates are too small for {dtype}"
     words = {"steps": made, "why": "its learning rate is 0" if at_rest else why}
+=======
+    why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
+    words = {"why": "its learning rate is 0" if at_rest else why}
+    words["steps"] = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
+>>>>>>> main
     return Evidence(words, locations=(event.location,))
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
-    """An optimizer holds it and never made a step, though several passes gave it a gradient.
-
-    A gradient that is wrong itself is explained by other rules.
-    """
+    """An optimizer holds it and never made a step, though passes gave it a right gradient."""
     key, optimizer = question.key, context.waiting.get(question.key)
     if optimizer is None or is_wrong(question.data.get("grad")):
         return None
