@@ -441,8 +441,7 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     details = held.step.details
     if not isinstance(details, StepDetails) or details.count <= len(details.held):
         return None
-    count = details.count - len(details.held)
-    if held.explained >= count:
+    if held.explained >= (count := details.count - len(details.held)):
         return None
     words = {
         "line": mention(held.step.location),
@@ -468,9 +467,7 @@ unseen: Rule[Any, Any] = Rule(
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer that contains parameters that are in no frame.
 
-    Args:
-        context: the recording.
-        explained: keys of the tensors that have an explanation of their own.
+    Those whose keys are ``explained`` have an explanation of their own.
     """
     last: dict[tuple[str, int], Event] = {}
     for event, details in steps_of(context):
