@@ -343,9 +343,11 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
             return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     if not added and each.verdict in _NO_GRADIENT and _is_updated_by_hand(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
-    # The parameters of an optimizer that are in no frame have no key: it may hold this one.
+    # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
+    is_seen = bool(key and context.held)
     is_held = key in context.held or any(
-        key in details.held or details.count > len(details.held) for _, details in steps_of(context)
+        key in details.held or (details.count > len(details.held) and not is_seen)
+        for _, details in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
     if is_held or not (steps_of(context) or is_of_target):

@@ -201,12 +201,9 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
-    dtype = question.data.get("dtype", "its dtype")
-    words = {
-        "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
-        "why": f"{'its' if at_rest else 'the'} learning rate is 0",
-    }
-    words["why"] += "" if at_rest else f", or the updates are too small for {dtype}"
+    why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
+    words = {"why": "its learning rate is 0" if at_rest else why}
+    words["steps"] = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
     return Evidence(words, locations=(event.location,))
 
 
