@@ -201,12 +201,9 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
-    dtype = question.data.get("dtype", "its dtype")
-    words = {
-        "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
-        "why": f"{'its' if at_rest else 'the'} learning rate is 0",
-    }
-    words["why"] += "" if at_rest else f", or the updates are too small for {dtype}"
+    why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
+    words = {"why": "its learning rate is 0" if at_rest else why}
+    words["steps"] = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
     return Evidence(words, locations=(event.location,))
 
 
@@ -223,11 +220,9 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     is_updated = any(added and event.number > added[0].number for event in changes)
     if is_updated or any(key in details.held for _, details in steps_of(context)):
         return None
-    clears = [
-        event
-        for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
-    ]
+    cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
+    ends = (added[0].number, added[-1].number) if added else (0, 0)
+    clears = [event for event in cleared if ends[0] < event.number < ends[1]]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
     what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
@@ -590,11 +585,9 @@ def uses_of(context: Context, key: str) -> list[int]:
 
 def cleared_in_hooks(context: Context, key: str) -> list[Event]:
     """The hooks that set a gradient to None, or to zeros, after it was accumulated."""
-    return [
-        event
-        for event in context.happened_to(key, EventKind.HOOK)
-        if isinstance(event.details, HookDetails)
-        and event.action is Action.AFTER_ACCUMULATION
-        and event.details.before is not None
-        and (event.details.after is None or is_all_zero(event.details.after))
-    ]
+    found = []
+    for event in context.happened_to(key, EventKind.HOOK):
+        if event.action is Action.AFTER_ACCUMULATION and isinstance(event.details, HookDetails):
+            before, after = event.details.before, event.details.after
+            found += [event] if before is not None and (after is None or is_all_zero(after)) else []
+    return found
