@@ -224,11 +224,9 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     is_updated = any(added and event.number > added[0].number for event in changes)
     if is_updated or any(key in details.held for _, details in steps_of(context)):
         return None
-    clears = [
-        event
-        for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
-    ]
+    cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
+    ends = (added[0].number, added[-1].number) if added else (0, 0)
+    clears = [event for event in cleared if ends[0] < event.number < ends[1]]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
     line = mention(added[0].location)
@@ -442,8 +440,7 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     details = held.step.details
     if not isinstance(details, StepDetails) or details.count <= len(details.held):
         return None
-    count = details.count - len(details.held)
-    if held.explained >= count:
+    if held.explained >= (count := details.count - len(details.held)):
         return None
     words = {
         "line": mention(held.step.location),
@@ -469,9 +466,7 @@ unseen: Rule[Any, Any] = Rule(
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer that contains parameters that are in no frame.
 
-    Args:
-        context: the recording.
-        explained: keys of the tensors that have an explanation of their own.
+    Those whose keys are ``explained`` have an explanation of their own.
     """
     last: dict[tuple[str, int], Event] = {}
     for event, details in steps_of(context):
@@ -594,11 +589,9 @@ def uses_of(context: Context, key: str) -> list[int]:
 
 def cleared_in_hooks(context: Context, key: str) -> list[Event]:
     """The hooks that set a gradient to None, or to zeros, after it was accumulated."""
-    return [
-        event
-        for event in context.happened_to(key, EventKind.HOOK)
-        if isinstance(event.details, HookDetails)
-        and event.action is Action.AFTER_ACCUMULATION
-        and event.details.before is not None
-        and (event.details.after is None or is_all_zero(event.details.after))
-    ]
+    found = []
+    for event in context.happened_to(key, EventKind.HOOK):
+        if event.action is Action.AFTER_ACCUMULATION and isinstance(event.details, HookDetails):
+            before, after = event.details.before, event.details.after
+            found += [event] if before is not None and (after is None or is_all_zero(after)) else []
+    return found
