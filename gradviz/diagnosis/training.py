@@ -71,9 +71,9 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
     if not own:
         return None
-    line, name, is_of_loop = own[0]
-    words = {"line": mention(line), "name": name, "of": " of its loop" if is_of_loop else ""}
-    return Evidence(words, locations=(line,))
+    words = {"line": mention(own[0][0]), "name": own[0][1]}
+    words["of"] = " of its loop" if own[0][2] else ""
+    return Evidence(words, locations=(own[0][0],))
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
@@ -201,21 +201,17 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
-<<<<<<< HEAD
-    dtype = question.data.get("dtype", "its dtype")
-    made = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
-    why = f"the learning rate is 0, or the updates are too small for {dtype}"
-    words = {"steps": made, "why": "its learning rate is 0" if at_rest else why}
-=======
     why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
     words = {"why": "its learning rate is 0" if at_rest else why}
     words["steps"] = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
->>>>>>> main
     return Evidence(words, locations=(event.location,))
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
-    """An optimizer holds it and never made a step, though passes gave it a right gradient."""
+    """An optimizer holds it and never made a step, though several passes gave it a gradient.
+
+    A gradient that is wrong itself is explained by other rules.
+    """
     key, optimizer = question.key, context.waiting.get(question.key)
     if optimizer is None or is_wrong(question.data.get("grad")):
         return None
@@ -229,11 +225,11 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     clears = [event for event in cleared if ends[0] < event.number < ends[1]]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
-    line = mention(added[0].location)
-    what = f"the gradients of {len(added):,} backward passes at {line} were added up"
+    what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
+    what += "added up"
     if clears:
-        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
-        what = f"the gradient from backward at {line} was cleared by {by}"
+        what = f"the gradient from backward at {mention(added[0].location)} was cleared by "
+        what += f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
 
