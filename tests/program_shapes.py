@@ -221,6 +221,44 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         ["train.py"],
         [],
     ),
+    "thread": (
+        """
+        import threading
+        def main():
+            model = build()
+            opt = optimizer_of(model)
+            for _ in range(20):
+                opt.zero_grad()
+                loss = model(x).pow(2).mean()
+                loss.backward()
+                opt.step()
+            print("trained")
+            done.set()
+        done = threading.Event()
+        threading.Thread(target=main).start()
+        done.wait()
+        """,
+        ["train.py"],
+        [],
+    ),
+    "executor": (
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        def main():
+            model = build()
+            opt = optimizer_of(model)
+            for _ in range(20):
+                opt.zero_grad()
+                loss = model(x).pow(2).mean()
+                loss.backward()
+                opt.step()
+            return "trained"
+        with ThreadPoolExecutor(1) as pool:
+            print(pool.submit(main).result())
+        """,
+        ["train.py"],
+        [],
+    ),
     "async main": (
         """
         import asyncio

@@ -104,6 +104,8 @@ def test_two_ranks_of_torchrun_answer_each_for_itself(programs: Path) -> None:
         assert f"{rank} of 2\n4 parameters  fine\n" in explained.stdout, explained.stderr
         assert f"{rank}: gradviz: stopped after backward 2 (ranks_train.py:" in explained.stderr
     record = [*ranks, "-m", "gradviz", "record", "ranks_train.py", "--no-gather", "--step", "2"]
+    printed = run(record).stdout
+    assert [printed.count(f"{rank} of 2") for rank in ("rank 0", "rank 1")] == [1, 1]
     run([*record, "-o", "story.json"])
     compared = CliRunner().invoke(
         cli, ["compare", "story.rank0.json", "story.rank1.json", "--values"]

@@ -93,7 +93,7 @@ def test_record_ends_after_a_number_of_passes(shape: str, start: Path) -> None:
     assert "trained" not in result.output
     again = CliRunner().invoke(cli, ["draw", "story.json"])
     assert again.exit_code == 0
-    assert "weight" in again.stdout
+    assert "weight" in again.stdout or "parameters of " in again.stdout
 
 
 SHADOWS = """
@@ -264,6 +264,67 @@ def main():
 
 main()
 """
+
+
+FAILS_IN_A_THREAD = """\
+import threading
+import torch
+
+
+def train():
+    w = torch.ones(3, requires_grad=True)
+    y = (w * 2).exp()
+    y.add_(1)
+    y.sum().backward()
+
+
+thread = threading.Thread(target=train)
+thread.start()
+thread.join()
+print("joined")
+"""
+
+
+def test_an_error_in_a_thread_is_explained(start: Path) -> None:
+    Path("train.py").write_text(FAILS_IN_A_THREAD)
+    ran = in_a_process("run", "train.py")
+    assert (ran.returncode, ran.stdout) == (0, "joined\n"), ran.stderr
+    assert ran.stderr.count("Traceback") == 1 and "in <module>" not in ran.stderr
+    assert "fix: make a new tensor: y = y.add(1)\n" in ran.stderr
+    explained = in_a_process("explain", "train.py")
+    assert explained.returncode == 1
+    assert "fix: make a new tensor: y = y.add(1)\n" in explained.stdout
+
+
+ACCUMULATES = """\
+import torch
+from torch import nn
+
+
+def main():
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for at in range(1, 9):
+        loss = model(torch.ones(4, 3)).pow(2).mean() / 4
+        loss.backward()
+        if at % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+main()
+"""
+
+
+@pytest.mark.parametrize("step", ["2", "4", "6"])
+def test_a_program_ended_before_its_step_is_not_said_to_miss_it(step: str, start: Path) -> None:
+    Path("train.py").write_text(ACCUMULATES)
+    asked = CliRunner().invoke(cli, ["explain", "train.py", "--step", step])
+    assert asked.stdout == "2 parameters  fine\n", asked.output
+    CliRunner().invoke(cli, ["record", "train.py", "--step", step, "-o", "story.json"])
+    assert CliRunner().invoke(cli, ["explain", "story.json"]).stdout == asked.stdout
+    Path("train.py").write_text(ACCUMULATES.replace("optimizer.step()", "pass"))
+    assert "has made no step" in CliRunner().invoke(cli, ["explain", "train.py"]).stdout
 
 
 @pytest.mark.parametrize("options, passes", [((), 2), (("--step", "2"), 2), (("--full",), 3)])

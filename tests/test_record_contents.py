@@ -119,3 +119,29 @@ def test_a_leaf_that_numpy_can_write_shows_its_current_value_as_such():
     assert "v  f32[2]  leaf  =  5 6" in text
     saved = gradviz.trace(loss)
     assert "in_array" not in dict(saved.nodes(data=True))["n0"]
+
+
+def users_of(run, name):
+    """The operations that use an untracked tensor of that name."""
+    graph = run.story[0].graph
+    (key,) = [key for key, data in graph.nodes(data=True) if data.get("name") == name]
+    return [graph.nodes[user]["op"] for user in graph.successors(key)]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_classes_of_a_loss_go_to_the_operation_that_takes_them(smoothing):
+    w = torch.randn(2, 3, requires_grad=True)
+    with gradviz.record() as run:
+        classes = torch.tensor([0, 2])
+        loss = torch.nn.functional.cross_entropy(w, classes, label_smoothing=smoothing)
+        loss.backward()
+    assert users_of(run, "classes") == ["nll_loss"]
+
+
+def test_a_mask_goes_to_the_assignment_that_uses_it_and_not_to_a_view():
+    v, mask = torch.ones(1, 3, requires_grad=True), torch.tensor([True, False])
+    with gradviz.record() as run:
+        out = torch.zeros(2, 3)
+        out[mask] = v * 2
+        out.sum().backward()
+    assert users_of(run, "mask") == ["setitem_"]

@@ -163,3 +163,26 @@ def test_a_pass_that_failed_halfway_says_what_it_has_added_to() -> None:
     assert all(isinstance(each, GradientDetails) for each in halves)
     assert [(each.accumulations, each.pass_number) for each in halves] == [(1, 1), (2, 2)]  # type: ignore[union-attr]
     assert early.grad is None and late.grad is not None
+
+
+def test_a_leaf_that_is_frozen_at_the_end_keeps_its_gradient() -> None:
+    """A GAN freezes the network that it does not train, as ``toggle_optimizer`` of Lightning."""
+    torch.manual_seed(0)
+    g, d = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+    of_g, of_d = (torch.optim.Adam(each.parameters()) for each in (g, d))
+    with gradviz.record() as run:
+        for is_last in (False, True):
+            d.requires_grad_(False)
+            loss = d(g(torch.randn(4, 2))).sum()
+            of_g.zero_grad()
+            loss.backward()
+            of_g.step()
+            d.requires_grad_(True)
+            g.requires_grad_(False)
+            of_critic = d(g(torch.randn(4, 2)).detach()).sum()
+            of_d.zero_grad()
+            of_critic.backward()
+            if not is_last:
+                of_d.step()
+                g.requires_grad_(True)
+    assert str(gradviz.explain(run)) == "4 parameters  fine"

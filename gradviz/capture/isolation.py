@@ -1,10 +1,16 @@
-"""Run programs one after another in one process without shared global settings."""
+"""Run programs one after another in one process, each with its global settings and threads."""
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Iterator
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import CodeType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -76,3 +82,85 @@ def _fresh() -> None:
     torch.set_grad_enabled(True)
     torch.autograd.set_detect_anomaly(False)
     torch.set_default_dtype(torch.float32)
+
+
+_POOL = sys.modules[ThreadPoolExecutor.__module__].__file__
+
+
+class Threads:
+    """Runs a function around each thread that a program starts, if it runs code of the program.
+
+    Enter it in the main thread. Threads of libraries, such as a progress bar, run as they are.
+
+    Args:
+        around: called in the thread with what the thread runs.
+        is_library: whether a file is a library's.
+
+    Attributes:
+        ending: what ended the first thread that did not end normally.
+    """
+
+    def __init__(
+        self,
+        around: Callable[[Callable[[], None]], None],
+        is_library: Callable[[str], bool],
+    ) -> None:
+        self._around, self._is_library = around, is_library
+        self._own: list[threading.Thread] = []
+        self.ending: BaseException | None = None
+
+    def __enter__(self) -> Threads:
+        original = self._original = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            code = _code_run_by(thread)
+            if code is not None and self._is_own(code.co_filename):
+                thread.run = functools.partial(self._run, thread.run)  # type: ignore[method-assign]
+                if code.co_filename != _POOL and not thread.daemon:
+                    self._own.append(thread)
+            original(thread)
+
+        self._start = threading.Thread.start = start  # type: ignore[assignment, method-assign]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if threading.Thread.start is self._start:
+            threading.Thread.start = self._original  # type: ignore[method-assign]
+
+    def _is_own(self, file: str) -> bool:
+        return file == _POOL or not (file == threading.__file__ or self._is_library(file))
+
+    def _run(self, run: Callable[[], None]) -> None:
+        try:
+            self._around(run)
+        except BaseException as error:
+            self.ending = self.ending or error
+            if not isinstance(error, SystemExit) or type(error) is SystemExit:
+                code = getattr(run, "__code__", None)
+                error.__traceback__ = _within(code, error.__traceback__)
+                raise
+            # A command ends the program: the main thread may wait for this one for ever.
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def join(self) -> None:
+        """Wait for the threads for which Python waits at the end of a program."""
+        for thread in self._own:
+            if thread.ident is not None:  # it could be started
+                thread.join()
+
+
+def _within(code: object, traceback: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback from the frame of some code on."""
+    entry = traceback
+    while entry is not None and entry.tb_frame.f_code is not code:
+        entry = entry.tb_next
+    return entry or traceback
+
+
+def _code_run_by(thread: threading.Thread) -> CodeType | None:
+    run = type(thread).run
+    if run is threading.Thread.run:
+        run = getattr(thread, "_target", None)  # type: ignore[assignment]  # no public way
+        run = getattr(run, "func", run)  # of a partial
+    return getattr(run, "__code__", None)

@@ -167,6 +167,7 @@ class Context:
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
         called: the names that the caller passed for roots, by their keys.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
+        was_cut: whether a command or Ctrl-C ended the program, perhaps before an optimizer's step.
         cache: results that rules computed for several tensors, by keys of their own.
     """
 
@@ -187,6 +188,7 @@ class Context:
     flat: Mapping[str, str] = field(default_factory=dict)
     called: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
+    was_cut: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

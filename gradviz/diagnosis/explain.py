@@ -316,7 +316,11 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
     loads = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.word == "load_state_dict"]
     later = {use for use in uses if use > added[-1].number} if added else set()
-    if each.verdict is Verdict.STALE and len(later - {event.number for event in loads}) == 1:
+    later -= {event.number for event in loads}
+    stepped = {step.number for step, details in steps_of(context) if key in details.held} & later
+    if len(stepped) == 1 and min(later) in stepped:
+        later = stepped  # what was written into it after the step did not use the gradient
+    if each.verdict is Verdict.STALE and len(later) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
@@ -339,9 +343,11 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
             return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     if not added and each.verdict in _NO_GRADIENT and _is_updated_by_hand(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
-    # The parameters of an optimizer that are in no frame have no key: it may hold this one.
+    # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
+    is_seen = bool(key and context.held)
     is_held = key in context.held or any(
-        key in details.held or details.count > len(details.held) for _, details in steps_of(context)
+        key in details.held or (details.count > len(details.held) and not is_seen)
+        for _, details in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
     if is_held or not (steps_of(context) or is_of_target):

@@ -377,6 +377,8 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
     key = question.key
     uses = uses_of(context, key)
     if not uses:
+        if context.was_cut and key in context.waiting:
+            return True
         is_input = question.kind is not NodeKind.PARAMETER
         return is_input and bool(context.held) and key not in context.held
     if not added:

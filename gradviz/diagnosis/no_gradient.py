@@ -17,6 +17,7 @@ from gradviz.diagnosis.context import (
     stops_on_every_way,
 )
 from gradviz.diagnosis.lines import locations_of, mention, transforms_in
+from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
     cut_words,
@@ -24,7 +25,6 @@ from gradviz.diagnosis.not_connected import (
     is_known_cut,
     left_off,
     lines_of,
-    lost_on_the_way,
     twin_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, listed
+from gradviz.diagnosis.context import LEAVES, RECORD, Context, listed
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.name_flow import is_unused_by
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
     cut_words,
     fix_of_cut,
+    is_known_cut,
     lines_of,
-    lost_on_the_way,
     number_reads,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
 from gradviz.diagnosis.training import rebound_in
-from gradviz.facts import BackwardDetails, SourceLocation
-from gradviz.graph import Cause, NodeKind
+from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
+from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -124,6 +124,33 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     return error.evidence(
         [cut.target], lines, cut.target, began=_began(context, error), cut=words, fix=fix
     )
+
+
+def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
+    """The first known cut on the paths of the data to an untracked tensor.
+
+    It is the one nearest to a tensor that requires grad. How the values of a leaf were written is
+    not of interest: it requires grad itself.
+    """
+    from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
+    for target in sorted(from_where, key=lambda each: int(each[1:])):
+        for source, _, edge in graph.in_edges(target, data=True):
+            if not _carries(graph, target, edge) or not is_known_cut(edge):
+                continue
+            before = graph.in_edges(source, data="kind")
+            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
+                return CutEdge(source, target, edge)
+    if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge["kind"] is EdgeKind.CUT and is_known_cut(edge):
+                return CutEdge(key, target, edge)
+    return None
+
+
+def _carries(graph: GradGraph, target: str, edge: EdgeData) -> bool:
+    """Whether data without a gradient flows along an edge into a tensor that requires none."""
+    return edge["kind"] is EdgeKind.CUT and graph.nodes[target]["kind"] not in LEAVES
 
 
 def _inference(context: Context, error: ErrorContext, key: str) -> Evidence | None:

@@ -11,7 +11,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scaling_of, skipped_step, steps_of
 from gradviz.diagnosis.values import Values, has, number_of, smallest
-from gradviz.facts import EventKind, GradientDetails, Loss
+from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
     NodeData,
@@ -128,6 +128,12 @@ def _first_suspect(
     between = _in_order(graph, ancestors(graph, roots) & descendants(graph, [question.key]))
     forward = list(_forward_suspects(values, _in_order(graph, ancestors(graph, between))))
     backward = list(_backward_suspects(values, between))
+    singular: list[Suspect] = []
+    if forward and values.graph.nodes[forward[0].key].get("source") in _lines_of_passes(context):
+        # It belongs to the gradient of an operation, which the program has on another line.
+        forward[0] = forward[0]._replace(is_known=False)
+        every = _in_order(graph, ancestors(graph, [forward[0].key]) - {forward[0].key})
+        singular = list(_backward_suspects(values, every))
     lost = {key for key, _ in context.lost_in_pass(Loss.NOT_FINITE, number)}
     if seen := [key for key in reversed(between) if key in lost]:
         # What the pass was seen to do counts more than what the values suggest.
@@ -147,8 +153,18 @@ def _first_suspect(
         spoiled = _spoiled(values, forward[0].key, before)
         earlier = [Suspect(key, _why_singular(values, key), in_forward=True) for key in spoiled]
         earlier += [each for each in reversed(backward) if each.key in before]
-        forward = earlier + forward
+        forward = singular[::-1] + earlier + forward
     return next(iter((*forward, *backward)), None)
+
+
+def _lines_of_passes(context: Context) -> set[str]:
+    """The lines of the passes that recorded their own operations: with ``create_graph=True``."""
+    passes = ((event, event.details) for event in context.happened(EventKind.BACKWARD))
+    return {
+        str(event.location)
+        for event, details in passes
+        if isinstance(details, BackwardDetails) and details.create_graph
+    }
 
 
 def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:

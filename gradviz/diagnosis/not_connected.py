@@ -86,7 +86,8 @@ _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _VALUE_READS = words(lambda row: row.reads_value)
-_LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: 2}
+_NEVER = 2
+_LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: _NEVER}
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
@@ -110,6 +111,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         word, more = f"torch.distributed.{word}", ", which autograd does not record"
     line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
     word = as_written(word, inside or line)
+    if _is_linearized(context, cut):
+        word = "torch.func.linearize(), to which it is a constant,"
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
@@ -140,10 +143,17 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         )
     if cause is Cause.DETACH and _calls(context, line, "deepcopy"):
         fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
+    if _is_linearized(context, cut):
+        return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     if fix and (inside := cut.edge.get("inside")):
         is_own = cut.edge.get("is_own", False)
         line, fix = (inside, fix) if is_own else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _is_linearized(context: Context, cut: CutEdge) -> bool:
+    is_detached = cut.edge.get("cause") is Cause.DETACH
+    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
@@ -237,8 +247,8 @@ def number_reads(context: Context) -> list[Event]:
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
-        before = context.passes[: bisect(context.passes, number, key=lambda each: each.number)]
-        return bool(before) and bisect(made, number) == bisect(made, before[-1].number)
+        at = bisect(context.passes, number, key=lambda each: each.number)
+        return at > 0 and bisect(made, number) == bisect(made, context.passes[at - 1].number)
 
     return [
         event
@@ -249,27 +259,6 @@ def number_reads(context: Context) -> list[Event]:
         and not is_after_a_pass(event.number)
         and not is_only_shown(event.location, _VALUE_READS)
     ]
-
-
-def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
-    """The first known cut on the paths of the data to an untracked tensor.
-
-    It is the one nearest to a tensor that requires grad.
-    """
-    from_where = ancestors(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
-    for target in sorted(from_where, key=lambda each: int(each[1:])):
-        for source, _, edge in graph.in_edges(target, data=True):
-            if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
-                continue
-            before = graph.in_edges(source, data="kind")
-            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
-                return CutEdge(source, target, edge)
-    if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
-        for _, target, edge in graph.out_edges(key, data=True):
-            if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
-                return CutEdge(key, target, edge)
-    return None
 
 
 def is_known_cut(edge: EdgeData) -> bool:
@@ -291,8 +280,22 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    found.sort(key=lambda cut: _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0))
-    return found
+    found.sort(key=lambda cut: (_rank(cut), -_latest(context, cut.edge.get("source", ""))))
+    # Where a cut can be removed, an index or a mask beside it is no fault.
+    return [cut for cut in found if _rank(cut) < _NEVER] or found
+
+
+def _rank(cut: CutEdge) -> int:
+    return _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0)
+
+
+def _latest(context: Context, line: str) -> int:
+    """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
+    if (key := ("latest", line)) not in context.cache:
+        end = context.passes[-1].number if context.passes else len(context.events or ())
+        at = (each.number for each in context.events or () if str(each.location) == line)
+        context.cache[key] = max((each for each in at if each < end), default=-1)
+    return int(context.cache[key])
 
 
 def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
@@ -371,8 +374,8 @@ def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
     cuts = _cuts_of(context, question)
     if not cuts:
         return None
-    targets = tuple(cut.target for cut in cuts)
-    return Evidence({"root": context.root_names}, targets, lines_of(context, *cuts))
+    targets, words = tuple(cut.target for cut in cuts), {"root": context.root_names}
+    return Evidence(words, targets, lines_of(context, *cuts))
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
@@ -484,12 +487,8 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
     if not (locations := _numbers_taken(context, question)):
         return None
-    words = {
-        "root": context.root_names,
-        "line": mention(locations[0]),
-        "where": locations[0],
-        "fix": FIX_OF_CAUSE[Cause.ITEM],
-    }
+    line, fix = mention(locations[0]), FIX_OF_CAUSE[Cause.ITEM]
+    words = {"root": context.root_names, "line": line, "where": locations[0], "fix": fix}
     return Evidence(words, locations=tuple(locations))
 
 

@@ -241,6 +241,7 @@ def context_of(asked: Asked, story: Story) -> Context:
         flat=recording._snapshots.flat_parts(),
         called=called,
         is_of_roots=bool(roots and keys),
+        was_cut=recording._was_cut,
     )
 
 

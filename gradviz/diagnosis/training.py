@@ -201,12 +201,9 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
-    dtype = question.data.get("dtype", "its dtype")
-    words = {
-        "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
-        "why": f"{'its' if at_rest else 'the'} learning rate is 0",
-    }
-    words["why"] += "" if at_rest else f", or the updates are too small for {dtype}"
+    why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
+    words = {"why": "its learning rate is 0" if at_rest else why}
+    words["steps"] = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
     return Evidence(words, locations=(event.location,))
 
 
@@ -223,12 +220,10 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     is_updated = any(added and event.number > added[0].number for event in changes)
     if is_updated or any(key in details.held for _, details in steps_of(context)):
         return None
-    clears = [
-        event
-        for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
-    ]
-    if not clears and len(added) < _MANY:
+    cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
+    ends = (added[0].number, added[-1].number) if added else (0, 0)
+    clears = [event for event in cleared if ends[0] < event.number < ends[1]]
+    if not clears and (context.was_cut or len(added) < _MANY):
         return None
     what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
     what += "added up"
@@ -441,8 +436,7 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     details = held.step.details
     if not isinstance(details, StepDetails) or details.count <= len(details.held):
         return None
-    count = details.count - len(details.held)
-    if held.explained >= count:
+    if held.explained >= (count := details.count - len(details.held)):
         return None
     words = {
         "line": mention(held.step.location),
@@ -468,9 +462,7 @@ unseen: Rule[Any, Any] = Rule(
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer that contains parameters that are in no frame.
 
-    Args:
-        context: the recording.
-        explained: keys of the tensors that have an explanation of their own.
+    Those whose keys are ``explained`` have an explanation of their own.
     """
     last: dict[tuple[str, int], Event] = {}
     for event, details in steps_of(context):

@@ -254,13 +254,15 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
 
 
 def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
+    from gradviz.frontends.program import Watch
     from gradviz.frontends.target import load_target
     from gradviz.recording.api import record  # imported here: it needs torch
     from gradviz.reports.memory import saved_at_most
 
-    target, recording = request.target, record()
+    target, watch = request.target, Watch(record)
     with output_on_stderr():
-        loaded = load_target(target, request.argv, recording, request.extent)
+        loaded = load_target(target, request.argv, watch, request.extent)
+    _, recording = watch.chosen
     name, *others = target.names or [""]
     found = None if others else saved_at_most(recording.frames, name)
     now = _largest(loaded.traced(), target.place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import traceback
 from collections.abc import Mapping
@@ -112,8 +113,8 @@ def record(
 
     The program is run as Python would run it. A frame is kept before and after each backward
     pass, after gradients were zeroed, after an optimizer's step and at the end. A script that
-    fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
-    starts are not seen. With torchrun, rank 0 writes one file about all ranks.
+    fails is drawn as far as it came, and the exit code is 1. A program that trains in a thread is
+    drawn as that thread ran. With torchrun, rank 0 writes one file about all ranks.
     """
     target = request.target
     _check(target)
@@ -123,16 +124,23 @@ def record(
         format_of(norms, _OF_NORMS)
         check_folder(norms)
     from gradviz.capture.autograd.collectives import EndRequest  # only now: it needs torch
+    from gradviz.frontends.program import Watch
     from gradviz.frontends.target import record_program
     from gradviz.recording.api import record
 
-    recording = record(max_events=max_events, every=every)
     is_rank = bool(rank_text())
     with EndRequest(raises=True) if is_rank else contextlib.nullcontext() as end:
-        progress = stage(f"running {target.place}", False, lambda: recording._observer._passes)
+        make = functools.partial(record, max_events=max_events, every=every)
+        if end is not None:
+            recording = make()
+            watch = Watch(lambda: end.within(recording), follows=False)
+        else:
+            watch = Watch(make)
+        progress = stage(f"running {target.place}", False, lambda: watch.passes)
         with request.outputs.quieted(), progress:
-            within = recording if end is None else end.within(recording)
-            run, said = record_program(target, request.argv, within, until, step)
+            run, said = record_program(target, request.argv, watch, until, step)
+        if end is None:
+            _, recording = watch.chosen
         is_warning = said.startswith("Warning")
         if said and (is_warning or not request.quiet):
             aside(said, warning=is_warning)
@@ -210,7 +218,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
     outputs, picture = request.outputs, request.picture
     story = request.chosen(recording.story, request.frames)
     rank = rank_text()
-    if rank:
+    if rank and outputs.has_files:  # the text on standard output begins with it
         story = replace(story, title=" · ".join(filter(None, (rank, story.title))))
     if {"json", "html"} & {*outputs.formats}:
         from gradviz.capture.tensors.names import Names
@@ -297,19 +305,21 @@ def explain(request: Request) -> None:
 
 
 def _of_program(request: Request, target: Target) -> tuple[Explanation | Explanations, Loaded]:
+    from gradviz.frontends.program import Watch
     from gradviz.frontends.target import load_target, no_name
     from gradviz.recording.api import record  # only now: it needs torch
 
-    recording = record()
+    watch = Watch(record)
     try:
         with request.outputs.quieted():
             extent = replace(request.extent, next_step=True)
-            loaded = load_target(target, request.argv, recording, extent, trace=False)
+            loaded = load_target(target, request.argv, watch, extent, trace=False)
     except ScriptError as failed:  # before a backward pass ended
-        error = failed.__cause__
+        error, (_, recording) = failed.__cause__, watch.chosen
         if error is not None and (text := _of_error(error, recording, {})):
             echo(text)
         raise
+    _, recording = watch.chosen
     has_step = any(event.kind.value == "step" for event in recording.events)
     if not loaded.names and not loaded.values and not has_step:
         raise no_name(target, loaded.run)
@@ -367,15 +377,18 @@ def run(request: Request) -> None:
 
 
 def _run(request: Request, target: Target) -> int:
-    from gradviz.frontends.program import traceback_text
+    from gradviz.frontends.program import Watch, traceback_text
     from gradviz.frontends.target import start_program
 
     if target.is_saved:
         raise TargetError(f"run takes a program, like train.py; {target.place} is a saved graph")
     from gradviz.recording.api import record  # only now: it needs torch
 
-    recording = record()
-    done = start_program(target, request.argv, recording)
+    watch = Watch(record, fails_with_threads=False)
+    done = start_program(target, request.argv, watch)
+    _, recording = watch.chosen
+    if watch.ending is not None and done.error is None:
+        _explain_error(request, watch.ending, recording, done)  # Python has reported it
     if isinstance(done.error, SystemExit):
         return _exit_code(done.error)
     if done.error is None:
@@ -383,9 +396,13 @@ def _run(request: Request, target: Target) -> int:
     aside(traceback_text(done.error).rstrip("\n"))
     if done.was_interrupted:
         return 130
-    if not request.quiet and (explanation := _of_error(done.error, recording, done.namespace)):
-        aside(f"\n{explanation}")
+    _explain_error(request, done.error, recording, done)
     return 1
+
+
+def _explain_error(request: Request, error: BaseException, recording: Any, run: ProgramRun) -> None:
+    if not request.quiet and (explanation := _of_error(error, recording, run.namespace)):
+        aside(f"\n{explanation}")
 
 
 def _exit_code(error: SystemExit) -> int:

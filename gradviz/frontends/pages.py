@@ -26,6 +26,7 @@ from gradviz.frontends.option_values import chosen
 from gradviz.frontends.options import Picture
 from gradviz.frontends.program import (
     ProgramRun,
+    Watch,
     modules_forgotten,
     run_code,
     run_script,
@@ -329,7 +330,8 @@ def run_target(target: Target, wanted: Wanted) -> BlockOutcome:
     loaded = None
     with _quiet(), GlobalSettings().in_force():
         if target.names or not target.is_script:
-            loaded = load_target(target, within=recording)
+            watch = Watch(lambda: recording, follows=False) if recording else None
+            loaded = load_target(target, watch=watch)
         else:
             run = run_script(target.place, within=recording).unless_interrupted()
             if run.failed:

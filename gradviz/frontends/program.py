@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Union
 
 from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.files import aside
@@ -21,36 +21,14 @@ from gradviz.frontends.files import aside
 _OURS = str(Path(__file__).resolve().parent.parent)
 
 Contexts = tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]
-Within = (
-    contextlib.AbstractContextManager[Any] | Callable[[CodeType, dict[str, Any]], Contexts] | None
-)
-"""Context managers entered before the first line of a program and left after its last; or a
-function that creates two of them from the code and the top-level variables of the program."""
+Within = Union[contextlib.AbstractContextManager[Any], "Watch", None]
+"""Entered before the first line of a program and left after its last, or what creates those."""
 
 # The frame of these lines has the script's variables: code that searches the variables of its
 # callers, as the recording does at its end, finds the global ones.
 _WITHIN = """with first, context:
     exec(code, globals(), names)
     call()"""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far a program runs, and what is read on the way.
-
-    Args:
-        step: to the backward pass with this number; None for the end of the first step.
-        full: to its end; the variables are read after its last pass.
-        next_step: to the backward passes of the second step, if ``step`` is None.
-        ready: until the variables have values.
-        before: read the variables before the pass as well, when its saved tensors are still held.
-    """
-
-    step: int | None = None
-    full: bool = False
-    next_step: bool = False
-    ready: bool = False
-    before: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,19 +257,87 @@ def _execute(
     call: Callable[[], object] = object,
 ) -> None:
     variables = module.__dict__
+
+    def run(code: CodeType, names: MutableMapping[str, Any], call: Callable[[], object]) -> None:
+        if within is None:
+            exec(code, variables, names)
+            call()
+            return
+        if isinstance(within, Watch):
+            first, context = within(code, variables)
+        else:
+            first, context = contextlib.nullcontext(), within
+        outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
+        inner = {"first": first, "context": context, "code": code, "names": names, "call": call}
+        exec(outer, variables, inner)
+
     names = _Until(variables, until) if until else variables
-    if within is None:
-        exec(code, variables, names)
-        call()
+    if not isinstance(within, Watch) or not within.follows:
+        run(code, names, call)
         return
-    none: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if isinstance(within, contextlib.AbstractContextManager):
-        first, context = none, within
-    else:
-        first, context = within(code, variables)
-    outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
-    inner = {"first": first, "context": context, "code": code, "names": names, "call": call}
-    exec(outer, variables, inner)
+    from gradviz.capture.isolation import Threads  # imported here: these need torch
+    from gradviz.recording.source_lines import is_library
+
+    nothing = compile("", code.co_filename, "exec")
+    with Threads(lambda start: run(nothing, variables, start), is_library) as threads:
+        try:
+            run(code, names, call)
+            threads.join()
+        except KeyboardInterrupt:
+            if not isinstance(threads.ending, Reached):
+                raise
+        within.ending = threads.ending
+        if isinstance(within.ending, Reached) or (within.ending and within.fails_with_threads):
+            raise within.ending
+
+
+class Watch:
+    """Searches and recordings: a pair for a program, and one for each of its threads.
+
+    Args:
+        record: creates a recording.
+        follows: whether threads are recorded.
+        fails_with_threads: whether an error in a thread is an error of the program.
+
+    Attributes:
+        search: creates a search.
+        ending: what ended a thread early.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[], Any] = contextlib.nullcontext,
+        follows: bool = True,
+        fails_with_threads: bool = True,
+    ) -> None:
+        self._record, self.follows, self.fails_with_threads = record, follows, fails_with_threads
+        self.ending: BaseException | None = None
+        self.search: Callable[[], Any] = contextlib.nullcontext
+        self._pairs: list[tuple[Any, Any]] = []
+
+    def __call__(self, code: CodeType, variables: dict[str, Any]) -> Contexts:
+        """Create a pair."""
+        search, recording = self.search(), self._record()
+        self._pairs.append((search, recording))
+        begin = getattr(search, "begin", None)
+        return begin(code, variables) if begin else search, recording
+
+    @property
+    def passes(self) -> int:
+        """The backward passes that ran so far."""
+        return sum(map(_passes, self._pairs))
+
+    @property
+    def chosen(self) -> tuple[Any, Any]:
+        """The pair of the program, or of the first thread that ran backward if it did not."""
+        pairs = self._pairs or [(self.search(), self._record())]
+        return next(filter(_passes, pairs), pairs[0])
+
+
+def _passes(pair: tuple[Any, Any]) -> int:
+    search, recording = pair
+    observer = getattr(recording, "_observer", None)
+    return getattr(observer, "_passes", 0) or getattr(search, "passes", 0)
 
 
 def run_module(
@@ -376,9 +422,8 @@ def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: 
             return ProgramRun(module, "", False, error)
         if error.code is None or error.code == 0:
             return ProgramRun(module, f"it ended by sys.exit(){where}", False, error)
-        return ProgramRun(
-            module, f"it ended by sys.exit({_brief(repr(error.code))}){where}", True, error
-        )
+        said = f"it ended by sys.exit({_brief(repr(error.code))}){where}"
+        return ProgramRun(module, said, True, error)
     except BaseException as error:
         said = _message(error)
         if isinstance(error, EOFError) and "reading a line" in str(error):
@@ -482,9 +527,8 @@ def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> It
     try:
         yield
     finally:
-        if sys.stdout is not None:
-            with contextlib.suppress(ValueError):  # the script closed it
-                sys.stdout.flush()
+        with contextlib.suppress(ValueError, AttributeError):  # the script closed it; it is None
+            sys.stdout.flush()
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
         sys.setrecursionlimit(limit)

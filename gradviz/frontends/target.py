@@ -9,16 +9,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError, UsageError
 from gradviz.frontends.files import stage
 from gradviz.frontends.program import (
-    Contexts,
-    Extent,
     ProgramRun,
     Reached,
+    Watch,
     Within,
     executable,
     leave_fork,
@@ -28,7 +26,7 @@ from gradviz.frontends.program import (
     run_script,
     source_of_module,
 )
-from gradviz.frontends.variables import Search, Variable, Variables, evaluated
+from gradviz.frontends.variables import Extent, Search, Variable, Variables, evaluated
 from gradviz.graph import GradGraph
 from gradviz.graph.text import counted, shape_text
 from gradviz.story import Frame, Story, recorded_in
@@ -223,7 +221,7 @@ def _is_plain(node: ast.expr) -> bool:
 def load_target(
     target: Target,
     argv: Sequence[str] = (),
-    within: contextlib.AbstractContextManager[Any] | None = None,
+    watch: Watch | None = None,
     extent: Extent | None = None,
     trace: bool = True,
 ) -> Loaded:
@@ -233,7 +231,7 @@ def load_target(
         target: a script, module or command, with the names; without names, the root of the last
             backward pass of its first step.
         argv: the program's own arguments.
-        within: entered before its first line, and left after its last.
+        watch: creates the recording.
         extent: how far it runs.
         trace: trace the values when they are found.
 
@@ -249,14 +247,11 @@ def load_target(
     wanted, call = _wanted(target)
     shown = [each.expression for each in wanted]
     tracing = (lambda values, seen: traced(shown, values, seen)) if trace else None
-    search = Search(wanted, tracing, extent)
-
-    def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
-        # The recording is the inner one: it has processed a pass before the search is notified.
-        return search.begin(code, variables), within or contextlib.nullcontext()
-
-    with stage(f"running {target.place}", spinner=False, passes=lambda: search.passes):
-        run = run_program(target, argv, both, call)
+    watch = watch or Watch()
+    watch.search = lambda: Search(wanted, tracing, extent)
+    with stage(f"running {target.place}", spinner=False, passes=lambda: watch.passes):
+        run = run_program(target, argv, watch, call)
+    search, _ = watch.chosen
     if target.command != "explain" or search.found is None:
         run.unless_interrupted()
     leave_fork(run)
@@ -333,15 +328,13 @@ def run_program(
         return run_module(target.place, argv, within, call)
 
 
-def start_program(
-    target: Target, argv: Sequence[str], within: contextlib.AbstractContextManager[Any]
-) -> ProgramRun:
+def start_program(target: Target, argv: Sequence[str], watch: Watch) -> ProgramRun:
     """Run a whole program; of ``package.cli:main`` the function is called after the import.
 
     Args:
         target: the program.
         argv: its own arguments.
-        within: entered before its first line, and left after its last.
+        watch: creates the recording.
 
     Raises:
         TargetError: if there is no such program, or the name in it is not a function.
@@ -353,13 +346,13 @@ def start_program(
             f"{target.command} runs a whole program, and {wanted[0].asked} is no function of a "
             f"module: gradviz {target.command} {target.place}"
         )
-    return run_program(target, argv, within, call)
+    return run_program(target, argv, watch, call)
 
 
 def record_program(
     target: Target,
     argv: Sequence[str],
-    recording: contextlib.AbstractContextManager[Any],
+    watch: Watch,
     until: str,
     step: int | None,
 ) -> tuple[ProgramRun, str]:
@@ -368,7 +361,7 @@ def record_program(
     Args:
         target: the program.
         argv: its own arguments.
-        recording: left when the program ends.
+        watch: creates the recording.
         until: end it when this variable has a value; "" for none.
         step: end it after the backward pass with this number; None for none.
 
@@ -380,7 +373,7 @@ def record_program(
         ScriptError: as for `run_program`.
     """
     if not until and step is None:
-        run = start_program(target, argv, recording)
+        run = start_program(target, argv, watch)
         leave_fork(run)
         return run, ""
     call = "" if target.is_script or target.is_main else _wanted(target)[1]
@@ -389,17 +382,14 @@ def record_program(
     if wanted and is_top and not until.isidentifier():
         raise UsageError(f"--until must be the name of a variable, like loss, got {until!r}")
     if wanted and is_top and target.is_script and step is None:
-        run = run_program(target, argv, recording, until=until)
+        run = run_program(target, argv, watch, until=until)
         leave_fork(run)
         is_reached = isinstance(run.error, Reached) or run.failed
         said = f"Warning: {target.place} gave {until} no value; recorded to its end"
         return run, "" if is_reached else said
-    search = Search(wanted, None, Extent(step, ready=bool(until)))
-
-    def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
-        return search.begin(code, variables), recording
-
-    run = run_program(target, argv, both, call)
+    watch.search = lambda: Search(wanted, None, Extent(step, ready=bool(until)))
+    run = run_program(target, argv, watch, call)
+    search, _ = watch.chosen
     leave_fork(run)
     if search.stopped and search.found:
         return run, f"gradviz: {_ended(target, run, search.found.where)}"

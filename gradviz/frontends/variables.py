@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from gradviz.errors import GradvizError, TargetError
-from gradviz.frontends.program import Extent, Reached
+from gradviz.frontends.program import Reached
 
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -282,6 +282,25 @@ def evaluated(expression: str, variables: Mapping[str, object]) -> Any:
         3
     """
     return eval(expression, {"__builtins__": {}}, variables)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a program runs, and what is read on the way.
+
+    Args:
+        step: to the backward pass with this number; None for the end of the first step.
+        full: to its end; the variables are read after its last pass.
+        next_step: to the backward passes of the second step, if ``step`` is None.
+        ready: until the variables have values.
+        before: read the variables before the pass as well, when its saved tensors are still held.
+    """
+
+    step: int | None = None
+    full: bool = False
+    next_step: bool = False
+    ready: bool = False
+    before: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,6 +146,7 @@ class Recording(Shown):
             self._state.before_cut = None
         self._phase = "new"
         self._was_stopped = False  # by SystemExit, perhaps between a forward pass and its backward
+        self._was_cut = False  # by a command, or Ctrl-C: what follows a pass may not have run
         self._whole: Story | None = None  # set when the recording ends
 
     @property
@@ -384,6 +385,8 @@ class Recording(Shown):
             hook.remove()
         self._phase = "closed"
         self._was_stopped = isinstance(error, SystemExit)
+        is_ours = self._was_stopped and type(error) is not SystemExit  # a command
+        self._was_cut = is_ours or isinstance(error, KeyboardInterrupt)
         self._observer.end(error)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
@@ -56,6 +57,7 @@ class Passes:
         self._listens = False
 
     def __enter__(self) -> Passes:
+        self._thread = threading.get_ident()
         listen(self)
         self._listens = True
         return self
@@ -86,9 +88,13 @@ class Passes:
             return
         if self._hook is None:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = register_optimizer_step_post_hook(lambda each, *_: self._stepped(each))
+            self._hook = register_optimizer_step_post_hook(self._after_step)
         with quietly():
             self._after(call.roots, frame)
+
+    def _after_step(self, optimizer: Any, *_: object) -> None:
+        if threading.get_ident() == self._thread:
+            self._stepped(optimizer)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """Called by the engine; not needed here."""
@@ -115,6 +121,7 @@ class Returns:
 
     def start(self) -> None:
         """Start; with ``sys.monitoring``, other code is not slowed down."""
+        self._thread = threading.get_ident()
         monitoring: Any = getattr(sys, "monitoring", None)
         if monitoring is None:
             self._old = sys.getprofile()
@@ -144,7 +151,7 @@ class Returns:
             self._tool = -1
 
     def _monitored(self, code: CodeType, *_: object) -> None:
-        if code in self._codes:
+        if code in self._codes and threading.get_ident() == self._thread:
             self._call(sys._getframe(1))
 
     def _profile(self, frame: FrameType, event: str, _: object) -> None:

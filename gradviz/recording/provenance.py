@@ -17,7 +17,13 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import base_of, storage_address, unwrapped
+from gradviz.capture.autograd.tensors import (
+    base_of,
+    is_inside_transform,
+    memory_is_gone,
+    storage_address,
+    unwrapped,
+)
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
@@ -34,6 +40,7 @@ from gradviz.recording.source_lines import NOWHERE, CodeLocation
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
 _INPUTS = 16  # inputs of one untracked tensor
+_MOST_INSIDE = 256  # storages of data that transforms of torch.func computed
 _ALIASES = 8  # aliases of aliases
 _MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
@@ -297,6 +304,7 @@ class Provenance:
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
         self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
+        self._inside: dict[int, tuple[Callable[[], bool], UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
         """The record of a leaf; creates it if there is none.
@@ -360,16 +368,15 @@ class Provenance:
         return leaf
 
     def untracked(self, tensor: torch.Tensor) -> UntrackedTensor:
-        """The record of a tensor that does not require grad; creates it if there is none.
-
-        A parameter that was frozen before the recording matters too.
-        """
+        """The record of a tensor that does not require grad; creates it if there is none."""
         if isinstance(found := self.tensors.of(tensor), UntrackedTensor):
             return found
         if (inner := unwrapped(tensor)) is not tensor:
             return self.untracked(inner)
+        if self._inside and (made := self._made_inside(tensor)) is not None:
+            return self.add(tensor, "", made.cause, made.location, [made.as_input()], True)
         untracked = self.add(tensor, "", Cause.NOT_RECORDED)
-        untracked.matters = isinstance(tensor, torch.nn.Parameter)
+        untracked.matters = isinstance(tensor, torch.nn.Parameter)  # frozen before the recording
         untracked.read_facts(tensor)
         return untracked
 
@@ -397,11 +404,25 @@ class Provenance:
             untracked.is_plain_value = True
         else:
             self.tensors.enter(unwrapped(tensor), untracked)
+            if matters and is_inside_transform():
+                self._keep_memory(unwrapped(tensor), untracked)
         if matters:
             if tensor is not None:
                 untracked.read_facts(tensor)
             self.show(untracked)
         return untracked
+
+    def _keep_memory(self, tensor: torch.Tensor, untracked: UntrackedTensor) -> None:
+        """Remember the memory of data, which a transform returns as a tensor that no call shows."""
+        if at := storage_address(tensor):  # not used again while it is kept
+            self._inside[at] = memory_is_gone(tensor), untracked
+            while len(self._inside) > _MOST_INSIDE:
+                del self._inside[next(iter(self._inside))]
+
+    def _made_inside(self, tensor: torch.Tensor) -> UntrackedTensor | None:
+        """The data with the memory of a tensor, if a transform of ``torch.func`` computed it."""
+        row = self._inside.get(storage_address(tensor) or 0)
+        return None if row is None or row[0]() else row[1]
 
     def add_results(
         self,

@@ -18,6 +18,7 @@ from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import (
     base_of,
+    is_inside_transform,
     is_quiet,
     is_transformed,
     quietly,
@@ -194,7 +195,7 @@ class RecordingState:
         self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
         self.is_alone = False
-        self.paused = False
+        self.paused = self.in_transform = False
         self.stepping: CodeType | None = None
         self.step_file = ""
         self.task: Callable[[], object] | None = None
@@ -279,7 +280,7 @@ class RecordingState:
     def update_alert(self) -> None:
         """Set ``alert``: whether `attend` must be asked before the next call."""
         waits = self.stepping is not None or self.pending is not None
-        self.alert = self.paused or waits or self.task is not None
+        self.alert = self.paused or waits or self.task is not None or self.in_transform
 
     def is_other_task(self) -> bool:
         """Whether the running asyncio task is not the recorded one."""
@@ -295,6 +296,7 @@ class RecordingState:
                 return False
         if self.pending is not None and handler is None:
             self.end_gradient_change()
+        self.in_transform = self.in_transform and is_inside_transform()
         self.update_alert()
         return True
 

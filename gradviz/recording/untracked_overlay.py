@@ -14,7 +14,7 @@ from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import operation, words
 from gradviz.recording.cut_leaves import CutLeaves, OpRecord
 from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
@@ -22,6 +22,11 @@ from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
 
 Flows = dict[str, list[tuple[str, CutLeaves]]]
+_INDEXED = "setitem_ index index_put nll_loss nll_loss2d embedding masked_fill where"
+_RANK: dict[str | None, int] = {  # which operation of a call takes an index or a condition
+    **dict.fromkeys(_INDEXED.split(), 0),
+    **dict.fromkeys(words(lambda row: row.rearranges), 2),
+}
 
 
 class UntrackedOverlay:
@@ -370,21 +375,20 @@ class UntrackedOverlay:
         for data in inputs:
             for key, _ in rows:
                 self._add_flow(key, self._source(data) or key, data.cut_leaves)
-        floating = [data for data in inputs if not _is_index(data)]
-        if len(holes) == len(inputs):
-            pairs = list(zip(holes, inputs, strict=True))
-        elif len(holes) == len(floating):  # torch has no input for a condition or an index
-            pairs = list(zip(holes, floating, strict=True))
-        else:
-            pairs = self._match(holes, inputs)
+        ranks = [(_RANK.get(self._graph.nodes[key].get("op"), 1), key, at) for key, at in rows]
+        least, user, slots = min(ranks, key=lambda row: row[0])
+        fits = [data for data in inputs if not _is_index(data)]
+        if least and len(holes) != len(fits):  # else torch has no input for an index, a condition
+            fits = inputs
+        is_certain = len(holes) == len(fits)
+        pairs = list(zip(holes, fits, strict=True)) if is_certain else self._match(holes, fits)
         for (key, position), data in pairs:
             self._fill_one(key, position, data)
             inputs.remove(data)
-        first = rows[0][0]
         for data in inputs:  # torch has no input for it, for example the classes of a loss
-            taken = [each.get("input", 0) for *_, each in self._graph.in_edges(first, data=True)]
-            position = max([*taken, *rows[0][1]], default=-1) + 1
-            self._add_cut(self._source(data), first, position, data)
+            taken = [each.get("input", 0) for *_, each in self._graph.in_edges(user, data=True)]
+            position = max([*taken, *slots], default=-1) + 1
+            self._add_cut(self._source(data), user, position, data)
 
     def _match(
         self, holes: list[tuple[str, int]], inputs: list[Input]
@@ -397,11 +401,8 @@ class UntrackedOverlay:
             shape = self._graph.nodes[saved].get("shape") if saved else None
             for data in inputs:
                 source = data.source
-                if (
-                    saved
-                    and isinstance(source, UntrackedTensor)
-                    and source.facts.get("shape") == shape
-                ):
+                known = source.facts if isinstance(source, UntrackedTensor) else {}
+                if saved and known.get("shape") == shape:
                     pairs.append((hole, data))
                     holes.remove(hole)
                     inputs.remove(data)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.graph import Node
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from gradviz.capture.autograd.operations import OperationType, plain_shape, type_text
 from gradviz.capture.autograd.sharded import shard_of
@@ -67,6 +68,15 @@ def storage_address(tensor: torch.Tensor) -> int | None:
     return address
 
 
+def memory_is_gone(tensor: torch.Tensor) -> Callable[[], bool]:
+    """A function that says whether the storage of a tensor is gone; it keeps its address reserved.
+
+    Private: ``StorageWeakRef``; Python's weak references end with the Python object.
+    """
+    expired: Callable[[], bool] = StorageWeakRef(tensor.untyped_storage()).expired  # type: ignore[no-untyped-call]
+    return expired
+
+
 def memory_of(tensor: torch.Tensor) -> tuple[object, ...] | None:
     """The storage and the layout of a tensor: equal for equal views.
 
@@ -113,6 +123,14 @@ def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
     while is_transformed(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
+
+
+def is_inside_transform() -> bool:
+    """Whether a transform of ``torch.func`` runs.
+
+    Private: ``torch._C._functorch``; there is no public way.
+    """
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 def is_unsure(tensor: torch.Tensor) -> bool:

@@ -202,8 +202,8 @@ class Builder:
                 data["aliases"] = named.aliases
         if name:
             data["name"] = name
-        if tensor.requires_grad:
-            self._put_gradient(tensor, data)
+        if tensor.requires_grad or data["kind"] is not NodeKind.UNTRACKED:
+            self._put_gradient(tensor, data)  # a leaf that was frozen since keeps it
         if version := version_of(tensor):
             data["version"] = version
         if hooks := hook_count(tensor):

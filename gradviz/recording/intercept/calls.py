@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import storage_address, version_of
+from gradviz.capture.autograd.tensors import is_transformed, storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
@@ -232,6 +232,9 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad == call.before:
         return
+    if is_transformed(tensor):  # an argument of torch.func.grad
+        state.in_transform = True
+        state.update_alert()
     location, provenance = state.location(), state.provenance
     old = provenance.tensors.of(tensor)
     if tensor.requires_grad:
@@ -478,7 +481,9 @@ class RecordingMode(TorchFunctionMode):
         before = creation_count()
         result = func(*args, **kwargs) if kwargs else func(*args)
         kind = type(result)
-        if kind is _Tensor and self.is_alone and result.requires_grad:
+        if state.in_transform:  # what it wraps may not be in the graph
+            pass
+        elif kind is _Tensor and self.is_alone and result.requires_grad:
             for argument in (*args, *kwargs.values()) if kwargs else args:
                 kind = type(argument)
                 if kind is _Tensor or kind is Parameter:

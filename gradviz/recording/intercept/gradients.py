@@ -65,7 +65,9 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
         if isinstance(gradient, torch.Tensor) and isinstance(tensor, torch.Tensor):
             inner = unwrapped(tensor)
             if inner is not tensor and not inner.requires_grad:  # inside torch.func.grad
-                every = [state.provenance.untracked(inner).as_input()]
+                made = (unwrapped(each) for each in outputs if isinstance(each, torch.Tensor))
+                values = [inner, *(each for each in made if not each.requires_grad)]
+                every = [state.provenance.untracked(each).as_input() for each in values]
                 state.add_untracked("grad", every, [unwrapped(gradient)], location)
                 continue
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
