@@ -53,6 +53,7 @@ _WITH_ITS_GRAPH = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_
 _FEW = 16
 _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
+_NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 
 
@@ -228,6 +229,12 @@ class Context:
         """The operations among them whose saved tensors were freed."""
         nodes = self.graph.nodes
         return frozenset(k for k in self.reachable if nodes[k].get("buffers") is Buffers.FREED)
+
+    @cached_property
+    def without_derivative(self) -> frozenset[str]:
+        """The operations among them whose derivative is missing."""
+        nodes = self.graph.nodes
+        return frozenset(k for k in self.reachable if nodes[k].get("grad_fn") == _NO_DERIVATIVE)
 
     @cached_property
     def hooked(self) -> frozenset[str]:

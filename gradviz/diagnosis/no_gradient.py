@@ -284,15 +284,9 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 
 
-_NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
-
-
 def _without_derivative(context: Context, question: Question) -> Evidence | None:
     """Every path from the roots leads through operations that have no derivative."""
-    graph = context.graph
-    blocked = {
-        key for key in context.reachable if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
-    }
+    graph, blocked = context.graph, context.without_derivative
     if not blocked:
         return None
     around = ancestors(
