@@ -20,3 +20,8 @@ def test_random_programs(first: int) -> None:
         for kind, words in wrong(made(seed))
     ]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("seed", [1001158, 1001355, 1002067, 1002087])
+def test_loops_that_were_explained_wrongly(seed: int) -> None:
+    assert not list(wrong(made(seed)))
