@@ -297,7 +297,7 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location, step.location))
 
 
-_FROZEN_THEN = "it was created while the parameter was frozen, or before the module had it"
+_FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = "create DistributedDataParallel after requires_grad is set"
 _CALL_IT = (
