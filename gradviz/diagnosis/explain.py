@@ -341,7 +341,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
             return before
         if uses and is_right:
             return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
-    if not added and each.verdict in _NO_GRADIENT and _is_updated_by_hand(context, key):
+    if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_seen = bool(key and context.held)
@@ -382,7 +382,7 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
     return None not in versions and len(set(versions)) > 1
 
 
-def _is_updated_by_hand(context: Context, key: str) -> bool:
+def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
     return bool(assigned) and any(

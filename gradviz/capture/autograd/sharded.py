@@ -199,7 +199,7 @@ class Averaging:
     def __init__(self, modules: Iterable[weakref.ref[Any]]) -> None:
         alive = [module for ref in modules if (module := ref()) is not None]
         self._times = [(weakref.ref(module), _times(module)) for module in alive]
-        self._averaged: dict[int, int] = {}
+        self._averaged: set[int] = set()
         self.possible: dict[int, int] = {}
         """The number of ranks, by the ``id`` of each parameter of these modules."""
         for module in alive:
@@ -211,13 +211,12 @@ class Averaging:
         for ref, times in self._times:
             module = ref()
             if module is not None and (times is None or times != _times(module)):
-                ranks = dist.get_world_size(module.process_group)
-                self._averaged.update((id(each), ranks) for each in _reduced(module))
+                self._averaged.update(map(id, _reduced(module)))
 
     def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
         """The ranks over which a gradient was averaged, and over which it was not."""
-        ranks = self._averaged.get(id(leaf), 0)
-        return ranks, 0 if ranks else self.possible.get(id(leaf), 0)
+        ranks = self.possible.get(id(leaf), 0)
+        return (ranks, 0) if id(leaf) in self._averaged else (0, ranks)
 
 
 def _times(module: Any) -> list[int] | None:
