@@ -144,6 +144,8 @@ def record(
         is_warning = said.startswith("Warning")
         if said and (is_warning or not request.quiet):
             aside(said, warning=is_warning)
+        if watch.about and not request.quiet:
+            aside(f"gradviz: {watch.about}")
         is_all = False
         if end is not None and not no_gather and not request.frames:
             is_all = _write_gathered(request, recording, run, wait, end)
