@@ -212,7 +212,8 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     read, graph = error.read, context.graph
     assert read is not None
     times = read.found - read.wanted
-    size, words = list(read.shape or ()), {"times": f"{times} time{'s' * (times != 1)}"}
+    size = list(read.shape or ())
+    words: dict[str, Any] = {"times": f"{times} time{'s' * (times != 1)}"}
     if (saved := _saved_leaf(graph, read.shape or (), read.found)) is not None:
         key, user = saved
         name = graph.nodes[key].get("name") or "a leaf"
