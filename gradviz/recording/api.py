@@ -30,11 +30,12 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.frame_store import Sampling
+from gradviz.recording.hooks import step_hook
 from gradviz.recording.intercept import collectives
 from gradviz.recording.intercept.calls import Handlers, RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
-from gradviz.recording.passes import leaves_of, step_hook
+from gradviz.recording.passes import leaves_of
 from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown

@@ -33,6 +33,7 @@ from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
+from gradviz.recording.hooks import is_recorded
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -40,7 +41,6 @@ from gradviz.recording.passes import (
     HeldParameter,
     Microbatches,
     held_by,
-    is_recorded,
     is_same,
     is_transform,
     leaves_of,

@@ -17,10 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.autograd.function import BackwardCFunction
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ancestors
@@ -31,58 +27,10 @@ from gradviz.capture.tensors.training_sets import attributes_of, entries_of
 from gradviz.facts import GradientDetails, Loss, StepDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import KeyOf
+from gradviz.recording.hooks import step_hook
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
-
-_StepHook = Callable[..., None]
-_around_steps: tuple[tuple[_StepHook | None, _StepHook, int], ...] = ()
-_registered: list[Any] = []
-_lock = threading.Lock()
-
-
-def step_hook(before: _StepHook | None, after: _StepHook) -> Callable[[], None]:
-    """Call functions around each step of an optimizer, in any thread.
-
-    Torch's own hooks are registered once, and stay while other threads run: they may be in a step,
-    which iterates over them.
-
-    Returns:
-        A function that ends it.
-    """
-    global _around_steps
-    pair = (before, after, threading.get_ident())
-    with _lock:
-        if not _registered:
-            _registered.append(register_optimizer_step_pre_hook(_before_step))
-            _registered.append(register_optimizer_step_post_hook(_after_step))
-        _around_steps = (*_around_steps, pair)
-
-    def end() -> None:
-        global _around_steps
-        with _lock:
-            _around_steps = tuple(each for each in _around_steps if each is not pair)
-            if not _around_steps and threading.active_count() == 1:
-                while _registered:
-                    _registered.pop().remove()
-
-    return end
-
-
-def _before_step(*arguments: Any) -> None:
-    for before, _, _ in _around_steps:
-        if before is not None:
-            before(*arguments)
-
-
-def _after_step(*arguments: Any) -> None:
-    for _, after, _ in _around_steps:
-        after(*arguments)
-
-
-def is_recorded(thread: int) -> bool:
-    """Whether a recording was opened in a thread."""
-    return any(before and each == thread for before, _, each in _around_steps)
 
 
 class Passes:
