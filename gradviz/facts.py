@@ -498,3 +498,24 @@ class ValueRead(NamedTuple):
     word: str
     source: str
     inside: str = ""
+
+
+class PartCall(NamedTuple):
+    """Whether a part of a module was called.
+
+    Args:
+        is_seen: whether it was called.
+        parameter: the path of one of its parameters within the part.
+    """
+
+    is_seen: bool
+    parameter: str
+
+    def name_in(self, name: str) -> str:
+        """The name of the part, from the name of that parameter.
+
+        Example:
+            >>> PartCall(False, "0.weight").name_in("model.tower.0.weight")
+            'model.tower'
+        """
+        return name.removesuffix(f".{self.parameter}")
