@@ -501,21 +501,26 @@ class ValueRead(NamedTuple):
 
 
 class PartCall(NamedTuple):
-    """Whether a part of a module was called.
+    """Whether the part of a module that has a parameter was called.
 
     Args:
         is_seen: whether it was called.
-        parameter: the path of one of its parameters within the part.
+        path: the path of the parameter in the module.
+        uncalled: the parts of the module that were not called.
     """
 
     is_seen: bool
-    parameter: str
+    path: str = ""
+    uncalled: tuple[str, ...] = ()
 
-    def name_in(self, name: str) -> str:
-        """The name of the part, from the name of that parameter.
+    def uncalled_in(self, name: str) -> list[str]:
+        """The names of the parts that were not called.
+
+        Args:
+            name: of the parameter.
 
         Example:
-            >>> PartCall(False, "0.weight").name_in("model.tower.0.weight")
-            'model.tower'
+            >>> PartCall(False, "2.weight", ("1", "2")).uncalled_in("model.layers.2.weight")
+            ['model.layers.1', 'model.layers.2']
         """
-        return name.removesuffix(f".{self.parameter}")
+        return [name.removesuffix(self.path) + each for each in self.uncalled]

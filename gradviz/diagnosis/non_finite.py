@@ -499,12 +499,8 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    words = {
-        "count": _count(question),
-        "fix": fix,
-        "skipped": skipped_step(context, question, None),
-    }
-    return Evidence(words)
+    skipped = skipped_step(context, question, None)
+    return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:

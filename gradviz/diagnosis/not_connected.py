@@ -28,6 +28,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, twin_of, words
+from gradviz.graph.text import listed
 from gradviz.story import Event
 
 FIX_OF_CAUSE = {
@@ -217,7 +218,7 @@ def number_reads(context: Context) -> list[Event]:
     Nothing is computed from numbers that a line only checks or shows.
     """
     roots, events = {*context.roots}, context.happened(EventKind.BACKWARD)
-    passes = [e.number for e in events if roots & {*getattr(e.details, "roots", ())}]
+    passes = [each.number for each in events if roots & {*getattr(each.details, "roots", ())}]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
@@ -275,8 +276,7 @@ def _is_module_copy(context: Context, cut: CutEdge) -> bool:
     """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
     if cut.edge.get("cause") is Cause.VALUES_COPIED:
         return cut.edge.get("word") in _MODULE_COPIES
-    events = context.made_on(cut.edge.get("source", ""))
-    return any(event.word in _MODULE_COPIES for event in events)
+    return any(e.word in _MODULE_COPIES for e in context.made_on(cut.edge.get("source", "")))
 
 
 def _changes_a_buffer(context: Context, cut: CutEdge) -> bool:
@@ -485,7 +485,9 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
     if (call := question.call) is None or call.is_seen:
         return None
-    return Evidence({"root": context.root_names, "part": call.name_in(question.name)})
+    parts = call.uncalled_in(question.name)
+    verb = "were" if parts[1:] else "was"
+    return Evidence({"root": context.root_names, "parts": listed(parts), "verb": verb})
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
@@ -546,8 +548,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "a part of a module that is not called",
         Verdict.NOT_CONNECTED,
         _part_not_called,
-        "no operation that {root} was computed from uses it: {part} was not called",
-        "call {part} in the forward pass, or leave its parameters out of the optimizer",
+        "no operation that {root} was computed from uses it: {parts} {verb} not called",
+        "call {parts} in the forward pass, or leave the parameters out of the optimizer",
         Needs.RECORDING,
     ),
     Rule(

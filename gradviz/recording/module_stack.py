@@ -185,9 +185,9 @@ class ModuleStack:
         """
         called = {id(module) for ref in self._called.values() if (module := ref()) is not None}
         found = {
-            id(each): PartCall(True, name)
+            id(each): PartCall(True)
             for key in called
-            for name, each in _own_parameters(self._called[key]())
+            for each in _own_parameters(self._called[key]())
         }
         pending = [(module, False) for module in modules]
         while pending:
@@ -198,14 +198,18 @@ class ModuleStack:
             is_container = type(module) in _CONTAINERS
             if not is_container and type(module).__module__.startswith("torch."):
                 continue
-            parts = [each for each in module.children() if each is not module]
-            is_open = is_open or any(id(each) in called for each in parts)
-            for part in parts:
+            parts = [(name, each) for name, each in module.named_children() if each is not module]
+            is_open = is_open or any(id(each) in called for _, each in parts)
+            uncalled = []
+            for name, part in parts:
                 if id(part) in called or type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
-                elif is_open:
-                    for name, each in part.named_parameters():
-                        found.setdefault(id(each), PartCall(False, name))
+                elif is_open and any(id(each) not in found for each in part.parameters()):
+                    uncalled.append((name, part))
+            names = tuple(name for name, _ in uncalled)
+            for name, part in uncalled:
+                for path, each in part.named_parameters(name):
+                    found.setdefault(id(each), PartCall(False, path, names))
         return found
 
     def forget(self, before: int) -> None:
@@ -320,9 +324,9 @@ class ModuleStack:
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def _own_parameters(module: nn.Module | None) -> list[tuple[str, nn.Parameter]]:
+def _own_parameters(module: nn.Module | None) -> list[nn.Parameter]:
     """The parameters of a module itself, without those of its parts."""
-    return [] if module is None else list(module.named_parameters(recurse=False))
+    return [] if module is None else list(module.parameters(recurse=False))
 
 
 def _is_compiled(module: nn.Module) -> bool:
