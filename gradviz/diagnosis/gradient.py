@@ -214,13 +214,14 @@ def _updates(word: str) -> bool:
 
 
 def _overwritten(context: Context, question: Question) -> Evidence | None:
+    changes = changed_since(context, question)
     written = [
-        event
-        for event in changed_since(context, question)
-        if event.kind is EventKind.IN_PLACE and not _updates(event.word)
+        event for event in changes if event.kind is EventKind.IN_PLACE and not _updates(event.word)
     ]
     if not written:
         return None
+    if changes[0].kind is EventKind.STEP and changes[-1] is written[-1]:
+        return None  # a step used it, and then the best parameters were restored
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     words = {"added": mention(added.location), "change": _change_words(written[-1])}
     return Evidence(words, locations=_locations(added, written[-1]))
