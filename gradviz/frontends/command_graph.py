@@ -255,10 +255,10 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
 def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
     from gradviz.frontends.program import Watch
     from gradviz.frontends.target import load_target
-    from gradviz.recording.api import record  # imported here: it needs torch
+    from gradviz.recording.api import record_a_program  # imported here: it needs torch
     from gradviz.reports.memory import saved_at_most
 
-    target, watch = request.target, Watch(record)
+    target, watch = request.target, Watch(record_a_program)
     with output_on_stderr():
         loaded = load_target(target, request.argv, watch, request.extent)
     _, recording = watch.chosen

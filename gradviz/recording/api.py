@@ -111,6 +111,13 @@ def record(
     return Recording(named, max_frames, max_events, every)
 
 
+def record_a_program(max_events: int = 10_000, every: int | None = None) -> Recording:
+    """As `record`, of a program whose modules are not known before it runs."""
+    recording = record(max_events=max_events, every=every)
+    recording._state.module_stack.notes_all_calls = True
+    return recording
+
+
 class Recording(Shown):
     """The events and frames that `record` has recorded; only `record` creates it.
 
