@@ -325,7 +325,7 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     """Gradient mode was switched: ``no_grad``, ``enable_grad``, ``set_grad_enabled``."""
     before, was_inside = call.before
     now = torch.is_grad_enabled()
-    if was_inside:
+    if was_inside or torch.is_inference_mode_enabled():  # whose end restores the mode
         return
     state.grad_expected = now
     word = _mode_word(state) if now != before else ""
