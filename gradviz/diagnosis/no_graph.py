@@ -259,9 +259,9 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     words["fix"] = (
         "compute the output from it, or pass allow_unused=True, which returns None for it"
     )
-    if len(unused) == 1 and error.why is not None and error.asked.recording is not None:
-        why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""))
-        if why.verdict is Verdict.CUT and f"path to {output} " in why.reason:
+    if len(unused) == 1 and call and error.why and error.asked.recording is not None:
+        why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
+        if why.verdict is Verdict.CUT:
             words |= {"why": f": {why.reason}", "fix": why.fix}
             return error.evidence((), why.locations, words=words)
     return error.evidence(words=words)

@@ -419,7 +419,7 @@ def _module_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
-Why = Callable[[Any, str], Explanation]
+Why = Callable[..., Explanation]
 
 _NOWHERE = SourceLocation()
 
