@@ -18,6 +18,7 @@ import gradviz
 __all__ = ["LOOPS", "LoopMaker", "LoopProgram", "wrong_answers"]
 
 LOOPS = 1_000_000
+RICHER = 1_010_000  # seeds from here on: more parts, drawn from a generator of their own
 
 
 class Right(NamedTuple):
@@ -49,7 +50,9 @@ class LoopProgram(Program):
     @property
     def copies(self) -> set[int]:
         """The lines that copy the parameters, or use copies: true cuts as well."""
-        words = ("target", "ema", "        p.")
+        words = ["target", "ema", "        p.", "self.mean.", "torch.no_grad()"]
+        if any("h - self.mean" in line for line in self.lines):  # data of an evaluation goes on
+            words.append("self.enc(x)")
         return {n for n, line in enumerate(self.lines, 1) if any(word in line for word in words)}
 
     def of(self, name: str) -> Right:
@@ -102,6 +105,7 @@ class LoopMaker:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.more = random.Random(-seed) if seed >= RICHER else None
         self.program = LoopProgram(seed)
         self.lines = self.program.lines
         if self._may(0.66):
@@ -119,14 +123,24 @@ class LoopMaker:
             self.zeroing = "none"
         if self.micro and self.zeroing == "before backward":
             self.zeroing = "first"
-        healthy = ("fine", "cleared", *(("accumulated",) if self.micro else ()))
-        self._right("", *healthy)
+        is_simple = fault in ("", *_CUTS, "unused", "head only")
+        # A step of the scaler raises an error if an optimizer has no gradient at all.
+        self.scaler = is_simple and not (fault and self.two) and self._also(0.25)
+        self.every = not fault and not self.micro and self.zeroing == "after step"
+        self.every = self.every and not self.frozen and self._also(0.5)
+        self.best = is_simple and self._also(0.2)
+        sums = bool(self.micro or self.every)
+        self._right("", "fine", "cleared", *(("accumulated",) if sums else ()))
 
     def _one(self, *values: Any) -> Any:
         return self.random.choice(values)
 
     def _may(self, chance: float) -> bool:
         return self.random.random() < chance
+
+    def _also(self, chance: float) -> bool:
+        """Whether a richer program has a part."""
+        return self.more is not None and self.more.random() < chance
 
     def _say(self, *lines: str, indent: int = 0) -> int:
         """Add lines; the number of the last."""
@@ -268,6 +282,11 @@ class LoopMaker:
         if self.ema:
             frozen = ".requires_grad_(False)" if self._may(0.5) else ""
             self._say(f"ema = copy.deepcopy(model){frozen}")
+        self.averaged = self._also(0.2)
+        if self.averaged:
+            self._say("averaged = torch.optim.swa_utils.AveragedModel(model)")
+        if self.scaler:
+            self._say("scaler = torch.amp.GradScaler('cpu')")
         self.target = self._may(0.2)
         if self.target:
             self._say("target = copy.deepcopy(model)")
@@ -276,6 +295,10 @@ class LoopMaker:
         self.scheduler = self._may(0.3)
         if self.scheduler:
             kind = self._one("StepLR(optimizer, 1)", "CosineAnnealingLR(optimizer, 5)")
+            if self._also(0.3):  # the first learning rate is 0
+                kind = "LambdaLR(optimizer, lambda step: min(1.0, step / 2))"
+            elif self._also(0.3):
+                kind = "LinearLR(optimizer, 0.1, total_iters=2)"
             self._say(f"scheduler = torch.optim.lr_scheduler.{kind}")
         if self._may(0.25):
             self._say(
@@ -304,14 +327,14 @@ class LoopMaker:
 
     # One step.
 
-    def _clear(self) -> int:
+    def _clear(self, at: int = 1) -> int:
         """Clear the gradients."""
         given = "set_to_none=False" if self.zeroing == "zeros" else ""
         if self.zeroing == "loop":
-            return self._say("for p in model.parameters(): p.grad = None", indent=1)
+            return self._say("for p in model.parameters(): p.grad = None", indent=at)
         if self.fault in ("head only", "optimizer of a copy") or self._may(0.4):
-            return self._say(f"model.zero_grad({given})", indent=1)
-        return self._say(*(f"{each}.zero_grad({given})" for each in self.optimizers), indent=1)
+            return self._say(f"model.zero_grad({given})", indent=at)
+        return self._say(*(f"{each}.zero_grad({given})" for each in self.optimizers), indent=at)
 
     def _step(self) -> None:
         fault = self.fault
@@ -378,7 +401,8 @@ class LoopMaker:
             self._right("model.head", "fine")
             self._right("", "left out", "not trained", lines=(line,))
         else:
-            line = self._say("loss.backward()", indent=at)
+            loss = "scaler.scale(loss)" if self.scaler else "loss"
+            line = self._say(f"{loss}.backward()", indent=at)
         if fault == "second backward":
             again = self._say("loss.backward()", indent=at)
             self._right("error", _ERRORS[fault], lines=(line, again))
@@ -400,19 +424,31 @@ class LoopMaker:
         if fault == "zeroed before step":
             line = self._say("optimizer.zero_grad()", indent=1)
             self._right("", "cleared", "no step", lines=(line,))
+        at = 2 if self.every else 1
+        if self.every:
+            self._say("if step % 2:", indent=1)
         if not fault and self._may(0.35):
+            if self.scaler:
+                self._say(*(f"scaler.unscale_({each})" for each in self.optimizers), indent=at)
             self._say(
                 self._one(
                     "nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
                     "nn.utils.clip_grad_value_(model.parameters(), 10.0)",
                     "total = nn.utils.clip_grad_norm_(model.parameters(), 1e6, foreach=False)",
                 ),
-                indent=1,
+                indent=at,
             )
         if fault == "missing step":
             self._right("", "no step", *(("accumulated",) if self.micro else ()))
+        elif self.scaler:
+            steps = (f"scaler.step({each})" for each in self.optimizers)
+            self._say(*steps, "scaler.update()", indent=at)
         else:
-            self._say(*(f"{each}.step()" for each in self.optimizers), indent=1)
+            self._say(*(f"{each}.step()" for each in self.optimizers), indent=at)
+        if self.averaged:
+            self._say("averaged.update_parameters(model)", indent=at)
+        if self.best:
+            self._say("if step == 0: best = copy.deepcopy(model.state_dict())", indent=1)
         if fault == "clipped late":
             self._say("nn.utils.clip_grad_norm_(model.parameters(), 0.01)", indent=1)
             self._right("", "clipped after the step")
@@ -434,9 +470,13 @@ class LoopMaker:
         if self.target and self._may(0.6):
             self._say("target.load_state_dict(model.state_dict())", indent=1)
         if self.zeroing == "after step":
-            self._clear()
+            self._clear(at)
             self.program.is_cleared = True
         self._evaluate()
+        if self._also(0.2):
+            self._say(self.more.choice(("if step == 1: break", "if loss < -1: break")), indent=1)
+        if self.best:
+            self._say("model.load_state_dict(best)")
 
     def _evaluate(self) -> None:
         if self.fault == "gradients off":
@@ -478,6 +518,8 @@ def wrong_answers(
     wrong = {_path(each.name, space) for each in table.wrong}
     if program.fault not in ("misspelt", "optimizer of a copy", "missing step"):
         others = [name for name in wrong if not name.startswith("model")]
+        if program.fault == "plain list":  # a copy of that model keeps it in a list as well
+            others = [name for name in others if rows[name].verdict.value != "not registered"]
         yield from (("alarm", f"{name}\n{table}") for name in others)
     named = dict(space["model"].named_parameters(prefix="model"))
     if program.fault == "plain list":

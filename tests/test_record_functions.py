@@ -159,3 +159,22 @@ def test_the_facts_are_saved(tmp_path: Any) -> None:
     path = tmp_path / "my story.json"
     run.save(path)
     assert uses_inside(load(path)[-1].graph) == uses_inside(run.frames[-1].graph)
+
+
+def test_a_checkpoint_reads_its_module_after_no_grad_within_inference_mode() -> None:
+    torch.manual_seed(0)
+    inner, head = nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return head(checkpoint(inner, head.weight + x, use_reentrant=True))  # type: ignore[no-any-return]
+
+    with gradviz.record() as run:
+        for _ in range(2):
+            (model(torch.ones(3, 2)) * torch.zeros(1)).sum().backward()
+            with torch.inference_mode(), torch.no_grad():
+                model(torch.ones(3, 2))
+            inner.zero_grad(), head.zero_grad()
+        (model(torch.ones(3, 2)) * torch.zeros(1)).sum().backward()
+    told = gradviz.explain(inner.weight, run)
+    assert told.verdict is Verdict.ZERO
+    assert "mul" in told.reason

@@ -8,6 +8,7 @@ from recording import events, find, strict
 from torch import nn
 
 import gradviz
+from gradviz import Verdict
 from gradviz.graph import TensorSummary
 from gradviz.story import EventKind
 from gradviz.wording import added_text
@@ -204,3 +205,19 @@ def test_what_was_added_in_few_characters() -> None:
     assert added_text(large, uneven) == "norm 9 → 20"
     assert added_text(None, uneven) == "norm 20"
     assert added_text(None, None) == "added to"
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_parameters_are_restored_before_or_after_the_step(is_late: bool) -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    best = {name: each.clone() for name, each in model.state_dict().items()}
+    with gradviz.record() as run:
+        model(torch.ones(3, 2)).sum().backward()
+        if is_late:
+            optimizer.step()
+        model.load_state_dict(best)
+        if not is_late:
+            optimizer.step()
+    expected = Verdict.FINE if is_late else Verdict.STALE
+    assert gradviz.explain(model.weight, run).verdict is expected

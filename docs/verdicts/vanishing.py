@@ -1,4 +1,4 @@
-"""Which gradients are a thousand times smaller than the others?"""
+"""Which gradients are ten thousand times smaller than the others?"""
 
 import torch
 
@@ -6,7 +6,7 @@ import gradviz
 
 first = torch.tensor([1.0], requires_grad=True)
 last = torch.tensor([1.0], requires_grad=True)
-loss = (torch.sigmoid(first * 10) + last).sum()
+loss = (torch.sigmoid(first * 14) + last).sum()
 loss.backward()
 
 why = gradviz.explain([first, last], loss)

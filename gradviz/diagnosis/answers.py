@@ -438,7 +438,7 @@ class Verdict(str, Enum):
     EXPLODING = "exploding", Group.GRADIENT
     """Over a thousand times larger than at the parameter next to the root."""
     VANISHING = "vanishing", Group.GRADIENT
-    """Over a thousand times smaller than at the parameter next to the root."""
+    """Over ten thousand times smaller than at the parameter next to the root."""
     HOOK = "hook returned another", Group.GRADIENT
     """A hook replaced the gradient that it received."""
     STALE = "stale", Group.GRADIENT

@@ -20,6 +20,7 @@ from gradviz.facts import (
     GradientDetails,
     Loss,
     LostGradient,
+    PartCall,
     PlainContainer,
     ValueRead,
 )
@@ -111,6 +112,7 @@ class Question:
         unregistered: the plain container of a module that contains it; None if there is none.
         without_effect: the attribute that was set in order to freeze it; None if there is none.
         cuts: where the data of a tensor outside the graph left it; their ends are not known.
+        call: whether the module of a parameter was called in the recording; None if unknown.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Question:
     unregistered: Unregistered | PlainContainer | None = None
     without_effect: IneffectiveFlag | Flag | None = None
     cuts: tuple[EdgeData, ...] = ()
+    call: PartCall | None = None
 
     @property
     def group(self) -> Group:
@@ -166,7 +169,7 @@ class Context:
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
-        called: the names that the caller passed for roots, by their keys.
+        called: the names that the caller passed, by the keys of their tensors.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         was_cut: whether a command or Ctrl-C ended the program, perhaps before an optimizer's step.
         cache: results that rules computed for several tensors, by keys of their own.
@@ -442,6 +445,15 @@ class Context:
             others = [e for e in self._by_line.get(line, ()) if e.number not in numbers]
             known = self._made_at[line, key] = [*others, *sorted(own, key=lambda e: e.number)]
         return known
+
+    def made_on(self, line: str) -> Sequence[Event]:
+        """The operations and changes on a line, in order."""
+        return self._by_line.get(line, ())
+
+    def node_in_a_frame(self, key: str) -> NodeData | None:
+        """The attributes of a node in the latest frame that has it."""
+        graphs = (self.graph, *(frame.graph for frame in reversed(self.frames)))
+        return next((graph.nodes[key] for graph in graphs if key in graph), None)
 
     @cached_property
     def _made_at(self) -> dict[tuple[str, str], Sequence[Event]]:

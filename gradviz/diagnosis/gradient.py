@@ -10,7 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.in_place import changed_through_an_alias
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
+from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import clearings_of, scale_of, steps_of, uses_of
@@ -26,7 +26,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import NodeKind, TensorSummary, word_of
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import operation, twin_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -214,13 +214,14 @@ def _updates(word: str) -> bool:
 
 
 def _overwritten(context: Context, question: Question) -> Evidence | None:
+    changes = changed_since(context, question)
     written = [
-        event
-        for event in changed_since(context, question)
-        if event.kind is EventKind.IN_PLACE and not _updates(event.word)
+        event for event in changes if event.kind is EventKind.IN_PLACE and not _updates(event.word)
     ]
     if not written:
         return None
+    if changes[0].kind is EventKind.STEP and changes[-1] is written[-1]:
+        return None  # a step used it, and then the best parameters were restored
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     words = {"added": mention(added.location), "change": _change_words(written[-1])}
     return Evidence(words, locations=_locations(added, written[-1]))

@@ -22,6 +22,10 @@ _STEP = (
     "call optimizer.step() after every backward() that needs the old parameters; detach what is "
     "carried from step to step: hidden = hidden.detach()"
 )
+_BEFORE_CHANGE = (
+    "call every backward() that needs it before the change, such as optimizer.step(); or compute "
+    "with a copy of it: .clone()"
+)
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
 _COPY_OF_VIEW = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
 _WRITTEN = "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
@@ -207,24 +211,43 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
         return None
     read, graph = error.read, context.graph
     assert read is not None
+    times = read.found - read.wanted
+    size = list(read.shape or ())
+    words: dict[str, Any] = {"times": f"{times} time{'s' * (times != 1)}"}
+    if (saved := _saved_leaf(graph, read.shape or (), read.found)) is not None:
+        key, user = saved
+        name = graph.nodes[key].get("name") or "a leaf"
+        what = f"{name}, which {word_of(graph.nodes[user])} saved with shape {size},"
+        return error.evidence([key, user], culprit=key, what=what, fix=_BEFORE_CHANGE, **words)
     makers = [
         key
         for key, data in graph.nodes(data=True)
         if _is_of(data.get("grad_fn", ""), read.node) and data.get("shape") == read.shape
     ]
     key = makers[0] if read.node and len(makers) == 1 else ""
-    what = "a tensor"
-    if read.node:
-        what = f"the result of {forward_word(read.node)}"
+    word = forward_word(read.node)
+    # After a change in place of its base, torch gives every view that was saved this name.
+    what = "a view" if word == "as_strided" else f"the result of {word}" if word else "a tensor"
     name = graph.nodes[key].get("name", "") if key else ""
-    times = read.found - read.wanted
-    return error.evidence(
-        [key],
-        culprit=key,
-        what=f"{what}, {name}," if name else what,
-        size=list(read.shape or ()),
-        times=f"{times} time{'s' * (times != 1)}",
-    )
+    what = f"{what}, {name}, of shape {size}" if name else f"{what} of shape {size}"
+    return error.evidence([key], culprit=key, what=what, fix=_COPY, **words)
+
+
+def _saved_leaf(graph: GradGraph, shape: tuple[int, ...], version: int) -> tuple[str, str] | None:
+    """The leaf that was saved, with its user: the only one of that version, saved in that shape."""
+    data = graph.nodes
+    leaves = {
+        data[key]["storage"]: key
+        for key in graph.leaves
+        if "storage" in data[key] and data[key].get("version", 0) == version
+    }
+    found = {
+        leaves[each.storage]: key
+        for key, row in data(data=True)
+        for each in row.get("saved", ())
+        if each.shape == shape and each.storage in leaves
+    }
+    return next(iter(found.items())) if len(found) == 1 else None
 
 
 def _is_of(grad_fn: str, node: str) -> bool:
@@ -362,9 +385,9 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "a saved tensor was changed, and nothing was recorded",
         _CHANGED,
         _not_recorded,
-        "backward{at} needs {what} of shape {size} as it was, and it was changed in place {times} "
+        "backward{at} needs {what} as it was, and it was changed in place {times} "
         "since (version {wanted} → {found}); where was not recorded",
-        f"{_COPY}; {RECORD}",
+        f"{{fix}}; {RECORD}",
         Needs.ERROR,
     ),
     *rules_of(_TABLE),

@@ -22,7 +22,8 @@ from gradviz.story import Event
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
-_RATIO = 1e3
+_SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
+_LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
 
@@ -32,7 +33,7 @@ class Scale:
     """The gradients of a module compared with those of the module next to the root.
 
     Args:
-        is_large: whether they are over a thousand times larger, otherwise smaller.
+        is_large: whether they are much larger, otherwise much smaller.
         last: name of the parameter for the comparison.
         key: of that parameter.
         steepest: the two neighbors between which the norm changes most.
@@ -73,8 +74,8 @@ def _scales(context: Context) -> dict[str, Scale]:
         if row is last or last is None:
             break
         largest_so_far = max(largest_so_far, row.norm)
-        is_small = largest_so_far * _RATIO < last.norm
-        is_large = row.norm > max(_RATIO * last.norm, _LARGE)
+        is_small = largest_so_far * _SMALLER < last.norm
+        is_large = row.norm > max(_LARGER * last.norm, _LARGE)
         if is_small or is_large:
             scale = Scale(is_large, last.name, last.key, _steepest(rows))
             found.update(dict.fromkeys(row.keys, scale))
@@ -122,7 +123,8 @@ def _far(context: Context, question: Question, is_large: bool) -> Evidence | Non
     scale = _scales(context).get(question.key)
     if scale is None or scale.is_large is not is_large or _is_input(context, question):
         return None
-    words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
+    ratio = _LARGER if is_large else _SMALLER
+    words = {"ratio": f"{ratio:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
     words["fix"] = _fix_of_large(context)
     return Evidence(words, (scale.key,))
 
