@@ -157,12 +157,13 @@ class Builder:
         for row in np.flatnonzero(np.isin(edges.sources, list(several))).tolist():
             used[edges.sources[row]].add(edges.data(row)["output"])
         for place, node in several.items():
-            outputs = [self._reader.read_output(node, output) for output in sorted(used[place])]
-            for fact, values in zip(("shape", "dtype", "device"), zip(*outputs), strict=False):
-                data = self.walk.nodes[key_at(place)]
+            data = self.walk.nodes[key_at(place)]
+            outputs = [self._reader.read_output(node, output) for output in used[place]]
+            for at, fact in enumerate(("shape", "dtype", "device")):
+                found = {output[at] for output in outputs}
                 data.pop(fact, None)
-                if values[0] is not None and len(set(values)) == 1:
-                    data[fact] = values[0]
+                if len(found) == 1 and None not in found:
+                    data[fact] = found.pop()
 
     def _count_creation_from_zero(self) -> None:
         """Start the sequence numbers at 0; torch counts through the whole process."""
