@@ -596,35 +596,3 @@ def test_a_product_of_the_users_own_is_not_called_linear():
     loss = net[1](hidden).sum()
     loss.backward()
     assert "addmm  with a constant" in str(gradviz.draw(loss, names=net))
-
-
-@pytest.mark.parametrize(
-    ("used", "shape"), [((0,), (2,)), ((1,), (3,)), ((0, 1), None)], ids=["first", "second", "both"]
-)
-def test_an_operation_has_the_shape_of_the_outputs_that_are_used(used, shape):
-    parts = torch.arange(5.0, requires_grad=True).split([2, 3])
-    graph = gradviz.trace(sum(parts[number].sum() for number in used))
-    (split,) = [data for _, data in graph.nodes(data=True) if data.get("outputs")]
-    assert (split["outputs"], split.get("shape"), split["dtype"]) == (2, shape, "float32")
-
-
-def test_stacks_in_a_stack_are_named_from_the_first_to_the_last():
-    stages = nn.ModuleList(
-        nn.Sequential(*[nn.Sequential(nn.Linear(3, 3), nn.ReLU()) for _ in range(4)])
-        for _ in range(3)
-    )
-    x = torch.ones(2, 3)
-    for stage in stages:
-        x = stage(x)
-    graph = fold_repeats(gradviz.trace(x.sum(), names={"stages": stages}))
-    (group,) = [data for _, data in graph.nodes(data=True) if "repeat" in data]
-    assert group["name"] in ("stages.0.0…2.3", "stages.0.1…2.3")
-    assert group["module"] == "stages"
-
-
-def test_leaves_that_nothing_uses_have_no_common_shape_if_theirs_differ():
-    graph = GradGraph()
-    for key, shape in (("n0", (3, 2)), ("n1", (2,))):
-        graph.add_node(key, kind=NodeKind.PARAMETER, name=f"fc.{key}", shape=shape)
-    (data,) = dict(dock_leaves(graph).nodes(data=True)).values()
-    assert "shape" not in data
