@@ -25,6 +25,7 @@ from gradviz.facts import (
 )
 from gradviz.graph import (
     Buffers,
+    Cause,
     EdgeData,
     EdgeKind,
     GradGraph,
@@ -500,6 +501,36 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def rank_of(graph: GradGraph, cut: CutEdge) -> int:
+    """0 for a cut that can be removed, 1 for copied values, 2 for an index or a mask.
+
+    3 for one that only leads to an index, and for a copy, such as a target network: without it,
+    the tensor would hardly be trained.
+    """
+    cause = cut.edge.get("cause")
+    if cause is Cause.NOT_DIFFERENTIABLE:
+        return 2
+    if cut.edge.get("word") == "deepcopy" or _is_before_an_index(graph, cut):
+        return 3
+    return 1 if cause is Cause.VALUES_COPIED else 0
+
+
+def _is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
+    """Whether data goes on from a cut only through functions that have no gradient."""
+    stack, seen, is_met = [cut.target], {cut.target}, False
+    while stack:
+        key = stack.pop()
+        if key not in graph or "root" in graph.nodes[key]:
+            return False
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+                is_met = True
+            elif target not in seen:
+                seen.add(target)
+                stack.append(target)
+    return is_met
 
 
 def stops_on_every_way(

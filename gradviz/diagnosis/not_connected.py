@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
+from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, rank_of
 from gradviz.diagnosis.lines import (
     as_written,
     is_only_shown,
@@ -77,6 +77,7 @@ _COPIED = {
     "": "a copy of its values",
     "data": "an assignment to .data",
     "Parameter": "nn.Parameter()",
+    "setitem_": "an assignment to an index",
 }
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
@@ -86,8 +87,6 @@ _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _VALUE_READS = words(lambda row: row.reads_value)
-_NEVER = 2
-_LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: _NEVER}
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
@@ -280,13 +279,10 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    found.sort(key=lambda cut: (_rank(cut), -_latest(context, cut.edge.get("source", ""))))
+    ranks = {cut[:2]: rank_of(context.graph, cut) for cut in found}
+    found.sort(key=lambda cut: (ranks[cut[:2]], -_latest(context, cut.edge.get("source", ""))))
     # Where a cut can be removed, an index or a mask beside it is no fault.
-    return [cut for cut in found if _rank(cut) < _NEVER] or found
-
-
-def _rank(cut: CutEdge) -> int:
-    return _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0)
+    return [cut for cut in found if ranks[cut[:2]] < 2] or found
 
 
 def _latest(context: Context, line: str) -> int:
