@@ -362,3 +362,23 @@ def test_a_view_made_after_the_change_is_drawn_as_what_was_recorded() -> None:
     graph = run.frames[-1].graph
     assert [graph.nodes[key]["name"] for key in graph.roots] == ["out"]
     assert out.shape == (2, 2)
+
+
+def test_the_variable_of_a_loop_is_not_the_name_of_a_tensor_that_has_another() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    bias = torch.ones(2, requires_grad=True)
+    for w in (weight, bias):
+        w.grad = None
+    for _, b in enumerate([weight, bias]):
+        b.grad = None
+    named = {each.name for each in Names.of(None, sys._getframe())}
+    assert named == {"weight", "bias"}
+
+
+def test_given_names_are_those_of_a_recording() -> None:
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        loss = (w * 2).sum()
+        loss.backward()
+    assert [each.name for each in gradviz.explain(run, names={"scale": w})] == ["scale"]
+    assert [each.name for each in gradviz.explain(run)] == ["w"]

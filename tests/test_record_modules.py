@@ -333,3 +333,61 @@ def test_groups_follow_what_was_recorded() -> None:
         ("1", 9),
     ]
     assert not any("inferred" in group for group in groups)
+
+
+class Parts(nn.Module):
+    """Some parts are called, some are not, and of some the result is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.dropped, self.spare = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+        self.attention = nn.MultiheadAttention(4, 1)
+        self.embedding, self.tied = nn.Embedding(3, 4), nn.Linear(4, 3, bias=False)
+        self.tied.weight = self.embedding.weight
+        self.noise = nn.Dropout()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.dropped(x)
+        self.attention(x, x, x)
+        self.embedding(torch.tensor([0]))
+        return self.layers[0](self.used(x))
+
+
+def reasons(model: nn.Module, run: Any) -> dict[str, str]:
+    return {each.name: each.reason for each in gradviz.explain(run, names=model)}
+
+
+def test_parts_that_were_not_called_are_told_from_results_that_are_not_used() -> None:
+    model = Parts()
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+    said = reasons(model, run)
+    unused = "no operation that loss was computed from uses"
+    assert said["spare.weight"] == f"{unused} it: spare was not called"
+    expected = f"{unused} it: layers.1, layers.2, layers.3 were not called"
+    assert said["layers.1.bias"] == said["layers.3.weight"] == expected
+    called = f"its module was called, and {unused} the result"
+    assert said["dropped.weight"] == said["embedding.weight"] == called
+    # Attention reads the weight of its part, and does not call it.
+    assert said["attention.out_proj.weight"] == f"{unused} it"
+    assert said["used.weight"].startswith("it has a gradient")
+
+
+def test_of_compiled_modules_no_call_is_said_to_be_missing() -> None:
+    model = Parts()
+    compiled = torch.compile(model, backend="eager")
+    with gradviz.record(model) as run:
+        loss = compiled(torch.ones(2, 4)).sum()
+        loss.backward()
+    assert not [each for each in reasons(model, run).values() if "called" in each]
+
+
+def test_parts_of_a_model_of_which_only_parts_are_called() -> None:
+    model = Parts()
+    with gradviz.record(model) as run:
+        loss = model.used(torch.ones(2, 4)).sum()
+        loss.backward()
+    assert "attention, dropped" not in reasons(model, run)["spare.weight"]
+    assert reasons(model, run)["spare.weight"].endswith("were not called")

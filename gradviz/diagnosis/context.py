@@ -20,6 +20,7 @@ from gradviz.facts import (
     GradientDetails,
     Loss,
     LostGradient,
+    PartCall,
     PlainContainer,
     ValueRead,
 )
@@ -112,6 +113,7 @@ class Question:
         unregistered: the plain container of a module that contains it; None if there is none.
         without_effect: the attribute that was set in order to freeze it; None if there is none.
         cuts: where the data of a tensor outside the graph left it; their ends are not known.
+        call: whether the module of a parameter was called in the recording; None if unknown.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Question:
     unregistered: Unregistered | PlainContainer | None = None
     without_effect: IneffectiveFlag | Flag | None = None
     cuts: tuple[EdgeData, ...] = ()
+    call: PartCall | None = None
 
     @property
     def group(self) -> Group:
@@ -167,7 +170,7 @@ class Context:
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
-        called: the names that the caller passed for roots, by their keys.
+        called: the names that the caller passed, by the keys of their tensors.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         was_cut: whether a command or Ctrl-C ended the program, perhaps before an optimizer's step.
         cache: results that rules computed for several tensors, by keys of their own.
@@ -444,6 +447,15 @@ class Context:
             known = self._made_at[line, key] = [*others, *sorted(own, key=lambda e: e.number)]
         return known
 
+    def made_on(self, line: str) -> Sequence[Event]:
+        """The operations and changes on a line, in order."""
+        return self._by_line.get(line, ())
+
+    def node_in_a_frame(self, key: str) -> NodeData | None:
+        """The attributes of a node in the latest frame that has it."""
+        graphs = (self.graph, *(frame.graph for frame in reversed(self.frames)))
+        return next((graph.nodes[key] for graph in graphs if key in graph), None)
+
     @cached_property
     def _made_at(self) -> dict[tuple[str, str], Sequence[Event]]:
         return {}
@@ -503,22 +515,10 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def rank_of(graph: GradGraph, cut: CutEdge) -> int:
-    """0 for a cut that can be removed, 1 for copied values, 2 for an index or a mask.
-
-    3 for one that only leads to an index, and for a copy, such as a target network: without it,
-    the tensor would hardly be trained.
-    """
-    cause = cut.edge.get("cause")
-    if cause is Cause.NOT_DIFFERENTIABLE:
-        return 2
-    if cut.edge.get("word") == "deepcopy" or _is_before_an_index(graph, cut):
-        return 3
-    return 1 if cause is Cause.VALUES_COPIED else 0
-
-
-def _is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
+def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
     """Whether data goes on from a cut only through functions that have no gradient."""
+    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        return False
     stack, seen, is_met = [cut.target], {cut.target}, False
     while stack:
         key = stack.pop()

@@ -10,7 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.in_place import changed_through_an_alias
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
+from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import clearings_of, scale_of, steps_of, uses_of
@@ -26,7 +26,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import NodeKind, TensorSummary, word_of
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import operation, twin_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 

@@ -26,14 +26,13 @@ from gradviz.diagnosis.not_connected import (
     is_known_cut,
     left_off,
     lines_of,
-    twin_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import clearing_word, files_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import operation, twin_of
 from gradviz.story import Event
 
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"

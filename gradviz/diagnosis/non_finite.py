@@ -10,7 +10,7 @@ from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scaling_of, skipped_step, steps_of
-from gradviz.diagnosis.values import Values, has, number_of, smallest
+from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
@@ -405,7 +405,12 @@ def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
         return []
     nodes = graph.nodes
     choosing = {each for each in ancestors(graph, [key]) if nodes[each].get("op") in _CHOOSES}
-    return [each for each in found if not choosing & descendants(graph, [each])]
+    behind = {each: descendants(graph, [each]) | {each} for each in found}
+    return [
+        each
+        for each in found
+        if all(chooses_among(graph, where, behind[each]) for where in choosing & behind[each])
+    ]
 
 
 def _spoils_its_result(values: Values, key: str) -> bool:
@@ -494,12 +499,8 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    words = {
-        "count": _count(question),
-        "fix": fix,
-        "skipped": skipped_step(context, question, None),
-    }
-    return Evidence(words)
+    skipped = skipped_step(context, question, None)
+    return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, rank_of
+from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
     is_only_shown,
@@ -18,18 +18,17 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import is_unused_by, is_used_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
+from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
 from gradviz.graph import (
     Cause,
     EdgeData,
-    EdgeKind,
-    GradGraph,
     NodeData,
     NodeKind,
-    ancestors,
     word_of,
 )
-from gradviz.graph.operations import operation, words
+from gradviz.graph.operations import operation, twin_of, words
+from gradviz.graph.text import listed
 from gradviz.story import Event
 
 FIX_OF_CAUSE = {
@@ -49,20 +48,6 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs); or optimize the copy",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
-_TWINS = {
-    "all_gather": "all_gather(tensor)",
-    "all_gather_into_tensor": "all_gather(tensor), and torch.cat",
-    "all_gather_single": "all_gather(tensor), and torch.cat",
-    "all_reduce": "all_reduce(tensor)",
-    "all_to_all": "all_to_all(output_tensor_list, input_tensor_list)",
-    "all_to_all_single": "all_to_all_single(output, input)",
-    "broadcast": "broadcast(tensor, src)",
-    "gather": "gather(tensor, dst)",
-    "reduce": "reduce(tensor, dst)",
-    "reduce_scatter": "reduce_scatter(output, input_list)",
-    "scatter": "scatter(tensors, src)",
-}
-"""The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
@@ -86,6 +71,7 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_MODULE_COPIES = ("deepcopy", "load_state_dict")
 _VALUE_READS = words(lambda row: row.reads_value)
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
@@ -97,8 +83,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     word, more = _WORD_OF_CAUSE.get(cause), ""
     if cause is Cause.CUSTOM_FUNCTION:
         word = f"{cut.edge.get('word', 'a Function')}, of which no input requires grad,"
-    if cause is Cause.VALUES_COPIED:
-        called = cut.edge.get("word", "")
+    if cause is Cause.VALUES_COPIED or _is_module_copy(context, cut):
+        called = cut.edge.get("word", "") if cause is Cause.VALUES_COPIED else "load_state_dict"
         word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"
     if cause is Cause.ITEM:
         word = f"{cut.edge.get('word') or 'item'}()"
@@ -125,6 +111,7 @@ def cut_words(context: Context, cut: CutEdge) -> str:
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
+    cause = Cause.VALUES_COPIED if _is_module_copy(context, cut) else cause
     fix = FIX_OF_CAUSE.get(cause, "")
     if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
@@ -162,17 +149,6 @@ def _calls(context: Context, line: str, name: str) -> bool:
         places = locations_of([line])
         context.cache[key] = any(each.line in lines_calling(each, name) for each in places)
     return bool(context.cache[key])
-
-
-def twin_of(word: str) -> str:
-    """The replacement of a function of ``torch.distributed``; "" if there is none.
-
-    Example:
-        >>> twin_of("all_reduce")
-        'use the result of torch.distributed.nn.functional.all_reduce(tensor)'
-    """
-    twin = _TWINS.get(word, "")
-    return f"use the result of torch.distributed.nn.functional.{twin}" if twin else ""
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
@@ -237,12 +213,13 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
 
 
 def number_reads(context: Context) -> list[Event]:
-    """The events in which tensors became numbers or arrays before the last backward pass.
+    """The events in which tensors became numbers or arrays before the last pass from the roots.
 
     What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
-    Numbers that a line only checks or shows are left out: nothing is computed from them.
+    Nothing is computed from numbers that a line only checks or shows.
     """
-    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
+    roots, events = {*context.roots}, context.happened(EventKind.BACKWARD)
+    passes = [each.number for each in events if roots & {*getattr(each.details, "roots", ())}]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
@@ -265,9 +242,6 @@ def is_known_cut(edge: EdgeData) -> bool:
     return edge.get("cause") not in _NO_CUT
 
 
-_ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
-
-
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between the tensor and the roots, those that can be removed first."""
     found = context.cuts_of(question.key)
@@ -279,10 +253,37 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    ranks = {cut[:2]: rank_of(context.graph, cut) for cut in found}
-    found.sort(key=lambda cut: (ranks[cut[:2]], -_latest(context, cut.edge.get("source", ""))))
-    # Where a cut can be removed, an index or a mask beside it is no fault.
-    return [cut for cut in found if ranks[cut[:2]] < 2] or found
+    ranks = {id(cut): _rank(context, cut) for cut in found}
+    found.sort(key=lambda cut: (ranks[id(cut)], -_latest(context, cut.edge.get("source", ""))))
+    # Where a cut can be removed, what is seldom a fault beside it is left out.
+    return [cut for cut in found if ranks[id(cut)] // 2 == ranks[id(found[0])] // 2]
+
+
+def _rank(context: Context, cut: CutEdge) -> int:
+    """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
+    if _is_module_copy(context, cut):
+        return 3
+    if is_before_an_index(context.graph, cut) or _changes_a_buffer(context, cut):
+        return 4
+    cause = cut.edge.get("cause")
+    return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)
+
+
+def _is_module_copy(context: Context, cut: CutEdge) -> bool:
+    """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
+    if cut.edge.get("cause") is Cause.VALUES_COPIED:
+        return cut.edge.get("word") in _MODULE_COPIES
+    return any(e.word in _MODULE_COPIES for e in context.made_on(cut.edge.get("source", "")))
+
+
+def _changes_a_buffer(context: Context, cut: CutEdge) -> bool:
+    """Whether its line updates a tensor that a module keeps, such as running statistics."""
+    if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
+        return False
+    events = context.made_on(cut.edge.get("source", ""))
+    keys = {key for event in events if event.kind is EventKind.IN_PLACE for key in event.nodes}
+    seen = [data for key in keys if (data := context.node_in_a_frame(key)) is not None]
+    return any(data["kind"] is NodeKind.UNTRACKED and "." in data.get("name", "") for data in seen)
 
 
 def _latest(context: Context, line: str) -> int:
@@ -307,30 +308,9 @@ def _derivative_without_it(context: Context, question: Question) -> Evidence | N
 
 def _is_of_a_constant(context: Context, key: str, cut: CutEdge) -> bool:
     """Whether a derivative was cut that does not depend on a leaf: it is only added, as a bias."""
-    graph = context.graph
     if cut.edge.get("cause") is not Cause.AUTOGRAD_GRAD or cut.source == cut.target:
         return False
-    between = ancestors(graph, [cut.source])
-    stack, seen = [key], {key}
-    while stack:
-        source = stack.pop()
-        for _, target, edge in graph.out_edges(source, data=True):
-            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
-                continue
-            if not _is_added(graph, target, edge.get("input", 0)):
-                return False
-            seen.add(target)
-            stack.append(target)
-    return cut.source in seen
-
-
-def _is_added(graph: GradGraph, key: str, number: int) -> bool:
-    """Whether the derivative of an operation in an input does not depend on that input."""
-    data: NodeData = graph.nodes[key]
-    row = operation(op := data.get("op", ""))
-    if data["kind"] is not NodeKind.OPERATION or op in _ADDS or row.rearranges:
-        return True
-    return row.factors is not None and number not in row.factors
+    return is_only_added(context.graph, key, cut.source)
 
 
 def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
@@ -501,6 +481,14 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names})
 
 
+def _part_not_called(context: Context, question: Question) -> Evidence | None:
+    if (call := question.call) is None or call.is_seen:
+        return None
+    parts = call.uncalled_in(question.name)
+    verb = "were" if parts[1:] else "was"
+    return Evidence({"root": context.root_names, "parts": listed(parts), "verb": verb})
+
+
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
     return _not_used(context, question) if context.hides_operations else None
 
@@ -553,8 +541,15 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _may_be_inside,
         "no recorded operation of {root} uses it; it {used} inside {function}{more}",
         "{fix}",
-        docs="Parameters used inside an autograd.Function or a reentrant checkpoint are no inputs "
-        "of a node: that they are not used cannot be known from the graph.",
+        docs="Parameters used inside a Function or a reentrant checkpoint are no inputs of a node.",
+    ),
+    Rule(
+        "a part of a module that is not called",
+        Verdict.NOT_CONNECTED,
+        _part_not_called,
+        "no operation that {root} was computed from uses it: {parts} {verb} not called",
+        "call {parts} in the forward pass, or leave the parameters out of the optimizer",
+        Needs.RECORDING,
     ),
     Rule(
         "values were read as numbers",
@@ -565,6 +560,15 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "{where}: {fix}",
         Needs.RECORDING,
         (EventKind.CUT,),
+    ),
+    Rule(
+        "the result of its module is not used",
+        Verdict.NOT_CONNECTED,
+        lambda context, question: _not_used(context, question) if question.call else None,
+        "its module was called, and no operation that {root} was computed from uses the result",
+        "use that result in what {root} is computed from; if it is used, look where it goes on "
+        "without a gradient: nn.Parameter(...), .data, or a copy",
+        Needs.RECORDING,
     ),
     Rule(
         "no recorded operation uses it",

@@ -228,7 +228,7 @@ def context_of(asked: Asked, story: Story) -> Context:
     before = _before(frames)
     lost = _lost(recording, graph, keys)
     numbers = recording._snapshots.number_reads()
-    called = _called(asked, graph, keys)
+    called = _called(asked, graph)
     return Context(
         graph,
         tuple(keys),
@@ -245,15 +245,14 @@ def context_of(asked: Asked, story: Story) -> Context:
     )
 
 
-def _called(asked: Asked, graph: GradGraph, roots: Sequence[str]) -> dict[str, str]:
-    """The names that a dict of ``names`` has for roots."""
-    if not isinstance(asked.names, Mapping):
+def _called(asked: Asked, graph: GradGraph) -> dict[str, str]:
+    """What the argument ``names`` calls the tensors of a recording, by their keys."""
+    if asked.names is None:
         return {}
     from gradviz.capture.tensors.names import Names
 
-    named = ((each.tensor, each.name) for each in Names.of(asked.names, None))
-    keys = ((asked.recording._snapshots.key_of(tensor, graph), name) for tensor, name in named)
-    return {key: name for key, name in keys if key in roots}
+    key_of = asked.recording._snapshots.key_of
+    return {key_of(each.tensor, graph): each.name for each in Names.of(asked.names, None)}
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
@@ -339,6 +338,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     seen: TrainingSets = asked.recording._snapshots.training_sets()
     for at, question in enumerate(questions):
         key = question.key
+        if key in context.called:
+            questions[at] = question = replace(question, name=context.called[key])
         # One that is gone was looked at while the program ran.
         sets = (seen.plain.get(key), seen.flags.get(key))
         unregistered, flag = _sets(asked, tensors[key]) if key in tensors else sets
@@ -395,6 +396,7 @@ def _questions(
     subjects = {identity_of(tensor): tensor for tensor in tensors}
     traced = trace_subjects(tuple(subjects.values()), names)
     own = dict(zip(subjects, traced.roots, strict=True))
+    calls = asked.recording._snapshots.calls_of_parameters()
     questions = []
     for tensor in tensors:
         data: Any = dict(traced.nodes[own[identity_of(tensor)]])
@@ -416,6 +418,7 @@ def _questions(
                 is_parameter,
                 *_sets(asked, tensor),
                 tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
+                calls.get(id(tensor)),
             )
         )
     return questions

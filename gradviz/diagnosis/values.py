@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
@@ -15,6 +15,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    ancestors,
     is_gradient,
     leaf_of_node,
     leaf_uses,
@@ -287,6 +288,34 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
 ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
 
 
+_PASSES_ON = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
+
+
+def is_only_added(graph: GradGraph, key: str, end: str) -> bool:
+    """Whether no derivative between a leaf and a node depends on the leaf, as on a bias."""
+    between = ancestors(graph, [end])
+    stack, seen = [key], {key}
+    while stack:
+        source = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
+                continue
+            if not _is_added(graph, target, edge.get("input", 0)):
+                return False
+            seen.add(target)
+            stack.append(target)
+    return end in seen
+
+
+def _is_added(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether the derivative of an operation in an input does not depend on that input."""
+    data: NodeData = graph.nodes[key]
+    row = operation(op := data.get("op", ""))
+    if data["kind"] is not NodeKind.OPERATION or op in _PASSES_ON or row.rearranges:
+        return True
+    return row.factors is not None and number not in row.factors
+
+
 def difference_without(graph: GradGraph, key: str) -> str:
     """The subtraction of two terms to which a leaf is added in the same way; "" if there is none.
 
@@ -352,6 +381,13 @@ def cancelled_at(graph: GradGraph, key: str) -> str:
         if sums[0].get("op") == "sub" and edge.get("input") == 1 and alike and is_added:
             return user
     return ""
+
+
+def chooses_among(graph: GradGraph, key: str, keys: Container[str]) -> bool:
+    """Whether a ``where`` takes all of its elements from some nodes."""
+    branches = {edge.get("input", 0): source for source, edge in graph.inputs(key)}
+    both = [branches.get(0), branches.get(1)]  # the condition comes last
+    return graph.nodes[key].get("op") == "where" and all(each in keys for each in both)
 
 
 def has(summary: TensorSummary | None, number: float) -> bool:

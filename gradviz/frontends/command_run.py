@@ -126,11 +126,11 @@ def record(
     from gradviz.capture.autograd.collectives import EndRequest  # only now: it needs torch
     from gradviz.frontends.program import Watch
     from gradviz.frontends.target import record_program
-    from gradviz.recording.api import record
+    from gradviz.recording.api import record_a_program
 
     is_rank = bool(rank_text())
     with EndRequest(raises=True) if is_rank else contextlib.nullcontext() as end:
-        make = functools.partial(record, max_events=max_events, every=every)
+        make = functools.partial(record_a_program, max_events=max_events, every=every)
         if end is not None:
             recording = make()
             watch = Watch(lambda: end.within(recording), follows=False)
@@ -144,6 +144,8 @@ def record(
         is_warning = said.startswith("Warning")
         if said and (is_warning or not request.quiet):
             aside(said, warning=is_warning)
+        if watch.about and not request.quiet:
+            aside(f"gradviz: {watch.about}")
         is_all = False
         if end is not None and not no_gather and not request.frames:
             is_all = _write_gathered(request, recording, run, wait, end)
@@ -307,9 +309,9 @@ def explain(request: Request) -> None:
 def _of_program(request: Request, target: Target) -> tuple[Explanation | Explanations, Loaded]:
     from gradviz.frontends.program import Watch
     from gradviz.frontends.target import load_target, no_name
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record_a_program  # only now: it needs torch
 
-    watch = Watch(record)
+    watch = Watch(record_a_program)
     try:
         with request.outputs.quieted():
             extent = replace(request.extent, next_step=True)
@@ -382,9 +384,9 @@ def _run(request: Request, target: Target) -> int:
 
     if target.is_saved:
         raise TargetError(f"run takes a program, like train.py; {target.place} is a saved graph")
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record_a_program  # only now: it needs torch
 
-    watch = Watch(record, fails_with_threads=False)
+    watch = Watch(record_a_program, fails_with_threads=False)
     done = start_program(target, request.argv, watch)
     _, recording = watch.chosen
     if watch.ending is not None and done.error is None:

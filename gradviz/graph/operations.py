@@ -345,3 +345,30 @@ def forward_word(class_name: str) -> str:
     if word.startswith("scaled_dot_product"):
         return "scaled_dot_product_attention"
     return _WORD_OF_KERNEL.get(word, word)
+
+
+_TWINS = {
+    "all_gather": "all_gather(tensor)",
+    "all_gather_into_tensor": "all_gather(tensor), and torch.cat",
+    "all_gather_single": "all_gather(tensor), and torch.cat",
+    "all_reduce": "all_reduce(tensor)",
+    "all_to_all": "all_to_all(output_tensor_list, input_tensor_list)",
+    "all_to_all_single": "all_to_all_single(output, input)",
+    "broadcast": "broadcast(tensor, src)",
+    "gather": "gather(tensor, dst)",
+    "reduce": "reduce(tensor, dst)",
+    "reduce_scatter": "reduce_scatter(output, input_list)",
+    "scatter": "scatter(tensors, src)",
+}
+"""The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""
+
+
+def twin_of(word: str) -> str:
+    """The replacement of a function of ``torch.distributed``; "" if there is none.
+
+    Example:
+        >>> twin_of("all_reduce")
+        'use the result of torch.distributed.nn.functional.all_reduce(tensor)'
+    """
+    twin = _TWINS.get(word, "")
+    return f"use the result of torch.distributed.nn.functional.{twin}" if twin else ""

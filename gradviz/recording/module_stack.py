@@ -34,7 +34,7 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
-from gradviz.facts import EventKind
+from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 from gradviz.recording.event_log import Entry, EventLog
@@ -136,6 +136,8 @@ class ModuleStack:
         failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.failed = failed
+        self.notes_all_calls = bool(modules)  # also those of modules that are not known beforehand
+        self._called: dict[int, weakref.ref[nn.Module]] = {}
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._known: dict[int, tuple[weakref.ref[nn.Module], list[Path]]] = {}
         self._tracks: dict[int, _Track] = {}
@@ -145,7 +147,7 @@ class ModuleStack:
 
     def begin(self) -> None:
         """Start recording the calls of this thread."""
-        if self._roots:
+        if self.notes_all_calls:
             self._learn()
             self._tracks[threading.get_ident()] = _Track(_OUTSIDE)
             listen_to_calls(self)
@@ -153,7 +155,7 @@ class ModuleStack:
 
     def end(self) -> None:
         """Stop recording calls."""
-        if self._roots:
+        if self.notes_all_calls:
             unlisten(self)
             unlisten_to_calls(self)
             self._known.clear()
@@ -172,6 +174,44 @@ class ModuleStack:
         found.discard(None)
         return found.pop() if len(found) == 1 else None
 
+    def calls_of_parameters(self, modules: Sequence[nn.Module]) -> dict[int, PartCall]:
+        """Whether the modules of parameters were called, by the ``id`` of the parameters.
+
+        Only what is certain is included. Calls are not seen in compiled and scripted code, and
+        modules of torch may read the parameters of their parts without calling those.
+
+        Args:
+            modules: those that contain the parameters.
+        """
+        called = {id(module) for ref in self._called.values() if (module := ref()) is not None}
+        found = {
+            id(each): PartCall(True)
+            for key in called
+            for each in _own_parameters(self._called[key]())
+        }
+        pending = [(module, False) for module in modules]
+        while pending:
+            module, is_open = pending.pop()
+            if _is_compiled(module):
+                return {}
+            is_open = is_open or id(module) in called
+            is_container = type(module) in _CONTAINERS
+            if not is_container and type(module).__module__.startswith("torch."):
+                continue
+            parts = [(name, each) for name, each in module.named_children() if each is not module]
+            is_open = is_open or any(id(each) in called for _, each in parts)
+            uncalled = []
+            for name, part in parts:
+                if id(part) in called or type(part) in _CONTAINERS:
+                    pending.append((part, is_open and id(part) not in called))
+                elif is_open and any(id(each) not in found for each in part.parameters()):
+                    uncalled.append((name, part))
+            names = tuple(name for name, _ in uncalled)
+            for name, part in uncalled:
+                for path, each in part.named_parameters(name):
+                    found.setdefault(id(each), PartCall(False, path, names))
+        return found
+
     def forget(self, before: int) -> None:
         """Drop the calls of nodes with lower numbers.
 
@@ -188,6 +228,10 @@ class ModuleStack:
         """A call of a module begins."""
         if self._paused:
             return
+        if id(module) not in self._called:
+            self._called[id(module)] = weakref.ref(module)
+        if not self._roots:
+            return
         track = self._track()
         paths = self._paths_of(module, track)
         if not paths:
@@ -203,7 +247,7 @@ class ModuleStack:
 
     def leave(self, module: nn.Module) -> None:
         """A call of a module ends, normally or with an error."""
-        if self._paused:
+        if self._paused or not self._roots:
             return
         track, number = self._track(), id(module)
         if any(known == number for known, _ in track.stack):
@@ -274,6 +318,21 @@ class ModuleStack:
                     known = self._known[id(module)] = (weakref.ref(module), [])
                 if path not in known[1]:
                     known[1].append(path)
+
+
+# They are not called themselves where a program iterates over them.
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def _own_parameters(module: nn.Module | None) -> list[nn.Parameter]:
+    """The parameters of a module itself, without those of its parts."""
+    return [] if module is None else list(module.parameters(recurse=False))
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether torch calls the parts of a module without their hooks."""
+    is_compiled = type(module).__name__ == "OptimizedModule" or module._compiled_call_impl
+    return bool(is_compiled) or isinstance(module, torch.jit.ScriptModule)
 
 
 def _nearest(paths: list[Path], running: Path) -> Path:

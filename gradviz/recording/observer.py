@@ -33,6 +33,7 @@ from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
+from gradviz.recording.hooks import is_recorded
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -406,8 +407,8 @@ class Observer:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread:
-            self.snapshots.sets.elsewhere += 1
+        if (thread := threading.get_ident()) != self._thread:
+            self.snapshots.sets.elsewhere += not is_recorded(thread)
             return
         if self.sampling is not None:
             self.sampling.before(optimizer)
@@ -423,7 +424,7 @@ class Observer:
         name = type(optimizer).__module__
         module = sys.modules.get(name) if name.startswith("torch.optim.") else None
         self._state.step_file = str(getattr(module, "__file__", ""))
-        self._state.stepping = sys._getframe(1).f_code
+        self._state.stepping = sys._getframe(2).f_code  # 1 calls every hook
         self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -499,9 +500,8 @@ class Observer:
                     entry = Entry(EventKind.ERROR, type(error).__name__, location)
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    is_refused = is_from_backward(error)
-                    kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
-                    self._add(kind, graph, state.log(entry))
+                    kinds = FrameKind.ERROR, FrameKind.REFUSED_BACKWARD
+                    self._add(kinds[is_from_backward(error)], graph, state.log(entry))
                 elif self._count_rows() > self._rows or is_unseen:
                     graph = self.snapshots.now(with_outputs=True)
                     has_more = self._lost_results.add_to(self.frame_store, graph)

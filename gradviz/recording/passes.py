@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.autograd.function import BackwardCFunction
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ancestors
@@ -28,6 +27,7 @@ from gradviz.capture.tensors.training_sets import attributes_of, entries_of
 from gradviz.facts import GradientDetails, Loss, StepDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import KeyOf
+from gradviz.recording.hooks import step_hook
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
@@ -53,7 +53,7 @@ class Passes:
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
         self._files = UserFiles()
-        self._hook: Any = None
+        self._hook: Callable[[], None] | None = None
         self._listens = False
 
     def __enter__(self) -> Passes:
@@ -71,7 +71,7 @@ class Passes:
             unlisten(self)
             self._listens = False
         if self._hook is not None:
-            self._hook.remove()
+            self._hook()
             self._hook = None
 
     def before_backward(self, call: BackwardCall) -> None:
@@ -88,7 +88,7 @@ class Passes:
             return
         if self._hook is None:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = register_optimizer_step_post_hook(self._after_step)
+            self._hook = step_hook(None, self._after_step)
         with quietly():
             self._after(call.roots, frame)
 

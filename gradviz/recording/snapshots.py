@@ -22,7 +22,7 @@ from gradviz.capture.tensors.training_sets import SeenSets
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
-from gradviz.facts import CutEdge, TrainingSets, ValueRead
+from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
 from gradviz.graph import EdgeData, GradGraph
 from gradviz.recording.cut_leaves import (
     NO_CUTS,
@@ -104,7 +104,7 @@ class SnapshotSeries:
         graph = self.trace(roots, names)
         self.sets.look(each for frame in self._frames() for each in variables_of(frame))
         self.sets.call((each, name) for each, name, _ in names.entries)
-        self._contents[graph] = contents_of(roots, self.snapshot.operations)
+        self._contents[graph] = contents_of(roots, self.snapshot.operations, graph._node)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
 
@@ -301,6 +301,13 @@ class SnapshotSeries:
         parts = [each.tensor for each in self.parameters() if id(each.tensor) in flat]
         found = {self.key_of(part): self.key_of(flat[id(part)]) for part in parts}
         return {part: key for part, key in found.items() if key}
+
+    def calls_of_parameters(self) -> dict[int, PartCall]:
+        """Whether the modules of parameters were called, by the ``id`` of the parameters."""
+        modules = self.recorded_modules()
+        if flat_parameters(modules):
+            return {}
+        return self._state.module_stack.calls_of_parameters(modules)
 
     def recorded_modules(self) -> list[nn.Module]:
         """The modules that were passed to ``record``, and those that `know` added."""

@@ -6,6 +6,7 @@ The names come from a module, a dict, or the variables of the calling code.
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import inspect
 import numbers
@@ -88,9 +89,9 @@ class Names:
 
         With a module or a dict, the first name of a tensor is its name and the others are its
         aliases; a tensor that is not in the module has the name of its variable. With variables,
-        the path in the largest module has priority, then the shortest name, then local variables,
-        then alphabetical order; names with a leading underscore come last; aliases are the names
-        within a module that shares the tensor.
+        the path in the largest module has priority, then names other than those of ``for`` loops,
+        then the shortest name, then local variables, then alphabetical order; names with a leading
+        underscore come last; aliases are the names within a module that shares the tensor.
 
         Args:
             names: an ``nn.Module``, a dict, False for no names, or None for the variables of
@@ -157,7 +158,7 @@ def classes_of(module: torch.nn.Module, prefix: str = "") -> dict[str, str]:
 
 def _classes_of_variables(variables: Sequence[_Variable]) -> dict[str, str]:
     classes: dict[str, str] = {}
-    for name, value, _ in variables:
+    for name, value, *_ in variables:
         if _is_a(value, torch.nn.Module) and len(classes) < _MOST_MODULES:
             try:
                 classes.update(classes_of(value, name))
@@ -176,7 +177,7 @@ def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> 
     if len(modules) < 2:
         return [""] * len(modules)
     found: dict[int, str] = {}
-    for name, value, _ in _variables(frame):
+    for name, value, *_ in _variables(frame):
         if _is_a(value, torch.nn.Module):
             found.setdefault(id(value), name)
     names: list[str] = []
@@ -242,6 +243,7 @@ class _Variable(NamedTuple):
     name: str
     value: object
     is_global: bool
+    is_of_loop: bool = False
 
 
 def locals_of(frame: types.FrameType) -> dict[str, object]:
@@ -284,14 +286,34 @@ def with_attributes(local: dict[str, object]) -> dict[str, object]:
 
 def _variables(frame: types.FrameType) -> list[_Variable]:
     """The variables visible to code in the frame, local ones first."""
+    loops = _loop_variables(frame.f_code)
     local = with_attributes(locals_of(frame))
     visible = [
-        _Variable(name, value, False) for name, value in local.items() if _may_name(type(value))
+        _Variable(name, value, False, name in loops)
+        for name, value in local.items()
+        if _may_name(type(value))
     ]
     for name, value in list(frame.f_globals.items()):
         if _may_name(type(value)) and name not in local:
             visible.append(_Variable(name, value, True))
     return [variable for variable in visible if not _is_machinery(variable)]
+
+
+@functools.lru_cache(maxsize=1_000)
+def _loop_variables(code: types.CodeType) -> frozenset[str]:
+    """The variables of ``for`` loops, which name another value in each turn."""
+    found: set[str] = set()
+    awaited = 0  # how many values of the iterator are not stored yet
+    for each in dis.get_instructions(code):
+        if each.opname == "FOR_ITER":
+            awaited = 1
+        elif awaited and each.opname == "UNPACK_SEQUENCE":
+            awaited += (each.arg or 0) - 1
+        elif awaited and each.opname.startswith("STORE_"):
+            names = each.argval if isinstance(each.argval, tuple) else (each.argval,)
+            found.update(map(str, names))
+            awaited -= len(names)
+    return frozenset(found)
 
 
 def variables_of(frame: types.FrameType) -> list[object]:
@@ -331,7 +353,7 @@ def _is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
     return issubclass(type(value), kind)
 
 
-_Rank = tuple[bool, int, int, bool, str]
+_Rank = tuple[bool, int, bool, int, bool, str]
 
 
 class _Best(NamedTuple):
@@ -361,18 +383,18 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
 
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
     """Enter the names that a variable gives to tensors; returns the number of entries read."""
-    name, value, is_global = variable
+    name, value = variable.name, variable.value
     if _is_a(value, torch.Tensor):
-        _enter(best, value, [name], is_global)
+        _enter(best, value, [name], variable)
     elif _is_a(value, torch.nn.Module):
         found = _first_come(_of_module(value, f"{name}."))
         for named in found:
-            _enter(best, named.tensor, [named.name, *named.aliases], is_global, len(found))
+            _enter(best, named.tensor, [named.name, *named.aliases], variable, len(found))
     elif _is_a(value, list) or _is_a(value, tuple) or _is_a(value, dict):
         entries = list(islice(parts(value), min(budget, _PER_CONTAINER)))
         for part, step in entries:
             if _is_a(part, torch.Tensor):
-                _enter(best, part, [name + step], is_global)
+                _enter(best, part, [name + step], variable)
         return len(entries)
     return 0
 
@@ -381,13 +403,13 @@ def _enter(
     best: dict[int, _Best],
     tensor: torch.Tensor,
     names: list[str],
-    is_global: bool,
+    variable: _Variable,
     module_size: int = 0,
 ) -> None:
-    # The larger module has priority, and any module over a plain variable: loops leave variables
-    # (``for p in model.parameters()``, ``for layer in model``) that are less clear than the path.
-    name = names[0]
-    rank = (name.startswith("_"), -module_size, len(name), is_global, name)
+    # The larger module has priority, and any module over a plain variable. The variable of a loop
+    # (``for p in model.parameters()``) names another tensor in each turn.
+    name, is_of_loop = names[0], variable.is_of_loop
+    rank = (name.startswith("_"), -module_size, is_of_loop, len(name), variable.is_global, name)
     old = best.get(id(tensor))
     new = (
         _Best(tensor, rank, rank, tuple(names)) if len(names) > 1 else _Best(tensor, rank, None, ())

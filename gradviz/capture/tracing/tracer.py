@@ -476,6 +476,8 @@ class UntrackedInputs:
 
     labels: Labels
     found: list[CutInput] = field(default_factory=list)
+    _texts: dict[tuple[type, Any], str] = field(default_factory=dict)
+    _options: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
     def look(
         self,
@@ -509,7 +511,10 @@ class UntrackedInputs:
                     self.found.append(CutInput(operand, place, position))
                 elif number:
                     side = "self" if kind.op == "div" and argument == "self" else "other"
-                    data["options"] = {**data.get("options", {}), side: number}
+                    if "options" in data:
+                        data["options"] = {**data["options"], side: number}
+                    else:  # equal ones share a dict
+                        data["options"] = self._options.setdefault((side, number), {side: number})
                 else:
                     unknown += 1
             elif not _is_absent(node, kind, argument, data["buffers"]):
@@ -525,7 +530,11 @@ class UntrackedInputs:
         if not readable or not operand.is_cpu:
             return ""
         try:
-            return number_text(operand.item())
+            value = operand.item()
+            known = type(value), value  # True equals 1, which equals 1.0
+            if (text := self._texts.get(known)) is None:
+                text = self._texts[known] = number_text(value)
+            return text
         except Exception:  # for example a tensor inside a transform of torch.func
             return ""
 
