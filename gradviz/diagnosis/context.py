@@ -516,7 +516,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
-    """Whether data goes on from a cut only through functions that have no gradient."""
+    """Whether the data of a cut leads only to functions that have no gradient."""
     if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
         return False
     stack, seen, is_met = [cut.target], {cut.target}, False
