@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import gradviz
-from gradviz.graph import NodeKind
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.views import (
     clone_shared_leaves,
     dock_leaves,
@@ -158,3 +158,11 @@ def test_pages_of_several_sizes_are_the_same_at_once_and_one_by_one():
         assert list(seen.edges(keys=True)) == list(alone.edges(keys=True))
     turned = fit_pages(reverse_flow(graph), sizes[:1])[0]
     assert turned.graph["flow"] == "gradient"
+
+
+def test_leaves_that_nothing_uses_have_no_common_shape_if_theirs_differ():
+    graph = GradGraph()
+    for key, shape in (("n0", (3, 2)), ("n1", (2,))):
+        graph.add_node(key, kind=NodeKind.PARAMETER, name=f"fc.{key}", shape=shape)
+    (data,) = dict(dock_leaves(graph).nodes(data=True)).values()
+    assert "shape" not in data
