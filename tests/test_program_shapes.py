@@ -296,6 +296,76 @@ def test_an_error_in_a_thread_is_explained(start: Path) -> None:
     assert "fix: make a new tensor: y = y.add(1)\n" in explained.stdout
 
 
+IN_THREADS = """
+import threading
+import torch
+from torch import nn
+
+def work(seed, done):
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = model(torch.ones(2, 3)).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+    done.append(seed)
+
+done = []
+threads = [threading.Thread(target=work, args=(n, done), name=f"worker-{n}") for n in range(3)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print("trained", sorted(done))
+"""
+
+
+@pytest.mark.parametrize("command", ["draw", "explain", "summary", "memory"])
+def test_one_of_several_threads_is_answered_for(command: str, start: Path) -> None:
+    Path("train.py").write_text(IN_THREADS)
+    for _ in range(3):
+        asked = in_a_process(command, "train.py")
+        assert asked.returncode == 0, asked.stderr
+        assert "2 parameters  fine" in asked.stdout or command != "explain"
+        assert "Traceback" not in asked.stderr and "trained" not in asked.stderr
+        if "threads ran backward" in asked.stderr:  # the others may not have begun
+            assert "; this is worker-" in asked.stderr
+
+
+def test_a_recording_says_which_thread_it_shows(start: Path) -> None:
+    Path("train.py").write_text(IN_THREADS)
+    asked = in_a_process("record", "train.py", "-o", "story.svg")
+    assert (asked.returncode, asked.stdout) == (0, "trained [0, 1, 2]\n"), asked.stderr
+    assert "gradviz: 3 threads ran backward; this is worker-0\n" in asked.stderr
+
+
+IN_PROCESSES = """
+import multiprocessing
+import torch
+
+def work(seed=0):
+    w = torch.ones(2, requires_grad=True)
+    loss = (w * 2).sum()
+    loss.backward()
+    return seed
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print("trained", pool.map(work, range(3)))
+"""
+
+
+@pytest.mark.parametrize("command", ["draw", "explain"])
+def test_a_program_that_trains_in_processes_runs_to_its_end(command: str, start: Path) -> None:
+    Path("train.py").write_text(IN_PROCESSES)
+    asked = in_a_process(command, "train.py")
+    assert asked.returncode == 2
+    assert "trained [0, 1, 2]" in asked.stderr
+    assert "work ran no backward pass in this process" in asked.stderr
+    assert asked.stderr.endswith(f"to call work: gradviz {command} train:work\n")
+
+
 ACCUMULATES = """\
 import torch
 from torch import nn

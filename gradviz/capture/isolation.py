@@ -1,4 +1,4 @@
-"""Run programs one after another in one process, each with its global settings and threads."""
+"""Run programs one after another in one process, each with its settings, modules and threads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -84,6 +86,35 @@ def _fresh() -> None:
     torch.set_default_dtype(torch.float32)
 
 
+@contextmanager
+def modules_forgotten(*folders: Path) -> Iterator[list[str]]:
+    """Forget the modules that are imported from some folders, as other programs have their own.
+
+    Args:
+        folders: whose modules are forgotten, including subfolders, except installed packages.
+
+    Yields:
+        A list that is filled at the end with the files of these modules.
+    """
+    loaded: list[str] = []
+    before = set(sys.modules)
+    try:
+        yield loaded
+    finally:
+        for name in sorted(set(sys.modules) - before):
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and _is_below(Path(file), folders):
+                loaded.append(file)
+                del sys.modules[name]
+
+
+def _is_below(file: Path, folders: Sequence[Path]) -> bool:
+    path = file.resolve()
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return any(folder.resolve() in path.parents for folder in folders)
+
+
 _POOL = sys.modules[ThreadPoolExecutor.__module__].__file__
 
 
@@ -98,6 +129,7 @@ class Threads:
 
     Attributes:
         ending: what ended the first thread that did not end normally.
+        ended: that thread.
     """
 
     def __init__(
@@ -107,7 +139,9 @@ class Threads:
     ) -> None:
         self._around, self._is_library = around, is_library
         self._own: list[threading.Thread] = []
+        self._lock = threading.Lock()
         self.ending: BaseException | None = None
+        self.ended: threading.Thread | None = None
 
     def __enter__(self) -> Threads:
         original = self._original = threading.Thread.start
@@ -134,20 +168,28 @@ class Threads:
         try:
             self._around(run)
         except BaseException as error:
-            self.ending = self.ending or error
+            with self._lock:
+                is_first = self.ending is None
+                if is_first:
+                    self.ending, self.ended = error, threading.current_thread()
             if not isinstance(error, SystemExit) or type(error) is SystemExit:
                 code = getattr(run, "__code__", None)
                 error.__traceback__ = _within(code, error.__traceback__)
                 raise
             # A command ends the program: the main thread may wait for this one for ever.
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            if is_first and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def join(self) -> None:
-        """Wait for the threads for which Python waits at the end of a program."""
+    def join(self, within: float | None = None) -> None:
+        """Wait for the threads for which Python waits at the end of a program.
+
+        Args:
+            within: seconds, in all; None for any time.
+        """
+        end = None if within is None else time.monotonic() + within
         for thread in self._own:
             if thread.ident is not None:  # it could be started
-                thread.join()
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
 def _within(code: object, traceback: TracebackType | None) -> TracebackType | None:

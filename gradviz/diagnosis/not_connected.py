@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
+from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
     is_only_shown,
@@ -62,6 +62,7 @@ _COPIED = {
     "": "a copy of its values",
     "data": "an assignment to .data",
     "Parameter": "nn.Parameter()",
+    "setitem_": "an assignment to an index",
 }
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
@@ -258,17 +259,13 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
 
 
 def _rank(context: Context, cut: CutEdge) -> int:
-    """The lower, the more likely it is that a cut is a fault; a pair of ranks is named together.
-
-    An index or a mask has no gradient by nature, and seldom is a copy of a module, such as a
-    target network, meant to pass one on; running statistics never are.
-    """
-    cause = cut.edge.get("cause", Cause.NOT_RECORDED)
+    """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
-    if cause in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA) and _changes_a_buffer(context, cut):
+    if is_before_an_index(context.graph, cut) or _changes_a_buffer(context, cut):
         return 4
-    return {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: 2}.get(cause, 0)
+    cause = cut.edge.get("cause")
+    return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)
 
 
 def _is_module_copy(context: Context, cut: CutEdge) -> bool:
@@ -280,6 +277,8 @@ def _is_module_copy(context: Context, cut: CutEdge) -> bool:
 
 def _changes_a_buffer(context: Context, cut: CutEdge) -> bool:
     """Whether its line updates a tensor that a module keeps, such as running statistics."""
+    if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
+        return False
     events = context.made_on(cut.edge.get("source", ""))
     keys = {key for event in events if event.kind is EventKind.IN_PLACE for key in event.nodes}
     seen = [data for key in keys if (data := context.node_in_a_frame(key)) is not None]

@@ -19,7 +19,6 @@ from gradviz.errors import UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
 from gradviz.frontends.files import TABLES, aside, columns, echo, output_on_stderr, stage, styled
 from gradviz.frontends.options import OPTIONS, Option
-from gradviz.frontends.program import modules_forgotten
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
 
@@ -337,6 +336,8 @@ def _subjects(request: Request, targets: list[Target]) -> tuple[list[Subject], l
         if target.is_saved:
             subjects.append(_one_frame(request, target, request.frames[at:] or request.frames))
             continue
+        from gradviz.capture.isolation import modules_forgotten  # imported here: it needs torch
+
         # The second script imports its own ``model.py``, not that of the first.
         with modules_forgotten(Path(target.place).resolve().parent):
             loaded = _of_script(request, target)

@@ -144,6 +144,8 @@ def record(
         is_warning = said.startswith("Warning")
         if said and (is_warning or not request.quiet):
             aside(said, warning=is_warning)
+        if watch.about and not request.quiet:
+            aside(f"gradviz: {watch.about}")
         is_all = False
         if end is not None and not no_gather and not request.frames:
             is_all = _write_gathered(request, recording, run, wait, end)
@@ -320,8 +322,8 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
             echo(text)
         raise
     _, recording = watch.chosen
-    has_step = any(event.kind.value == "step" for event in recording.events)
-    if not loaded.names and not loaded.values and not has_step:
+    has_pass = any(event.kind.value in ("step", "backward") for event in recording.events)
+    if not loaded.names and not loaded.values and not has_pass:
         raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
 

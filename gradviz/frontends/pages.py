@@ -27,7 +27,6 @@ from gradviz.frontends.options import Picture
 from gradviz.frontends.program import (
     ProgramRun,
     Watch,
-    modules_forgotten,
     run_code,
     run_script,
     source_of_module,
@@ -237,6 +236,8 @@ def at_home(folder: Path, *own: Path) -> Iterator[list[str]]:
     Yields:
         A list that is filled at the end with the files of these modules.
     """
+    from gradviz.capture.isolation import modules_forgotten  # imported here: it needs torch
+
     here = Path.cwd()
     with modules_forgotten(*own) as loaded:
         os.chdir(folder)

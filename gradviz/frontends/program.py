@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,9 @@ class ProgramRun:
     def namespace(self) -> dict[str, Any]:
         """The program's global variables."""
         return vars(self.module)
+
+
+_FOR_OTHERS = 1.0  # seconds that the other threads of a program have, when one has ended it
 
 
 class Reached(SystemExit):
@@ -286,7 +290,8 @@ def _execute(
         except KeyboardInterrupt:
             if not isinstance(threads.ending, Reached):
                 raise
-        within.ending = threads.ending
+            threads.join(_FOR_OTHERS)  # the others end at their own step
+        within.ending, within.ended = threads.ending, threads.ended
         if isinstance(within.ending, Reached) or (within.ending and within.fails_with_threads):
             raise within.ending
 
@@ -302,6 +307,7 @@ class Watch:
     Attributes:
         search: creates a search.
         ending: what ended a thread early.
+        ended: that thread.
     """
 
     def __init__(
@@ -312,13 +318,16 @@ class Watch:
     ) -> None:
         self._record, self.follows, self.fails_with_threads = record, follows, fails_with_threads
         self.ending: BaseException | None = None
+        self.ended: threading.Thread | None = None
         self.search: Callable[[], Any] = contextlib.nullcontext
         self._pairs: list[tuple[Any, Any]] = []
+        self._threads: list[threading.Thread] = []
 
     def __call__(self, code: CodeType, variables: dict[str, Any]) -> Contexts:
         """Create a pair."""
         search, recording = self.search(), self._record()
         self._pairs.append((search, recording))
+        self._threads.append(threading.current_thread())
         begin = getattr(search, "begin", None)
         return begin(code, variables) if begin else search, recording
 
@@ -329,9 +338,20 @@ class Watch:
 
     @property
     def chosen(self) -> tuple[Any, Any]:
-        """The pair of the program, or of the first thread that ran backward if it did not."""
+        """The pair of the thread that ended the program, or else of the first that ran backward."""
         pairs = self._pairs or [(self.search(), self._record())]
+        if self.ended in self._threads:
+            return pairs[self._threads.index(self.ended)]
         return next(filter(_passes, pairs), pairs[0])
+
+    @property
+    def about(self) -> str:
+        """A sentence on which of several threads that ran backward is chosen; "" for one."""
+        chosen = self.chosen
+        pairs = list(zip(self._pairs, self._threads, strict=True))
+        names = [thread.name for pair, thread in pairs if _passes(pair)]
+        mine = [thread.name for pair, thread in pairs if pair == chosen]
+        return f"{len(names)} threads ran backward; this is {mine[0]}" if len(names) > 1 else ""
 
 
 def _passes(pair: tuple[Any, Any]) -> int:
@@ -569,32 +589,3 @@ def _hide_modules(folder: Path) -> dict[str, ModuleType]:
         if name.split(".")[0] in local and file and folder.resolve() not in Path(file).parents:
             hidden[name] = sys.modules.pop(name)
     return hidden
-
-
-@contextlib.contextmanager
-def modules_forgotten(*folders: Path) -> Iterator[list[str]]:
-    """Forget the modules that are imported from some folders, as other programs have their own.
-
-    Args:
-        folders: whose modules are forgotten, including subfolders, except installed packages.
-
-    Yields:
-        A list that is filled at the end with the files of these modules.
-    """
-    loaded: list[str] = []
-    before = set(sys.modules)
-    try:
-        yield loaded
-    finally:
-        for name in sorted(set(sys.modules) - before):
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and _is_below(Path(file), folders):
-                loaded.append(file)
-                del sys.modules[name]
-
-
-def _is_below(file: Path, folders: Sequence[Path]) -> bool:
-    path = file.resolve()
-    if {"site-packages", "dist-packages"} & set(path.parts):
-        return False
-    return any(folder.resolve() in path.parents for folder in folders)

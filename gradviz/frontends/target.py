@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import inspect
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +37,7 @@ _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNOREC
 _TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
 _MODULES = "torch.nn.modules.module"
 _VERBS = {"memory": "list", "summary": "sum up"}  # the verbs of commands that are not verbs
+_CHILDREN = 0.2  # seconds of CPU that child processes used, if some of them are the program's
 _ALLOWED = (
     "a name is like loss, main.loss, out['logits'] or losses[0], or a line like 44; several: "
     "loss,aux"
@@ -256,7 +259,9 @@ def load_target(
         run.unless_interrupted()
     leave_fork(run)
     asked = tuple(each.asked if each.scope else each.expression for each in wanted)
-    return _found(replace(target, names=asked), run, search)
+    loaded = _found(replace(target, names=asked), run, search)
+    ended = "\ngradviz: ".join(filter(None, (loaded.ended, watch.about)))
+    return replace(loaded, ended=ended)
 
 
 def _wanted(target: Target) -> tuple[tuple[Variable, ...], str]:
@@ -411,7 +416,7 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
             raise TargetError(_never_seen(target, search))
         if target.command == "explain" and not target.names and not run.failed:
             return Loaded((), (), run, variables=run.namespace)
-        loaded = values_of(target, run)
+        loaded = values_of(target, run, search.passes)
         return replace(loaded, before=search.graph_before(loaded.values))
     later = ", so later steps are not in the answer" if target.command == "explain" else ""
     more = "" if run.error is None else f"{later}; --full runs it to its end"
@@ -441,7 +446,7 @@ def _never_seen(target: Target, search: Search) -> str:
     )
 
 
-def values_of(target: Target, run: ProgramRun) -> Loaded:
+def values_of(target: Target, run: ProgramRun, passes: int = 0) -> Loaded:
     """The values of the names of a target in a program that has run.
 
     Raises:
@@ -449,7 +454,7 @@ def values_of(target: Target, run: ProgramRun) -> Loaded:
         ScriptError: if the program stopped before the names were assigned.
     """
     if not target.names:
-        raise no_name(target, run) from run.error
+        raise no_name(target, run, passes) from run.error
     values = tuple(_take(target, name, run) for name in target.names)
     failure = None
     if run.failed:
@@ -508,16 +513,16 @@ def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseExceptio
         return f"cannot read {name} in {target.place}: {type(error).__name__}: {said} ({kind})"
     public = [key for key in run.namespace if not key.startswith("_")]
     near = _close(first, public)
-    return f"{target.place} has no {first}{near or _there(target, run)}"
+    return f"{target.place} has no {first}{near or _there(target, run, 0)}"
 
 
-def no_name(target: Target, run: ProgramRun) -> TargetError | ScriptError:
+def no_name(target: Target, run: ProgramRun, passes: int = 0) -> TargetError | ScriptError:
     """The error that a target without a name has no value."""
     if run.failed:
         return ScriptError(f"{target.place} failed: {run.ending}")
     verb = _VERBS.get(target.command, target.command)
     start = "say what of" if any(_likely(target, run)) else "there is nothing in"
-    return TargetError(f"{start} {target.place} to {verb}{_there(target, run)}")
+    return TargetError(f"{start} {target.place} to {verb}{_there(target, run, passes)}")
 
 
 def _likely(target: Target, run: ProgramRun) -> tuple[list[str], list[str]]:
@@ -531,7 +536,7 @@ def _likely(target: Target, run: ProgramRun) -> tuple[list[str], list[str]]:
     return modules if target.command == "explain" else [], order
 
 
-def _there(target: Target, run: ProgramRun) -> str:
+def _there(target: Target, run: ProgramRun, passes: int) -> str:
     """``": it defines the tensors ...; try: gradviz draw train.py:loss"``."""
     (modules, order), values = _likely(target, run), run.namespace
     said = [
@@ -539,14 +544,29 @@ def _there(target: Target, run: ProgramRun) -> str:
         _some("the tensors", [f"{name} {_shape(values[name])}" for name in order]),
     ]
     if not (order or modules):
-        known = _variables(target)
-        scopes = known.scopes[1:] if known else []
-        names = [f"{scope.path}.{name}" for scope in scopes for name in scope.names]
-        found = _some("; variables of its functions are", names[::-1])
-        more = f"{found}; try: {target.typed(names[-1])}" if found else ""
-        return f": it defines no tensors at top level{more}"
+        return f": it defines no tensors at top level{_not_called(target, values, passes)}"
     contents = ", and ".join(filter(None, said))
     return f": it defines {contents}; try: {target.typed([*modules, *order][0])}"
+
+
+def _not_called(target: Target, values: Mapping[str, object], passes: int) -> str:
+    """What is known of a program without values: functions that it has not called here."""
+    known = _variables(target)
+    scopes = known.scopes[1:] if known else []
+    waiting = [scope.path for scope in scopes if scope.has_backward]
+    has_children = not passes and sum(os.times()[2:4]) > _CHILDREN
+    others = "; processes that it starts are not followed" if has_children else ""
+    if not waiting or passes:
+        names = [f"{scope.path}.{name}" for scope in scopes for name in scope.names]
+        found = _some("; variables of its functions are", names[::-1])
+        return f"{found}; try: {target.typed(names[-1])}" if found else others
+    said = f", and {_listed(waiting[:3])} ran no backward pass in this process{others}"
+    module = Path(target.place).stem if target.is_script else target.place
+    for path in waiting:
+        with contextlib.suppress(TypeError, ValueError):  # not a function, or none at top level
+            inspect.signature(values[path]).bind()  # type: ignore[arg-type]
+            return f"{said}; to call {path}: gradviz {target.command} {module}:{path}"
+    return said
 
 
 def _some(kind: str, things: list[str]) -> str:

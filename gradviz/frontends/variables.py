@@ -10,6 +10,7 @@ import ast
 import builtins
 import difflib
 import operator
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -349,7 +350,7 @@ class Search:
         self._next_step = extent.next_step and extent.step is None
         self._graph_before: Any = None
         self._values_before: list[Any] = []
-        self.stopped = self._over = False
+        self._process, self.stopped, self._over = os.getpid(), False, False
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
         self._again: set[tuple[CodeType, int]] = set()
@@ -475,6 +476,9 @@ class Search:
 
     def _stop_if_found(self) -> None:
         if self.found is None or self._over or self.extent.full:  # of full the last pass counts
+            return
+        if os.getpid() != self._process:  # others may wait for a process that the program forked
+            self._end()
             return
         self.stopped = True
         self._end()

@@ -12,10 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
 from gradviz.capture.autograd.engine import (
@@ -34,6 +30,7 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.frame_store import Sampling
+from gradviz.recording.hooks import step_hook
 from gradviz.recording.intercept import collectives
 from gradviz.recording.intercept.calls import Handlers, RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -143,7 +140,7 @@ class Recording(Shown):
         self._observer = Observer(self._state, modules, max_frames)
         self._snapshots = self._observer.snapshots
         self._mode: Any = RecordingMode(self._state)
-        self._hooks: list[Any] = []
+        self._steps_end: Callable[[], None] | None = None
         self._report_collective = partial(collectives.look, self._state)
         failed = self._state.failed
         switch, names = self._record_next, self._observer.snapshots.names_now
@@ -335,10 +332,7 @@ class Recording(Shown):
         self._arguments = ()  # keep no module alive
         observer = self._observer
         observer.begin(sys._getframe(1).f_code)
-        self._hooks = [
-            register_optimizer_step_pre_hook(observer.before_step),
-            register_optimizer_step_post_hook(observer.after_step),
-        ]
+        self._steps_end = step_hook(observer.before_step, observer.after_step)
         self._listen()
         return self
 
@@ -388,8 +382,8 @@ class Recording(Shown):
         leave_task(self)
         if self._observer.is_listening:
             self._stop_listening()
-        for hook in self._hooks:
-            hook.remove()
+        if self._steps_end is not None:
+            self._steps_end()
         self._phase = "closed"
         self._was_stopped = isinstance(error, SystemExit)
         is_ours = self._was_stopped and type(error) is not SystemExit  # a command

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from types import CodeType
 from typing import Any
 
@@ -59,7 +60,7 @@ class Entry:
     is_hidden: bool = False
 
 
-_Row = tuple[int, Operation | Entry, bool]
+_Row = Operation | Entry
 
 
 class EventLog:
@@ -84,6 +85,7 @@ class EventLog:
         self._most_first = (max_events + 1) // 2
         self._first: list[_Row] = []
         self._last: deque[_Row] = deque(maxlen=max_events // 2)
+        self._repeated: set[int] = set()  # numbers of rows that are not the last call of their line
         self._operations: list[Operation] = []
         self._ends: list[int] = []
         self._are_last: list[bool] = []
@@ -99,8 +101,8 @@ class EventLog:
         """Number the new rows."""
         entries = self.entries[:]
         del self.entries[: len(entries)]  # the hot path has a reference to this list
-        digest, count, first, most_first = self.digest, self.count, self._first, self._most_first
-        add_last, place = self._last.append, 0
+        digest, count, place = self.digest, self.count, 0
+        rows: list[_Row] = []  # no object is created for each: the garbage collector would run
         before: Operation | Entry | None = None
         operation: Operation | None = None
         is_hidden = False
@@ -114,20 +116,22 @@ class EventLog:
                 operation, is_hidden = entry.operation, entry.is_hidden
             before = entry
             digest = hash((digest, place))
-            is_last = True
             if operation is not None:
                 is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
-            if is_hidden:
-                continue
-            if len(first) < most_first:
-                first.append((count, entry, is_last))
-            else:
-                add_last((count, entry, is_last))
-            count += 1
-        self.digest, self.count = digest, count
+                if not (is_last or is_hidden):
+                    self._repeated.add(count + len(rows))
+            if not is_hidden:
+                rows.append(entry)
+        self.digest, self.count = digest, count + len(rows)
+        room = self._most_first - len(self._first)
+        self._first += rows[:room] if room > 0 else ()
+        self._last += rows[max(room, 0) :]
+        if len(self._repeated) > 2 * self._most_first + len(self._last):
+            start = self.count - len(self._last)
+            self._repeated = {n for n in self._repeated if n < self._most_first or n >= start}
 
     def turn(self) -> None:
         """A backward pass has ended: forget operations of long ago."""
@@ -169,14 +173,12 @@ class EventLog:
         _, end, _, code, offset, _ = self._operations[index]
         return self._lines.line(code, offset, self._are_last[index]), end
 
-    def _rows(self) -> Iterator[_Row]:
-        yield from self._first
-        yield from self._last
-
     def events(self) -> tuple[Event, ...]:
         """The rows as events."""
         self.flush()
-        return tuple(self.event(*row) for row in self._rows())
+        start = self.count - len(self._last)
+        numbered = chain(enumerate(self._first), enumerate(self._last, start))
+        return tuple(self.event(at, row, at not in self._repeated) for at, row in numbered)
 
     def event(self, number: int, entry: Operation | Entry, is_last: bool = True) -> Event:
         """Convert a row to an event.

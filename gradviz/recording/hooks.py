@@ -9,12 +9,17 @@ hook and reports changes.
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.engine import StandIn
@@ -293,3 +298,53 @@ def _summarized(gradients: Sequence[_Gradient]) -> list[TensorSummary | None]:
 
 def _say_nothing(result: Any) -> None:
     """The function to call after a hook whose gradient could not be read."""
+
+
+_StepHook = Callable[..., None]
+_around_steps: tuple[tuple[_StepHook | None, _StepHook, int], ...] = ()
+_registered: list[Any] = []
+_lock = threading.Lock()
+
+
+def step_hook(before: _StepHook | None, after: _StepHook) -> Callable[[], None]:
+    """Call functions around each step of an optimizer, in any thread.
+
+    Torch's own hooks are registered once, and stay while other threads run: they may be in a step,
+    which iterates over them.
+
+    Returns:
+        A function that ends it.
+    """
+    global _around_steps
+    pair = (before, after, threading.get_ident())
+    with _lock:
+        if not _registered:
+            _registered.append(register_optimizer_step_pre_hook(_before_step))
+            _registered.append(register_optimizer_step_post_hook(_after_step))
+        _around_steps = (*_around_steps, pair)
+
+    def end() -> None:
+        global _around_steps
+        with _lock:
+            _around_steps = tuple(each for each in _around_steps if each is not pair)
+            if not _around_steps and threading.active_count() == 1:
+                while _registered:
+                    _registered.pop().remove()
+
+    return end
+
+
+def _before_step(*arguments: Any) -> None:
+    for before, _, _ in _around_steps:
+        if before is not None:
+            before(*arguments)
+
+
+def _after_step(*arguments: Any) -> None:
+    for _, after, _ in _around_steps:
+        after(*arguments)
+
+
+def is_recorded(thread: int) -> bool:
+    """Whether a recording was opened in a thread."""
+    return any(before and each == thread for before, _, each in _around_steps)

@@ -33,6 +33,7 @@ from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
+from gradviz.recording.hooks import is_recorded
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -239,7 +240,7 @@ class Observer:
         done.averaging.end()
         entry = Entry(EventKind.BACKWARD, word, done.location, done.root)
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
-        entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
+        entry.details = self._backward_details(call, done, outcome)
         state.log(entry)
         after = creation_count()
         if call.create_graph and after > done.count:
@@ -291,20 +292,20 @@ class Observer:
         return True
 
     def _backward_details(
-        self, call: BackwardCall, done: _Pass, has_failed: bool
+        self, call: BackwardCall, done: _Pass, outcome: object
     ) -> Callable[[KeyOf], BackwardDetails]:
-        find_roots = done.roots
-        inputs = list(map(self._identity_of, call.inputs)) if call.inputs else None
-        flags = done.given, call.retain_graph, call.create_graph, has_failed
+        got = outcome if isinstance(outcome, tuple) and not call.accumulates else call.inputs
+        asked = (each for each, own in zip(call.inputs, got, strict=True) if own is not None)
+        inputs = list(map(self._identity_of, asked)) if call.inputs else None
+        flags = call.retain_graph, call.create_graph, isinstance(outcome, BaseException)
         lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
-        number = done.number  # the function must not hold the call, which holds tensors
+        number, find_roots, given = done.number, done.roots, done.given  # no call: it has tensors
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
-            rows = (LostGradient(key_of(node), at, loss) for node, at, loss in lost)
-            added = (LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
-            roots = find_roots(key_of)
-            return BackwardDetails(number, roots, limited, *flags, tuple(rows), tuple(added))
+            rows = tuple(LostGradient(key_of(node), at, loss) for node, at, loss in lost)
+            added = tuple(LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
+            return BackwardDetails(number, find_roots(key_of), limited, given, *flags, rows, added)
 
         return details
 
@@ -406,8 +407,8 @@ class Observer:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread:
-            self.snapshots.sets.elsewhere += 1
+        if (thread := threading.get_ident()) != self._thread:
+            self.snapshots.sets.elsewhere += not is_recorded(thread)
             return
         if self.sampling is not None:
             self.sampling.before(optimizer)
@@ -423,7 +424,7 @@ class Observer:
         name = type(optimizer).__module__
         module = sys.modules.get(name) if name.startswith("torch.optim.") else None
         self._state.step_file = str(getattr(module, "__file__", ""))
-        self._state.stepping = sys._getframe(1).f_code
+        self._state.stepping = sys._getframe(2).f_code  # 1 calls every hook
         self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -499,9 +500,8 @@ class Observer:
                     entry = Entry(EventKind.ERROR, type(error).__name__, location)
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    is_refused = is_from_backward(error)
-                    kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
-                    self._add(kind, graph, state.log(entry))
+                    kinds = FrameKind.ERROR, FrameKind.REFUSED_BACKWARD
+                    self._add(kinds[is_from_backward(error)], graph, state.log(entry))
                 elif self._count_rows() > self._rows or is_unseen:
                     graph = self.snapshots.now(with_outputs=True)
                     has_more = self._lost_results.add_to(self.frame_store, graph)

@@ -393,7 +393,9 @@ class Provenance:
         untracked = UntrackedTensor(self._count, word, cause, location, inputs, matters)
         self._count += 1
         for each in inputs:
-            if each.cut_leaves is not NO_CUTS:
+            if untracked.cut_leaves is NO_CUTS:
+                untracked.cut_leaves = each.cut_leaves
+            elif each.cut_leaves is not NO_CUTS:
                 untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
             source = each.source
             if type(source) is UntrackedTensor and source.depth >= untracked.depth:
@@ -403,12 +405,14 @@ class Provenance:
         if tensor is None:
             untracked.is_plain_value = True
         else:
-            self.tensors.enter(unwrapped(tensor), untracked)
-            if matters and is_inside_transform():
-                self._keep_memory(unwrapped(tensor), untracked)
-        if matters:
-            if tensor is not None:
+            if is_inside := is_inside_transform():
+                tensor = unwrapped(tensor)
+            self.tensors.enter(tensor, untracked)
+            if matters:
                 untracked.read_facts(tensor)
+                if is_inside:
+                    self._keep_memory(tensor, untracked)
+        if matters:
             self.show(untracked)
         return untracked
 
@@ -549,12 +553,6 @@ class Provenance:
             self._numbers[id(number)] = number, record
         if len(self._numbers) > 2 * _MOST_NUMBERS:
             self._numbers = dict([*self._numbers.items()][-_MOST_NUMBERS:])
-
-    def repeat_number(self, number: float, record: UntrackedTensor) -> None:
-        """Remember another float with the same value, read by the same call."""
-        self._numbers[id(number)] = number, record
-        if len(self._numbers) > 2 * _MOST_NUMBERS:
-            self.remember_numbers((), record)
 
     def numbers_in(self, values: object) -> list[UntrackedTensor]:
         """The records of the numbers among values that were read from tensors, each once."""

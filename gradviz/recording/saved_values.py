@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from gradviz.capture.autograd.nodes import (
     Edges,
-    NodeReader,
     operation_type,
     read_saved,
     sequence_number,
@@ -22,14 +23,29 @@ from gradviz.capture.autograd.nodes import (
 )
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.summary import FEW, fetch, readable
+from gradviz.capture.tensors.summary import FEW, fetch, plain_array, readable
 from gradviz.graph import TensorSummary
 from gradviz.graph.operations import Operation, forward_word, operation
 
 SavedValues = Mapping[str, Mapping[str, TensorSummary]]
 """By the key of an operation: summaries of its saved tensors, by their saved names."""
 
-_Reading = tuple[str, str, torch.Tensor]  # key of the operation, saved name, data
+
+class _ToRead(NamedTuple):
+    """A saved tensor to be read.
+
+    Args:
+        key: of the operation.
+        name: the saved name.
+        data: the tensor.
+        array: its memory, if it is an ordinary one on the CPU; torch takes longer to read it.
+    """
+
+    key: str
+    name: str
+    data: torch.Tensor
+    array: npt.NDArray[Any] | None
+
 
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # each takes at least a hundredth of a millisecond
@@ -37,7 +53,9 @@ _MOST_PROBED = 4096  # saved tensors whose first element is read
 _READ = ("result", "self", "other", "mask", "condition", "total_weight", "S", "L")
 
 
-def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents:
+def contents_of(
+    roots: Sequence[Any], operations: Mapping[int, str], nodes: Mapping[str, Mapping[str, Any]]
+) -> Contents:
     """Read the saved tensors of operations, the last operation first; no hook runs.
 
     The number of nodes and elements is limited: of a long loop, the end is read. A factor of a
@@ -48,43 +66,49 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
     Args:
         roots: the roots of the backward pass.
         operations: keys by sequence number.
+        nodes: their attributes by key, for the dtype and device of their results.
     """
-    readings: list[_Reading] = []
-    batches: list[_Reading] = []
-    probed: list[_Reading] = []
-    reader, asked = NodeReader(), 0
-    rows: dict[type, Operation] = {}
+    readings: list[_ToRead] = []
+    batches: list[_ToRead] = []
+    probed: list[_ToRead] = []
+    asked = 0
+    rows: dict[type, tuple[Operation, tuple[str, ...]]] = {}
     starts = (getattr(root, "grad_fn", None) for root in roots)
     for node, edges in visit_ancestors(node for node in starts if node is not None):
-        row = rows.get(type(node))
-        if row is None:
-            row = rows[type(node)] = operation(forward_word(type(node).__name__))
-        if not (row.read or row.factors or row.normalizes):
+        if (known := rows.get(type(node))) is None:
+            row = operation(forward_word(type(node).__name__))
+            known = rows[type(node)] = row, _zero_names(row)
+        row, zero_names = known
+        if not (row.read or zero_names):
             continue
-        key = operations.get(sequence_number(node))
         is_read = row.read and asked < _MOST_NODES
         asked += row.read
-        if key is None or not (is_read or len(probed) < _MOST_PROBED):
+        if not is_read and len(probed) >= _MOST_PROBED:
+            continue
+        if (key := operations.get(sequence_number(node))) is None:
             continue
         kind = operation_type(node)
-        _, *made = reader.read_output(node, 0)
+        made = nodes[key].get("dtype"), nodes[key].get("device")
         batch = _batch_name(row, edges)
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
             found = readings if is_read and name in _READ else probed
             if name == batch and found is probed:
                 found = batches
-            elif found is probed and name not in _zero_names(row):
+            elif found is probed and name not in zero_names:
                 continue
-            data = _plain(held) if isinstance(held, torch.Tensor) else None
+            if not isinstance(held, torch.Tensor):
+                continue
             # A hook may have packed it as another type.
+            array = plain_array(held)
+            data = _plain(held) if array is None else held if array.size else None
             if data is None:
                 continue
-            if data.dtype is torch.bool or made == [type_text(data.dtype), type_text(data.device)]:
-                found.append((key, name, data))
+            if data.dtype is torch.bool or made == (type_text(data.dtype), type_text(data.device)):
+                found.append(_ToRead(key, name, data, array))
     with torch.no_grad():
-        here = [each for each in probed if each[2].is_cpu]
+        here = [each for each in probed if each.data.is_cpu]
         wanted = [*_within_limit([*readings, *_beginning_with_zero(here), *batches[::-1]])]
-        elsewhere = [each for each in probed if not each[2].is_cpu]
+        elsewhere = [each for each in probed if not each.data.is_cpu]
         return Contents(_computed(wanted, elsewhere))
 
 
@@ -102,19 +126,21 @@ def _batch_name(row: Operation, edges: Edges) -> str:
     return row.saves[number] if is_data else ""
 
 
-def _within_limit(readings: Sequence[_Reading]) -> Iterator[_Reading]:
+def _within_limit(readings: Sequence[_ToRead]) -> Iterator[_ToRead]:
     left = _MOST
     for reading in readings:
-        if (size := reading[2].numel()) <= left:
+        if (size := reading.data.numel()) <= left:
             left -= size
             yield reading
 
 
-def _beginning_with_zero(probed: Sequence[_Reading]) -> Iterator[_Reading]:
+def _beginning_with_zero(probed: Sequence[_ToRead]) -> Iterator[_ToRead]:
     """The CPU tensors whose first element is 0: the others are not read."""
-    if probed:
-        values = torch.stack([data[(0,) * data.dim()].float() for *_, data in probed]).tolist()
-        yield from (each for each, value in zip(probed, values, strict=True) if value == 0)
+    for reading in probed:
+        data, array = reading.data, reading.array
+        first = array.item(0) if array is not None else data[(0,) * data.dim()].item()
+        if first == 0:
+            yield reading
 
 
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
@@ -139,7 +165,7 @@ class _Saved(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     device: str
-    piece: torch.Tensor  # all elements, or the smallest and the largest
+    piece: torch.Tensor | tuple[float, ...]  # all elements, or the smallest and the largest
     only_zeros: bool = False  # the largest magnitude: of interest only if it is 0
 
 
@@ -164,15 +190,16 @@ class Contents:
             devices.setdefault(each.device, []).append(each)
         with quietly(), torch.no_grad():
             for group in devices.values():
-                pieces = fetch([each.piece for each in group])
-                for each, values in zip(group, pieces, strict=True):
+                pieces = fetch([e.piece for e in group if isinstance(e.piece, torch.Tensor)])
+                for each in group:
+                    values = each.piece if isinstance(each.piece, tuple) else next(pieces)
                     if not each.only_zeros or values == (0,):
                         found.setdefault(each.key, {})[each.name] = _summary(each, values)
         self._saved = ()
         return found
 
 
-def _computed(rows: Sequence[_Reading], probed: Sequence[_Reading]) -> list[_Saved]:
+def _computed(rows: Sequence[_ToRead], probed: Sequence[_ToRead]) -> list[_Saved]:
     """Compute what will be copied.
 
     Args:
@@ -181,18 +208,18 @@ def _computed(rows: Sequence[_Reading], probed: Sequence[_Reading]) -> list[_Sav
             finds that out; reading their first elements, as on a CPU, would be a copy now.
     """
     found = [
-        _Saved(key, name, *_facts(data), piece)
-        for key, name, data in rows
-        if (piece := _piece(data)) is not None
+        _Saved(row.key, row.name, *_facts(row.data), piece)
+        for row in rows
+        if (piece := _piece(row.data, row.array)) is not None
     ]
-    alike: dict[tuple[torch.dtype, torch.device], list[_Reading]] = {}
+    alike: dict[tuple[torch.dtype, torch.device], list[_ToRead]] = {}
     for each in probed:
-        alike.setdefault((each[2].dtype, each[2].device), []).append(each)
+        alike.setdefault((each.data.dtype, each.data.device), []).append(each)
     for group in alike.values():
-        largest = torch._foreach_norm([data for *_, data in group], torch.inf)
+        largest = torch._foreach_norm([each.data for each in group], torch.inf)
         found += (
-            _Saved(key, name, *_facts(data), piece, only_zeros=True)
-            for (key, name, data), piece in zip(group, largest, strict=True)
+            _Saved(each.key, each.name, *_facts(each.data), piece, only_zeros=True)
+            for each, piece in zip(group, largest, strict=True)
         )
     return found
 
@@ -201,8 +228,15 @@ def _facts(data: torch.Tensor) -> tuple[tuple[int, ...], str, str]:
     return tuple(data.shape), type_text(data.dtype), type_text(data.device)
 
 
-def _piece(data: torch.Tensor) -> torch.Tensor | None:
+def _piece(
+    data: torch.Tensor, array: npt.NDArray[Any] | None
+) -> torch.Tensor | tuple[float, ...] | None:
     """What to copy of a tensor; None for a dtype that cannot be compared."""
+    if array is not None:
+        flat = array.reshape(-1)
+        if data.numel() <= FEW:
+            return tuple(flat.tolist())
+        return float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))  # NaN if there is one
     if data.numel() <= FEW:
         return data.flatten().clone()
     try:

@@ -104,7 +104,7 @@ class SnapshotSeries:
         graph = self.trace(roots, names)
         self.sets.look(each for frame in self._frames() for each in variables_of(frame))
         self.sets.call((each, name) for each, name, _ in names.entries)
-        self._contents[graph] = contents_of(roots, self.snapshot.operations)
+        self._contents[graph] = contents_of(roots, self.snapshot.operations, graph._node)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
 

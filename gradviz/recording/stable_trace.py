@@ -344,8 +344,7 @@ def take(
                 records.leaves.setdefault(key, state.provenance.leaf(root))
             else:
                 untracked_roots[key] = state.provenance.untracked(root)
-    for key in graph.roots:
-        _name_result(graph, key)
+    _name_results(graph)
     for number, key in enumerate(graph.roots[len(roots) :]):
         if number >= len(additions.results) and graph.nodes[key]["kind"] is NodeKind.RESULT:
             graph.remove_node(key)
@@ -383,14 +382,15 @@ def _nothing() -> None:
     """The reference to a ``GradientEdge``, which would keep the graph alive."""
 
 
-def _name_result(graph: GradGraph, key: str) -> None:
+def _name_results(graph: GradGraph) -> None:
     """Name a result that no variable holds after the variable that its line assigns."""
-    data = graph.nodes[key]
-    if data["kind"] is NodeKind.RESULT and "name" not in data:
-        for source, _ in graph.inputs(key):
-            made = graph.nodes[source]
-            if "name" in made and made.get("outputs", 1) == 1:
-                data["name"] = made["name"]
+    nodes = graph._node
+    unnamed = [key for key in graph.roots if "name" not in nodes[key]]
+    unnamed = [key for key in unnamed if nodes[key]["kind"] is NodeKind.RESULT]
+    for key, (source, _) in (_Neighbors.of(graph, unnamed).makers if unnamed else {}).items():
+        made = nodes[source]
+        if "name" in made and made.get("outputs", 1) == 1:
+            nodes[key]["name"] = made["name"]
 
 
 def _known(

@@ -439,20 +439,16 @@ class RecordingState:
         is_inside = self.is_inside()
         if is_inside:
             self.function_calls.add(given, new)
-        cause = None if is_inside else self.cause_of_mode()
+        cause, word = None if is_inside else self.cause_of_mode(), word_of(func)
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
-                if cause is not None and given and word_of(func) not in SHAPE_ONLY:
-                    word = word_of(func)
+                if cause is not None and given and word not in SHAPE_ONLY:
                     inputs = [self.input_from(each, cause, location, word) for each in given]
                     matters = any(each.matters for each in inputs)
-                    self.provenance.add(
-                        tensor, word_of(func), cause_of(inputs), location, inputs, matters
-                    )
+                    self.provenance.add(tensor, word, cause_of(inputs), location, inputs, matters)
                 leaf = self.provenance.leaf(tensor)
                 leaf.location = location
-                entry = Entry(EventKind.OPERATION, word_of(func), location)
-                entry.identities = (leaf.identity,)
+                entry = Entry(EventKind.OPERATION, word, location, None, (leaf.identity,))
                 self.log(entry)
 
     def input_from(
@@ -483,7 +479,8 @@ class RecordingState:
             ancestors = self.reachability.ancestors(node)
             known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
             self._known_nodes[id(node)] = known
-        if cut_leaves := self.reachability.written_into(node, made.output, sys.maxsize):
+        into, written = self.reachability.written_into, self.provenance.written
+        if written and (cut_leaves := into(node, made.output, sys.maxsize)):
             ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))
             ref = weakref.ref(tensor)
             return Input(made, cause, location, ref, known.op_records, ancestors, word=word)

@@ -375,7 +375,7 @@ def read(
     with np.errstate(all="ignore"):
         for number, data in enumerate(large):
             if (array := _array(data)) is not None:
-                found[number] = _from_sums(array.size, *_sums_in_place(array))
+                found[number] = _of_array(array)
     exact = [number for number in range(len(large)) if found.get(number) is None]
     batches = [*_batches(large, exact)]
     fetched = fetch([*small, *(each for _, rows in batches for each in _row_statistics(rows))])
@@ -405,10 +405,22 @@ def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
         return None
 
 
+def _of_array(array: npt.NDArray[Any]) -> Statistics | None:
+    """The statistics of an array; a small one, of which float32 is not enough, in float64."""
+    found = _from_sums(array.size, *_sums_in_place(array))
+    if found is None and array.dtype == np.float32 and array.size <= _CHUNK:
+        wide = array.astype(np.float64)
+        return _from_sums(wide.size, *_sums_in_place(wide), _IN_FLOAT64)
+    return found
+
+
 def _sums_in_place(array: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     """Sum, norm, smallest and largest element, without temporary memory."""
-    total, low, high = array.sum(), array.min(), array.max()
+    total, low, high = _sum(array), np.minimum.reduce(array), np.maximum.reduce(array)
     return float(total), math.sqrt(array.dot(array)), float(low), float(high)
+
+
+_sum = np.add.reduce  # the methods of an array call the same functions through Python
 
 
 def _batches(
@@ -439,7 +451,19 @@ def _is_on_accelerator(data: torch.Tensor) -> bool:
     return not data.is_cpu
 
 
-def _from_sums(count: int, total: float, norm: float, low: float, high: float) -> Statistics | None:
+_IN_FLOAT32 = 1e-15, 1e-3
+_IN_FLOAT64 = 1e-140, 1e-9
+"""The smallest norm of which the square is exact, and the smallest deviation to mean, squared."""
+
+
+def _from_sums(
+    count: int,
+    total: float,
+    norm: float,
+    low: float,
+    high: float,
+    limits: tuple[float, float] = _IN_FLOAT32,
+) -> Statistics | None:
     """Compute statistics from sums; None if the result would not be accurate enough.
 
     This is the case when an element is not finite, when squares exceed the range of the dtype, or
@@ -452,7 +476,7 @@ def _from_sums(count: int, total: float, norm: float, low: float, high: float) -
         return Statistics(math.sqrt(count) * abs(low), low, 0.0, low, high)
     mean = total / count
     variance = norm * norm / count - mean * mean
-    if norm < 1e-15 or variance < 1e-3 * mean * mean:
+    if norm < limits[0] or variance < limits[1] * mean * mean:
         return None
     return Statistics(norm, mean, math.sqrt(variance), low, high)
 

@@ -335,8 +335,7 @@ class SeenSets:
 
     def begin_step(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer begins a step; a trainer may hold it where no variable is seen."""
-        self._look_at_optimizer(optimizer)
-        self._seen(optimizer).has_stepped = True
+        self._look_at_optimizer(optimizer).has_stepped = True
 
     def by_key(self, key_of: Callable[[Any], str]) -> TrainingSets:
         """What they held, by the keys of the leaves in the frames.
@@ -356,19 +355,22 @@ class SeenSets:
         )
 
     def _seen(self, optimizer: torch.optim.Optimizer) -> _SeenOptimizer:
-        known = (each for each in self._optimizers if each.ref() is optimizer)
-        seen = next(known, None)
-        if seen is None:
-            seen = _SeenOptimizer(optimizer)
-            self._optimizers.append(seen)
+        for each in self._optimizers:
+            if each.ref() is optimizer:
+                return each
+        seen = _SeenOptimizer(optimizer)
+        self._optimizers.append(seen)
         return seen
 
-    def _look_at_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def _look_at_optimizer(self, optimizer: torch.optim.Optimizer) -> _SeenOptimizer:
         seen = self._seen(optimizer)
-        tensors = list(_held_by(optimizer))
-        if seen.looks < _LOOKS or seen.count != len(tensors):
-            seen.looks, seen.count = seen.looks + 1, len(tensors)
-            seen.held.update(filter(None, map(self._enter, tensors)))
+        count = 0  # of each step: a list of the tensors would take longer
+        for group in vars(optimizer).get("param_groups", ()):
+            count += len(group.get("params", ()))
+        if seen.looks < _LOOKS or seen.count != count:
+            seen.looks, seen.count = seen.looks + 1, count
+            seen.held.update(filter(None, map(self._enter, _held_by(optimizer))))
+        return seen
 
     def _look_at_module(self, module: nn.Module, inputs: Container[int]) -> None:
         looks = self._looks.get(module, 0)

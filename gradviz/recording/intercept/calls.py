@@ -14,13 +14,20 @@ from math import isfinite
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import is_transformed, storage_address, version_of
+from gradviz.capture.autograd.tensors import (
+    is_quiet,
+    is_transformed,
+    quietly,
+    storage_address,
+    version_of,
+)
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
@@ -35,9 +42,9 @@ from gradviz.recording.intercept.in_place import (
     lookup,
 )
 from gradviz.recording.intercept.repeated import (
+    Repeated,
     log_change,
     may_repeat,
-    repeatable,
     repeats_call,
     repeats_change,
 )
@@ -74,6 +81,56 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
         call.result = func(*args, **kwargs)
         state.guard(after, call)
         return call.result
+
+    call_made_from(handle.__code__, globals())
+    return handle
+
+
+def _repeatable(after: _Look, is_cut: bool = False) -> Handler:
+    """A handler of a call that often repeats the latest one.
+
+    Args:
+        after: called after any other call.
+        is_cut: whether `RecordingState.before_cut` is called before any other call.
+    """
+
+    def handle(
+        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        known: Repeated | None = state.repeated
+        frame = sys._getframe(2)
+        is_same = known is not None and known.offset == frame.f_lasti  # tested before a call
+        if known is not None and is_same and known.is_repeated(state, func, args, frame):
+            result = func(*args, **kwargs) if kwargs else func(*args)
+            if type(result) is float:
+                if result == known.number:
+                    state.event_log.entries.append(known.entry)
+                    if result:  # the same object, whose record is known; but -0.0 equals 0.0
+                        return known.number
+                    state.provenance.remember_numbers(result, known.record)
+                    return result
+            elif type(result) is _Tensor and known.record.ref() is None:
+                known.record.ref = weakref.ref(result)
+                state.provenance.tensors.latest = known.record
+                state.event_log.entries.append(known.entry)
+                return result
+        else:
+            if is_cut and state.before_cut is not None:
+                try:
+                    state.before_cut()
+                except Exception as error:
+                    state.failed(error)
+            result = func(*args, **kwargs) if kwargs else func(*args)
+        call = TorchCall(func, args, kwargs, None, result)
+        try:  # as `RecordingState.guard`, without a call
+            if state.is_alone and not kwargs and is_quiet(args):
+                after(state, call)
+            else:
+                with quietly():
+                    after(state, call)
+        except Exception as error:
+            state.failed(error)
+        return result
 
     call_made_from(handle.__code__, globals())
     return handle
@@ -155,7 +212,7 @@ def _after_value_read(cause: Cause) -> _Look:
             known = state.provenance.tensors.of(tensor)
             if not isinstance(known, UntrackedTensor) or not known.matters:
                 is_flag = type(call.result) is float and call.result  # maybe ``found_inf.item()``
-                if is_flag and sys._getframe(4).f_globals.get("__name__") == _SCALER:
+                if is_flag and sys._getframe(3).f_globals.get("__name__") == _SCALER:
                     gradients.log_skipped_step(state)
                 return  # plain data
         if cause is Cause.NUMPY:
@@ -379,7 +436,7 @@ call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
-    "detach": repeatable(_after_cut(Cause.DETACH), is_cut=True),
+    "detach": _repeatable(_after_cut(Cause.DETACH), is_cut=True),
     "detach_": _handler(_after_detach_, _before_detach_),
     **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
     "requires_grad_": _handler(_after_flag, _before_flag),
@@ -387,13 +444,13 @@ _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("numpy", "__array__"), _handler(_after_value_read(Cause.NUMPY))),
     **dict.fromkeys(
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
-        repeatable(_after_value_read(Cause.ITEM)),
+        _repeatable(_after_value_read(Cause.ITEM)),
     ),
     **dict.fromkeys(QUERIES, pass_on),
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): repeatable(_after_cut(Cause.DATA), is_cut=True),
+    ("__get__", "data"): _repeatable(_after_cut(Cause.DATA), is_cut=True),
     ("__set__", "data"): _handler(_after_data_set),
     ("__get__", "grad"): _handler(gradients.after_grad_read),
     ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
@@ -464,7 +521,7 @@ class RecordingMode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call ``func``, and record the call."""
-        if torch.compiler.is_dynamo_compiling():  # it traces this method, which must do nothing
+        if is_dynamo_compiling():  # it traces this method, which must do nothing
             return func(*args, **(kwargs or {}))
         if jit_trace() is not None:  # it names values after the variables of visible frames
             return func(*args, **(kwargs or {}))

@@ -23,13 +23,13 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, word_of
 from gradviz.recording.module_stack import is_forward
 from gradviz.recording.provenance import Leaf, UntrackedTensor, cause_of
-from gradviz.recording.source_lines import CodeLocation, call_made_from
-from gradviz.recording.state import Handler, InPlaceChange, RecordingState, TorchCall
+from gradviz.recording.source_lines import CodeLocation
+from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall
 from gradviz.story import EventKind
 
 _MOST_ENTRIES = 50_000  # events without a number
 _NUMBERS = frozenset({int, float, bool})
-_Look = Callable[[RecordingState, TorchCall], None]
+_is_tracking = torch.is_grad_enabled
 
 
 @dataclass(slots=True, eq=False)
@@ -67,50 +67,11 @@ class Repeated:
             and func is self.func
             and bool(args)
             and args[0] is self.ref()
-            and torch.is_grad_enabled() is self.is_tracking
+            and _is_tracking() is self.is_tracking
             and bool(entries)
             and entries[-1] is self.entry
             and len(entries) < _MOST_ENTRIES
         )
-
-
-def repeatable(after: _Look, is_cut: bool = False) -> Handler:
-    """A handler of a call that often repeats the latest one.
-
-    Args:
-        after: called after any other call.
-        is_cut: whether `RecordingState.before_cut` is called before any other call.
-    """
-
-    def handle(
-        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        known: Repeated | None = state.repeated
-        is_repeated = known is not None and known.is_repeated(state, func, args, sys._getframe(2))
-        if is_cut and not is_repeated and state.before_cut is not None:
-            try:
-                state.before_cut()
-            except Exception as error:
-                state.failed(error)
-        result = func(*args, **kwargs) if kwargs else func(*args)
-        if is_repeated and known is not None:
-            if type(result) is float:
-                if result == known.number:
-                    state.provenance.repeat_number(result, known.record)
-                    state.event_log.entries.append(known.entry)
-                    return result
-            elif type(result) is torch.Tensor and known.record.ref() is None:
-                known.record.ref = weakref.ref(result)
-                state.provenance.tensors.latest = known.record
-                state.event_log.entries.append(known.entry)
-                return result
-        call = TorchCall(func, args, kwargs)
-        call.result = result
-        state.guard(after, call)
-        return result
-
-    call_made_from(handle.__code__, globals())
-    return handle
 
 
 def may_repeat(
