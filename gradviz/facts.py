@@ -179,7 +179,7 @@ class BackwardDetails:
             ``autograd.grad``, the number of the latest of those.
         roots: keys of the tensors on which backward was called.
         inputs: keys of the tensors in ``inputs=``, "" for one that is in no frame; None without
-            ``inputs=``.
+            ``inputs=``. Of ``autograd.grad``, those whose gradient it returned.
         gradient_given, retain_graph, create_graph: the arguments of the call.
         has_failed: whether it raised an exception.
         lost: where it lost a gradient, as far as that was watched.

@@ -195,7 +195,10 @@ class LoopMaker:
             elif fault == "nan":
                 self._right("", "NaN", lines=lines)
                 # The derivative of abs at NaN is 0.
-                for bias in ("model.head.bias", "model.norm.bias"):
+                clamped = (
+                    ["model.enc"] if "clamp" in "".join(self.lines) else []
+                )  # so that of clamp
+                for bias in ("model.head.bias", "model.norm.bias", *clamped):
                     self._right(bias, "NaN", "zero")
             else:
                 self._right("error", _ERRORS[fault], lines=lines)
@@ -445,6 +448,8 @@ class LoopMaker:
             self._say(*steps, "scaler.update()", indent=at)
         else:
             self._say(*(f"{each}.step()" for each in self.optimizers), indent=at)
+        if self.every:
+            self._clear(at)
         if self.averaged:
             self._say("averaged.update_parameters(model)", indent=at)
         if self.best:
@@ -470,7 +475,8 @@ class LoopMaker:
         if self.target and self._may(0.6):
             self._say("target.load_state_dict(model.state_dict())", indent=1)
         if self.zeroing == "after step":
-            self._clear(at)
+            if not self.every:
+                self._clear()
             self.program.is_cleared = True
         self._evaluate()
         if self._also(0.2):

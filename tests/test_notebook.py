@@ -12,6 +12,7 @@ import nbclient
 import nbconvert
 import nbformat
 import pytest
+import torch
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image, ImageColor
 
@@ -274,3 +275,9 @@ def test_the_terminal_shows_text_and_lays_nothing_out() -> None:
     for answer in (gradviz.draw(story), explanation, gradviz.Explanations((explanation,))):
         data, _ = shell.display_formatter.format(answer)
         assert data == {"text/plain": str(answer)}
+
+
+def test_the_viewer_and_its_still_picture_follow_the_theme_of_the_page() -> None:
+    output = gradviz.view((torch.ones(2, requires_grad=True) * 2).sum())._repr_html_()
+    assert "[data-jp-theme-light=false] .gradviz-output{color-scheme:dark}" in output
+    assert output.count('class="gradviz-output"') == 2

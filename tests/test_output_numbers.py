@@ -3,7 +3,9 @@
 from itertools import combinations
 
 import pytest
+import torch
 
+import gradviz
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
 from gradviz.renderers.compose import panels_of
 from gradviz.renderers.edges import output_numbers
@@ -51,3 +53,13 @@ def test_between_two_edges_that_are_close_each_number_is_on_its_outer_side() -> 
     numbers = output_numbers(graph, {"n0": (53.0, 0.0)}, dict(routes))
     (_, first_right, _), (second_left, _, _) = map(spot, numbers.values())
     assert first_right < 50 < 56 < second_left
+
+
+@pytest.mark.parametrize(
+    ("used", "shape"), [((0,), (2,)), ((1,), (3,)), ((0, 1), None)], ids=["first", "second", "both"]
+)
+def test_an_operation_has_the_shape_of_the_outputs_that_are_used(used, shape):
+    parts = torch.arange(5.0, requires_grad=True).split([2, 3])
+    graph = gradviz.trace(sum(parts[number].sum() for number in used))
+    (split,) = [data for _, data in graph.nodes(data=True) if data.get("outputs")]
+    assert (split["outputs"], split.get("shape"), split["dtype"]) == (2, shape, "float32")

@@ -8,6 +8,7 @@ from recording import cuts, find, strict
 from torch import nn
 
 import gradviz
+from gradviz import Verdict
 from gradviz.graph import EdgeKind, NodeKind
 
 __all__ = ["strict"]
@@ -336,3 +337,53 @@ def test_a_step_by_hand_through_data_that_clears_at_its_end_is_fine() -> None:
                 each.data.sub_(0.1 * each.grad)
                 each.grad.zero_()
     assert {each.verdict for each in gradviz.explain(run)} == {gradviz.Verdict.FINE}
+
+
+def test_gradients_that_autograd_grad_returned_are_no_fault_in_a_list() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(2, 1), torch.ones(3, 2)
+    with gradviz.record() as run:
+        for _ in range(2):
+            found = torch.autograd.grad(model(x).sum(), list(model.parameters()))
+            with torch.no_grad():
+                for parameter, gradient in zip(model.parameters(), found, strict=True):
+                    parameter -= 0.1 * gradient
+    told = gradviz.explain(run, names=model)
+    assert not told.wrong
+    assert told.of("weight").verdict is Verdict.FINE
+    assert gradviz.explain(model.weight, run).verdict is Verdict.LEFT_OUT
+
+
+def test_an_attack_asks_for_the_gradient_of_the_input_alone() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(2, 1), torch.ones(3, 2)
+    with gradviz.record() as run:
+        for _ in range(2):
+            x = x.detach().requires_grad_()
+            gradient = torch.autograd.grad(model(x).sum(), x)[0]
+            x = x + gradient.sign()
+    told = gradviz.explain(run, names=model)
+    assert not told.wrong
+    assert "returned the gradients of other tensors" in told.of("weight").reason
+
+
+def test_gradients_that_were_dropped_are_a_fault() -> None:
+    model = nn.Linear(2, 1)
+    with gradviz.record() as run:
+        torch.autograd.grad(model(torch.ones(3, 2)).sum(), list(model.parameters()))
+    assert {each.verdict for each in gradviz.explain(run, names=model)} == {Verdict.LEFT_OUT}
+
+
+@pytest.mark.parametrize("name", ["std", "var"])
+def test_the_spread_of_a_single_element(name: str) -> None:
+    def gradient(**correction: int) -> gradviz.Explanation:
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        with gradviz.record() as run:
+            getattr(model(torch.ones(3, 2)), name)(dim=1, **correction).sum().backward()
+        return gradviz.explain(model.weight, run)
+
+    told = gradient()
+    assert told.verdict is Verdict.NAN
+    assert "correction=0" in told.fix
+    assert gradient(correction=0).verdict is not Verdict.NAN  # the fix, applied

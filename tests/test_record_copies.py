@@ -66,7 +66,7 @@ COPIES: dict[str, tuple[Copy, str]] = {
     "data =": (assigned, "an assignment to .data"),
     "data.copy_": (copied_data, "copy_()"),
     "copy_ under no_grad": (copied_without_graph, "copy_()"),
-    "data[:] =": (copied_into_rows, "setitem_()"),
+    "data[:] =": (copied_into_rows, "an assignment to an index"),
     "copy_ into a row": (copied_into_one_row, "copy_()"),
     "add_ under no_grad": (added, "add_()"),
     "load_state_dict": (loaded, "load_state_dict()"),

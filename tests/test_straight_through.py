@@ -1,5 +1,7 @@
 """A straight-through estimator: the fix must not end the training of what it passes on."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -40,3 +42,30 @@ def test_a_plain_detach_is_still_to_be_left_out() -> None:
         loss = (v + (w * 2).detach()).sum() + functional.relu(v).sum()
         loss.backward()
     assert "leave out the detach()" in gradviz.explain(w, run).fix
+
+
+def test_an_index_after_a_buffer_is_named_and_not_the_buffer() -> None:
+    torch.manual_seed(0)
+    enc, head, mean = nn.Linear(3, 4), nn.Linear(4, 1), torch.zeros(4)
+    with gradviz.record() as run:
+        h = enc(torch.ones(5, 3))
+        with torch.no_grad():
+            mean.mul_(0.9).add_(h.mean(0), alpha=0.1)
+        h = nn.functional.one_hot((h - mean).argmax(1), 4).float()
+        head(h).sum().backward()
+    told = gradviz.explain(run, enc.weight)
+    assert "is cut by argmax" in told.reason
+
+
+def test_an_index_is_named_before_the_copy_of_a_target() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4)
+    with gradviz.record() as run:
+        target = copy.deepcopy(model)
+        x = torch.ones(5, 3)
+        choice = nn.functional.one_hot(model(x).argmax(1), 4).float()
+        weight = torch.ones(4, requires_grad=True)
+        (choice * weight - target(x).detach()).pow(2).sum().backward()
+    told = gradviz.explain(run, model.weight)
+    assert "is cut by argmax" in told.reason
+    assert "deepcopy()" in told.reason

@@ -377,3 +377,17 @@ def test_a_transformer_is_drawn_in_whole_layers_without_a_recording():
         word = "TransformerEncoderLayer" if name.startswith("e") else "TransformerDecoderLayer"
         assert f"{name}  {word}" in text
     assert "ModuleList" not in text
+
+
+def test_stacks_in_a_stack_are_named_from_the_first_to_the_last() -> None:
+    stages = nn.ModuleList(
+        nn.Sequential(*[nn.Sequential(nn.Linear(3, 3), nn.ReLU()) for _ in range(4)])
+        for _ in range(3)
+    )
+    x = torch.ones(2, 3)
+    for stage in stages:
+        x = stage(x)
+    graph = views.fold_repeats(gradviz.trace(x.sum(), names={"stages": stages}))
+    (group,) = [data for _, data in graph.nodes(data=True) if "repeat" in data]
+    assert group["name"] in ("stages.0.0…2.3", "stages.0.1…2.3")
+    assert group["module"] == "stages"

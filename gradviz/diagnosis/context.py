@@ -26,6 +26,7 @@ from gradviz.facts import (
 )
 from gradviz.graph import (
     Buffers,
+    Cause,
     EdgeData,
     EdgeKind,
     GradGraph,
@@ -512,6 +513,24 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
+    """Whether the data of a cut leads only to functions that have no gradient."""
+    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        return False
+    stack, seen, is_met = [cut.target], {cut.target}, False
+    while stack:
+        key = stack.pop()
+        if key not in graph or "root" in graph.nodes[key]:
+            return False
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+                is_met = True
+            elif target not in seen:
+                seen.add(target)
+                stack.append(target)
+    return is_met
 
 
 def stops_on_every_way(

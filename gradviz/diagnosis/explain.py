@@ -22,6 +22,7 @@ from gradviz.diagnosis.no_gradient import (
     cleared_in_hooks,
     connected_rules,
     event_rules,
+    only_returned,
     other_tensor_rules,
 )
 from gradviz.diagnosis.non_finite import non_finite_rules
@@ -343,6 +344,9 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
             return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
+    returned = None if added else only_returned(context, key, each.verdict)
+    if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
+        return replace(each, verdict=returned[0], reason=returned[1], fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_seen = bool(key and context.held)
     is_held = key in context.held or any(

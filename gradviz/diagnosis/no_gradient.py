@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from gradviz.diagnosis.context import (
     listed,
     stops_on_every_way,
 )
-from gradviz.diagnosis.lines import locations_of, mention, transforms_in
+from gradviz.diagnosis.lines import locations_of, mention, statement_at, transforms_in
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
@@ -118,6 +119,29 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
         return None
     words = {"line": mention(calls[-1].location), "call": call_of(context)}
     return Evidence(words, locations=(calls[-1].location,))
+
+
+def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict, str] | None:
+    """The verdict in a list if the program takes gradients by ``torch.autograd.grad`` alone.
+
+    None if a backward pass or an optimizer's step ran, or if a call dropped the gradients.
+    """
+    calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
+    if not calls or context.passes or context.happened(EventKind.STEP):
+        return None
+    if any(isinstance(statement_at(event.location), ast.Expr) for event in calls):
+        return None
+    for event in reversed(calls):
+        if key in (getattr(event.details, "inputs", None) or ()):
+            line = mention(event.location)
+            return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
+    where = f"torch.autograd.grad, at {mention(calls[-1].location)},"
+    if verdict is Verdict.LEFT_OUT:
+        return Verdict.UNTRAINED, f"{where} returned the gradients of other tensors"
+    made = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    if made and made[0].number > calls[-1].number:
+        return Verdict.UNTRAINED, f"it became a leaf after the last gradient, by {where[:-1]}"
+    return None
 
 
 def _not_in_inputs(context: Context, question: Question) -> Evidence | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
+from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
     is_only_shown,
@@ -62,6 +62,7 @@ _COPIED = {
     "": "a copy of its values",
     "data": "an assignment to .data",
     "Parameter": "nn.Parameter()",
+    "setitem_": "an assignment to an index",
 }
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
@@ -72,7 +73,6 @@ _OF_A_LIBRARY = (
 )
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 _VALUE_READS = words(lambda row: row.reads_value)
-_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
@@ -217,8 +217,8 @@ def number_reads(context: Context) -> list[Event]:
     What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
     Nothing is computed from numbers that a line only checks or shows.
     """
-    roots, events = {*context.roots}, context.happened(EventKind.BACKWARD)
-    passes = [each.number for each in events if roots & {*getattr(each.details, "roots", ())}]
+    events = context.happened(EventKind.BACKWARD)
+    passes = [e.number for e in events if {*context.roots} & {*getattr(e.details, "roots", ())}]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
@@ -230,7 +230,7 @@ def number_reads(context: Context) -> list[Event]:
         for event in context.happened(EventKind.CUT)
         if event.word in _VALUE_READS
         and event.location
-        and (not passes or event.number < passes[-1])
+        and not (passes and event.number >= passes[-1])
         and not is_after_a_pass(event.number)
         and not is_only_shown(event.location, _VALUE_READS)
     ]
@@ -238,7 +238,7 @@ def number_reads(context: Context) -> list[Event]:
 
 def is_known_cut(edge: EdgeData) -> bool:
     """Whether it was recorded that and why data left the graph along an edge."""
-    return edge.get("cause") not in _NO_CUT
+    return edge.get("cause") not in (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
@@ -259,17 +259,13 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
 
 
 def _rank(context: Context, cut: CutEdge) -> int:
-    """The lower, the more likely it is that a cut is a fault; a pair of ranks is named together.
-
-    An index or a mask has no gradient by nature, and seldom is a copy of a module, such as a
-    target network, meant to pass one on; running statistics never are.
-    """
-    cause = cut.edge.get("cause", Cause.NOT_RECORDED)
+    """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
-    if cause in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA) and _changes_a_buffer(context, cut):
+    if is_before_an_index(context.graph, cut) or _changes_a_buffer(context, cut):
         return 4
-    return {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: 2}.get(cause, 0)
+    cause = cut.edge.get("cause")
+    return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)
 
 
 def _is_module_copy(context: Context, cut: CutEdge) -> bool:
@@ -281,6 +277,8 @@ def _is_module_copy(context: Context, cut: CutEdge) -> bool:
 
 def _changes_a_buffer(context: Context, cut: CutEdge) -> bool:
     """Whether its line updates a tensor that a module keeps, such as running statistics."""
+    if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
+        return False
     events = context.made_on(cut.edge.get("source", ""))
     keys = {key for event in events if event.kind is EventKind.IN_PLACE for key in event.nodes}
     seen = [data for key in keys if (data := context.node_in_a_frame(key)) is not None]
@@ -483,11 +481,13 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
-    if (call := question.call) is None or call.is_seen:
+    parts = [] if question.call is None else question.call.uncalled_in(question.name)
+    if not parts:
         return None
-    parts = call.uncalled_in(question.name)
-    verb = "were" if parts[1:] else "was"
-    return Evidence({"root": context.root_names, "parts": listed(parts), "verb": verb})
+    words = ("not used by {}", "no operation that {} was computed from uses it")
+    unused, verb = words[context.hides_operations], "were" if parts[1:] else "was"
+    unused = unused.format(context.root_names)
+    return Evidence({"unused": unused, "parts": listed(parts), "verb": verb})
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
@@ -548,7 +548,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "a part of a module that is not called",
         Verdict.NOT_CONNECTED,
         _part_not_called,
-        "no operation that {root} was computed from uses it: {parts} {verb} not called",
+        "{unused}: {parts} {verb} not called",
         "call {parts} in the forward pass, or leave the parameters out of the optimizer",
         Needs.RECORDING,
     ),
@@ -567,8 +567,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         Verdict.NOT_CONNECTED,
         lambda context, question: _not_used(context, question) if question.call else None,
         "its module was called, and no operation that {root} was computed from uses the result",
-        "use that result in what {root} is computed from; if it is used, look where it goes on "
-        "without a gradient: nn.Parameter(...), .data, or a copy",
+        "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
         Needs.RECORDING,
     ),
     Rule(

@@ -127,6 +127,8 @@ _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
 _NOT_ZERO = "start at a value other than zero"
+_AT_START = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
+_AT_START += _NOT_ZERO
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
 
@@ -215,10 +217,8 @@ def _zero_factor(step: Step) -> Block | None:
     why = f"the other factor{named} is all zeros"
     if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
-    fix = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
-    fix += _NOT_ZERO
     is_leaf = bool(origin or source) and nodes[origin or source]["kind"] in _TRAINED
-    return Block(step.target, why, fix if is_leaf else _FACTOR)
+    return Block(step.target, why, _AT_START if is_leaf else _FACTOR)
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
@@ -351,8 +351,7 @@ def _normalized(step: Step) -> Block | None:
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
     why = f"its weight, {name}, is all zeros"
-    fix = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
-    return Block(step.target, why, fix + _NOT_ZERO)
+    return Block(step.target, why, _AT_START)
 
 
 _CHECKS: Mapping[Blocks, Callable[[Step], Block | None]] = {
@@ -373,13 +372,10 @@ _LOSSES = (
     *("binary_cross_entropy_with_logits", "soft_margin_loss"),
 )
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
-    "softmax": _one_entry,
-    "log_softmax": _one_entry,
-    "nll_loss": _no_label,
-    "nll_loss2d": _no_label,
     "threshold_backward": _step_function,
-    "minimum": _smaller_elsewhere,
-    "maximum": _smaller_elsewhere,
+    **dict.fromkeys(("softmax", "log_softmax"), _one_entry),
+    **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
+    **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(_LOSSES, _no_loss),
 }
@@ -528,10 +524,14 @@ def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch
 def _zero(context: Context, question: Question) -> Evidence | None:
     if not question.has_zero_gradient:
         return None
-    several = question.data.get("accumulations", 0)
+    several, value = question.data.get("accumulations", 0), question.data.get("value")
+    more = f", the sum of {several} backward passes" if several > 1 else ""
     fix = "name the results on the path to it, and explain again; or record the program"
-    several_text = f", the sum of {several} backward passes" if several > 1 else ""
-    return Evidence({"sum": several_text, "fix": "" if context.is_recorded else fix})
+    fix = "" if context.is_recorded else fix
+    if value is not None and value.nan:
+        more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
+        fix = "find the first iteration whose loss is not finite"
+    return Evidence({"sum": more, "fix": fix})
 
 
 zero_rules: tuple[Rule[Any, Any], ...] = (

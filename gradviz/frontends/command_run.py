@@ -322,8 +322,8 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
             echo(text)
         raise
     _, recording = watch.chosen
-    has_step = any(event.kind.value == "step" for event in recording.events)
-    if not loaded.names and not loaded.values and not has_step:
+    has_pass = any(event.kind.value in ("step", "backward") for event in recording.events)
+    if not loaded.names and not loaded.values and not has_pass:
         raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
 

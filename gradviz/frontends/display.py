@@ -18,8 +18,8 @@ VIEWER_HEIGHT = 620
 """Height of the viewer in a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds
 
-# An image uses the color-scheme of its parent element. JupyterLab sets one from 4.3 on; the pages
-# of nbconvert, which have the same attribute for their theme, leave the scheme to the system.
+# An image or a frame uses the color-scheme of its parent element. JupyterLab sets one from 4.3 on;
+# the pages of nbconvert, which have the same attribute, leave the scheme to the system.
 _CLASS = "gradviz-output"
 _LIKE_THE_PAGE = "".join(
     f"[data-jp-theme-light={light}] .{_CLASS}{{color-scheme:{scheme}}}"
@@ -79,6 +79,7 @@ def interactive_parts(page: str, height: int) -> tuple[str, str]:
         f'<div style="position:relative;height:{height}px;overflow:auto">',
         '<iframe loading="lazy" title="gradviz viewer" '
         'sandbox="allow-scripts allow-downloads allow-modals" '
+        f'class="{_CLASS}" '
         f'style="position:absolute;top:0;left:0;width:100%;height:{height}px;border:0" '
         f'srcdoc="{escape(page, quote=True)}"></iframe></div>',
     )

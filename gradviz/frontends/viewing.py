@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import VIEWER_HEIGHT, image, interactive, preformatted, waiting
+from gradviz.frontends.display import VIEWER_HEIGHT, interactive, output, preformatted, waiting
 from gradviz.frontends.drawing import Drawing, drawn
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.options import PictureOptions, with_options
@@ -111,7 +111,7 @@ class View:
         drawing = self.drawing
         try:
             with waiting("making the viewer"):
-                still = image(drawing.svg, str(drawing).splitlines()[-1] if str(drawing) else "")
+                still = output(drawing.svg, str(drawing).splitlines()[-1] if str(drawing) else "")
                 return interactive(still, self.html, self.height)
         except GradvizError as error:
             return preformatted(f"{drawing.text}\n{error}")

@@ -240,7 +240,7 @@ class Observer:
         done.averaging.end()
         entry = Entry(EventKind.BACKWARD, word, done.location, done.root)
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
-        entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
+        entry.details = self._backward_details(call, done, outcome)
         state.log(entry)
         after = creation_count()
         if call.create_graph and after > done.count:
@@ -292,20 +292,20 @@ class Observer:
         return True
 
     def _backward_details(
-        self, call: BackwardCall, done: _Pass, has_failed: bool
+        self, call: BackwardCall, done: _Pass, outcome: object
     ) -> Callable[[KeyOf], BackwardDetails]:
-        find_roots = done.roots
-        inputs = list(map(self._identity_of, call.inputs)) if call.inputs else None
-        flags = done.given, call.retain_graph, call.create_graph, has_failed
+        got = outcome if isinstance(outcome, tuple) and not call.accumulates else call.inputs
+        asked = (each for each, own in zip(call.inputs, got, strict=True) if own is not None)
+        inputs = list(map(self._identity_of, asked)) if call.inputs else None
+        flags = call.retain_graph, call.create_graph, isinstance(outcome, BaseException)
         lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
-        number = done.number  # the function must not hold the call, which holds tensors
+        number, find_roots, given = done.number, done.roots, done.given  # no call: it has tensors
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
-            rows = (LostGradient(key_of(node), at, loss) for node, at, loss in lost)
-            added = (LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
-            roots = find_roots(key_of)
-            return BackwardDetails(number, roots, limited, *flags, tuple(rows), tuple(added))
+            rows = tuple(LostGradient(key_of(node), at, loss) for node, at, loss in lost)
+            added = tuple(LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
+            return BackwardDetails(number, find_roots(key_of), limited, given, *flags, rows, added)
 
         return details
 

@@ -153,6 +153,10 @@ class SavedTable:
             lines.append(f"checkpointing a module frees at least: {said}")
         return lines
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """The table, in a notebook and in IPython."""
+        printer.text(str(self))
+
     def __str__(self) -> str:
         return self.text()
 

@@ -3242,6 +3242,7 @@ const MOST = 4;
 const NEARLY = 0.9; // part of a picture in view from which on no small picture of the whole covers it
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
+const WHOLE = 0.66; // a first picture that needs no smaller scale is shown as a whole
 const SMALLEST = 0.82; // scale of a first picture that is larger than the stage: text of 9 pixels
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
@@ -3397,7 +3398,8 @@ class Stage {
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
-    const scale = Math.max(LEAST, Math.min(LARGEST, Math.max(Math.min(wide, high), isFirst ? SMALLEST : 0)));
+    const whole = Math.min(wide, high);
+    const scale = Math.max(LEAST, Math.min(LARGEST, isFirst && whole < WHOLE ? SMALLEST : whole));
     const at = picture.place.get(this.start.id);
     const node = at === undefined ? { x: picture.width / 2, y: picture.height / 2 } : picture.nodes[at];
     const pad = MARGIN / scale;

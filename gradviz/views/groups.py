@@ -329,7 +329,8 @@ def contract(
     structures, outputs = inside.structures(parts), inside.outputs()
     for number, part in enumerate(parts):
         first = _first_seen(graph, part)
-        last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
+        unused = part.keys[-1:] if _is_operation(graph, part.keys[-1]) else part.keys
+        last = _output(outputs.get(number, [graph._node[key] for key in unused]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
         modules = (part.data.get("module", ""),) if part.modules is None else part.modules
@@ -343,6 +344,10 @@ def contract(
             seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, names, gone)
     return seen
+
+
+def _is_operation(graph: GradGraph, key: str) -> bool:
+    return graph._node[key]["kind"] not in _TENSORS
 
 
 def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -559,7 +564,7 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
                 same = seen.edges[source, target, found[ends]]
                 if same.get("grad") is not edge.get("grad"):
                     same.pop("grad", None)
-                if number != _OUTSIDE or inside.nodes[place][1]["kind"] is NodeKind.GROUP:
+                if number != _OUTSIDE or inside.nodes[place][1]["kind"] not in _TENSORS:
                     same["times"] = same.get("times", 1) + edge.get("times", 1)
                 continue
             if into != _OUTSIDE:

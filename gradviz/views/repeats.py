@@ -141,17 +141,32 @@ def repeats_of(sequence: OpSequence, paths: Sequence[Path]) -> list[Repeat]:
     return search.found
 
 
-def stack_of(paths: Sequence[Path], repeat: Repeat) -> tuple[Path, str, str] | None:
-    """The numbering of a stack of modules: common path, first and last number.
+class Stack(NamedTuple):
+    """The numbering of a stack of modules, or of stacks in a stack.
 
-    ``("encoder", "layers"), "0", "11"``; None if the repetitions are not modules.
+    Args:
+        prefix: the path of the module that contains all.
+        level: where the paths of successive repetitions begin to differ.
+        first: the path of the first below ``prefix``, and
+        last: of the last.
     """
+
+    prefix: Path
+    level: int
+    first: str
+    last: str
+
+
+def stack_of(paths: Sequence[Path], repeat: Repeat) -> Stack | None:
+    """``("encoder", "layers"), 2, "0", "11"``; None if the repetitions are not modules."""
     for place in range(repeat.start, repeat.start + repeat.length):
         one, next_one = paths[place], paths[place + repeat.length]
         if one != next_one:
-            at = next(n for n, (a, b) in enumerate(zip(one, next_one, strict=True)) if a != b)
-            last = paths[place + (repeat.count - 1) * repeat.length]
-            return one[:at], one[at], last[at]
+            level = next(n for n, (a, b) in enumerate(zip(one, next_one, strict=True)) if a != b)
+            path = paths[place + (repeat.count - 1) * repeat.length][: level + 1]
+            at = next(n for n, (a, b) in enumerate(zip(one, path, strict=False)) if a != b)
+            first, last = (".".join(each[at : level + 1]) for each in (one, path))
+            return Stack(one[:at], level, first, last)
     return None
 
 
@@ -277,12 +292,12 @@ class _Search:
     def _is_stack(self, start: int, length: int) -> bool:
         return self.paths[start : start + length] != self.paths[start + length : start + 2 * length]
 
-    def _begins_module(self, place: int, stack: tuple[Path, str, str]) -> bool:
-        at = len(stack[0])
+    def _begins_module(self, place: int, stack: Stack) -> bool:
+        at, top = stack.level, len(stack.prefix)
         before = self.paths[place - 1][: at + 1] if place else ()
         # Of what turns the input of a layer it may not be known that it is in the layer.
         own = next((path for path in islice(self.paths, place, None) if path), ())[: at + 1]
-        return len(own) > at and own != before and own[:at] == stack[0]
+        return len(own) > at and own != before and own[:top] == stack.prefix
 
     def _is_worth(self, repeat: Repeat) -> bool:
         """Whether folding a loop saves enough, and each step uses a result of the previous step."""
@@ -383,13 +398,9 @@ def repeat_parts(
     parts: list[tuple[int, int, Part]] = []
     for repeat in reversed(repeats):  # outer loops first
         stack = stack_of(paths, repeat) if repeat.stack else None
-        keep = 1 if stack is None or len(stack[0]) + 1 < opened else 0
+        keep = 1 if stack is None or stack.level + 1 < opened else 0
         # A first step or layer that differs a little comes before it, and is drawn anyway.
-        if (
-            is_led_up_to(sequence, repeat)
-            if stack is None
-            else _has_sibling(paths, repeat, stack[0])
-        ):
+        if is_led_up_to(sequence, repeat) if stack is None else _has_sibling(paths, repeat, stack):
             keep = 0
         start = repeat.start + keep * repeat.length
         stop = repeat.stop - (0 if stack else repeat.length)
@@ -406,17 +417,18 @@ def repeat_parts(
                     data,
                     repeat.length,
                     True,
-                    stack and _modules_of(paths, replace(repeat, start=start, stop=stop), stack[0]),
+                    stack
+                    and _modules_of(paths, replace(repeat, start=start, stop=stop), stack.level),
                 ),
             )
         )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
 
 
-def _has_sibling(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> bool:
+def _has_sibling(paths: Sequence[Path], repeat: Repeat, stack: Stack) -> bool:
     """Whether the operation before is in another module of the same list."""
-    before = paths[repeat.start - 1] if repeat.start else ()
-    return bool(prefix) and len(before) > len(prefix) and before[: len(prefix)] == prefix
+    before, top = paths[repeat.start - 1] if repeat.start else (), len(stack.prefix)
+    return top > 0 and len(before) > stack.level and before[:top] == stack.prefix
 
 
 def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
@@ -436,11 +448,11 @@ def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
     return first != before and last != after
 
 
-def _modules_of(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> tuple[str, ...]:
+def _modules_of(paths: Sequence[Path], repeat: Repeat, level: int) -> tuple[str, ...]:
     """The modules of a stack; none if a repetition reaches from one to the next."""
-    if not _is_whole(paths, repeat, len(prefix)):
+    if not _is_whole(paths, repeat, level):
         return ()
-    depth = len(prefix) + 1
+    depth = level + 1
     inside = (path[:depth] for path in paths[repeat.start : repeat.stop] if len(path) >= depth)
     return tuple(map(".".join, dict.fromkeys(inside)))
 
@@ -451,10 +463,10 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
     data: dict[str, Any] = {**contents_of([paths[place] for place in places])}
     stack = stack_of(paths, repeat) if repeat.stack and repeat.count > 1 else None
     if stack:
-        prefix, first, last = stack
+        prefix, level, first, last = stack
         common: Path = prefix
         ends = f"{first}…{_NUMBER.sub('', last)}"
-        if not _is_whole(paths, repeat, len(prefix)):  # from the middle of a layer to another's
+        if not _is_whole(paths, repeat, level):  # from the middle of a layer to another's
             inside = [path[len(prefix) :] for path in paths[repeat.start : repeat.stop]]
             begin = next(path for path in inside if path)
             end = next(path for path in reversed(inside) if len(path) >= len(begin))

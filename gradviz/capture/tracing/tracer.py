@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
@@ -124,6 +125,7 @@ class Builder:
     def add_nodes(self) -> None:
         """Add the roots' ancestors, then the untracked tensors."""
         walk, reader, nodes = self.walk, self._reader, self.walk.nodes
+        several: dict[int, Node] = {}
         for node, place, edges in walk.visit([node for node, _ in self._results]):
             if not edges and (leaf := walk.leaf_at(node)) is not None:
                 self._add_leaf_of(place, leaf)
@@ -135,15 +137,33 @@ class Builder:
                 named = map(self._labels.of, parameters_inside(node))
                 if inside := tuple(each.name for each in named if each is not None):
                     data["runs_with"] = inside
+            if "outputs" in data:
+                several[place] = node
             nodes[f"n{place}"] = data
         for leaf in walk.leaves.values():
             reader.spare(leaf, nodes[key_at(walk.leaf_positions[id(leaf)])])
         for (node, output), place in self._results.items():
             walk.edges.add(walk.positions[node], place, 0, _from_output(output))
+        if several:
+            self._read_used_outputs(several)
         self._count_creation_from_zero()
         self._name_operations()
         self._add_cuts()
         self.graph.take_columns(walk.edges.by_source())
+
+    def _read_used_outputs(self, several: dict[int, Node]) -> None:
+        """Give operations with several outputs the facts that their used outputs share."""
+        edges, used = self.walk.edges, {place: set[int]() for place in several}
+        for row in np.flatnonzero(np.isin(edges.sources, list(several))).tolist():
+            used[edges.sources[row]].add(edges.data(row)["output"])
+        for place, node in several.items():
+            data = self.walk.nodes[key_at(place)]
+            outputs = [self._reader.read_output(node, output) for output in used[place]]
+            for at, fact in enumerate(("shape", "dtype", "device")):
+                found = {output[at] for output in outputs}
+                data.pop(fact, None)
+                if len(found) == 1 and None not in found:
+                    data[fact] = found.pop()
 
     def _count_creation_from_zero(self) -> None:
         """Start the sequence numbers at 0; torch counts through the whole process."""
