@@ -5,6 +5,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -116,9 +117,9 @@ def steps_of(context: Context) -> list[tuple[Event, StepDetails]]:
 
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
-    if not question.is_parameter and question.data["kind"] is not NodeKind.PARAMETER:
-        return None
-    if question.data.get("grad") is None or _is_held(context, question):
+    is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
+    is_asked = is_parameter or _is_forgotten(context, question)
+    if not is_asked or question.data.get("grad") is None or _is_held(context, question):
         return None
     if (holder := _holder(context, question)) is None:
         return None
@@ -138,6 +139,22 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
             "result computed from it"
         )
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
+
+
+def _is_forgotten(context: Context, question: Question) -> bool:
+    """Whether one element that is no parameter got gradients over steps, and nothing used them.
+
+    Data has more elements; a gradient that is cleared or returned is one that the program uses.
+    """
+    key, data = question.key, question.data
+    added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
+    calls = [getattr(each.details, "inputs", None) for each in context.happened(EventKind.BACKWARD)]
+    return (
+        bool(added and data.get("name") and math.prod(data.get("shape", (2,))) == 1)
+        and any(added[0] < event.number < added[-1] for event, _ in steps_of(context))
+        and not context.happened_to(key, EventKind.GRAD)
+        and not any(key in (inputs or ()) for inputs in calls)
+    )
 
 
 def _how_to_add(name: str) -> str:
@@ -569,8 +586,9 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.STEP,),
         "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
-        "Where a program optimizes tensors that are not parameters, for example an image, the "
-        "rule does not answer.",
+        "A tensor of one element that is no parameter counts if it got gradients over several steps "
+        "and nothing cleared or returned them. Where a program optimizes tensors that are not "
+        "parameters, for example an image, the rule does not answer.",
     ),
 )
 
