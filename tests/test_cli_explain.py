@@ -127,3 +127,25 @@ def test_run_leaves_other_errors_alone():
     code, _, stderr = finish(start("run", "train.py", "--", "--fail"))
     assert code == 1
     assert stderr.endswith("ValueError: too far\n")
+
+
+def test_a_program_whose_models_are_made_while_it_runs_tells_which_parts_were_not_called():
+    Path("spare.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.body, self.spare = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)\n"
+        "    def forward(self, x):\n"
+        "        return self.body(x)\n"
+        "def main():\n"
+        "    net = Net()\n"
+        "    optimizer = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "    loss = net(torch.ones(3, 2)).sum()\n"
+        "    loss.backward()\n"
+        "    optimizer.step()\n"
+        "main()\n"
+    )
+    assert run("explain", "spare.py", "-q", "-o", "why.txt").exit_code == 0
+    text = Path("why.txt").read_text()
+    assert "no operation that loss was computed from uses it: net.spare was not called" in text

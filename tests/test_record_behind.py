@@ -114,7 +114,8 @@ def test_every_parameter_behind_a_cut_is_told_the_line(
             assert each.culprit in each.graph
         elif name.startswith("spare"):
             assert each.verdict is Verdict.NOT_CONNECTED
-            assert each.reason == "no operation that loss was computed from uses it"
+            unused = "no operation that loss was computed from uses it"
+            assert each.reason == f"{unused}: spare was not called"
         else:
             assert each.verdict is Verdict.FINE
 
@@ -142,7 +143,8 @@ def test_a_cut_that_leads_elsewhere_is_no_reason() -> None:
     told = gradviz.explain(run)
     assert isinstance(told, Explanations)
     assert told.of("first.0.weight").verdict is Verdict.CUT
-    assert told.of("second.0.weight").reason == "no operation that loss was computed from uses it"
+    called = "its module was called, and no operation that loss was computed from uses the result"
+    assert told.of("second.0.weight").reason == called
     assert beside.shape == (2, 3)
 
 

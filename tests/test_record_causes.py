@@ -372,3 +372,18 @@ def test_gradients_that_were_dropped_are_a_fault() -> None:
     with gradviz.record() as run:
         torch.autograd.grad(model(torch.ones(3, 2)).sum(), list(model.parameters()))
     assert {each.verdict for each in gradviz.explain(run, names=model)} == {Verdict.LEFT_OUT}
+
+
+@pytest.mark.parametrize("name", ["std", "var"])
+def test_the_spread_of_a_single_element(name: str) -> None:
+    def gradient(**correction: int) -> gradviz.Explanation:
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        with gradviz.record() as run:
+            getattr(model(torch.ones(3, 2)), name)(dim=1, **correction).sum().backward()
+        return gradviz.explain(model.weight, run)
+
+    told = gradient()
+    assert told.verdict is Verdict.NAN
+    assert "correction=0" in told.fix
+    assert gradient(correction=0).verdict is not Verdict.NAN  # the fix, applied

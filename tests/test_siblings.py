@@ -13,6 +13,7 @@ from gradviz.views import (
     fit_page,
     fold_siblings,
     hide_bookkeeping,
+    infer_modules,
     reverse_flow,
 )
 from gradviz.views.groups import count_of
@@ -166,3 +167,20 @@ def test_leaves_that_nothing_uses_have_no_common_shape_if_theirs_differ():
         graph.add_node(key, kind=NodeKind.PARAMETER, name=f"fc.{key}", shape=shape)
     (data,) = dict(dock_leaves(graph).nodes(data=True)).values()
     assert "shape" not in data
+
+
+def test_what_runs_between_two_calls_of_a_linear_is_not_in_it():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.act = nn.Linear(3, 3), nn.ReLU()
+
+        def forward(self, x):
+            for _ in range(3):
+                x = self.act(self.layer(x).sin())
+            return x
+
+    model = Loop()
+    graph = infer_modules(gradviz.trace(model(torch.ones(2, 3)).sum(), names=model))
+    found = {data["op"]: data.get("module") for _, data in graph.nodes(data=True) if "op" in data}
+    assert (found["addmm"], found["sin"]) == ("layer", None)

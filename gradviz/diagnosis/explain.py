@@ -214,9 +214,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
     """Explain an exception, or the one that ended a recording."""
     from gradviz.capture.tensors.names import Named, Names
 
-    def why(tensor: Any, name: str) -> Explanation:
+    def why(tensor: Any, name: str, roots: Sequence[Any] = ()) -> Explanation:
         named = Names([Named(tensor, name, ()), *found])
-        explanation = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
+        explanation = _answer_to(Asked([tensor], roots=[*roots], recording=asked.recording), named)
         assert isinstance(explanation, Explanation)
         return explanation
 

@@ -18,7 +18,7 @@ from gradviz.diagnosis.not_connected import (
     number_reads,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
+from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.diagnosis.training import rebound_in
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors
@@ -101,7 +101,9 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     cut = lost_on_the_way(context.graph, key)
-    if cut is None:
+    is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
+    ops = {data.get("op") for _, data in context.graph.nodes(data=True)}
+    if cut is None or (is_frozen and "checkpoint" in ops and _trains(error) and _applied(context)):
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
     for line, name, _ in rebound_in(context):
@@ -124,6 +126,12 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     return error.evidence(
         [cut.target], lines, cut.target, began=_began(context, error), cut=words, fix=fix
     )
+
+
+def _trains(error: ErrorContext) -> bool:
+    """Whether a recorded leaf requires grad: then a checkpoint hides it, not the freezing."""
+    recording = error.asked.recording
+    return recording is not None and any(n.tensor.requires_grad for n in recording._leaves())
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
@@ -160,26 +168,31 @@ def _inference(context: Context, error: ErrorContext, key: str) -> Evidence | No
 
 
 def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    words = {"began": _began(context, error)}
+    if (line := applying_of(error.error)) is not None:
+        words["why"] = (
+            f"it was computed in the forward of a Function, called at {mention(line)}, where "
+            "autograd records nothing, as under no_grad, unless enable_grad() is on"
+        )
+        words["fix"] = (
+            "there: x = x.detach().requires_grad_(), and with torch.enable_grad(): y = ..."
+        )
+        return error.evidence([key], [line], key, words=words)
     if (applied := _applied(context)) is None:
         return None
-    return error.evidence(
-        [key],
-        [applied.location],
-        key,
-        began=_began(context, error),
-        name=applied.name or "a tensor",
-        line=mention(applied.source),
+    words["why"] = (
+        f"no tensor that it was computed from does. {applied.name or 'a tensor'} came from a "
+        f"Function at {mention(applied.source)}: only the inputs of a Function count, not "
+        "parameters used inside it, as in a reentrant checkpoint"
     )
+    words["fix"] = "checkpoint(..., use_reentrant=False); or let an input of it require grad"
+    return error.evidence([key], [applied.location], key, words=words)
 
 
 def _applied(context: Context) -> Event | None:
     """The last call of a ``Function`` whose result does not require grad."""
-    found = [
-        event
-        for event in context.happened(EventKind.OPERATION)
-        if event.word == "apply" and not event.node and event.source
-    ]
-    return found[-1] if found else None
+    events = reversed(context.happened(EventKind.OPERATION))
+    return next((e for e in events if e.word == "apply" and not e.node and e.source), None)
 
 
 def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -240,16 +253,31 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
     assert error.read is not None
-    who, output = _unused_inputs(error) or _unused_keys(context, error), ""
+    unused, output = _unused_inputs(error), ""
+    who = [_as_input(error, *each) for each in unused] or _unused_keys(context, error)
     if (call := grad_call_of(error.error)) is not None:
         output = listed([name for each in call.outputs if (name := error.called.get(id(each)))])
     number = error.read.index  # torch 2.10 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
-    return error.evidence(who=listed(who) or unnamed, output=output or "the output")
+    fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
+    words = {"who": listed(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
+    if len(unused) == 1 and call and error.why and error.asked.recording is not None:
+        why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
+        if why.verdict is Verdict.CUT:
+            words |= {"why": f": {why.reason}", "fix": why.fix}
+            return error.evidence((), why.locations, words=words)
+    return error.evidence(words=words)
 
 
-def _unused_inputs(error: ErrorContext) -> list[str]:
-    """The inputs that the outputs do not depend on, of the call that raised."""
+def _as_input(error: ErrorContext, number: int, tensor: Any) -> str:
+    """``"noise (inputs[0])"``, or the operation that an unnamed input is the result of."""
+    made = "" if tensor.is_leaf else f"the result of {forward_word(tensor.grad_fn.name())}"
+    name = error.called.get(id(tensor), made)
+    return f"{name} (inputs[{number}])" if name else f"inputs[{number}]"
+
+
+def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any]]:
+    """The inputs that the outputs do not depend on, of the call that raised, with their places."""
     call = grad_call_of(error.error)
     if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
         return []
@@ -262,26 +290,19 @@ def _unused_inputs(error: ErrorContext) -> list[str]:
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
     reached = Context(graph, tuple(keys[identity_of(each)] for each in call.outputs))
-    names = []
-    for number, tensor in enumerate(call.inputs):
-        if not reached.is_reachable(keys[identity_of(tensor)]):
-            name = error.called.get(id(tensor), "")
-            names.append(f"{name} (inputs[{number}])" if name else f"inputs[{number}]")
-    return names
+    places = enumerate(call.inputs)
+    return [each for each in places if not reached.is_reachable(keys[identity_of(each[1])])]
 
 
 def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
-    """The unused inputs from the recorded call, if the exception was not passed."""
+    """The unused inputs of the recorded call, if the exception was not passed."""
     passes = context.happened(EventKind.BACKWARD)
     details = passes[-1].details if passes else None
     if not isinstance(details, BackwardDetails) or error.read is None:
         return []
     keys, number = details.inputs or (), error.read.index
-    name = (
-        context.graph.nodes[keys[number]].get("name", "")
-        if (0 <= number < len(keys) and keys[number] in context.graph)
-        else ""
-    )
+    is_known = 0 <= number < len(keys) and keys[number] in context.graph
+    name = context.graph.nodes[keys[number]].get("name", "") if is_known else ""
     return [f"{name} (inputs[{number}])"] if name else []
 
 
@@ -291,21 +312,8 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
 def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.DDP_UNUSED):
         return None
-    names = _names_of_unused(error)
+    names = unused_by_ddp(error)
     return error.evidence(who=f": {names}" if names else "")
-
-
-def _names_of_unused(error: ErrorContext) -> str:
-    assert error.read is not None
-    indices = error.read.indices
-    parallel = module_of(error.error, "DistributedDataParallel")
-    modules = [parallel.module] if parallel is not None else error.asked.modules
-    for module in modules:
-        trained = [name for name, each in module.named_parameters() if each.requires_grad]
-        if indices and max(indices) < len(trained):
-            return listed([trained[index] for index in indices])
-    numbers = ", ".join(map(str, indices))
-    return f"numbers {numbers} of model.parameters()" if indices else ""
 
 
 # A non-leaf tensor where a leaf is required, and inference tensors.
@@ -473,10 +481,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "a Function was applied to tensors that do not require grad",
         Verdict.NO_GRAPH,
         _began_at(_through_a_function),
-        "{began}: no tensor that it was computed from does. {name} came from a Function at "
-        "{line}: only the inputs of a Function count, not parameters used inside it, as in a "
-        "reentrant checkpoint",
-        "checkpoint(..., use_reentrant=False); or let an input of it require grad",
+        "{began}: {why}",
+        "{fix}",
         Needs.RECORDING,
     ),
     Rule(
@@ -535,8 +541,9 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "torch.autograd.grad of an input that the output does not use",
         Verdict.NOT_USED,
         _not_used,
-        "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from {output}",
-        "compute the output from it, or pass allow_unused=True, which returns None for it",
+        "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from "
+        "{output}{why}",
+        "{fix}",
         Needs.ERROR,
     ),
     Rule(

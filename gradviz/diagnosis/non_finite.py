@@ -38,10 +38,12 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
-_CTC = (
-    "make each input at least as long as its target, plus one for each pair of equal labels in a "
-    "row; or use CTCLoss(zero_infinity=True)"
-)
+_SINGLE = "of a single element it divides by 0: take it over more elements, or pass correction=0"
+_OF_OP = {
+    "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
+    "labels in a row; or use CTCLoss(zero_infinity=True)",
+    **dict.fromkeys(("std", "var"), _SINGLE),
+}
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
@@ -51,15 +53,8 @@ _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", 
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
-_CHOOSES = _PUT_IN | {
-    "index",
-    "index_select",
-    "masked_select",
-    "gather",
-    "nan_to_num",
-    "max",
-    "min",
-}
+_CHOOSES = {*_PUT_IN, *("index", "index_select", "masked_select", "gather", "nan_to_num")}
+_CHOOSES |= {"max", "min"}
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 _SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
 
@@ -238,9 +233,13 @@ def _with_input(
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
-    if graph.nodes[key].get("op") == "ctc_loss":
-        return _CTC
+    if fix := _OF_OP.get(graph.nodes[key].get("op", "")):
+        return fix
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
+    if graph.nodes[key].get("op") in ("std", "var"):
+        return (
+            "of one element, or of equal ones, it has no finite derivative: leave such groups out"
+        )
     return _HALF if "float16" in dtypes else _KEEP_AWAY
 
 

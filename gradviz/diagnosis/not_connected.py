@@ -73,7 +73,6 @@ _OF_A_LIBRARY = (
 )
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 _VALUE_READS = words(lambda row: row.reads_value)
-_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
@@ -218,8 +217,8 @@ def number_reads(context: Context) -> list[Event]:
     What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
     Nothing is computed from numbers that a line only checks or shows.
     """
-    roots, events = {*context.roots}, context.happened(EventKind.BACKWARD)
-    passes = [each.number for each in events if roots & {*getattr(each.details, "roots", ())}]
+    events = context.happened(EventKind.BACKWARD)
+    passes = [e.number for e in events if {*context.roots} & {*getattr(e.details, "roots", ())}]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
@@ -231,7 +230,7 @@ def number_reads(context: Context) -> list[Event]:
         for event in context.happened(EventKind.CUT)
         if event.word in _VALUE_READS
         and event.location
-        and (not passes or event.number < passes[-1])
+        and not (passes and event.number >= passes[-1])
         and not is_after_a_pass(event.number)
         and not is_only_shown(event.location, _VALUE_READS)
     ]
@@ -239,7 +238,7 @@ def number_reads(context: Context) -> list[Event]:
 
 def is_known_cut(edge: EdgeData) -> bool:
     """Whether it was recorded that and why data left the graph along an edge."""
-    return edge.get("cause") not in _NO_CUT
+    return edge.get("cause") not in (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
@@ -482,11 +481,13 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
-    if (call := question.call) is None or call.is_seen:
+    parts = [] if question.call is None else question.call.uncalled_in(question.name)
+    if not parts:
         return None
-    parts = call.uncalled_in(question.name)
-    verb = "were" if parts[1:] else "was"
-    return Evidence({"root": context.root_names, "parts": listed(parts), "verb": verb})
+    words = ("not used by {}", "no operation that {} was computed from uses it")
+    unused, verb = words[context.hides_operations], "were" if parts[1:] else "was"
+    unused = unused.format(context.root_names)
+    return Evidence({"unused": unused, "parts": listed(parts), "verb": verb})
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
@@ -547,7 +548,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "a part of a module that is not called",
         Verdict.NOT_CONNECTED,
         _part_not_called,
-        "no operation that {root} was computed from uses it: {parts} {verb} not called",
+        "{unused}: {parts} {verb} not called",
         "call {parts} in the forward pass, or leave the parameters out of the optimizer",
         Needs.RECORDING,
     ),
@@ -566,8 +567,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         Verdict.NOT_CONNECTED,
         lambda context, question: _not_used(context, question) if question.call else None,
         "its module was called, and no operation that {root} was computed from uses the result",
-        "use that result in what {root} is computed from; if it is used, look where it goes on "
-        "without a gradient: nn.Parameter(...), .data, or a copy",
+        "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
         Needs.RECORDING,
     ),
     Rule(

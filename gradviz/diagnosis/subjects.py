@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group
+from gradviz.diagnosis.context import listed
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
@@ -197,6 +198,25 @@ def _tensors(subject: object) -> list[Any]:
 _NOT_OWN = ("torch", "gradviz")
 UNKNOWN = object()
 """Stands for a value that cannot be known without running the user's code."""
+
+
+def applying_of(error: BaseException | None) -> SourceLocation | None:
+    """The user's line that called the ``Function`` whose forward raised an error; or None."""
+    from gradviz.recording.source_lines import CodeLocation, SourceLines
+
+    caller = trace = error.__traceback__ if error is not None else None
+    found = None
+    while trace is not None and trace.tb_next is not None:
+        frame, inner = trace.tb_frame, trace.tb_next.tb_frame
+        is_apply = (
+            _module_of(frame) == "torch.autograd.function" and frame.f_code.co_name == "apply"
+        )
+        if not is_apply:
+            caller = trace
+        elif caller is not None and inner.f_code.co_name == "forward":
+            found = SourceLines().at(CodeLocation(caller.tb_frame.f_code, caller.tb_lasti)).location
+        trace = trace.tb_next
+    return found
 
 
 class GradCall(NamedTuple):
@@ -399,7 +419,7 @@ def _module_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
-Why = Callable[[Any, str], Explanation]
+Why = Callable[..., Explanation]
 
 _NOWHERE = SourceLocation()
 
@@ -511,3 +531,17 @@ def names_of(names: Names) -> dict[int, str]:
     for named in names.readable:
         called.setdefault(id(named.tensor), named.name)
     return called
+
+
+def unused_by_ddp(error: ErrorContext) -> str:
+    """The parameters for whose gradients ``DistributedDataParallel`` waits."""
+    assert error.read is not None
+    indices = error.read.indices
+    parallel = module_of(error.error, "DistributedDataParallel")
+    modules = [parallel.module] if parallel is not None else error.asked.modules
+    for module in modules:
+        trained = [name for name, each in module.named_parameters() if each.requires_grad]
+        if indices and max(indices) < len(trained):
+            return listed([trained[index] for index in indices])
+    numbers = ", ".join(map(str, indices))
+    return f"numbers {numbers} of model.parameters()" if indices else ""

@@ -318,7 +318,7 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
             loaded = load_target(target, request.argv, watch, extent, trace=False)
     except ScriptError as failed:  # before a backward pass ended
         error, (_, recording) = failed.__cause__, watch.chosen
-        if error is not None and (text := _of_error(error, recording, {})):
+        if error is not None and (text := _of_error(error, recording, _variables_at(error))):
             echo(text)
         raise
     _, recording = watch.chosen
@@ -326,6 +326,18 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
     if not loaded.names and not loaded.values and not has_pass:
         raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
+
+
+def _variables_at(error: BaseException) -> dict[str, Any]:
+    """The variables of the program at the line that raised an error."""
+    found: dict[str, Any] = {}
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals.get("__name__") == "__main__":
+            found = {**frame.f_globals, **frame.f_locals}
+        trace = trace.tb_next
+    return found
 
 
 def _of_saved(request: Request, target: Target) -> Explanation | Explanations:

@@ -426,11 +426,9 @@ class Search:
         if self._over:
             return
         self.passes += 1
-        line = (frame.f_code, frame.f_lineno)
-        is_again = line in self._lines
+        is_again = (line := (frame.f_code, frame.f_lineno)) in self._lines
         self._lines.add(line)
-        is_early = self.extent.step is not None and self.passes < self.extent.step
-        if self._is_read_at_end or is_early:
+        if self._is_read_at_end or self.passes < (self.extent.step or 0):
             return
         from gradviz.recording.passes import has_step_ahead
 
@@ -449,10 +447,12 @@ class Search:
 
     def _has_lost_a_leaf(self, around: Mapping[str, object]) -> bool:
         """Whether a variable, or an entry of one, was a leaf after a pass and is a result now."""
-        tensors = {name: each for name, each in _entries(around) if hasattr(type(each), "grad_fn")}
-        names = [name for name, each in tensors.items() if getattr(each, "requires_grad", False)]
-        results = {name for name in names if not getattr(tensors[name], "is_leaf", True)}
-        self._leaves.update(set(names) - results)
+        from gradviz.capture.autograd.tensors import is_unsure
+
+        every: dict[str, Any] = dict(_entries(around))
+        names = {n for n, x in every.items() if hasattr(type(x), "grad_fn") and x.requires_grad}
+        results = {name for name in names if is_unsure(every[name]) or not every[name].is_leaf}
+        self._leaves |= names - results
         return not self._leaves.isdisjoint(results)
 
     def _waits(self, around: Mapping[str, object]) -> bool:

@@ -19,13 +19,19 @@ from torch import nn
 from torch.autograd.function import BackwardCFunction
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
-from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ancestors
+from gradviz.capture.autograd.nodes import (
+    leaf_of,
+    operation_type,
+    sequence_number,
+    visit_ancestors,
+)
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, plain_array, summarize
 from gradviz.capture.tensors.training_sets import attributes_of, entries_of
 from gradviz.facts import GradientDetails, Loss, StepDetails
 from gradviz.graph import TensorSummary
+from gradviz.graph.operations import words
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.hooks import step_hook
 from gradviz.recording.provenance import Leaf
@@ -209,6 +215,8 @@ def optimizers_among(around: Mapping[str, object]) -> list[Any]:
 
 _WATCHED = 512  # operations of a pass whose gradients are looked at, those next to the roots
 _READ = 1 << 22  # elements of gradients that are read in a pass: a few milliseconds
+_LOSE_NOTHING = words(lambda row: row.rearranges) - {"as_strided", "expand"}
+"""Operations that return the same elements in another shape or order; others may sum them."""
 
 
 class GradientFlow:
@@ -243,6 +251,8 @@ class GradientFlow:
                 is_function = isinstance(node, BackwardCFunction)
                 wanted = tuple(child is not None for child, _ in edges) if is_function else ()
                 uses = [at for at, (child, _) in enumerate(edges) if child in shared]
+                if not (uses or is_function) and operation_type(node).op in _LOSE_NOTHING:
+                    continue
                 look = functools.partial(self._look, sequence_number(node), wanted, uses)
                 self._handles.append(node.register_hook(look))
 

@@ -166,7 +166,13 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     unreachable = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
     if _holds_leaves(graph):
         return f"{steps}{to}."
-    if not leaves:
+    if not leaves and any(
+        not graph.in_degree(key) and graph._node[key]["kind"] is NodeKind.OPERATION
+        for key in reached
+    ):  # the tensors between were gone when the graph was read
+        whose = "Its" if operations == 1 else "Their"
+        extent = f"{steps}{to}. {whose} leaves are not recorded."
+    elif not leaves:
         extent = f"{steps}{to}, and no leaf that could get a gradient."
     else:
         extent = f"{steps} from {counted(leaves, 'leaf', 'leaves')}{to}."

@@ -95,7 +95,7 @@ class ModuleClasses:
             are_skips: whether each adds something from before the first module.
         """
         found: list[Path | None] = [None] * len(ops)
-        common = _common(before, after)
+        common = before[:-1] if before == after else _common(before, after)
         first, last = 0, len(ops)
         for module in self._following(before, after, common):
             if count := self._count_of(module, ops[first:last]):

@@ -101,7 +101,10 @@ def _certain(
     for left, start, stop, before, after in gaps:
         ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
         earlier = ends.setdefault(_without_number(before), {})
-        if before == after and before:
+        calls_itself = sequence.modules.get(".".join(before)) in _ONE_OPERATION and any(
+            not operation(op).rearranges for op in ops
+        )
+        if before == after and before and not calls_itself:
             _as_before(earlier, before, ops, [before] * len(ops))
             yield start, stop, before
         else:
@@ -114,6 +117,10 @@ def _certain(
             _as_before(earlier, before, ops, found)
             for place, path in enumerate(found, start):
                 yield place, place + 1, path or ()
+
+
+_ONE_OPERATION = frozenset(("Linear", "Conv1d", "Conv2d", "Conv3d", "LayerNorm", "Embedding"))
+"""Classes that compute nothing else: what runs between two calls of one runs outside of it."""
 
 
 def _as_before(

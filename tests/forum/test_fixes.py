@@ -18,6 +18,13 @@ from gradviz.frontends.program import run_script
 KNOWN = {each.name: each for each in questions()}
 CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
 FIXES = {
+    "round_outside_of_the_stop_gradient": (
+        "torch.round((w_hard - w_soft).detach() + w_soft)",
+        "(w_hard - w_soft).detach() + w_soft",
+    ),
+    "fast_weights_are_new_leaves": ("(p - lr * g).detach().requires_grad_()", "p - lr * g"),
+    "regulariser_of_detached_weights": ("        weights = weights.detach()  # here\n", ""),
+    "sharp_silhouette": ("sigma = sys.float_info.epsilon", "sigma = 0.05"),
     "memory_of_a_transformer": ("self.memory = y ", "self.memory = y.detach() "),
     "language_model_keeps_its_state": (
         "        hidden, state = self.lstm",
@@ -41,6 +48,7 @@ FIXES = {
         "nn.ModuleDict({name: nn.Linear(8, size) for name, size in tasks.items()})",
     ),
     "lora_over_two_checkpoints_in_main": ("use_reentrant=True", "use_reentrant=False"),
+    "checkpoints_of_a_frozen_llama": ("use_reentrant=True", "use_reentrant=False"),
     "checkpointed_blocks_of_frozen_embeddings": ("use_reentrant=True", "use_reentrant=False"),
     "two_optimizers_one_forgotten": ("    one.step()\n", "    one.step()\n    two.step()\n"),
     "discriminator_sees_attached_fakes": (
