@@ -13,7 +13,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearings_of, scale_of, steps_of, uses_of
+from gradviz.diagnosis.training import clearings_of, is_of_another, scale_of, steps_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -395,11 +395,13 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
 
 
 def _clears_first(context: Context, key: str) -> bool:
-    """Whether the program has cleared a gradient that came after a step, before the next step."""
+    """Whether the program cleared a gradient of another optimizer's pass, or after a step."""
     cleared, uses = clearings_of(context, key), uses_of(context, key)
     for added in context.happened_to(key, EventKind.ACCUMULATE):
         clear, use = _next(cleared, added.number), _next(uses, added.number)
-        if clear is not None and added.number >= uses[0] and (use is None or use >= clear):
+        if clear is None or (use is not None and use < clear):
+            continue
+        if added.number >= uses[0] or is_of_another(context, key, added.number, clear):
             return True
     return False
 

@@ -101,7 +101,9 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     cut = lost_on_the_way(context.graph, key)
-    if cut is None:
+    is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
+    ops = {data.get("op") for _, data in context.graph.nodes(data=True)}
+    if cut is None or (is_frozen and "checkpoint" in ops and _trains(error) and _applied(context)):
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
     for line, name, _ in rebound_in(context):
@@ -124,6 +126,12 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     return error.evidence(
         [cut.target], lines, cut.target, began=_began(context, error), cut=words, fix=fix
     )
+
+
+def _trains(error: ErrorContext) -> bool:
+    """Whether a recorded leaf requires grad: then a checkpoint hides it, not the freezing."""
+    recording = error.asked.recording
+    return recording is not None and any(n.tensor.requires_grad for n in recording._leaves())
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
@@ -183,12 +191,8 @@ def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evid
 
 def _applied(context: Context) -> Event | None:
     """The last call of a ``Function`` whose result does not require grad."""
-    found = [
-        event
-        for event in context.happened(EventKind.OPERATION)
-        if event.word == "apply" and not event.node and event.source
-    ]
-    return found[-1] if found else None
+    events = reversed(context.happened(EventKind.OPERATION))
+    return next((e for e in events if e.word == "apply" and not e.node and e.source), None)
 
 
 def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -255,10 +259,8 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
         output = listed([name for each in call.outputs if (name := error.called.get(id(each)))])
     number = error.read.index  # torch 2.10 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
-    words = {"who": listed(who) or unnamed, "output": output or "the output", "why": ""}
-    words["fix"] = (
-        "compute the output from it, or pass allow_unused=True, which returns None for it"
-    )
+    fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
+    words = {"who": listed(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
     if len(unused) == 1 and call and error.why and error.asked.recording is not None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
         if why.verdict is Verdict.CUT:
@@ -299,11 +301,8 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     if not isinstance(details, BackwardDetails) or error.read is None:
         return []
     keys, number = details.inputs or (), error.read.index
-    name = (
-        context.graph.nodes[keys[number]].get("name", "")
-        if (0 <= number < len(keys) and keys[number] in context.graph)
-        else ""
-    )
+    is_known = 0 <= number < len(keys) and keys[number] in context.graph
+    name = context.graph.nodes[keys[number]].get("name", "") if is_known else ""
     return [f"{name} (inputs[{number}])"] if name else []
 
 

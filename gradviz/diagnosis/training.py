@@ -5,6 +5,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -116,9 +117,9 @@ def steps_of(context: Context) -> list[tuple[Event, StepDetails]]:
 
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
-    if not question.is_parameter and question.data["kind"] is not NodeKind.PARAMETER:
-        return None
-    if question.data.get("grad") is None or _is_held(context, question):
+    is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
+    is_asked = is_parameter or _is_forgotten(context, question)
+    if not is_asked or question.data.get("grad") is None or _is_held(context, question):
         return None
     if (holder := _holder(context, question)) is None:
         return None
@@ -138,6 +139,22 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
             "result computed from it"
         )
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
+
+
+def _is_forgotten(context: Context, question: Question) -> bool:
+    """Whether one element that is no parameter got gradients over steps, and nothing used them.
+
+    Data has more elements; a gradient that is cleared or returned is one that the program uses.
+    """
+    key, data = question.key, question.data
+    added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
+    calls = [getattr(each.details, "inputs", None) for each in context.happened(EventKind.BACKWARD)]
+    return (
+        bool(added and data.get("name") and math.prod(data.get("shape", (2,))) == 1)
+        and any(added[0] < event.number < added[-1] for event, _ in steps_of(context))
+        and not context.happened_to(key, EventKind.GRAD)
+        and not any(key in (inputs or ()) for inputs in calls)
+    )
 
 
 def _how_to_add(name: str) -> str:
@@ -269,18 +286,16 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     if any(added[-1].number < step.number < cleared[-1].number for step in steps):
         return None  # an earlier step has used it
     clear = cleared[-1]
-    words = {
-        "word": clearing_word(clear),
-        "clear": mention(clear.location),
-        "step": mention(steps[-1].location),
-    }
+    words = {"word": clearing_word(clear), "clear": mention(clear.location)}
+    words["step"] = mention(steps[-1].location)
     return Evidence(words, locations=(clear.location, steps[-1].location))
 
 
 def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
     """Passes of one line, of which the last before each step is used, and others are cleared.
 
-    A pass for another purpose, such as that of a generator through its critic, has its own line.
+    A pass for another purpose, such as that of a generator through its critic, has its own line,
+    or is followed by the step of another optimizer.
     """
     events = history_of(context, question.key)
     if any(_takes_a_closure(event) for event in events):
@@ -290,7 +305,8 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     counts: list[int] = []
     for one, other in pairwise(each for each in events if each.action not in _CHANGES):
         if one.kind is EventKind.ACCUMULATE and other.action in CLEARS:
-            since.append((one, other))
+            if not is_of_another(context, question.key, one.number, other.number):
+                since.append((one, other))
         elif other.kind is EventKind.STEP:
             is_used = one.kind is EventKind.ACCUMULATE
             same = [pair for pair in since if pair[0].location == one.location]
@@ -299,21 +315,21 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     if not counts or min(counts) == 0 or len(dropped) < 2:
         return None
     line, clear = dropped[-1][0].location, dropped[-1][1]
-    words = {
-        "count": f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes",
-        "line": mention(line),
-        "word": clearing_word(clear),
-        "clear": mention(clear.location),
-    }
+    words = {"line": mention(line), "word": clearing_word(clear), "clear": mention(clear.location)}
+    words["count"] = f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes"
     return Evidence(words, locations=(clear.location, line))
+
+
+def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
+    """Whether an optimizer that does not hold a leaf made a step between two events."""
+    steps = (details for step, details in steps_of(context) if added < step.number < clear)
+    return any(key not in details.held for details in steps)
 
 
 def _takes_a_closure(event: Event) -> bool:
     """Whether a step runs backward itself, several times, as that of LBFGS."""
-    details = event.details
-    return isinstance(details, StepDetails) and (
-        details.optimizer == "LBFGS" or "closure" in event.location.text
-    )
+    optimizer = event.details.optimizer if isinstance(event.details, StepDetails) else ""
+    return bool(optimizer) and (optimizer == "LBFGS" or "closure" in event.location.text)
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
@@ -569,8 +585,8 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.STEP,),
         "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
-        "Where a program optimizes tensors that are not parameters, for example an image, the "
-        "rule does not answer.",
+        "A tensor of one element that is no parameter counts if nothing cleared or returned its "
+        "gradients. Where a program optimizes, for example, an image, the rule does not answer.",
     ),
 )
 

@@ -48,6 +48,7 @@ FIXES = {
         "nn.ModuleDict({name: nn.Linear(8, size) for name, size in tasks.items()})",
     ),
     "lora_over_two_checkpoints_in_main": ("use_reentrant=True", "use_reentrant=False"),
+    "checkpoints_of_a_frozen_llama": ("use_reentrant=True", "use_reentrant=False"),
     "checkpointed_blocks_of_frozen_embeddings": ("use_reentrant=True", "use_reentrant=False"),
     "two_optimizers_one_forgotten": ("    one.step()\n", "    one.step()\n    two.step()\n"),
     "discriminator_sees_attached_fakes": (
