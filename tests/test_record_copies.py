@@ -222,3 +222,26 @@ def test_overwriting_a_part_does_not() -> None:
         buffer[:1].zero_()
         (w * buffer).sum().backward()
     assert gradviz.explain(run, a).verdict is Verdict.CUT
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "layer.weight.data[0] = h.data",
+        "layer.weight.data = h.data.reshape(1, 4)",
+        "layer.weight.data.copy_(h.detach())",
+        "with torch.no_grad(): layer.weight[0] = h.detach()",
+    ],
+)
+def test_what_is_detached_to_be_written_into_a_parameter_is_copied(written: str) -> None:
+    layer, x = torch.nn.Linear(4, 1), torch.ones(1, 4)
+    w = torch.ones(4, requires_grad=True)
+    with gradviz.record() as run:
+        exec(written, {"torch": torch, "layer": layer, "h": w * 2})
+        loss = layer(x).sum()
+        loss.backward()
+    told = gradviz.explain(w, loss, run)
+    assert told.verdict is Verdict.CUT
+    assert "torch.func.functional_call(module, {name: tensor}, inputs)" in told.fix
+    torch.func.functional_call(layer, {"weight": (w * 2).reshape(1, 4)}, x).sum().backward()
+    assert w.grad is not None

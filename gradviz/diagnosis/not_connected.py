@@ -71,6 +71,7 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 _VALUE_READS = words(lambda row: row.reads_value)
 
@@ -110,7 +111,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
-    cause = Cause.VALUES_COPIED if _is_module_copy(context, cut) else cause
+    if _is_module_copy(context, cut) or _written(context, cut) & _LEAVES:
+        cause = Cause.VALUES_COPIED
     fix = FIX_OF_CAUSE.get(cause, "")
     if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
@@ -262,7 +264,7 @@ def _rank(context: Context, cut: CutEdge) -> int:
     """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
-    if is_before_an_index(context.graph, cut) or _changes_a_buffer(context, cut):
+    if is_before_an_index(context.graph, cut) or NodeKind.UNTRACKED in _written(context, cut):
         return 4
     cause = cut.edge.get("cause")
     return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)
@@ -275,14 +277,14 @@ def _is_module_copy(context: Context, cut: CutEdge) -> bool:
     return any(e.word in _MODULE_COPIES for e in context.made_on(cut.edge.get("source", "")))
 
 
-def _changes_a_buffer(context: Context, cut: CutEdge) -> bool:
-    """Whether its line updates a tensor that a module keeps, such as running statistics."""
+def _written(context: Context, cut: CutEdge) -> set[NodeKind]:
+    """The kinds of what its line writes into, if that outlives a pass, as running statistics."""
     if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
-        return False
+        return set()
     events = context.made_on(cut.edge.get("source", ""))
     keys = {key for event in events if event.kind is EventKind.IN_PLACE for key in event.nodes}
     seen = [data for key in keys if (data := context.node_in_a_frame(key)) is not None]
-    return any(data["kind"] is NodeKind.UNTRACKED and "." in data.get("name", "") for data in seen)
+    return {data["kind"] for data in seen if data["kind"] in _LEAVES or "." in data.get("name", "")}
 
 
 def _latest(context: Context, line: str) -> int:
@@ -460,11 +462,10 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
 
 
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
-    if not (locations := _numbers_taken(context, question)):
+    if not (found := _numbers_taken(context, question)):
         return None
-    line, fix = mention(locations[0]), FIX_OF_CAUSE[Cause.ITEM]
-    words = {"root": context.root_names, "line": line, "where": locations[0], "fix": fix}
-    return Evidence(words, locations=tuple(locations))
+    words = {"root": context.root_names, "line": mention(found[0]), "where": found[0]}
+    return Evidence({**words, "fix": FIX_OF_CAUSE[Cause.ITEM]}, locations=tuple(found))
 
 
 def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
