@@ -225,3 +225,19 @@ def test_the_garbage_collector_is_left_as_it_was(enabled):
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
+
+
+def test_storages_can_still_be_resized() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    x = torch.ones(5, 4)
+    with gradviz.record(model) as run:
+        hidden = model[0](x)
+        loss = model[2](model[1](hidden)).square().mean()
+        loss.backward()
+    gradviz.explain(run)
+    gradviz.explain(model, loss)
+    gradviz.draw(loss).render("txt")
+    gradviz.summary(loss)
+    tensors = [x, hidden, loss, *model.parameters(), *(each.grad for each in model.parameters())]
+    assert all(each is not None and each.untyped_storage().resizable() for each in tensors)
+    hidden.untyped_storage().resize_(0)  # as FSDP frees what it gathered

@@ -303,14 +303,15 @@ def _say_nothing(result: Any) -> None:
 _StepHook = Callable[..., None]
 _around_steps: tuple[tuple[_StepHook | None, _StepHook, int], ...] = ()
 _registered: list[Any] = []
+_stepped: set[int | None] = set()  # threads
 _lock = threading.Lock()
 
 
 def step_hook(before: _StepHook | None, after: _StepHook) -> Callable[[], None]:
     """Call functions around each step of an optimizer, in any thread.
 
-    Torch's own hooks are registered once, and stay while other threads run: they may be in a step,
-    which iterates over them.
+    Torch's own hooks are registered once, and stay while another thread runs that made a step: it
+    may be in one, which iterates over them.
 
     Returns:
         A function that ends it.
@@ -327,7 +328,9 @@ def step_hook(before: _StepHook | None, after: _StepHook) -> Callable[[], None]:
         global _around_steps
         with _lock:
             _around_steps = tuple(each for each in _around_steps if each is not pair)
-            if not _around_steps and threading.active_count() == 1:
+            others = {each.ident for each in threading.enumerate()} - {pair[2]}
+            if not _around_steps and not _stepped & others:
+                _stepped.clear()
                 while _registered:
                     _registered.pop().remove()
 
@@ -335,6 +338,7 @@ def step_hook(before: _StepHook | None, after: _StepHook) -> Callable[[], None]:
 
 
 def _before_step(*arguments: Any) -> None:
+    _stepped.add(threading.get_ident())
     for before, _, _ in _around_steps:
         if before is not None:
             before(*arguments)

@@ -214,7 +214,34 @@ class Kept:
 
 def plain_array(tensor: torch.Tensor) -> npt.NDArray[Any] | None:
     """The memory of an ordinary contiguous tensor of floats on the CPU; None for any other."""
-    return tensor.detach().numpy() if _is_plain(tensor) else None
+    return _memory_of(tensor) if _is_plain(tensor) else None
+
+
+_TYPES = {torch.float32: "=f4", torch.float64: "=f8"}
+
+
+class _Memory:
+    """The memory of a tensor, which lives as long as arrays of it.
+
+    ``Tensor.numpy`` would forbid for ever to resize the storage, as FSDP does.
+    """
+
+    __slots__ = ("__array_interface__", "_tensor")
+
+    def __init__(self, tensor: torch.Tensor, strides: tuple[int, ...] | None) -> None:
+        self._tensor = tensor
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(tensor.shape),
+            "typestr": _TYPES[tensor.dtype],
+            "data": (tensor.data_ptr(), False),
+            "strides": strides,
+        }
+
+
+def _memory_of(tensor: torch.Tensor, strides: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
+    """An array of the memory of a tensor of floats on the CPU, with strides in bytes."""
+    return np.asarray(_Memory(tensor, strides))
 
 
 _KEPT = 512  # elements of the largest tensor that is copied
@@ -396,13 +423,15 @@ def _widest(data: torch.Tensor) -> torch.dtype:
 
 def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
     """A numpy view of a CPU tensor, or None if numpy cannot read its memory."""
-    if not data.is_cpu or data.dtype not in (torch.float32, torch.float64):
+    if not data.is_cpu or data.dtype not in _FLOATS or data.is_neg():
         return None
     try:
-        # Inside torch.func.functionalize a tensor has no memory, and numpy() would read any.
-        return data.numpy().ravel("K") if data.data_ptr() else None
-    except RuntimeError:  # a tensor that torch.func has wrapped, or a lazily negated one
+        # Inside torch.func.functionalize a tensor has no memory.
+        has_memory = bool(data.data_ptr())
+    except RuntimeError:  # a tensor that torch.func has wrapped
         return None
+    strides = tuple(step * data.element_size() for step in data.stride())
+    return _memory_of(data, strides).ravel("K") if has_memory else None
 
 
 def _of_array(array: npt.NDArray[Any]) -> Statistics | None:
