@@ -447,14 +447,22 @@ class Context:
             known = self._made_at[line, key] = [*others, *sorted(own, key=lambda e: e.number)]
         return known
 
-    def made_on(self, line: str) -> Sequence[Event]:
-        """The operations and changes on a line, in order."""
-        return self._by_line.get(line, ())
+    def written_on(self, line: str) -> tuple[frozenset[str], frozenset[str]]:
+        """The words of the operations and changes on a line, and what it changes in place."""
+        if line not in self._written_on:
+            events = self._by_line.get(line, ())
+            keys = (key for e in events if e.kind is EventKind.IN_PLACE for key in e.nodes)
+            self._written_on[line] = frozenset(e.word for e in events), frozenset(keys)
+        return self._written_on[line]
 
     def node_in_a_frame(self, key: str) -> NodeData | None:
         """The attributes of a node in the latest frame that has it."""
         graphs = (self.graph, *(frame.graph for frame in reversed(self.frames)))
         return next((graph.nodes[key] for graph in graphs if key in graph), None)
+
+    @cached_property
+    def _written_on(self) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+        return {}
 
     @cached_property
     def _made_at(self) -> dict[tuple[str, str], Sequence[Event]]:

@@ -20,13 +20,7 @@ from gradviz.diagnosis.name_flow import is_unused_by, is_used_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
-from gradviz.graph import (
-    Cause,
-    EdgeData,
-    NodeData,
-    NodeKind,
-    word_of,
-)
+from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, word_of
 from gradviz.graph.operations import operation, twin_of, words
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -264,7 +258,9 @@ def _rank(context: Context, cut: CutEdge) -> int:
     """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
-    if is_before_an_index(context.graph, cut) or NodeKind.UNTRACKED in _written(context, cut):
+    if (key := ("index", cut.target, cut.edge.get("cause"))) not in context.cache:
+        context.cache[key] = is_before_an_index(context.graph, cut)
+    if context.cache[key] or NodeKind.UNTRACKED in _written(context, cut):
         return 4
     cause = cut.edge.get("cause")
     return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)
@@ -274,17 +270,20 @@ def _is_module_copy(context: Context, cut: CutEdge) -> bool:
     """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
     if cut.edge.get("cause") is Cause.VALUES_COPIED:
         return cut.edge.get("word") in _MODULE_COPIES
-    return any(e.word in _MODULE_COPIES for e in context.made_on(cut.edge.get("source", "")))
+    return not context.written_on(cut.edge.get("source", ""))[0].isdisjoint(_MODULE_COPIES)
 
 
 def _written(context: Context, cut: CutEdge) -> set[NodeKind]:
     """The kinds of what its line writes into, if that outlives a pass, as running statistics."""
     if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
         return set()
-    events = context.made_on(cut.edge.get("source", ""))
-    keys = {key for event in events if event.kind is EventKind.IN_PLACE for key in event.nodes}
-    seen = [data for key in keys if (data := context.node_in_a_frame(key)) is not None]
-    return {data["kind"] for data in seen if data["kind"] in _LEAVES or "." in data.get("name", "")}
+    if (key := ("written", line := cut.edge.get("source", ""))) not in context.cache:
+        nodes = (context.node_in_a_frame(each) for each in context.written_on(line)[1])
+        seen = [each for each in nodes if each is not None]
+        kept = (each for each in seen if each["kind"] in _LEAVES or "." in each.get("name", ""))
+        context.cache[key] = {each["kind"] for each in kept}
+    found: set[NodeKind] = context.cache[key]
+    return found
 
 
 def _latest(context: Context, line: str) -> int:

@@ -396,7 +396,6 @@ def _questions(
     subjects = {identity_of(tensor): tensor for tensor in tensors}
     traced = trace_subjects(tuple(subjects.values()), names)
     own = dict(zip(subjects, traced.roots, strict=True))
-    calls = asked.recording._snapshots.calls_of_parameters()
     questions = []
     for tensor in tensors:
         data: Any = dict(traced.nodes[own[identity_of(tensor)]])
@@ -418,7 +417,7 @@ def _questions(
                 is_parameter,
                 *_sets(asked, tensor),
                 tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
-                calls.get(id(tensor)),
+                asked.calls.get(id(tensor)),
             )
         )
     return questions

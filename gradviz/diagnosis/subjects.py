@@ -20,7 +20,7 @@ from gradviz.diagnosis.context import listed
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
-from gradviz.facts import Problem, SourceLocation
+from gradviz.facts import PartCall, Problem, SourceLocation
 from gradviz.graph.operations import forward_word
 from gradviz.torch_messages import TorchMessage, is_about_autograd, read_message
 
@@ -87,6 +87,12 @@ class Asked:
             raise SubjectError(f"nothing to explain: pass {_ALLOWED}")
         asked._sort(rest, names, loss)
         return asked
+
+    @cached_property
+    def calls(self) -> dict[int, PartCall]:
+        """Whether the modules of parameters were called, by the ``id`` of the parameters."""
+        found: dict[int, PartCall] = self.recording._snapshots.calls_of_parameters()
+        return found
 
     def _sort(self, rest: list[object], names: object, loss: object) -> None:
         groups = [_tensors(subject) for subject in rest]
