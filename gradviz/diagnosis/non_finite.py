@@ -236,10 +236,6 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     if fix := _OF_OP.get(graph.nodes[key].get("op", "")):
         return fix
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
-    if graph.nodes[key].get("op") in ("std", "var"):
-        return (
-            "of one element, or of equal ones, it has no finite derivative: leave such groups out"
-        )
     return _HALF if "float16" in dtypes else _KEEP_AWAY
 
 
