@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import gradviz
 from gradviz.graph import NodeKind
+from gradviz.recording.module_stack import ModuleStack
 from gradviz.views import group_by_module, infer_modules
 
 __all__ = ["no_hook_is_left", "strict"]
@@ -391,3 +393,22 @@ def test_parts_of_a_model_of_which_only_parts_are_called() -> None:
         loss.backward()
     assert "attention, dropped" not in reasons(model, run)["spare.weight"]
     assert reasons(model, run)["spare.weight"].endswith("were not called")
+
+
+def test_a_part_that_contains_its_module_ends_no_search() -> None:
+    model = Parts()
+    model.used.owner = model
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+    assert reasons(model, run)["spare.weight"].endswith(": spare was not called")
+
+
+def test_a_call_is_seen_of_a_module_with_the_id_of_one_that_is_gone() -> None:
+    stack = ModuleStack({"": (model := Parts())})
+    stack.begin()
+    model(torch.ones(2, 4))
+    stack._called[id(model.dropped)] = weakref.ref(nn.Linear(1, 1))  # one that is gone
+    model(torch.ones(2, 4))
+    stack.end()
+    assert stack.calls_of_parameters([model])[id(model.dropped.weight)].is_seen

@@ -190,15 +190,19 @@ class ModuleStack:
             for each in _own_parameters(self._called[key]())
         }
         pending = [(module, False) for module in modules]
+        seen: set[int] = set()  # a module may contain itself
         while pending:
             module, is_open = pending.pop()
             if _is_compiled(module):
                 return {}
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
             is_open = is_open or id(module) in called
             is_container = type(module) in _CONTAINERS
             if not is_container and type(module).__module__.startswith("torch."):
                 continue
-            parts = [(name, each) for name, each in module.named_children() if each is not module]
+            parts = [*module.named_children()]
             is_open = is_open or any(id(each) in called for _, each in parts)
             uncalled = []
             for name, part in parts:
@@ -228,7 +232,8 @@ class ModuleStack:
         """A call of a module begins."""
         if self._paused:
             return
-        if id(module) not in self._called:
+        known = self._called.get(id(module))
+        if known is None or known() is not module:  # an id may be used again
             self._called[id(module)] = weakref.ref(module)
         if not self._roots:
             return
