@@ -71,6 +71,8 @@ class UntrackedOverlay:
         stack += [
             data for each in (*known, *snapshot.untracked_roots.values()) for data in each.inputs
         ]
+        if not snapshot.graph:  # nothing is tracked any more: all that is known is shown
+            stack += [data for each in self._state.provenance.shown for data in each.inputs]
         seen: set[int] = set()
         while stack:
             data = stack.pop()
