@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
@@ -302,21 +301,26 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
         return None
     dropped: list[tuple[Event, Event]] = []
     since: list[tuple[Event, Event]] = []
+    added: list[Event] = []
     counts: list[int] = []
-    for one, other in pairwise(each for each in events if each.action not in _CHANGES):
-        if one.kind is EventKind.ACCUMULATE and other.action in CLEARS:
-            if not is_of_another(context, question.key, one.number, other.number):
-                since.append((one, other))
-        elif other.kind is EventKind.STEP:
-            is_used = one.kind is EventKind.ACCUMULATE
-            same = [pair for pair in since if pair[0].location == one.location]
-            counts.append(len(same) if is_used else 0)
-            dropped, since = dropped + same, []
+    used = 0
+    for each in events:
+        if each.kind is EventKind.ACCUMULATE:
+            added.append(each)
+        elif each.action in CLEARS and added:
+            if not is_of_another(context, question.key, added[-1].number, each.number):
+                since += [(one, each) for one in added]
+            added = []
+        elif each.kind is EventKind.STEP:
+            same = [pair for pair in since if added and pair[0].location == added[-1].location]
+            counts.append(len(same))
+            used += len(added)
+            dropped, since, added = dropped + same, [], []
     if not counts or min(counts) == 0 or len(dropped) < 2:
         return None
     line, clear = dropped[-1][0].location, dropped[-1][1]
     words = {"line": mention(line), "word": clearing_word(clear), "clear": mention(clear.location)}
-    words["count"] = f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes"
+    words["count"] = f"{len(dropped):,} of {len(dropped) + used:,} backward passes"
     return Evidence(words, locations=(clear.location, line))
 
 
