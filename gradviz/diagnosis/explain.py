@@ -38,7 +38,7 @@ from gradviz.diagnosis.reading import (
 )
 from gradviz.diagnosis.relative_size import clipping_rules, uses_that_cancel
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     CLEARS,
     cleared_before_step,
@@ -213,6 +213,8 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
 def _of_error(asked: Asked, found: Names) -> Explanation:
     """Explain an exception, or the one that ended a recording."""
     from gradviz.capture.tensors.names import Named, Names
+
+    found = with_names_in(asked.error, found)
 
     def why(tensor: Any, name: str, roots: Sequence[Any] = ()) -> Explanation:
         named = Names([Named(tensor, name, ()), *found])
