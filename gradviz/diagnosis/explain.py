@@ -311,8 +311,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         FINE for a gradient that was cleared, if steps have used such gradients and the last one did
         not find it cleared, for one that a hook changed a little, and for one that is 0 because the
         result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer holds and that
-        got no gradient, if others are trained, such as the parameters of a target network; else the
-        answer.
+        got no gradient, if others are trained, as those of a target network; else the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
@@ -356,7 +355,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         for _, details in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
-    if is_held or not (steps_of(context) or is_of_target):
+    if is_held or not (_is_training(context) or is_of_target):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
@@ -365,10 +364,17 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if is_without and _is_a_copy(context, key) and not _replaces_a_trained_one(context, key):
         reason = "its values are copied from another tensor, and no optimizer holds it"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-    if each.verdict not in _NO_GRADIENT or added:
-        return each
-    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
-    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    if each.verdict in _NO_GRADIENT and not added:
+        reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    return each
+
+
+def _is_training(context: Context) -> bool:
+    """Whether an optimizer made a step after a pass on the line of the latest one."""
+    lines = [event.location for event in context.passes]
+    first = context.passes[lines.index(lines[-1])].number if lines else 0
+    return any(event.number > first for event, _ in steps_of(context))
 
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:
