@@ -121,8 +121,9 @@ def _first_suspect(
     graph = values.graph
     roots = [each for each in graph.roots if graph.nodes[each]["kind"] is NodeKind.RESULT]
     between = _in_order(graph, ancestors(graph, roots) & descendants(graph, [question.key]))
-    found = _forward_suspects(values, _in_order(graph, ancestors(graph, between)))
-    forward = sorted(found, key=lambda each: _is_left_out(values, each.key))
+    forward = list(_forward_suspects(values, _in_order(graph, ancestors(graph, between))))
+    kept = (at for at, each in enumerate(forward) if not values.is_left_out(each.key))
+    forward = forward[next(kept, 0) :]
     backward = list(_backward_suspects(values, between))
     singular: list[Suspect] = []
     if forward and values.graph.nodes[forward[0].key].get("source") in _lines_of_passes(context):
@@ -406,13 +407,6 @@ def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
         for each in found
         if all(chooses_among(graph, where, behind[each]) for where in choosing & behind[each])
     ]
-
-
-def _is_left_out(values: Values, key: str) -> bool:
-    """Whether only operations that choose elements use a result, and chose finite ones."""
-    graph, users = values.graph, list(values.graph.successors(key))
-    chosen = (graph.nodes[e].get("op") in _CHOOSES and _is_finite(values.made_by(e)) for e in users)
-    return bool(users) and all(chosen)
 
 
 def _spoils_its_result(values: Values, key: str) -> bool:
