@@ -60,9 +60,10 @@ def files_of(context: Context) -> list[str]:
 
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
-    if steps_of(context) or not question.is_leaf or is_wrong(question.data.get("grad")):
-        return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    is_trained = any(not added or e.number > added[0].number for e, _ in steps_of(context))
+    if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
+        return None
     found = rebound_in(context) if added and not _is_held(context, question) else []
     # A variable that gets a new leaf in each step is updated; then each has one gradient.
     is_loop = question.kind is NodeKind.PARAMETER and len(found) == 1 and found[0][2]
@@ -178,10 +179,10 @@ def _is_held(context: Context, question: Question) -> bool:
 
 
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
-    """The latest step of an optimizer, if it trains a model and the tensor has had a gradient."""
+    """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     steps = steps_of(context)
-    if not added or not steps:
+    if not added or not steps or steps[-1][0].number < added[0].number:
         return None
     # A program may optimize an image; then the image is in the graph.
     kinds = _kinds_held(context, steps[-1][1]) & set(LEAVES)
