@@ -298,13 +298,8 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     or is followed by the step of another optimizer.
     """
     events = history_of(context, question.key)
-    if any(_takes_a_closure(event) for event in events):
-        return None
-    dropped: list[tuple[Event, Event]] = []
-    since: list[tuple[Event, Event]] = []
-    added: list[Event] = []
-    counts: list[int] = []
-    used = 0
+    dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
+    added, used = list[Event](), 0
     for each in events:
         if each.kind is EventKind.ACCUMULATE:
             added.append(each)
@@ -314,10 +309,10 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
             added = []
         elif each.kind is EventKind.STEP:
             same = [pair for pair in since if added and pair[0].location == added[-1].location]
-            counts.append(len(same))
-            used += len(added)
-            dropped, since, added = dropped + same, [], []
-    if not counts or min(counts) == 0 or len(dropped) < 2:
+            if not same:
+                return None
+            dropped, since, added, used = dropped + same, [], [], used + len(added)
+    if len(dropped) < 2 or any(map(_takes_a_closure, events)):
         return None
     line, clear = dropped[-1][0].location, dropped[-1][1]
     words = {"line": mention(line), "word": clearing_word(clear), "clear": mention(clear.location)}
