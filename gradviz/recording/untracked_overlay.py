@@ -68,11 +68,10 @@ class UntrackedOverlay:
         stack = [data for end in snapshot.holes for data in self._inputs_of(end)]
         stack += [data for _, data in self._written]
         known = [leaf.untracked for _, leaf in snapshot.leaves.values() if leaf.untracked]
-        stack += [
-            data for each in (*known, *snapshot.untracked_roots.values()) for data in each.inputs
-        ]
         if not snapshot.graph:  # nothing is tracked any more: all that is known is shown
-            stack += [data for each in self._state.provenance.shown for data in each.inputs]
+            known += self._state.provenance.shown
+        for each in (*known, *snapshot.untracked_roots.values()):
+            stack += each.inputs
         seen: set[int] = set()
         while stack:
             data = stack.pop()
