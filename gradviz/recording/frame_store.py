@@ -59,7 +59,7 @@ _AFTER = (
     FrameKind.AFTER_STEP,
 )
 _SIGNATURES = 1_000
-_MOST_GAPS = 6  # that are told one by one
+_MOST_GAPS = 6  # that a note lists one by one
 _PASSES = 4  # larger numbers of accumulated passes count as equal
 
 
