@@ -82,6 +82,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
+_COPIES = ("load_state_dict", "copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
@@ -309,20 +310,22 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
 
     Returns:
         FINE for a gradient that was cleared, if steps have used such gradients and the last one did
-        not find it cleared, for one that a hook changed a little, and for one that is 0 because the
-        result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer holds and that
-        got no gradient, if others are trained, as those of a target network; else the answer.
+        not find it cleared, and for one that a hook changed a little; UNTRAINED for a leaf that no
+        optimizer holds and that got no gradient, if others are trained; else the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
-    loads = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.word == "load_state_dict"]
     later = {use for use in uses if use > added[-1].number} if added else set()
-    later -= {event.number for event in loads}
-    stepped = {step.number for step, details in steps_of(context) if key in details.held} & later
-    if len(stepped) == 1 and min(later) in stepped:
-        later = stepped  # what was written into it after the step did not use the gradient
-    if each.verdict is Verdict.STALE and len(later) == 1:
+    stepped = {step.number for step, details in steps_of(context) if key in details.held}
+    # What is not an optimizer of torch, as one of SciPy, copies its values into the parameters.
+    words = ("load_state_dict",) if stepped or not added[1:] else _COPIES
+    writes = {e.number for e in context.happened_to(key, EventKind.IN_PLACE) if e.word in words}
+    is_copied = bool(later) and later <= writes and not stepped
+    later -= writes
+    if len(stepped & later) == 1 and min(later) in stepped:
+        later &= stepped  # what was written into it after the step did not use the gradient
+    if each.verdict is Verdict.STALE and (len(later) == 1 or is_copied):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
@@ -355,7 +358,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         for _, details in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
-    if is_held or not (_is_training(context) or is_of_target):
+    is_unnamed = not question.data.get("name") and question.kind is NodeKind.LEAF  # of a library
+    if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
@@ -417,13 +421,7 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
 
 
 def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
-    """Whether the values of a leaf were copied from another one, as in a target network.
-
-    Args:
-        context: the recording.
-        key: the leaf.
-        of_trained: whether the other one must have got a gradient.
-    """
+    """Whether the values of a leaf were copied from another one, or ``of_trained`` one."""
     sources = _copied_to(context, key)
     return any(
         not of_trained or context.happened_to(source, EventKind.ACCUMULATE) for source in sources

@@ -28,7 +28,7 @@ from gradviz.diagnosis.not_connected import (
     lines_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearing_word, files_of
+from gradviz.diagnosis.training import clearing_word, files_of, steps_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
@@ -122,19 +122,21 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
 
 
 def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict, str] | None:
-    """The verdict in a list if the program takes gradients by ``torch.autograd.grad`` alone.
+    """The verdict in a list on what ``torch.autograd.grad`` returned, and nothing else trains.
 
-    None if a backward pass or an optimizer's step ran, or if a call dropped the gradients.
+    None if an optimizer holds it, or if a call dropped the gradients; for other tensors also if a
+    backward pass or a step ran.
     """
     calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
-    if not calls or context.passes or context.happened(EventKind.STEP):
+    if any(isinstance(statement_at(e.inside or e.location), ast.Expr) for e in calls):
         return None
-    if any(isinstance(statement_at(event.location), ast.Expr) for event in calls):
+    asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
+    steps = steps_of(context)
+    if asked and key not in context.held and not any(key in each.held for _, each in steps):
+        line = mention(asked[-1].location)
+        return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
+    if not calls or context.passes or steps:
         return None
-    for event in reversed(calls):
-        if key in (getattr(event.details, "inputs", None) or ()):
-            line = mention(event.location)
-            return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
     where = f"torch.autograd.grad, at {mention(calls[-1].location)},"
     if verdict is Verdict.LEFT_OUT:
         return Verdict.UNTRAINED, f"{where} returned the gradients of other tensors"

@@ -307,6 +307,8 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
             if not is_of_another(context, question.key, added[-1].number, each.number):
                 since += [(one, each) for one in added]
             added = []
+        elif each.action is Action.ASSIGNED:  # what the step uses does not come from the last pass
+            added = []
         elif each.kind is EventKind.STEP:
             same = [pair for pair in since if added and pair[0].location == added[-1].location]
             if not same:

@@ -282,8 +282,13 @@ class SnapshotSeries:
         return {} if contents is None else contents.found
 
     def parameters(self) -> list[Named]:
-        """The parameters of the modules that are alive and require grad."""
-        return [named for named in self._of_modules().entries if named.tensor.requires_grad]
+        """The parameters of the modules that are alive and require grad.
+
+        A library such as higher puts the results of updates, non-leaf tensors, into a module.
+        """
+        made = {id(p) for _, each in self._alive() for p in each.parameters() if not p.is_leaf}
+        named = (each for each in self._of_modules().entries if id(each.tensor) not in made)
+        return [each for each in named if each.tensor.requires_grad]
 
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The recorded leaves that are alive, with their keys."""
