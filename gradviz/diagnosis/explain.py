@@ -336,6 +336,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     ):
         reason = "its gradient is 0: it is added to terms whose gradients cancel"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+    if is_gone and question.kind is not NodeKind.PARAMETER and _is_taken_by_torch(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="torch took its gradient", fix="")
     if is_gone and _is_cleared(context, key) and cleared_before_step(context, question) is None:
         before = _before_it_was_cleared(question, context)
         if before is not None:
@@ -483,6 +485,12 @@ def _is_mild(event: Event) -> bool:
 def _is_cleared(context: Context, key: str) -> bool:
     """Whether a gradient was cleared after the latest pass that added to it."""
     return any(event.action in CLEARS for event in context.gradient_changes(key))
+
+
+def _is_taken_by_torch(context: Context, key: str) -> bool:
+    """Whether a function of torch removed a gradient, as the schedule of a pipeline sends it."""
+    words = [e.word for e in context.gradient_changes(key) if e.action is Action.SET_TO_NONE]
+    return bool(words) and words[-1] not in ("grad", "zero_grad")
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

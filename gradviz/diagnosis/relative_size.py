@@ -308,7 +308,9 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
 
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
-_MAKE_LATER = "create DistributedDataParallel after requires_grad is set"
+_MAKE_LATER = (
+    "create DistributedDataParallel of a module that contains it, after requires_grad is set"
+)
 _CALL_IT = (
     "call the DistributedDataParallel module itself, not its .module; the last forward and "
     "backward before a step are outside of no_sync()"

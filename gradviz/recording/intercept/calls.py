@@ -290,7 +290,7 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
     if tensor.requires_grad == call.before:
         return
     if is_transformed(tensor):  # an argument of torch.func.grad
-        state.in_transform = True
+        state.in_transform = state.hides_inputs = True
         state.update_alert()
     location, provenance = state.location(), state.provenance
     old = provenance.tensors.of(tensor)
@@ -538,7 +538,7 @@ class RecordingMode(TorchFunctionMode):
         before = creation_count()
         result = func(*args, **kwargs) if kwargs else func(*args)
         kind = type(result)
-        if state.in_transform:  # what it wraps may not be in the graph
+        if state.hides_inputs:
             pass
         elif kind is _Tensor and self.is_alone and result.requires_grad:
             for argument in (*args, *kwargs.values()) if kwargs else args:
