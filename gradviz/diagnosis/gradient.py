@@ -155,11 +155,12 @@ def _changed_unseen(context: Context, question: Question) -> Evidence | None:
 
     The value of a root does not matter: its own gradient is 1.
     """
+    if "unseen" not in context.cache:
+        changes = context.happened(EventKind.IN_PLACE)
+        context.cache["unseen"] = [each for each in changes if each.action is Action.NOT_SEEN]
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     unseen = [
-        event
-        for event in context.happened(EventKind.IN_PLACE)
-        if event.action is Action.NOT_SEEN and added and event.number < added[-1].number
+        event for event in context.cache["unseen"] if added and event.number < added[-1].number
     ]
     if not unseen:
         return None

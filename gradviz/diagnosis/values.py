@@ -117,6 +117,20 @@ class Values:
                 return self.of(target)
         return self._kept_by_users(key) or self._zeros_of(key)
 
+    def is_left_out(self, key: str) -> bool:
+        """Whether all that was computed from a result is finite again, as far as it is known."""
+        nodes, seen, waiting = self.graph.nodes, {key}, [key]
+        while waiting:
+            users = set(self.graph.successors(waiting.pop())) - seen
+            seen |= users
+            for each in users:
+                made = self.made_by(each)
+                if made is None and "root" not in nodes[each]:
+                    waiting.append(each)
+                elif made is None or not made.is_finite:
+                    return False
+        return len(seen) > 1
+
     def _kept_by_users(self, key: str) -> TensorSummary | None:
         """The result of an operation, as an operation that used it saved it."""
         for _, target, edge in self.graph.out_edges(key, data=True):

@@ -362,7 +362,7 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis.explain import answer
 
-    names = Names.of_namespace(loaded.variables or loaded.run.namespace)
+    names = Names.of_namespace({**loaded.run.namespace, **loaded.variables})
     subjects: list[Any] = list(loaded.values) if loaded.names else []
     if not loaded.names:
         recording._snapshots.know(loaded.variables)
