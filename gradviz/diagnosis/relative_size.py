@@ -251,12 +251,6 @@ def uses_that_cancel(context: Context, question: Question) -> list[str]:
     return [each.node for each in found] if len(found) > 1 else []
 
 
-def is_taken_by_torch(context: Context, key: str) -> bool:
-    """Whether a function of torch removed a gradient, as the schedule of a pipeline sends it."""
-    words = [e.word for e in context.gradient_changes(key) if e.action is Action.SET_TO_NONE]
-    return bool(words) and words[-1] not in ("grad", "zero_grad")
-
-
 def _uses_cancel(context: Context, question: Question) -> Evidence | None:
     nodes = uses_that_cancel(context, question) if question.has_zero_gradient else []
     if not nodes:
