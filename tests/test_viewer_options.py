@@ -183,7 +183,7 @@ def test_the_copied_command_of_some_frames_counts_as_the_recording_does(
         "import torch\nw = torch.ones(2, requires_grad=True)\n"
         "for n in range(2):\n    loss = (w * 2).sum()\n    loss.backward()\n"
     )
-    cli("record prog.py --frames 2,4,9 -o run.html -q".split(), standalone_mode=False)
+    cli(["record", "prog.py", "--frames", "2,4,9", "-o", "run.html", "-q"], standalone_mode=False)
     with new_page(browser, tmp_path / "run.html") as page:
         page.get_by_role("button", name="next").click()
         page.locator(".menu summary").click()
