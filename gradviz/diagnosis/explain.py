@@ -22,6 +22,8 @@ from gradviz.diagnosis.no_gradient import (
     cleared_in_hooks,
     connected_rules,
     event_rules,
+    is_cleared,
+    is_taken_by_torch,
     only_returned,
     other_tensor_rules,
 )
@@ -340,7 +342,9 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     ):
         reason = "its gradient is 0: it is added to terms whose gradients cancel"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    if is_gone and _is_cleared(context, key) and cleared_before_step(context, question) is None:
+    if is_gone and question.kind is not NodeKind.PARAMETER and is_taken_by_torch(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="torch took its gradient", fix="")
+    if is_gone and is_cleared(context, key) and cleared_before_step(context, question) is None:
         before = _before_it_was_cleared(question, context)
         if before is not None:
             return before
@@ -481,11 +485,6 @@ def _is_mild(event: Event) -> bool:
     return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
-def _is_cleared(context: Context, key: str) -> bool:
-    """Whether a gradient was cleared after the latest pass that added to it."""
-    return any(event.action in CLEARS for event in context.gradient_changes(key))
-
-
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     """The events that used the gradient of a leaf, without those that found it None or 0."""
     changes = sorted(
@@ -494,11 +493,11 @@ def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
         for event in context.happened_to(key, kind)
     )
 
-    def is_cleared(use: int) -> bool:
+    def is_unused(use: int) -> bool:
         at = bisect(changes, (use,))
         return at > 0 and changes[at - 1][1]
 
-    return [use for use in uses_of(context, key) if not is_cleared(use)]
+    return [use for use in uses_of(context, key) if not is_unused(use)]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

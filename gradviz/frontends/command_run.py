@@ -229,8 +229,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         names = Names.of_namespace(run.namespace)
         story = with_verdicts(story, recording, names)
     drawing = Drawing(story, picture)
-    if not request.frames:  # else the numbers of its frames are others
-        request.name(drawing)
+    request.name(drawing)
 
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":

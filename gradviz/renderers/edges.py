@@ -221,7 +221,7 @@ def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
 Rect = tuple[float, float, float, float]
 """Left, top, right and bottom of a box."""
 
-_ALONG = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)  # where a count may stand
+_ALONG = tuple(0.5 + step / 50 for step in sorted(range(-20, 21), key=abs))  # for a count
 _FROM_START = (10.0, 16.0, 22.0, 30.0, 40.0, 52.0)  # points from the start: for output numbers
 _ASIDE = 6.0
 _CELL = 24.0
