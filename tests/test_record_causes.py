@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -389,6 +391,25 @@ def test_the_spread_of_a_single_element(name: str) -> None:
     assert told.verdict is Verdict.NAN
     assert "correction=0" in told.fix
     assert gradient(correction=0).verdict is not Verdict.NAN  # the fix, applied
+
+
+@pytest.mark.parametrize("of_result", [False, True])
+@pytest.mark.parametrize(
+    "view", [torch.t, lambda w: w[:2], lambda w: w.view(4), lambda w: w.expand(3, 2, 2)[0]]
+)
+def test_a_view_made_under_no_grad_is_cut_although_it_requires_grad(
+    view: Callable[[torch.Tensor], torch.Tensor], of_result: bool
+) -> None:
+    net = torch.nn.ParameterDict({"w": torch.ones(2, 2), "u": torch.ones(1)})
+    with gradviz.record(net) as run:
+        base = net["w"] * 2 if of_result else net["w"]
+        with torch.no_grad():
+            seen = view(base)
+        assert seen.requires_grad
+        (seen * net["u"]).sum().backward()
+    told = {each.name: each for each in gradviz.explain(run)}
+    assert told["w"].verdict is gradviz.Verdict.CUT and "no_grad" in told["w"].reason
+    assert told["u"].verdict is gradviz.Verdict.FINE
 
 
 @pytest.mark.parametrize(

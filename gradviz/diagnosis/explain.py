@@ -22,6 +22,8 @@ from gradviz.diagnosis.no_gradient import (
     cleared_in_hooks,
     connected_rules,
     event_rules,
+    is_cleared,
+    is_taken_by_torch,
     only_returned,
     other_tensor_rules,
 )
@@ -175,6 +177,7 @@ def answer(
     names: object,
     loss: object = None,
     raised: BaseException | None = None,
+    is_overview: bool = False,
 ) -> Explanation | Explanations:
     """`explain` with names that were found before.
 
@@ -184,11 +187,13 @@ def answer(
         names: as for `explain`; the parameters of a module are explained.
         loss: as for `explain`.
         raised: the exception that ended the recording.
+        is_overview: as for `Asked`.
     """
     from gradviz.capture.autograd.tensors import quietly
 
+    asked = replace(Asked.of(subjects, names, loss), raised=raised, is_overview=is_overview)
     with quietly():
-        return _answer_to(replace(Asked.of(subjects, names, loss), raised=raised), found)
+        return _answer_to(asked, found)
 
 
 def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
@@ -253,7 +258,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         questions,
         context,
         True,
-        is_overview=not asked.tensors or bool(asked.modules),
+        is_overview=asked.is_overview or not asked.tensors or bool(asked.modules),
         is_early=asked.raised is not None,
     )
     assert isinstance(explanations, Explanations)
@@ -340,7 +345,9 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     ):
         reason = "its gradient is 0: it is added to terms whose gradients cancel"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    if is_gone and _is_cleared(context, key) and cleared_before_step(context, question) is None:
+    if is_gone and question.kind is not NodeKind.PARAMETER and is_taken_by_torch(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="torch took its gradient", fix="")
+    if is_gone and is_cleared(context, key) and cleared_before_step(context, question) is None:
         before = _before_it_was_cleared(question, context)
         if before is not None:
             return before
@@ -357,7 +364,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         key in details.held or (details.count > len(details.held) and not is_seen)
         for _, details in steps_of(context)
     )
-    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
+    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key)
     is_unnamed = not question.data.get("name") and question.kind is NodeKind.LEAF  # of a library
     if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
         return each
@@ -401,10 +408,8 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
 def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
-    return bool(assigned) and any(
-        key in details.changed and step.number > assigned[0].number
-        for step, details in steps_of(context)
-    )
+    steps = steps_of(context) if assigned else ()
+    return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
 
 
 def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:
@@ -420,12 +425,10 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
     return before if before.verdict in _FAULTS_OF_A_STEP else None
 
 
-def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
-    """Whether the values of a leaf were copied from another one, or ``of_trained`` one."""
-    sources = _copied_to(context, key)
-    return any(
-        not of_trained or context.happened_to(source, EventKind.ACCUMULATE) for source in sources
-    )
+def _is_a_copy(context: Context, key: str) -> bool:
+    """Whether the values of a leaf were copied from one with a gradient, as in a target network."""
+    kind = EventKind.ACCUMULATE
+    return any(context.happened_to(source, kind) for source in _copied_to(context, key))
 
 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:
@@ -486,11 +489,6 @@ def _is_mild(event: Event) -> bool:
     return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
-def _is_cleared(context: Context, key: str) -> bool:
-    """Whether a gradient was cleared after the latest pass that added to it."""
-    return any(event.action in CLEARS for event in context.gradient_changes(key))
-
-
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     """The events that used the gradient of a leaf, without those that found it None or 0."""
     changes = sorted(
@@ -499,11 +497,11 @@ def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
         for event in context.happened_to(key, kind)
     )
 
-    def is_cleared(use: int) -> bool:
+    def is_unused(use: int) -> bool:
         at = bisect(changes, (use,))
         return at > 0 and changes[at - 1][1]
 
-    return [use for use in uses_of(context, key) if not is_cleared(use)]
+    return [use for use in uses_of(context, key) if not is_unused(use)]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

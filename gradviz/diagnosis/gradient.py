@@ -428,7 +428,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
         "hooked": hooked,
         "scaled": "",
     }
-    if context.is_recorded and (scale := scale_of(context, question)) not in (None, 1.0):
+    if context.is_recorded and (scale := scale_of(context, question.key)) not in (None, 1.0):
         words["scaled"] = f", scaled by {scale:g} as GradScaler does, and not unscaled"
     return Evidence(words, locations=_locations(*used[:1]))
 

@@ -12,7 +12,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question, listed
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import history_of, scaling_of, steps_of
+from gradviz.diagnosis.training import history_of, is_unscaled, scale_of, scaling_of, steps_of
 from gradviz.diagnosis.values import is_all_zero, is_sum
 from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
@@ -66,7 +66,7 @@ def _scales(context: Context) -> dict[str, Scale]:
     known: dict[str, Scale] | None = context.cache.get(_scales)
     if known is not None:
         return known
-    rows = sorted(_owners(context.graph), key=lambda owner: owner.order)
+    rows = sorted(_owners(context), key=lambda owner: owner.order)
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
     largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
@@ -83,23 +83,30 @@ def _scales(context: Context) -> dict[str, Scale]:
     return found
 
 
-def _owners(graph: GradGraph) -> list[_Owner]:
-    """The leaves with a gradient, grouped by module."""
+def _owners(context: Context) -> list[_Owner]:
+    """The leaves with a gradient, grouped by module; what GradScaler scaled is divided again."""
     owners: dict[str, _Owner] = {}
+    graph, unscaled = context.graph, _unscaled(context)
     for key in graph.leaves:
         data: NodeData = graph.nodes[key]
-        grad = data.get("grad")
+        grad, scale = data.get("grad"), scale_of(context, key)
         if grad is None or not grad.norm or not grad.is_finite:
             continue
+        if scale is None and unscaled and key not in unscaled:
+            continue  # by which factor it is scaled is not known
         if (order := _order(graph, key)) is None:
             continue
-        name = data.get("name") or key
+        name, norm = data.get("name") or key, grad.norm / (scale or 1)
         owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
         owner.order = min(owner.order, order)
-        if grad.norm >= owner.norm:
-            owner.norm, owner.name, owner.key = grad.norm, name, key
+        if norm >= owner.norm:
+            owner.norm, owner.name, owner.key = norm, name, key
         owner.keys.append(key)
     return list(owners.values())
+
+
+def _unscaled(context: Context) -> set[str]:
+    return {key for key in context.graph.leaves if is_unscaled(context, key)}
 
 
 def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
@@ -301,7 +308,9 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
 
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
-_MAKE_LATER = "create DistributedDataParallel after requires_grad is set"
+_MAKE_LATER = (
+    "create DistributedDataParallel of a module that contains it, after requires_grad is set"
+)
 _CALL_IT = (
     "call the DistributedDataParallel module itself, not its .module; the last forward and "
     "backward before a step are outside of no_sync()"

@@ -303,12 +303,11 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     for each in events:
         if each.kind is EventKind.ACCUMULATE:
             added.append(each)
-        elif each.action in CLEARS and added:
-            if not is_of_another(context, question.key, added[-1].number, each.number):
+        elif each.action in (*CLEARS, Action.ASSIGNED) and added:
+            is_other = is_of_another(context, question.key, added[-1].number, each.number)
+            if not is_other and each.action is not Action.ASSIGNED:
                 since += [(one, each) for one in added]
-            added = []
-        elif each.action is Action.ASSIGNED:  # what the step uses does not come from the last pass
-            added = []
+            added = []  # what was assigned does not come from the last pass
         elif each.kind is EventKind.STEP:
             same = [pair for pair in since if added and pair[0].location == added[-1].location]
             if not same:
@@ -370,16 +369,18 @@ class Scaling(NamedTuple):
     factor: float
 
 
-def scale_of(context: Context, question: Question) -> float | None:
-    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None."""
+def scale_of(context: Context, key: str) -> float | None:
+    """The factor by which GradScaler scaled the gradient of a leaf, unless it was unscaled."""
+    is_added = bool(context.happened_to(key, EventKind.ACCUMULATE))
     graph = context.before if context.before is not None else context.graph
-    changes = context.gradient_changes(question.key)
-    if not context.happened_to(question.key, EventKind.ACCUMULATE) or any(
-        event.word in _UNSCALES and event.action in _CHANGES for event in changes
-    ):
-        return None
-    scaling = scaling_of(context, graph)
+    scaling = scaling_of(context, graph) if is_added and not is_unscaled(context, key) else None
     return scaling and scaling.factor
+
+
+def is_unscaled(context: Context, key: str) -> bool:
+    """Whether ``GradScaler`` unscaled the gradient of a leaf, itself or in its ``step``."""
+    changes = context.gradient_changes(key)
+    return any(each.word in _UNSCALES and each.action in _CHANGES for each in changes)
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
@@ -397,12 +398,10 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
                 value: TensorSummary | None = data.get("value")
                 if data["kind"] is not NodeKind.UNTRACKED or data.get("op") != "full":
                     continue
-                updated = [
-                    event.word == "update"
-                    for event in context.happened_to(source, EventKind.IN_PLACE)
-                ]
-                is_here = data.get("source") == graph.nodes[maker].get("source")
-                if (any(updated) or is_here) and value is not None and value.values:
+                changes = context.happened_to(source, EventKind.IN_PLACE)
+                is_known = any(event.word == "update" for event in changes)
+                is_known |= data.get("source") == graph.nodes[maker].get("source")
+                if is_known and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
 

@@ -229,8 +229,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         names = Names.of_namespace(run.namespace)
         story = with_verdicts(story, recording, names)
     drawing = Drawing(story, picture)
-    if not request.frames:  # else the numbers of its frames are others
-        request.name(drawing)
+    request.name(drawing)
 
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":
@@ -364,6 +363,7 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
 
     names = Names.of_namespace({**loaded.run.namespace, **loaded.variables})
     subjects: list[Any] = list(loaded.values) if loaded.names else []
+    is_overview = False
     if not loaded.names:
         recording._snapshots.know(loaded.variables)
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
@@ -373,10 +373,11 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         leaves += [each.tensor for each in met]
         names = Names([*names, *met])
         if leaves:
-            subjects = [leaves, subjects[0]]
+            subjects, is_overview = [leaves, subjects[0]], True
     asked = ",".join(loaded.names)
     try:
-        return answer([*subjects, recording], names, None, raised=loaded.run.error)
+        every = [*subjects, recording]
+        return answer(every, names, None, raised=loaded.run.error, is_overview=is_overview)
     except SubjectError as error:
         raise SubjectError(f"{asked}: {error}") from error
 

@@ -19,6 +19,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.sharded import shard_of
 from gradviz.capture.autograd.tensors import (
     base_of,
     is_inside_transform,
@@ -379,7 +380,8 @@ class Provenance:
         """The record of a tensor that does not require grad; creates it if there is none."""
         if isinstance(found := self.tensors.of(tensor), UntrackedTensor):
             return found
-        if (inner := unwrapped(tensor)) is not tensor:
+        inner = unwrapped(tensor) if (shard := shard_of(tensor)) is None else shard.local
+        if inner is not tensor and (shard is None or self.tensors.of(inner) is not None):
             return self.untracked(inner)
         made = self._made_inside(tensor) if self._inside else None
         if (made := made or self._of_array(tensor)) is not None:
@@ -411,16 +413,17 @@ class Provenance:
                 untracked.depth = source.depth + 1
         if untracked.depth > _DEEPEST:
             untracked.drop_distant_inputs()
-        if tensor is None:
-            untracked.is_plain_value = True
-        else:
+        untracked.is_plain_value = tensor is None
+        if tensor is not None:
             if is_inside := is_inside_transform():
                 tensor = unwrapped(tensor)
             self.tensors.enter(tensor, untracked)
+            if matters and (shard := shard_of(tensor)) is not None:  # ``to_local`` may return it
+                self.tensors.enter(shard.local, untracked)
             if matters:
                 untracked.read_facts(tensor)
-                if is_inside:
-                    self._keep_memory(tensor, untracked)
+            if matters and is_inside:
+                self._keep_memory(tensor, untracked)
         if matters:
             self.show(untracked)
         return untracked
