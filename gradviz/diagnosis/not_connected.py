@@ -248,13 +248,13 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    ranks = {id(cut): _rank(context, cut) for cut in found}
+    ranks = {id(cut): rank_of_cut(context, cut) for cut in found}
     found.sort(key=lambda cut: (ranks[id(cut)], -_latest(context, cut.edge.get("source", ""))))
     # Where a cut can be removed, what is seldom a fault beside it is left out.
     return [cut for cut in found if ranks[id(cut)] // 2 == ranks[id(found[0])] // 2]
 
 
-def _rank(context: Context, cut: CutEdge) -> int:
+def rank_of_cut(context: Context, cut: CutEdge) -> int:
     """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
@@ -326,14 +326,14 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     words = {
         "root": context.root_names,
         "cut": cut_words(context, cuts[0]),
-        "more": _other_cuts(context, cuts),
+        "more": other_cuts(context, cuts),
         "fix": fix_of_cut(context, cuts[0]),
     }
     targets = tuple(cut.target for cut in cuts)
     return Evidence(words, targets, lines_of(context, *cuts), cuts[0].target)
 
 
-def _other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
+def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
     """The cuts at other lines than the first: with their words, if these are other ones."""
     lines: dict[str, CutEdge] = {}
     for cut in cuts:
