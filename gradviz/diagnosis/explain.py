@@ -344,8 +344,10 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         before = _before_it_was_cleared(question, context)
         if before is not None:
             return before
-        if uses and is_right:
-            return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+        last = context.happened(EventKind.BACKWARD)[-1].details
+        if is_right and (uses or getattr(last, "has_failed", False)):
+            reason = "its gradient was used" if uses else "cleared for the pass that failed"
+            return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     returned = None if added else only_returned(context, key, each.verdict)

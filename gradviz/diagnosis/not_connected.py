@@ -65,6 +65,10 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_FIX_OF_CALL = {
+    "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
+    "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
+}
 _LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 _VALUE_READS = words(lambda row: row.reads_value)
@@ -92,6 +96,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     word = as_written(word, inside or line)
     if _is_linearized(context, cut):
         word = "torch.func.linearize(), to which it is a constant,"
+    elif word == "detach()" and _calls(context, line, "state_dict"):
+        word = "state_dict(), which detaches,"
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
@@ -118,12 +124,10 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "use rsample(), if the distribution has it, instead of sample()"
     if cause is Cause.DETACH and (pair := _pair_at(context, cut.edge.get("inside") or line)):
         kept, other = pair
-        fix = (
-            f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
-            f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
-        )
-    if cause is Cause.DETACH and _calls(context, line, "deepcopy"):
-        fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
+        fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
+        fix += f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
+    if cause is Cause.DETACH:
+        fix = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), fix)
     if _is_linearized(context, cut):
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     if fix and (inside := cut.edge.get("inside")):
@@ -133,8 +137,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
 
 
 def _is_linearized(context: Context, cut: CutEdge) -> bool:
-    is_detached = cut.edge.get("cause") is Cause.DETACH
-    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
+    cause, line = cut.edge.get("cause"), cut.edge.get("source", "")
+    return cause is Cause.DETACH and _calls(context, line, "linearize")
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
@@ -172,8 +176,8 @@ def left_off(context: Context) -> Event | None:
 
 
 def _is_switch(event: Event) -> bool:
-    is_call = event.word == "set_grad_enabled" and bool(event.location)
-    return is_call and event.action is Action.GRADIENTS_OFF
+    called = (event.word, event.action)
+    return called == ("set_grad_enabled", Action.GRADIENTS_OFF) and bool(event.location)
 
 
 def _switched_off(context: Context, cut: CutEdge) -> Event | None:
@@ -323,12 +327,8 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     cuts = known_cuts(context, question)
     if not cuts:
         return None
-    words = {
-        "root": context.root_names,
-        "cut": cut_words(context, cuts[0]),
-        "more": other_cuts(context, cuts),
-        "fix": fix_of_cut(context, cuts[0]),
-    }
+    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
+    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
     targets = tuple(cut.target for cut in cuts)
     return Evidence(words, targets, lines_of(context, *cuts), cuts[0].target)
 

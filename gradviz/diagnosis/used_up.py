@@ -18,6 +18,7 @@ from gradviz.diagnosis.lines import (
     operands,
     statement_at,
     stored,
+    syntax_tree,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
@@ -322,12 +323,52 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
             f"each backward pass: {_detached(carried)}"
         )
     elif carried.is_inside:
-        fix = f"detach it after each backward pass: {_detached(carried)}"
+        place = _before_its_loop(carried, freeing.location)
+        fix = place or f"detach it after each backward pass: {_detached(carried)}"
     elif carried.used is not None and carried.used.source:
         fix = f"detach it before {carried.used.source}: {_detached(carried)}"
     else:
         fix = f"detach it before it is used again: {_detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
+    """Where to detach a state that a function is given, and that a loop of the function uses.
+
+    Args:
+        carried: the state, under a name that the caller does not have.
+        passed: the line of the backward pass.
+
+    Returns:
+        The fix; "" if the pass is in that function, or it is not known where the state comes from.
+    """
+    used = carried.used.location if carried.used is not None else SourceLocation()
+    tree = syntax_tree(used.file)
+    around = [each for each in (ast.walk(tree) if tree else ()) if _has(each, used.line)]
+    functions = [each for each in around if isinstance(each, ast.FunctionDef)]
+    function = functions[-1] if functions else None
+    loops = [each for each in around if isinstance(each, (ast.For, ast.While))]
+    loops = [each for each in loops if function is not None and each.lineno > function.lineno]
+    if function is None or not loops or (passed.file == used.file and _has(function, passed.line)):
+        return ""
+    code = ast.unparse(ast.parse(carried.code, mode="eval"))
+    for each in ast.walk(function):
+        if isinstance(each, ast.Assign) and each.lineno < loops[0].lineno and stored(each.value):
+            taken = ast.unparse(each.value)
+            is_several = isinstance(each.targets[0], ast.Tuple)
+            if is_several and ast.unparse(each.targets[0]) == code:
+                return (
+                    f"detach it before {used.file}:{each.lineno}: {taken} = tuple(each.detach() "
+                    f"for each in {taken})"
+                )
+    if code in {argument.arg for argument in function.args.args}:
+        return f"detach it before {used.file}:{loops[0].lineno}: {_detached(carried)}"
+    return ""
+
+
+def _has(node: ast.AST, line: int) -> bool:
+    """Whether a statement of the syntax tree spans a line."""
+    return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 
 def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:
