@@ -52,12 +52,8 @@ _WORD_OF_CAUSE = {
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
     Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
 }
-_COPIED = {
-    "": "a copy of its values",
-    "data": "an assignment to .data",
-    "Parameter": "nn.Parameter()",
-    "setitem_": "an assignment to an index",
-}
+_COPIED = {"": "a copy of its values", "data": "an assignment to .data"}
+_COPIED |= {"Parameter": "nn.Parameter()", "setitem_": "an assignment to an index"}
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
@@ -68,7 +64,9 @@ _OF_A_LIBRARY = (
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
     "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
+    "stack_module_state": "it makes new leaves: give the optimizer those, params.values()",
 }
+_DETACHING = ("state_dict", "stack_module_state")
 _LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 _VALUE_READS = words(lambda row: row.reads_value)
@@ -96,8 +94,9 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     word = as_written(word, inside or line)
     if _is_linearized(context, cut):
         word = "torch.func.linearize(), to which it is a constant,"
-    elif word == "detach()" and _calls(context, line, "state_dict"):
-        word = "state_dict(), which detaches,"
+    elif word == "detach()":
+        by = [f"{each}(), which detaches," for each in _DETACHING if _calls(context, line, each)]
+        word = by[0] if by else word
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"

@@ -458,7 +458,13 @@ class _Term:
     def name(self) -> str:
         """Its name, or that of the loss."""
         name = self.context.graph.nodes[self.key].get("name") if self.key else ""
-        return str(name or f"a term of {self.context.root_names}")
+        return str(name or f"a term of {self.root}")
+
+    @property
+    def root(self) -> str:
+        """The name of the loss."""
+        names = [each for each in map(self.context.name_of, self.context.roots) if each]
+        return listed(names) if names else "the loss"
 
 
 _CUTS_OF_TERMS = {
@@ -567,7 +573,7 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         lines = lines_of(context, *term.cuts)
     leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
     words = {
-        "root": context.root_names,
+        "root": term.root,
         "line": mention(term.line),
         "leaves": listed(leaves),
         "why": why,

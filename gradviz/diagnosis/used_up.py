@@ -170,7 +170,12 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     for expression in expressions_at(used.location, used.word) if used is not None else ():
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
-    texts = {text: is_list for text, is_list in texts.items() if text not in known}
+    modules = _imported(used.location.file) if used is not None else set()
+    texts = {
+        text: is_list
+        for text, is_list in texts.items()
+        if text not in known and text.partition(".")[0] not in modules
+    }
     if made is not None and (kept := _kept_beside(made, texts)):
         return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
@@ -181,6 +186,17 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     if len(texts) == 1:
         return next(iter(texts.items()))
     return "", False
+
+
+def _imported(file: str) -> set[str]:
+    """The names of imports of a file, such as ``nn``, of which a state is no part."""
+    tree = syntax_tree(file)
+    imports = (
+        each
+        for each in (ast.walk(tree) if tree else ())
+        if isinstance(each, (ast.Import, ast.ImportFrom))
+    )
+    return {a.asname or a.name.partition(".")[0] for each in imports for a in each.names}
 
 
 def _kept_beside(made: Event, texts: Iterable[str]) -> str:
@@ -303,7 +319,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     carried = _carried(context, error, freeing)
-    if carried is None or not carried.is_renewed:
+    if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
     kept = _kept_as(carried)
     lost = _lost_detach(context, freeing)
@@ -330,6 +346,13 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     else:
         fix = f"detach it before it is used again: {_detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _is_of_an_earlier_step(context: Context, carried: Carried) -> bool:
+    """Whether the line of the pass that failed ran between the making of a state and its use."""
+    *passes, failing = context.happened(EventKind.BACKWARD)
+    since = carried.made.number if carried.made is not None else -1
+    return any(each.location == failing.location for each in passes if each.number > since)
 
 
 def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
