@@ -87,6 +87,9 @@ def _scales(context: Context) -> dict[str, Scale]:
     if known is not None:
         return known
     rows = sorted(owners_of(context.graph), key=lambda owner: owner.order)
+    # What no optimizer holds may be still scaled, or accumulated.
+    held = {key for _, details in steps_of(context) for key in details.held}
+    rows = [row for row in rows if not held or not held.isdisjoint(row.keys)]
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
     largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
