@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -40,10 +41,10 @@ from gradviz.facts import (
 from gradviz.graph import (
     Cause,
     EdgeData,
-    EdgeKind,
     GradGraph,
     NodeKind,
     ancestors,
+    descendants,
     is_data,
     leaf_uses,
 )
@@ -475,6 +476,7 @@ _CUTS_OF_TERMS = {
     *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
 }
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
+_MANY = 6  # terms of a loss that are looked at further, such as those of a loop
 
 
 def terms_without_gradient(context: Context) -> list[Explanation]:
@@ -491,14 +493,19 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         graph = frame.graph
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
+        alive = descendants(graph, trained)
+        cuts = _cuts_behind(graph, alive)
+        spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
+        left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
-            place = (graph.nodes[row.sum].get("source", ""), number)
-            before = ancestors(graph, [row.key])
-            is_asked = row.sum not in dead and not before & trained
-            cuts = _cuts_of_term(inside, row, trained) if is_asked else []
-            read = _number_at(inside, row, trained) if is_asked and not row.key else None
-            term = _Term(row.key, place[0], cuts, read, trained, inside) if cuts or read else None
-            dead |= before if term is not None else set()
+            place, term = (graph.nodes[row.sum].get("source", ""), number), None
+            is_asked = row.sum not in dead and (row.key in spoiled or not row.key)
+            if is_asked and (left := left - 1) >= 0:
+                own = _cuts_of_term(inside, row, cuts) if row.key else []
+                read = None if row.key else _number_at(inside, row, trained)
+                if own or read:
+                    term = _Term(row.key, place[0], own, read, trained, inside)
+                    dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     answers = (first_answer([cut_term], each.context, each) for each in found.values() if each)
     return [answer for answer in answers if answer is not None]
@@ -513,35 +520,37 @@ def _trained_by(context: Context, event: Event) -> frozenset[str]:
             added.setdefault(number, {}).update(dict.fromkeys(each.nodes, each.number))
         context.cache[_trained_by] = added
     keys = context.cache[_trained_by].get(getattr(event.details, "pass_number", 0), {})
-    return frozenset(
-        key for key in keys if not steps_of(context) or _is_used(context, key, keys[key])
-    )
+    is_alone = not steps_of(context)
+    return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
 
 
 def _is_used(context: Context, key: str, added: int) -> bool:
     """Whether a step used what an event added to a gradient, before it was cleared."""
-    later = (each for each in history_of(context, key) if each.number > added)
-    ends = (each.kind for each in later if each.kind is EventKind.STEP or each.action in CLEARS)
-    return next(ends, None) is EventKind.STEP
+    if (name := ("uses", key)) not in context.cache:
+        history = history_of(context, key)
+        ends = (e for e in history if e.kind is EventKind.STEP or e.action in CLEARS)
+        context.cache[name] = [(e.number, e.kind is EventKind.STEP) for e in ends]
+    ends = context.cache[name]
+    at = bisect(ends, (added, True))
+    return at < len(ends) and bool(ends[at][1])
 
 
-def _cuts_of_term(context: Context, row: Addend, trained: frozenset[str]) -> list[CutEdge]:
-    """The cuts between a term and what is trained, the likeliest fault first.
+def _cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
+    """Where data leaves the graph that was computed from what is trained."""
+    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
+
+
+def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
+    """Those of some cuts that a term is behind, the likeliest fault first.
 
     ``x + (y - x).detach()`` has the value of y: the gradient of x is what is wanted.
     """
-    graph = context.graph
-    data = ancestors(graph, [row.key], is_data)
-    cuts = [
-        CutEdge(source, target, edge)
-        for source, target, edge in graph.in_edges(data, data=True)
-        if edge["kind"] is EdgeKind.CUT
-        and edge.get("cause") in _CUTS_OF_TERMS
-        and ancestors(graph, [source]) & trained
-    ]
-    if ancestors(graph, [row.key], _has_its_value) & row.others:
+    data = ancestors(context.graph, [row.key], is_data)
+    own = [cut for cut in cuts if cut.target in data]
+    if ancestors(context.graph, [row.key], _has_its_value) & row.others:
         return []
-    return sorted(cuts, key=lambda cut: rank_of_cut(context, cut))
+    return sorted(own, key=lambda cut: rank_of_cut(context, cut))
 
 
 def _has_its_value(source: str, target: str, edge: EdgeData) -> bool:
@@ -564,10 +573,9 @@ def _of_term(context: Context, term: _Term) -> Evidence:
     ends = ancestors(graph, [cut.source for cut in term.cuts]) & term.trained
     if read is not None:
         ends = {key for key in term.trained if read in context.numbers.get(key, ())}
-        called = ["detach()"] if read.cut.edge.get("cause") is Cause.DETACH else []
+        called = "detach() and " if read.cut.edge.get("cause") is Cause.DETACH else ""
         why = f"it is a plain number by {read.word}() at {mention(read.source, read.inside)}"
-        fixes = [f"{read.source}: keep it a tensor: leave out "]
-        fixes[0] += " and ".join([*called, f"{read.word}()"])
+        fixes = [f"{read.source}: keep it a tensor: leave out {called}{read.word}()"]
         lines = locations_of([read.source])
     else:
         first = term.cuts[0]
@@ -575,13 +583,8 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         fixes = [fix_of_cut(context, cut) for cut in term.cuts]
         lines = lines_of(context, *term.cuts)
     leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
-    words = {
-        "root": term.root,
-        "line": mention(term.line),
-        "leaves": listed(leaves),
-        "why": why,
-        "fix": "; or ".join([*dict.fromkeys(fixes)][:3]),
-    }
+    words = {"root": term.root, "line": mention(term.line), "leaves": listed(leaves), "why": why}
+    words["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])
     return Evidence(words, (term.key,), (*lines, *locations_of([term.line])), term.key)
 
 
@@ -593,6 +596,5 @@ cut_term: Rule[Any, Any] = Rule(
     "{fix}",
     Needs.RECORDING,
     (EventKind.BACKWARD,),
-    "In every pass of a line, no gradient comes through the term to what a step changes, though "
-    "it was computed from that. Not of x + (y - x).detach().",
+    "In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )
