@@ -200,6 +200,10 @@ params, buffers = stack_module_state(models)""",
         """params, buffers = stack_module_state(models)
 optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
     ),
+    "state_carried_over_batches": (
+        "        for t in range(x.shape[1]):",
+        "        h = h.detach()\n        for t in range(x.shape[1]):",
+    ),
     "entropy_in_a_dict_of_losses": ("entropy.detach()", "entropy"),
     "two_tasks_two_steps": (
         """        for loss in losses_of(model(batch["x"]), batch):
