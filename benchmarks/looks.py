@@ -21,6 +21,7 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ import torch
 from torch import nn
 
 import gradviz
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+scene_faults: Any = importlib.import_module("scene_faults")
 
 WIDTH = 1_400
 SMALLEST, HIGHEST = 9.0, 2_000
@@ -179,6 +183,84 @@ def plain(name: str) -> Program:
     return network, lambda: network(given).square().mean()
 
 
+def image_model(config: str, model: str, **sizes: Any) -> Program:
+    """A model of ``transformers`` on two images of 64 × 64 pixels."""
+    transformers: Any = importlib.import_module("transformers")
+    made = getattr(transformers, model)(getattr(transformers, config)(**sizes))
+    images = torch.randn(2, 3, 64, 64)
+    return made, lambda: made(images)[0].logsumexp(-1).mean()
+
+
+def perceiver() -> Program:
+    transformers: Any = importlib.import_module("transformers")
+    sizes = {"num_latents": 8, "d_latents": 32, "d_model": 32, "max_position_embeddings": 16}
+    config = transformers.PerceiverConfig(num_self_attends_per_block=6, vocab_size=50, **sizes)
+    made = transformers.PerceiverForMaskedLM(config)
+    tokens = torch.arange(16).view(1, 16) + 5
+    return made, lambda: made(inputs=tokens).logits.logsumexp(-1).mean()
+
+
+def detr() -> Program:
+    transformers: Any = importlib.import_module("transformers")
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"]
+    )
+    sizes = {"d_model": 32, "encoder_layers": 6, "decoder_layers": 6, "num_queries": 8}
+    config = transformers.DetrConfig(backbone_config=backbone, **sizes)
+    made = transformers.DetrForObjectDetection(config)
+    images = torch.randn(1, 3, 64, 64)
+
+    def loss() -> Any:
+        output = made(images)
+        return output.logits.logsumexp(-1).mean() + output.pred_boxes.abs().mean()
+
+    return made, loss
+
+
+def t5() -> Program:
+    transformers: Any = importlib.import_module("transformers")
+    config = transformers.T5Config(
+        d_model=32, d_kv=8, d_ff=64, num_layers=6, num_heads=4, decoder_start_token_id=0
+    )
+    made = transformers.T5ForConditionalGeneration(config)
+    tokens = torch.arange(16).view(1, 16) + 5
+    return made, lambda: made(input_ids=tokens, labels=tokens).loss
+
+
+def lora() -> Program:
+    """GPT-2 with adapters of ``peft``."""
+    peft: Any = importlib.import_module("peft")
+    base, loss_of = language("GPT2Config", "GPT2LMHeadModel", n_embd=48, n_layer=12, n_head=4)
+    made = peft.get_peft_model(base, peft.LoraConfig(target_modules=["c_attn"], r=2))
+    return made, loss_of
+
+
+def detector(name: str) -> Program:
+    """A detection model of ``torchvision``; its losses are added."""
+    detection: Any = importlib.import_module("torchvision.models.detection")
+    made = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=4)
+    images = [torch.randn(3, 96, 96)]
+    boxes = torch.tensor([[10.0, 10.0, 60.0, 60.0]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([1])}]
+    return made, lambda: sum(made(images, targets).values())
+
+
+def maxvit() -> Program:
+    models: Any = importlib.import_module("torchvision.models.maxvit")
+    made = models.MaxVit(
+        input_size=(64, 64),
+        stem_channels=16,
+        partition_size=2,
+        block_channels=[16, 32],
+        block_layers=[2, 2],
+        head_dim=8,
+        stochastic_depth_prob=0.1,
+        num_classes=4,
+    )
+    images = torch.randn(2, 3, 64, 64)
+    return made, lambda: made(images).logsumexp(-1).mean()
+
+
 SMALL = {"hidden_size": 48, "num_hidden_layers": 12, "num_attention_heads": 4}
 MODELS: dict[str, Callable[[], Program]] = {
     "encoder-12": lambda: encoder(12),
@@ -196,6 +278,19 @@ MODELS: dict[str, Callable[[], Program]] = {
     "distilbert": lambda: language(
         "DistilBertConfig", "DistilBertForMaskedLM", dim=48, n_heads=4, hidden_dim=96
     ),
+    "t5": t5,
+    "vit": lambda: image_model(
+        "ViTConfig", "ViTForImageClassification", image_size=64, patch_size=16, **SMALL
+    ),
+    "swin": lambda: image_model(
+        "SwinConfig", "SwinForImageClassification", image_size=64, embed_dim=12, window_size=2
+    ),
+    "perceiver": perceiver,
+    "detr": detr,
+    "lora-gpt2": lora,
+    "fcos": lambda: detector("fcos_resnet50_fpn"),
+    "retinanet": lambda: detector("retinanet_resnet50_fpn"),
+    "maxvit": maxvit,
 }
 
 
@@ -234,12 +329,15 @@ def row(name: str, k: int, program: Program, options: argparse.Namespace) -> boo
     took = time.perf_counter() - start
     text, width, height = looks(svg)
     boxes = sum(len(frame.graph) for frame in drawing.shown)
-    is_wrong = text < SMALLEST or height > HIGHEST
+    found = scene_faults.faults_of(drawing)
+    is_wrong = text < SMALLEST or height > HIGHEST or bool(found)
     if options.save:
         options.save.mkdir(parents=True, exist_ok=True)
         (options.save / f"{name}-{k}.svg").write_text(svg, encoding="utf-8")
     figures = f"{k:5}{text:9.1f}{width:8,.0f}{height:8,.0f}{boxes:7}{took:7.1f}"
-    print(f"{name:14}{figures}{' <-' if is_wrong else ''}", flush=True)
+    print(f"{name:14}{figures}{len(found):8}{' <-' if is_wrong else ''}", flush=True)
+    for fault in found:
+        print(f"    {fault}")
     return is_wrong
 
 
@@ -320,7 +418,8 @@ def main() -> None:
     if options.sheets:
         sheets(options.sheets)
         return
-    print(f"{'program':14}{'k':>5}{'text px':>9}{'width':>8}{'height':>8}{'boxes':>7}{'s':>7}")
+    titles = f"{'text px':>9}{'width':>8}{'height':>8}{'boxes':>7}{'s':>7}{'faults':>8}"
+    print(f"{'program':14}{'k':>5}{titles}")
     missed = count = 0
     if options.models:
         for name in options.names or MODELS:

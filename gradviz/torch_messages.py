@@ -200,7 +200,7 @@ class MessageKind(Enum):
     NONE_INDEXED = _seen(
         r"'NoneType' object (?:is not subscriptable|does not support item assignment)"
     )
-    NONE_ARGUMENT = _seen(r"but got NoneType|must be Tensor, not NoneType")
+    NONE_ARGUMENT = _seen(r"but got (?:NoneType|<class 'NoneType'>)|must be Tensor, not NoneType")
     NONE_ITERATED = _seen(r"'NoneType' object is not iterable|object of type 'NoneType' has no len")
     NUMBER_GIVEN = _seen(r"'(?P<python_type>int|float)' object is not iterable")
     NO_PARAMETERS = _seen(r"optimizer got an empty parameter list")
@@ -287,6 +287,7 @@ class MessageKind(Enum):
         r"ready)?"
     )
     PEER_LOST = _seen(r"gloo/transport/.*Connection (?:closed|reset) by peer")
+    PEER_DIFFERS = _seen(r"Detected mismatch between collectives on ranks", "2.13")
     PEER_LATE = _seen(r"gloo/transport/.*Timed out waiting (?P<found>\d+)ms")
 
 

@@ -11,17 +11,21 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import P2POp, batch_isend_irecv, irecv, isend
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
     parallelize_module,
 )
+from torch.nn.functional import mse_loss
 
 import gradviz
 
@@ -176,7 +180,7 @@ def past_the_wrapper_and_averaged_by_hand(rank: int) -> Result:
     return _trained(net, model.module, rank, by_hand=True)
 
 
-def _trained(net: nn.Module, model: nn.Module, rank: int, by_hand: bool = False) -> Result:
+def _trained(net: nn.Module, model: Callable[..., Any], rank: int, by_hand: bool = False) -> Result:
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     with gradviz.record(net) as run:
         for _ in range(2):
@@ -187,12 +191,13 @@ def _trained(net: nn.Module, model: nn.Module, rank: int, by_hand: bool = False)
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
     told = {each.name: each for each in gradviz.explain(run)}
+    wrong = [each for each in told.values() if each.verdict is not gradviz.Verdict.FINE]
     first = torch.cat([p.detach().flatten() for p in net.parameters()])
     both = [torch.zeros_like(first) for _ in range(2)]
     dist.all_gather(both, first)
     return {
         "verdicts": answers(told.values()),
-        "reason": told["a.weight"].reason,
+        "reason": wrong[0].reason if wrong else "",
         "are_equal": torch.equal(*both),
         "averages": sum(event.word == "DistributedDataParallel" for event in run.events),
     }
@@ -244,6 +249,101 @@ def gathered_with_the_fix(rank: int) -> Result:
     return {"verdicts": answers(gradviz.explain(run))}
 
 
+def _mlp() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    return parallelize_module(net, init_device_mesh("cpu", (2,)), plan)
+
+
+def tensor_parallel_steps(rank: int) -> Result:
+    net = _mlp()
+    optimizer = torch.optim.AdamW(net.parameters(), 0.01)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            net(torch.ones(2, 8)).square().mean().backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+            optimizer.step()
+    return {"verdicts": answers(gradviz.explain(run))}
+
+
+def tensor_parallel_detached(rank: int) -> Result:
+    net = _mlp()
+    with gradviz.record(net) as run:
+        net[2](net[0](torch.ones(2, 8)).detach()).square().mean().backward()
+    return {"verdicts": answers(gradviz.explain(run))}
+
+
+def _pipeline(rank: int, schedule: type[Any]) -> Result:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    parts = schedule(PipelineStage(net, rank, 2, torch.device("cpu")), 2, loss_fn=mse_loss)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            parts.step(torch.ones(4, 4)) if rank == 0 else parts.step(target=torch.ones(4, 4))
+            optimizer.step()
+    rows = answers(gradviz.explain(run))
+    return {"verdicts": {n: v for n, v in rows.items() if n != "a leaf"}, "others": list(rows)[2:]}
+
+
+def pipeline_in_rounds(rank: int) -> Result:
+    return _pipeline(rank, ScheduleGPipe)
+
+
+def pipeline_in_turns(rank: int) -> Result:
+    return _pipeline(rank, Schedule1F1B)
+
+
+def sent_by_names_imported_before(rank: int) -> Result:
+    net = nn.Linear(2, 2)
+    sent = P2POp(isend, torch.ones(2), 1 - rank)
+    with gradviz.record(net) as run:
+        got = torch.zeros(2)
+        for each in batch_isend_irecv([sent, P2POp(irecv, got, 1 - rank)]):
+            each.wait()
+        net(got).sum().backward()
+    return {"verdicts": answers(gradviz.explain(run)), "got": got.tolist()}
+
+
+def pipeline_by_hand(rank: int) -> Result:
+    net = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            if rank == 0:
+                h = net(torch.ones(1, 2))
+                dist.send(h.detach(), 1)
+                grad = torch.empty_like(h)
+                dist.recv(grad, 1)
+                h.backward(grad)
+            else:
+                h = torch.empty(1, 2)
+                dist.recv(h, 0)
+                (net(h.requires_grad_()).square().mean() / 2).backward()
+                dist.send(h.grad, 0)
+        optimizer.step()
+    return {"verdicts": answers(gradviz.explain(run))}
+
+
+def parameter_beside_the_wrapper(rank: int) -> Result:
+    net = TwoHeads()
+    scale = nn.Parameter(torch.ones(()))
+    model = nn.parallel.DistributedDataParallel(net)
+    held = nn.ModuleDict({"net": net})
+    held.register_parameter("scale", scale)
+    return _trained(held, lambda x: model(x) * scale, rank)
+
+
+def ignored_by_the_wrapper(rank: int) -> Result:
+    net = TwoHeads()
+    ignore: Any = nn.parallel.DistributedDataParallel
+    ignore._set_params_and_buffers_to_ignore_for_model(net, ["a.weight", "a.bias"])
+    return _trained(net, nn.parallel.DistributedDataParallel(net), rank)
+
+
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     no_sync_then_average,
     unused_on_one_rank,
@@ -261,6 +361,14 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     parameters_sent_before_backward,
     gathered_without_a_gradient,
     gathered_with_the_fix,
+    tensor_parallel_steps,
+    tensor_parallel_detached,
+    pipeline_in_rounds,
+    pipeline_in_turns,
+    sent_by_names_imported_before,
+    pipeline_by_hand,
+    parameter_beside_the_wrapper,
+    ignored_by_the_wrapper,
 )
 
 

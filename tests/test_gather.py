@@ -323,3 +323,12 @@ def test_the_frame_after_the_latest_pass_is_gathered() -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert latest_backward(run.story).title.startswith("after backward 1")
+
+
+def test_a_result_that_differs_is_noted_with_its_range() -> None:
+    graphs = []
+    for factor in (1.0, 2.0):
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * factor).sum()
+        graphs.append(gradviz.trace(loss, names={"loss": loss}))
+    assert "loss: 3 – 6 over the ranks" in gradviz.draw(_gathered(*graphs)).text

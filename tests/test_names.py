@@ -382,3 +382,11 @@ def test_given_names_are_those_of_a_recording() -> None:
         loss.backward()
     assert [each.name for each in gradviz.explain(run, names={"scale": w})] == ["scale"]
     assert [each.name for each in gradviz.explain(run)] == ["w"]
+
+
+def test_modules_in_a_container_name_their_parameters() -> None:
+    models = {"critic": nn.Linear(2, 1, bias=False)}
+    layers = [nn.Linear(1, 1, bias=False)]
+    found = {name for name in told(here()) if name != "t"}
+    assert found == {"models['critic'].weight", "layers[0].weight"}
+    assert len(models) == len(layers)

@@ -140,6 +140,41 @@ def test_all_gather_cuts_the_graph_and_its_twin_does_not(found: list[dict[str, A
         assert set(each["gathered_with_the_fix"]["verdicts"].values()) == {"fine"}
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "tensor_parallel_steps",
+        "pipeline_in_rounds",
+        "pipeline_in_turns",
+        "pipeline_by_hand",
+        "sent_by_names_imported_before",
+        "ignored_by_the_wrapper",
+    ],
+)
+def test_healthy_programs(found: list[dict[str, Any]], program: str) -> None:
+    for each in found:
+        assert set(each[program]["verdicts"].values()) == {"fine"}
+
+
+def test_the_functions_of_torch_stay_the_same_objects(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert each["sent_by_names_imported_before"]["got"] == [1.0, 1.0]
+
+
+def test_a_cut_in_tensor_parallel(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["tensor_parallel_detached"]["verdicts"]
+        assert told == {"0.weight": "cut", "0.bias": "cut", "2.weight": "fine", "2.bias": "fine"}
+
+
+def test_a_parameter_beside_the_wrapper_is_not_averaged(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["parameter_beside_the_wrapper"]
+        wrong = [name for name, verdict in told["verdicts"].items() if verdict != "fine"]
+        assert wrong == ["scale"] and told["verdicts"]["scale"] == "not averaged"
+        assert "or without it" in told["reason"] and not told["are_equal"]
+
+
 # One process.
 
 

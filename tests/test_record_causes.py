@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import networkx as nx
+import numpy as np
 import pytest
 import torch
 from recording import cuts, find, strict
@@ -387,3 +391,67 @@ def test_the_spread_of_a_single_element(name: str) -> None:
     assert told.verdict is Verdict.NAN
     assert "correction=0" in told.fix
     assert gradient(correction=0).verdict is not Verdict.NAN  # the fix, applied
+
+
+@pytest.mark.parametrize("of_result", [False, True])
+@pytest.mark.parametrize(
+    "view", [torch.t, lambda w: w[:2], lambda w: w.view(4), lambda w: w.expand(3, 2, 2)[0]]
+)
+def test_a_view_made_under_no_grad_is_cut_although_it_requires_grad(
+    view: Callable[[torch.Tensor], torch.Tensor], of_result: bool
+) -> None:
+    net = torch.nn.ParameterDict({"w": torch.ones(2, 2), "u": torch.ones(1)})
+    with gradviz.record(net) as run:
+        base = net["w"] * 2 if of_result else net["w"]
+        with torch.no_grad():
+            seen = view(base)
+        assert seen.requires_grad
+        (seen * net["u"]).sum().backward()
+    told = {each.name: each for each in gradviz.explain(run)}
+    assert told["w"].verdict is gradviz.Verdict.CUT and "no_grad" in told["w"].reason
+    assert told["u"].verdict is gradviz.Verdict.FINE
+
+
+@pytest.mark.parametrize(
+    ("back", "word"),
+    [
+        (lambda h: torch.from_numpy(h.detach().numpy()), "numpy"),
+        (lambda h: torch.as_tensor(h.detach().cpu().numpy()), "numpy"),
+        (lambda h: torch.tensor(h.data.numpy()), "numpy"),
+        (lambda h: torch.tensor(h.detach().tolist()), "tolist"),
+    ],
+)
+def test_data_that_comes_back_from_an_array_is_joined_to_it(back, word):
+    w = torch.tensor([2.0, 3.0], requires_grad=True)
+    v = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        loss = (back(w * 2) * v).sum()
+        loss.backward()
+    graph = run.frames[-1].graph
+    (key,) = (each for each, data in graph.nodes(data=True) if data.get("name") == "w")
+    assert key in nx.ancestors(graph, graph.roots[0])
+    answer = str(gradviz.explain(run, names={"w": w}))
+    assert f"cut by {word}()" in answer and "cut by detach" not in answer
+
+
+def test_an_array_of_other_memory_is_not_joined():
+    w = torch.tensor([2.0, 3.0], requires_grad=True)
+    with gradviz.record() as run:
+        array = (w * 2).detach().numpy()
+        other = torch.from_numpy(np.ones(2, "float32"))
+        loss = (other * torch.ones(2, requires_grad=True)).sum()
+        loss.backward()
+    graph = run.frames[-1].graph
+    assert all(
+        "numpy" not in str(data.get("cause"))
+        for *_, data in graph.in_edges(nx.ancestors(graph, graph.roots[0]), data=True)
+    )
+    assert array is not None
+
+
+def test_a_result_that_became_a_number_is_drawn_with_its_leaves():
+    w = torch.tensor([2.0, 3.0], requires_grad=True)
+    with gradviz.record() as run:
+        torch.tensor((w * w).sum().item() * 2)
+    text = gradviz.draw(run).render("txt").decode()
+    assert "2 operations from 1 leaf" in text and "← mul\n├─ w" in text

@@ -200,7 +200,8 @@ def test_a_long_run_keeps_the_first_the_last_and_what_differs() -> None:
     assert any("exp" in each for each in words)
     assert run.story.notes == (
         "6 of 80 moments are shown (max_frames=6): the first 2 and the last 1, and 3 between that "
-        "show something else; 6 more of those are left out",
+        "show something else; 6 more of those are left out; not shown: 37 after frame 3, "
+        "37 after frame 5",
     )
 
 
@@ -231,7 +232,7 @@ def test_three_passes_and_then_three_with_zeroing_keep_what_they_teach() -> None
     (note,) = run.story.notes
     assert note == (
         "12 of 16 moments are shown (max_frames=12): the first 4 and the last 3, and 5 between "
-        "that show something else"
+        "that show something else; not shown: 2 after frame 7, 2 after frame 9"
     )
 
 

@@ -186,3 +186,22 @@ def test_a_leaf_that_is_frozen_at_the_end_keeps_its_gradient() -> None:
                 of_d.step()
                 g.requires_grad_(True)
     assert str(gradviz.explain(run)) == "4 parameters  fine"
+
+
+@pytest.mark.parametrize("unscaled", ["unscale_", "step", "both"])
+@pytest.mark.parametrize("first", [True, False])
+def test_scaled_gradients_are_not_compared_with_unscaled_ones(unscaled: str, first: bool) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))
+    halves = net[:1], net[1:]
+    optimizers = [torch.optim.SGD(half.parameters(), 0.1) for half in halves]
+    scaler: Any = torch.amp.GradScaler("cpu")
+    with gradviz.record(net) as run:
+        scaler.scale(net(torch.ones(2, 4)).square().mean()).backward()
+        for optimizer in optimizers if unscaled == "both" else optimizers[first : first + 1]:
+            getattr(scaler, "unscale_" if unscaled == "both" else unscaled)(optimizer)
+    assert {each.verdict.value for each in gradviz.explain(run)} <= {
+        "fine",
+        "left out of the optimizer",
+        "not trained",
+    }

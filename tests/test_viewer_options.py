@@ -173,3 +173,22 @@ def test_the_copied_command_runs_the_same_program(
     assert command == "gradviz record --step 2 prog.py --frames 1 -o graph.svg -- 0.5"
     cli(shlex.split(command)[1:], standalone_mode=False)
     assert "loss" in Path("graph.svg").read_text()
+
+
+def test_the_copied_command_of_some_frames_counts_as_the_recording_does(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prog.py").write_text(
+        "import torch\nw = torch.ones(2, requires_grad=True)\n"
+        "for n in range(2):\n    loss = (w * 2).sum()\n    loss.backward()\n"
+    )
+    cli(["record", "prog.py", "--frames", "2,4,9", "-o", "run.html", "-q"], standalone_mode=False)
+    with new_page(browser, tmp_path / "run.html") as page:
+        page.get_by_role("button", name="next").click()
+        page.locator(".menu summary").click()
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz").inner_text().split(": ", 1)[-1]
+    assert command == "gradviz record prog.py --frames 4 -o graph.svg"
+    cli(shlex.split(command)[1:], standalone_mode=False)
+    assert "2 passes" in Path("graph.svg").read_text()

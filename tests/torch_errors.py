@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import socket
 import subprocess
 import sys
 import warnings
@@ -166,6 +167,7 @@ for _kind, _program, _fields in (
     (MessageKind.NONE_INDEXED, lambda: leaf().grad[0], {}),
     (MessageKind.NONE_ARGUMENT, lambda: torch.stack([leaf().grad]), {}),
     (MessageKind.NONE_ARGUMENT, lambda: torch.ones(3).copy_(leaf().grad), {}),
+    (MessageKind.NONE_ARGUMENT, lambda: torch.distributed.all_reduce(leaf().grad), {}),
     (MessageKind.NONE_ITERATED, lambda: list(leaf().grad), {}),
     (MessageKind.NONE_ITERATED, lambda: len(leaf().grad), {}),
     (MessageKind.NUMBER_GIVEN, lambda: leaf().sum().backward(1.0), {"python_type": "float"}),
@@ -520,8 +522,9 @@ def _() -> None:
 
 
 DISTRIBUTED = """
-import datetime, os, sys, time, torch
-import torch.distributed as dist
+import datetime, os, sys, time
+os.environ["TORCH_DISTRIBUTED_DEBUG"] = "DETAIL" if sys.argv[1] == "differs" else "OFF"
+import torch, torch.distributed as dist
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -550,20 +553,21 @@ def marked():
     net = parallel(Again(), find_unused_parameters=True)
     net(torch.ones(1, 2, requires_grad=True)).sum().backward()
 
-def two(leave):
-    reader, writer = os.pipe()
+def two(leave, sizes=(3, 0)):
     child = os.fork()
     store = dist.TCPStore("127.0.0.1", PORT, 2, is_master=child != 0)
     dist.init_process_group("gloo", store=store, rank=int(child == 0), world_size=2,
                             timeout=datetime.timedelta(seconds=2))
-    if child == 0:
-        time.sleep(0 if leave else 6)
-        os._exit(0)
-    dist.all_reduce(torch.ones(3))
+    try:
+        dist.all_reduce(torch.ones(sizes[child == 0])) if sizes[child == 0] else None
+    finally:
+        if child == 0:
+            time.sleep(0 if leave else 6)
+            os._exit(0)
 
 try:
-    {"unused": unused, "marked": marked, "lost": lambda: two(True), "late": lambda: two(False)}[
-        sys.argv[1]]()
+    {"unused": unused, "marked": marked, "lost": lambda: two(True), "late": lambda: two(False),
+     "differs": lambda: two(False, (3, 2))}[sys.argv[1]]()
 except RuntimeError as error:
     print(error)
     sys.stdout.flush()
@@ -573,8 +577,6 @@ os._exit(0)
 
 def distributed(what: str) -> None:
     """Raise what a program of one or two ranks raised."""
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -592,6 +594,7 @@ def distributed(what: str) -> None:
 provokes(MessageKind.DDP_UNUSED, indices=(2, 3))(lambda: distributed("unused"))
 provokes(MessageKind.DDP_MARKED_TWICE, index=1, name="used.bias")(lambda: distributed("marked"))
 provokes(MessageKind.PEER_LOST)(lambda: distributed("lost"))
+provokes(MessageKind.PEER_DIFFERS)(lambda: distributed("differs"))
 provokes(MessageKind.PEER_LATE, found=2000)(lambda: distributed("late"))
 
 warnings.filterwarnings("ignore", "None of the inputs have requires_grad=True")

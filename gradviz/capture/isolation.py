@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,40 @@ def _is_below(file: Path, folders: Sequence[Path]) -> bool:
 
 
 _POOL = sys.modules[ThreadPoolExecutor.__module__].__file__
+
+
+_LATER = ("click", "graphviz", "markdown", "pygments", "pygraphviz", "rich")
+"""Packages that gradviz imports when it needs them, which may be after a program has run."""
+
+
+def forget_shadows(folder: Path) -> None:
+    """Forget the modules of a program that have the names of packages that gradviz imports."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _LATER:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder.resolve() in Path(file).resolve().parents:
+                installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+                if not installed:
+                    del sys.modules[name]
+
+
+_OWN = frozenset({"__main__", "gradviz", "torch", "numpy", "networkx"})
+
+
+def hide_modules(folder: Path) -> dict[str, ModuleType]:
+    """Give the files of a program priority over modules that only gradviz has imported (``click``).
+
+    Modules that the interpreter itself starts with cannot be replaced, as in Python.
+    """
+    local = {each.stem for each in folder.glob("*.py")}
+    local |= {each.parent.name for each in folder.glob("*/__init__.py")}
+    local -= {*_OWN, *sys.builtin_module_names, *sys.stdlib_module_names}
+    hidden = {}
+    for name in list(sys.modules):
+        file = getattr(sys.modules[name], "__file__", None)
+        if name.split(".")[0] in local and file and folder.resolve() not in Path(file).parents:
+            hidden[name] = sys.modules.pop(name)
+    return hidden
 
 
 class Threads:

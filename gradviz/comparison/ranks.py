@@ -20,8 +20,8 @@ from gradviz.comparison.changes import side_by_side
 from gradviz.diagnosis.answers import Verdict
 from gradviz.errors import UsageError
 from gradviz.facts import FrameKind, RankRecord, RankState, RankTensor, SavedVerdict
-from gradviz.graph import GradGraph, NodeData, RankSpread, TensorSummary
-from gradviz.graph.text import must_be
+from gradviz.graph import GradGraph, NodeData, NodeKind, RankSpread, TensorSummary
+from gradviz.graph.text import must_be, number_text
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views.groups import is_known, norm_of
 from gradviz.wording import frame_title, rank_notes, rank_state_text, ranks_text
@@ -472,7 +472,8 @@ def mark_ranks(story: Story) -> Story:
         if number == 0:
             spreads = [data["ranks"] for _, data in graph.nodes(data=True) if "ranks" in data]
             differ = sum(bool(e.norms or e.missing or e.not_finite) for e in spreads)
-            graph.graph["notes"] = (*graph.notes, *rank_notes(story.ranks, differ))
+            results = _results(records, story)
+            graph.graph["notes"] = (*graph.notes, *rank_notes(story.ranks, differ), *results)
         frames.append(replace(frame, graph=graph))
     return replace(story, frames=tuple(frames))
 
@@ -482,6 +483,21 @@ def _is_compared(record: RankRecord, number: int, frame: Frame) -> bool:
     if record.state is not RankState.GATHERED or record.pass_number != frame.pass_number:
         return False
     return number in (0, record.frame)
+
+
+def _results(records: Sequence[RankRecord], story: Story) -> Iterator[str]:
+    """A note for each result of one element that differs between ranks: the picture has one."""
+    for key, data in story[0].graph.nodes(data=True):
+        if data["kind"] is not NodeKind.RESULT or data.get("shape", ()) != ():
+            continue
+        own = [{each.node: each.value for each in record.tensors}.get(key) for record in records]
+        shown = [value or data.get("value") for value in own]
+        found = [value.values[0] for value in shown if value and value.values]
+        numbers = [value for value in found if isinstance(value, float) and math.isfinite(value)]
+        low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+        if high - low > _EQUAL * max(abs(low), abs(high)):
+            what = data.get("name") or "the result"
+            yield f"{what}: {number_text(low)} – {number_text(high)} over the ranks"
 
 
 _Grads = Mapping[str, TensorSummary | None]

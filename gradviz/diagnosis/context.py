@@ -83,7 +83,18 @@ class Cuts:
             path = descendants(self._graph, [key])
         else:  # for one leaf after another, the common part is searched once
             path = {source for source in self._by_source if key in self._ancestors(source)}
-        return [cut for source, cuts in self._by_source.items() if source in path for cut in cuts]
+        found = (cuts for source, cuts in self._by_source.items() if source in path)
+        return [self._at_numbers(cut) for cuts in found for cut in cuts]
+
+    def _at_numbers(self, cut: CutEdge) -> CutEdge:
+        """The cut, or a later one where all of the data becomes numbers: it is cut there anyway."""
+        after, seen = [cut], {cut.target}
+        while len(after) == 1 and after[0].edge.get("cause") not in (Cause.ITEM, Cause.NUMPY):
+            after = self._by_source.get(after[0].target, [])
+            if not after or after[0].target in seen:
+                return cut
+            seen.add(after[0].target)
+        return after[0] if len(after) == 1 else cut
 
     def _ancestors(self, source: str) -> set[str]:
         if source not in self._known:

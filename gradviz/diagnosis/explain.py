@@ -22,6 +22,8 @@ from gradviz.diagnosis.no_gradient import (
     cleared_in_hooks,
     connected_rules,
     event_rules,
+    is_cleared,
+    is_taken_by_torch,
     only_returned,
     other_tensor_rules,
 )
@@ -39,7 +41,7 @@ from gradviz.diagnosis.reading import (
 from gradviz.diagnosis.relative_size import clipping_rules, cut_term, uses_that_cancel
 from gradviz.diagnosis.relative_size import terms_without_gradient as cut_terms
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     CLEARS,
     cleared_before_step,
@@ -216,6 +218,8 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
     """Explain an exception, or the one that ended a recording."""
     from gradviz.capture.tensors.names import Named, Names
 
+    found = with_names_in(asked.error, found)
+
     def why(tensor: Any, name: str, roots: Sequence[Any] = ()) -> Explanation:
         named = Names([Named(tensor, name, ()), *found])
         explanation = _answer_to(Asked([tensor], roots=[*roots], recording=asked.recording), named)
@@ -313,8 +317,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         FINE for a gradient that was cleared, if steps have used such gradients and the last one did
         not find it cleared, for one that a hook changed a little, and for one that is 0 because the
         result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer holds and that
-        got no gradient, if others are trained, such as the parameters of a target network; else the
-        answer.
+        got no gradient, if others are trained, as those of a target network; else the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
@@ -340,7 +343,9 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     ):
         reason = "its gradient is 0: it is added to terms whose gradients cancel"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    if is_gone and _is_cleared(context, key) and cleared_before_step(context, question) is None:
+    if is_gone and question.kind is not NodeKind.PARAMETER and is_taken_by_torch(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="torch took its gradient", fix="")
+    if is_gone and is_cleared(context, key) and cleared_before_step(context, question) is None:
         before = _before_it_was_cleared(question, context)
         if before is not None:
             return before
@@ -360,7 +365,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         for _, details in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
-    if is_held or not (steps_of(context) or is_of_target):
+    if is_held or not (_is_training(context) or is_of_target):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
@@ -369,10 +374,17 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if is_without and _is_a_copy(context, key) and not _replaces_a_trained_one(context, key):
         reason = "its values are copied from another tensor, and no optimizer holds it"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-    if each.verdict not in _NO_GRADIENT or added:
-        return each
-    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
-    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    if each.verdict in _NO_GRADIENT and not added:
+        reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    return each
+
+
+def _is_training(context: Context) -> bool:
+    """Whether an optimizer made a step after a pass on the line of the latest one."""
+    lines = [event.location for event in context.passes]
+    first = context.passes[lines.index(lines[-1])].number if lines else 0
+    return any(event.number > first for event, _ in steps_of(context))
 
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:
@@ -486,11 +498,6 @@ def _is_mild(event: Event) -> bool:
     return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
-def _is_cleared(context: Context, key: str) -> bool:
-    """Whether a gradient was cleared after the latest pass that added to it."""
-    return any(event.action in CLEARS for event in context.gradient_changes(key))
-
-
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     """The events that used the gradient of a leaf, without those that found it None or 0."""
     changes = sorted(
@@ -499,11 +506,11 @@ def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
         for event in context.happened_to(key, kind)
     )
 
-    def is_cleared(use: int) -> bool:
+    def is_unused(use: int) -> bool:
         at = bisect(changes, (use,))
         return at > 0 and changes[at - 1][1]
 
-    return [use for use in uses_of(context, key) if not is_cleared(use)]
+    return [use for use in uses_of(context, key) if not is_unused(use)]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

@@ -155,11 +155,12 @@ def _changed_unseen(context: Context, question: Question) -> Evidence | None:
 
     The value of a root does not matter: its own gradient is 1.
     """
+    if "unseen" not in context.cache:
+        changes = context.happened(EventKind.IN_PLACE)
+        context.cache["unseen"] = [each for each in changes if each.action is Action.NOT_SEEN]
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     unseen = [
-        event
-        for event in context.happened(EventKind.IN_PLACE)
-        if event.action is Action.NOT_SEEN and added and event.number < added[-1].number
+        event for event in context.cache["unseen"] if added and event.number < added[-1].number
     ]
     if not unseen:
         return None
@@ -427,7 +428,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
         "hooked": hooked,
         "scaled": "",
     }
-    if context.is_recorded and (scale := scale_of(context, question)) not in (None, 1.0):
+    if context.is_recorded and (scale := scale_of(context, question.key)) not in (None, 1.0):
         words["scaled"] = f", scaled by {scale:g} as GradScaler does, and not unscaled"
     return Evidence(words, locations=_locations(*used[:1]))
 

@@ -290,12 +290,17 @@ def rebound_updates(files: Iterable[str]) -> list[tuple[SourceLocation, str, boo
             if isinstance(each, ast.Name)
             for node in ast.walk(loop)
         }
-        for node in nodes:
-            if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.BinOp):
+        assigned = [node for node in nodes if isinstance(node, ast.Assign)]
+        made = {ast.unparse(each.targets[0]): ast.unparse(each.value) for each in assigned}
+        for node in assigned:
+            if not isinstance(node.value, ast.BinOp):
                 continue
             name, value = ast.unparse(node.targets[0]), node.value
             is_own = ast.unparse(value.left) in (name, f"{name}.data", f"{name}.detach()")
-            if is_own and f"{name}.grad" in ast.unparse(value.right):
+            change = [
+                made.get(e.id, e.id) for e in ast.walk(value.right) if isinstance(e, ast.Name)
+            ]
+            if is_own and f"{name}.grad" in ast.unparse(value.right) + str(change):
                 location = SourceLocation(file, node.lineno, text=ast.unparse(node))
                 found.append((location, name, (node, name) in loops))
     return found

@@ -12,12 +12,21 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Container, Iterable, Iterator
+from bisect import bisect
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
-from gradviz.diagnosis.lines import is_showing, statement_at, syntax_tree
-from gradviz.facts import SourceLocation
+from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.lines import (
+    is_only_shown,
+    is_showing,
+    locations_of,
+    statement_at,
+    syntax_tree,
+)
+from gradviz.facts import EventKind, SourceLocation
 from gradviz.graph.operations import OPERATIONS, operation, words
+from gradviz.story import Event
 
 
 class _Flow(NamedTuple):
@@ -49,6 +58,41 @@ _UNCERTAIN = (
     *(ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.ExceptHandler, ast.match_case),
 )
 _DECLARING = (ast.Global, ast.Nonlocal)
+
+
+def number_reads(context: Context) -> list[Event]:
+    """The events in which tensors became numbers or arrays before the last pass from the roots.
+
+    What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    Nothing is computed from numbers that a line only checks or shows.
+    """
+    events = context.happened(EventKind.BACKWARD)
+    passes = [e.number for e in events if {*context.roots} & {*getattr(e.details, "roots", ())}]
+    made = [event.number for event in context.happened(EventKind.OPERATION)]
+
+    def is_after_a_pass(number: int) -> bool:
+        at = bisect(context.passes, number, key=lambda each: each.number)
+        return at > 0 and bisect(made, number) == bisect(made, context.passes[at - 1].number)
+
+    return [
+        event
+        for event in context.happened(EventKind.CUT)
+        if event.word in _READS
+        and event.location
+        and not (passes and event.number >= passes[-1])
+        and not is_after_a_pass(event.number)
+        and not is_only_shown(event.location, _READS)
+    ]
+
+
+def is_proved(context: Context, is_so: Callable[[SourceLocation, str], bool], source: str) -> bool:
+    """Whether it is known that the results use, or do not use, a number that a line reads."""
+    key = (is_so, source)
+    if key not in context.cache:
+        names = [*map(context.name_of, context.roots)] or [""]
+        pairs = ((line, name) for line in locations_of([source]) for name in names)
+        context.cache[key] = all(name and is_so(line, name) for line, name in pairs)
+    return bool(context.cache[key])
 
 
 def is_unused_by(location: SourceLocation, root: str) -> bool:

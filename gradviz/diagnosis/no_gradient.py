@@ -28,7 +28,7 @@ from gradviz.diagnosis.not_connected import (
     lines_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearing_word, files_of
+from gradviz.diagnosis.training import CLEARS, clearing_word, files_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
@@ -67,6 +67,17 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     }
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
+
+
+def is_cleared(context: Context, key: str) -> bool:
+    """Whether a gradient was cleared after the latest pass that added to it."""
+    return any(event.action in CLEARS for event in context.gradient_changes(key))
+
+
+def is_taken_by_torch(context: Context, key: str) -> bool:
+    """Whether a function of torch removed a gradient, as the schedule of a pipeline sends it."""
+    words = [e.word for e in context.gradient_changes(key) if e.action is Action.SET_TO_NONE]
+    return bool(words) and words[-1] not in ("grad", "zero_grad")
 
 
 def cleared_in_hooks(context: Context, key: str) -> list[Event]:

@@ -8,14 +8,13 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, listed
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
-from gradviz.diagnosis.name_flow import is_unused_by
+from gradviz.diagnosis.name_flow import is_unused_by, number_reads
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
     cut_words,
     fix_of_cut,
     is_known_cut,
     lines_of,
-    number_reads,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp

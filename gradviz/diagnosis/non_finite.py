@@ -122,6 +122,8 @@ def _first_suspect(
     roots = [each for each in graph.roots if graph.nodes[each]["kind"] is NodeKind.RESULT]
     between = _in_order(graph, ancestors(graph, roots) & descendants(graph, [question.key]))
     forward = list(_forward_suspects(values, _in_order(graph, ancestors(graph, between))))
+    kept = (at for at, each in enumerate(forward) if not values.is_left_out(each.key))
+    forward = forward[next(kept, 0) :]
     backward = list(_backward_suspects(values, between))
     singular: list[Suspect] = []
     if forward and values.graph.nodes[forward[0].key].get("source") in _lines_of_passes(context):
@@ -234,10 +236,9 @@ def _with_input(
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
-    if fix := _OF_OP.get(graph.nodes[key].get("op", "")):
-        return fix
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
-    return _HALF if "float16" in dtypes else _KEEP_AWAY
+    usual = _HALF if "float16" in dtypes else _KEEP_AWAY
+    return _OF_OP.get(graph.nodes[key].get("op", "")) or usual
 
 
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
-    is_only_shown,
     lines_calling,
     locations_of,
     mention,
     straight_through,
 )
-from gradviz.diagnosis.name_flow import is_unused_by, is_used_by
+from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.values import is_only_added
-from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
+from gradviz.facts import Action, CutEdge, EventKind, SourceLocation, StepDetails
 from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, word_of
-from gradviz.graph.operations import operation, twin_of, words
+from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
 
@@ -69,7 +67,6 @@ _FIX_OF_CALL = {
 _DETACHING = ("state_dict", "stack_module_state")
 _LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
-_VALUE_READS = words(lambda row: row.reads_value)
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
@@ -208,31 +205,6 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
         made = context.made_at(line, cut.target)
     is_draw = any(operation(event.word).draws for event in made)
     return is_draw and _mode_of(context, cut) is None
-
-
-def number_reads(context: Context) -> list[Event]:
-    """The events in which tensors became numbers or arrays before the last pass from the roots.
-
-    What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
-    Nothing is computed from numbers that a line only checks or shows.
-    """
-    events = context.happened(EventKind.BACKWARD)
-    passes = [e.number for e in events if {*context.roots} & {*getattr(e.details, "roots", ())}]
-    made = [event.number for event in context.happened(EventKind.OPERATION)]
-
-    def is_after_a_pass(number: int) -> bool:
-        at = bisect(context.passes, number, key=lambda each: each.number)
-        return at > 0 and bisect(made, number) == bisect(made, context.passes[at - 1].number)
-
-    return [
-        event
-        for event in context.happened(EventKind.CUT)
-        if event.word in _VALUE_READS
-        and event.location
-        and not (passes and event.number >= passes[-1])
-        and not is_after_a_pass(event.number)
-        and not is_only_shown(event.location, _VALUE_READS)
-    ]
 
 
 def is_known_cut(edge: EdgeData) -> bool:
@@ -396,10 +368,10 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     before = {str(event.location) for event in number_reads(context)}
     found = context.numbers.get(question.key, ())
     rows = {row.source: row for row in found if row.source in before}
-    reads = [row for key, row in rows.items() if not _is_proved(context, is_unused_by, key)]
+    reads = [row for key, row in rows.items() if not is_proved(context, is_unused_by, key)]
     if not reads:
         return None
-    used = [row for row in reads if len(reads) > 1 and _is_proved(context, is_used_by, row.source)]
+    used = [row for row in reads if len(reads) > 1 and is_proved(context, is_used_by, row.source)]
     reads = (used or reads)[-3:]
     by = ", and by ".join(f"{row.word}() at {mention(row.source, row.inside)}" for row in reads)
     by = f"it became plain numbers by {by}"
@@ -412,16 +384,6 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
-
-
-def _is_proved(context: Context, is_so: Callable[[SourceLocation, str], bool], source: str) -> bool:
-    """Whether it is known that the results use, or do not use, a number that a line reads."""
-    key = (is_so, source)
-    if key not in context.cache:
-        names = [*map(context.name_of, context.roots)] or [""]
-        pairs = ((line, name) for line in locations_of([source]) for name in names)
-        context.cache[key] = all(name and is_so(line, name) for line, name in pairs)
-    return bool(context.cache[key])
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
@@ -471,7 +433,7 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
     found = [event.location for event in number_reads(context)]
     own = {read.source for read in context.numbers.get(question.key, ())}
     known = {read.source for reads in context.numbers.values() for read in reads} - own
-    known |= {source for source in map(str, found) if _is_proved(context, is_unused_by, source)}
+    known |= {source for source in map(str, found) if is_proved(context, is_unused_by, source)}
     return [location for location in found if str(location) not in known]
 
 
@@ -489,8 +451,25 @@ def _part_not_called(context: Context, question: Question) -> Evidence | None:
     return Evidence({"unused": unused, "parts": listed(parts), "verb": verb})
 
 
-def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
-    return _not_used(context, question) if context.hides_operations else None
+def _step_without_gradients(context: Context, question: Question) -> Evidence | None:
+    """Steps of its optimizer found no gradient, of none of the parameters that it holds."""
+    steps = [event for event in context.happened(EventKind.STEP) if _may_hold(event, question)]
+    details = steps[-1].details if steps and question.key in context.held else None
+    if not isinstance(details, StepDetails) or any(_changed(event) for event in steps):
+        return None
+    found = {"root": context.root_names, "line": mention(steps[-1].location)}
+    found["optimizer"] = details.optimizer
+    found["any"] = f"any of its {details.count:,} parameters" if details.count > 1 else "it"
+    return Evidence(found, locations=(steps[-1].location,))
+
+
+def _may_hold(event: Event, question: Question) -> bool:
+    held = event.details.held if isinstance(event.details, StepDetails) else ()
+    return question.key in held or not held  # no frame has the parameters of that optimizer
+
+
+def _changed(event: Event) -> int:
+    return event.details.changed_count if isinstance(event.details, StepDetails) else 0
 
 
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
@@ -562,6 +541,16 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         (EventKind.CUT,),
     ),
     Rule(
+        "a step without gradients",
+        Verdict.NOT_CONNECTED,
+        _step_without_gradients,
+        "not used by {root}, and the step of {optimizer} at {line} had no gradient for {any}",
+        "call backward() before the step, on the result that is computed from it; if there is "
+        "none, give the optimizer the parameters that are used",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+    ),
+    Rule(
         "the result of its module is not used",
         Verdict.NOT_CONNECTED,
         lambda context, question: _not_used(context, question) if question.call else None,
@@ -572,7 +561,9 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Rule(
         "no recorded operation uses it",
         Verdict.NOT_CONNECTED,
-        _not_used_as_far_as_seen,
+        lambda context, question: (
+            _not_used(context, question) if context.hides_operations else None
+        ),
         "no operation that {root} was computed from uses it",
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",

@@ -397,6 +397,15 @@ _TABLE: Sequence[Row] = (
         "Cause'",
     ),
     (
+        "the processes of the group called different functions",
+        (Kind.PEER_DIFFERS,),
+        Verdict.DISTRIBUTED,
+        "the ranks called different functions of torch.distributed, or one with different "
+        "tensors{at}: the message lists both calls",
+        "let every rank make the same collective calls, with tensors of the same shape, in the "
+        "same order",
+    ),
+    (
         "another process of the group did not answer in time",
         (Kind.PEER_LATE,),
         Verdict.DISTRIBUTED,

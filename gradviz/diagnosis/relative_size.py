@@ -20,10 +20,19 @@ from gradviz.diagnosis.not_connected import (
     rank_of_cut,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.training import CLEARS, history_of, scaling_of, steps_of
+from gradviz.diagnosis.training import (
+    CLEARS,
+    history_of,
+    is_unscaled,
+    scale_of,
+    scaling_of,
+    steps_of,
+)
 from gradviz.diagnosis.values import (
     Addend,
     addends_of,
+    cuts_behind,
+    has_its_value,
     is_all_zero,
     only_squares,
     owners_of,
@@ -40,7 +49,6 @@ from gradviz.facts import (
 )
 from gradviz.graph import (
     Cause,
-    EdgeData,
     GradGraph,
     NodeKind,
     ancestors,
@@ -87,10 +95,7 @@ def _scales(context: Context) -> dict[str, Scale]:
     known: dict[str, Scale] | None = context.cache.get(_scales)
     if known is not None:
         return known
-    rows = sorted(owners_of(context.graph), key=lambda owner: owner.order)
-    # What no optimizer holds may be still scaled, or accumulated.
-    held = {key for _, details in steps_of(context) for key in details.held}
-    rows = [row for row in rows if not held or not held.isdisjoint(row.keys)]
+    rows = sorted(owners_of(context.graph, _scaled_by(context)), key=lambda owner: owner.order)
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
     largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
@@ -105,6 +110,15 @@ def _scales(context: Context) -> dict[str, Scale]:
             found.update(dict.fromkeys(row.keys, scale))
     context.cache[_scales] = found
     return found
+
+
+def _scaled_by(context: Context) -> dict[str, float]:
+    """By how much GradScaler scaled the gradients of leaves, where that is known; 1 otherwise."""
+    leaves = context.graph.leaves
+    unscaled = {key for key in leaves if is_unscaled(context, key)}
+    scales = {key: scale_of(context, key) for key in leaves}
+    known = (key for key in leaves if scales[key] is not None or not unscaled or key in unscaled)
+    return {key: scales[key] or 1.0 for key in known}
 
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
@@ -270,7 +284,9 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
 
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
-_MAKE_LATER = "create DistributedDataParallel after requires_grad is set"
+_MAKE_LATER = (
+    "create DistributedDataParallel of a module that contains it, after requires_grad is set"
+)
 _CALL_IT = (
     "call the DistributedDataParallel module itself, not its .module; the last forward and "
     "backward before a step are outside of no_sync()"
@@ -471,10 +487,6 @@ class _Term:
         return listed(names) if names else "the loss"
 
 
-_CUTS_OF_TERMS = {
-    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
-    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
-}
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
 _MANY = 6  # terms of a loss that are looked at further, such as those of a loop
 
@@ -494,7 +506,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = _cuts_behind(graph, alive)
+        cuts = cuts_behind(graph, alive)
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
@@ -535,12 +547,6 @@ def _is_used(context: Context, key: str, added: int) -> bool:
     return at < len(ends) and bool(ends[at][1])
 
 
-def _cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained."""
-    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
-    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
-
-
 def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
     """Those of some cuts that a term is behind, the likeliest fault first.
 
@@ -548,13 +554,9 @@ def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[Cu
     """
     data = ancestors(context.graph, [row.key], is_data)
     own = [cut for cut in cuts if cut.target in data]
-    if ancestors(context.graph, [row.key], _has_its_value) & row.others:
+    if ancestors(context.graph, [row.key], has_its_value) & row.others:
         return []
     return sorted(own, key=lambda cut: rank_of_cut(context, cut))
-
-
-def _has_its_value(source: str, target: str, edge: EdgeData) -> bool:
-    return is_data(source, target, edge) and edge.get("cause") is not Cause.AUTOGRAD_GRAD
 
 
 def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:

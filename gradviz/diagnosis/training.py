@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
@@ -61,9 +60,10 @@ def files_of(context: Context) -> list[str]:
 
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
-    if steps_of(context) or not question.is_leaf or is_wrong(question.data.get("grad")):
-        return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    is_trained = any(not added or e.number > added[0].number for e, _ in steps_of(context))
+    if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
+        return None
     found = rebound_in(context) if added and not _is_held(context, question) else []
     # A variable that gets a new leaf in each step is updated; then each has one gradient.
     is_loop = question.kind is NodeKind.PARAMETER and len(found) == 1 and found[0][2]
@@ -179,10 +179,10 @@ def _is_held(context: Context, question: Question) -> bool:
 
 
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
-    """The latest step of an optimizer, if it trains a model and the tensor has had a gradient."""
+    """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     steps = steps_of(context)
-    if not added or not steps:
+    if not added or not steps or steps[-1][0].number < added[0].number:
         return None
     # A program may optimize an image; then the image is in the graph.
     kinds = _kinds_held(context, steps[-1][1]) & set(LEAVES)
@@ -298,25 +298,25 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     or is followed by the step of another optimizer.
     """
     events = history_of(context, question.key)
-    if any(_takes_a_closure(event) for event in events):
-        return None
-    dropped: list[tuple[Event, Event]] = []
-    since: list[tuple[Event, Event]] = []
-    counts: list[int] = []
-    for one, other in pairwise(each for each in events if each.action not in _CHANGES):
-        if one.kind is EventKind.ACCUMULATE and other.action in CLEARS:
-            if not is_of_another(context, question.key, one.number, other.number):
-                since.append((one, other))
-        elif other.kind is EventKind.STEP:
-            is_used = one.kind is EventKind.ACCUMULATE
-            same = [pair for pair in since if pair[0].location == one.location]
-            counts.append(len(same) if is_used else 0)
-            dropped, since = dropped + same, []
-    if not counts or min(counts) == 0 or len(dropped) < 2:
+    dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
+    added, used = list[Event](), 0
+    for each in events:
+        if each.kind is EventKind.ACCUMULATE:
+            added.append(each)
+        elif each.action in CLEARS and added:
+            if not is_of_another(context, question.key, added[-1].number, each.number):
+                since += [(one, each) for one in added]
+            added = []
+        elif each.kind is EventKind.STEP:
+            same = [pair for pair in since if added and pair[0].location == added[-1].location]
+            if not same:
+                return None
+            dropped, since, added, used = dropped + same, [], [], used + len(added)
+    if len(dropped) < 2 or any(map(_takes_a_closure, events)):
         return None
     line, clear = dropped[-1][0].location, dropped[-1][1]
     words = {"line": mention(line), "word": clearing_word(clear), "clear": mention(clear.location)}
-    words["count"] = f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes"
+    words["count"] = f"{len(dropped):,} of {len(dropped) + used:,} backward passes"
     return Evidence(words, locations=(clear.location, line))
 
 
@@ -368,16 +368,18 @@ class Scaling(NamedTuple):
     factor: float
 
 
-def scale_of(context: Context, question: Question) -> float | None:
-    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None."""
+def scale_of(context: Context, key: str) -> float | None:
+    """The factor by which GradScaler scaled the gradient of a leaf, unless it was unscaled."""
+    is_added = bool(context.happened_to(key, EventKind.ACCUMULATE))
     graph = context.before if context.before is not None else context.graph
-    changes = context.gradient_changes(question.key)
-    if not context.happened_to(question.key, EventKind.ACCUMULATE) or any(
-        event.word in _UNSCALES and event.action in _CHANGES for event in changes
-    ):
-        return None
-    scaling = scaling_of(context, graph)
+    scaling = scaling_of(context, graph) if is_added and not is_unscaled(context, key) else None
     return scaling and scaling.factor
+
+
+def is_unscaled(context: Context, key: str) -> bool:
+    """Whether ``GradScaler`` unscaled the gradient of a leaf, itself or in its ``step``."""
+    changes = context.gradient_changes(key)
+    return any(each.word in _UNSCALES and each.action in _CHANGES for each in changes)
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
@@ -395,12 +397,10 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
                 value: TensorSummary | None = data.get("value")
                 if data["kind"] is not NodeKind.UNTRACKED or data.get("op") != "full":
                     continue
-                updated = [
-                    event.word == "update"
-                    for event in context.happened_to(source, EventKind.IN_PLACE)
-                ]
-                is_here = data.get("source") == graph.nodes[maker].get("source")
-                if (any(updated) or is_here) and value is not None and value.values:
+                changes = context.happened_to(source, EventKind.IN_PLACE)
+                is_known = any(event.word == "update" for event in changes)
+                is_known |= data.get("source") == graph.nodes[maker].get("source")
+                if is_known and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
 

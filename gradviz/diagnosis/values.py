@@ -9,7 +9,9 @@ from functools import cached_property
 from itertools import pairwise, permutations
 from typing import NamedTuple
 
+from gradviz.facts import CutEdge
 from gradviz.graph import (
+    Cause,
     EdgeData,
     EdgeKind,
     GradGraph,
@@ -118,6 +120,20 @@ class Values:
             if made["kind"] is NodeKind.RESULT and "value" in made:
                 return self.of(target)
         return self._kept_by_users(key) or self._zeros_of(key)
+
+    def is_left_out(self, key: str) -> bool:
+        """Whether all that was computed from a result is finite again, as far as it is known."""
+        nodes, seen, waiting = self.graph.nodes, {key}, [key]
+        while waiting:
+            users = set(self.graph.successors(waiting.pop())) - seen
+            seen |= users
+            for each in users:
+                made = self.made_by(each)
+                if made is None and "root" not in nodes[each]:
+                    waiting.append(each)
+                elif made is None or not made.is_finite:
+                    return False
+        return len(seen) > 1
 
     def _kept_by_users(self, key: str) -> TensorSummary | None:
         """The result of an operation, as an operation that used it saved it."""
@@ -286,21 +302,26 @@ class Owner:
     keys: list[str]
 
 
-def owners_of(graph: GradGraph) -> list[Owner]:
-    """The leaves with a gradient, grouped by module."""
+def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
+    """The leaves with a gradient, grouped by module.
+
+    Args:
+        graph: the graph.
+        scales: by the keys of the leaves that count: by how much the gradient was scaled.
+    """
     owners: dict[str, Owner] = {}
     for key in graph.leaves:
         data: NodeData = graph.nodes[key]
         grad = data.get("grad")
-        if grad is None or not grad.norm or not grad.is_finite:
+        if grad is None or not grad.norm or not grad.is_finite or key not in scales:
             continue
         if (order := _order(graph, key)) is None:
             continue
-        name = data.get("name") or key
+        name, norm = data.get("name") or key, grad.norm / scales[key]
         owner = owners.setdefault(name.rpartition(".")[0] or name, Owner(order, 0.0, "", "", []))
         owner.order = min(owner.order, order)
-        if grad.norm >= owner.norm:
-            owner.norm, owner.name, owner.key = grad.norm, name, key
+        if norm >= owner.norm:
+            owner.norm, owner.name, owner.key = norm, name, key
         owner.keys.append(key)
     return list(owners.values())
 
@@ -391,6 +412,23 @@ def addends_of(graph: GradGraph, roots: Iterable[str]) -> Iterator[Addend]:
         ):
             continue
         stack += tracked
+
+
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
+
+
+def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
+    """Where data leaves the graph that was computed from what is trained."""
+    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
+
+
+def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
+    """Whether data flows along the edge, and not from the result of torch.autograd.grad."""
+    return is_data(source, target, edge) and edge.get("cause") is not Cause.AUTOGRAD_GRAD
 
 
 # The input that an operation only adds to its result.

@@ -372,7 +372,7 @@ class Request:
         return self.ctx.command.name or ""
 
     def name(self, drawing: Drawing) -> None:
-        """Tell a drawing which command makes it, for the viewer: target, options, arguments."""
+        """Tell a drawing which command makes it: target, options, arguments, frames."""
         words = ["draw" if self.command == "view" else self.command]
         for option in self.ctx.command.params:
             flag = next((each for each in option.opts if each in _OF_THE_RUN), "")
@@ -381,7 +381,8 @@ class Request:
                 value = "" if self.ctx.params[name] is True else str(self.ctx.params[name])
                 words += filter(None, (flag, value))
         drawing.target = self.texts[0]
-        drawing.command = shlex.join(words), shlex.join(["--", *self.argv] if self.argv else [])
+        given = shlex.join(["--", *self.argv] if self.argv else [])
+        drawing.command = shlex.join(words), given, ",".join(map(str, self.frames))
 
     @property
     def targets(self) -> list[Target]:
@@ -423,6 +424,7 @@ class Request:
     def chosen(self, story: Story, frames: Sequence[int]) -> Story:
         """The frames of those numbers; those that do not exist are reported."""
         found, missing = chosen(story, frames, "--frames")
+        self.frames[:] = (each for each in self.frames if each <= len(story))
         if missing:
             aside(f"Warning: {missing}", warning=True)
         return found

@@ -73,8 +73,7 @@ def draw(request: Request) -> None:
     with request.outputs.quieted():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
-    if not request.frames:  # else the numbers of its frames are others
-        request.name(drawing)
+    request.name(drawing)
     if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
     width = columns()

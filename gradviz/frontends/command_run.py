@@ -229,8 +229,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         names = Names.of_namespace(run.namespace)
         story = with_verdicts(story, recording, names)
     drawing = Drawing(story, picture)
-    if not request.frames:  # else the numbers of its frames are others
-        request.name(drawing)
+    request.name(drawing)
 
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":
@@ -362,7 +361,7 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis.explain import answer
 
-    names = Names.of_namespace(loaded.variables or loaded.run.namespace)
+    names = Names.of_namespace({**loaded.run.namespace, **loaded.variables})
     subjects: list[Any] = list(loaded.values) if loaded.names else []
     if not loaded.names:
         recording._snapshots.know(loaded.variables)

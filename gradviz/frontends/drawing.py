@@ -153,8 +153,8 @@ class Drawing:
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
-        self.target, self.command = "", ("draw", "")
-        """For the viewer: the command line's name of the subject; the command and arguments."""
+        self.target, self.command = "", ("draw", "", "")
+        """For the viewer: the command line's name of the subject; command, arguments, frames."""
         self._answer: Any = None
         self._views = self.options.views()
 

@@ -23,7 +23,7 @@ from gradviz.frontends.files import aside
 from gradviz.frontends.option_values import chosen, frame_numbers
 from gradviz.frontends.options import OPTIONS, Picture
 from gradviz.frontends.target import parse_names, traced
-from gradviz.frontends.variables import evaluated
+from gradviz.frontends.variables import did_you_mean, evaluated
 from gradviz.story import Story
 
 _PACKAGE = Path(__file__).parent.parent
@@ -63,6 +63,12 @@ def _picture_arguments(function: Any) -> Any:
     return argument("--colour-by", dest="color_by", default=None, help=SUPPRESS)(function)
 
 
+_USES = (
+    "%gradviz loss --depth 2 draws a variable, %%gradviz above a cell records it; a file: "
+    "gradviz.draw(loss).save('loss.svg'); an explanation: gradviz.explain(model, loss)"
+)
+
+
 @magics_class
 class GradvizMagics(Magics):
     """The magic command."""
@@ -87,6 +93,8 @@ class GradvizMagics(Magics):
         __tracebackhide__ = True  # IPython leaves this frame out of tracebacks
         try:
             asked = _Asked.of(parse_argstring(self.gradviz, line))
+        except ShellError as error:
+            raise ShellError(f"{error}; {_USES}") from error
         except GradvizError as error:
             raise ShellError(str(error)) from error
         shell = self.shell
@@ -116,7 +124,7 @@ def _draw_variable(variables: dict[str, Any], asked: _Asked) -> None:
     """Draw the value of an expression of names, attributes and indices."""
     try:
         if not asked.name:
-            raise UsageError("%gradviz needs the name of a variable: %gradviz loss")
+            raise UsageError(f"%gradviz needs the name of a variable: {_USES}")
         if asked.into:
             raise UsageError("--into is for a recorded cell: write %%gradviz above the cell")
         (name,) = parse_names(asked.name)
@@ -129,7 +137,11 @@ def _draw_variable(variables: dict[str, Any], asked: _Asked) -> None:
     except GradvizError as error:
         raise ShellError(str(error)) from error
     except (NameError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ShellError(f"there is no {asked.name}: {type(error).__name__}: {error}") from error
+        near = did_you_mean(asked.name, variables)
+        is_file = asked.name.endswith((".py", ".json"))
+        hint = f"; in a cell: !gradviz draw {asked.name}" if is_file else near
+        said = f"there is no {asked.name}: {type(error).__name__}: {error}{hint}"
+        raise ShellError(said) from error
     display(drawing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -68,7 +69,23 @@ _FOR_OTHERS = 1.0  # seconds that the other threads of a program have, when one 
 
 
 class Reached(SystemExit):
-    """Stops a script when a variable has a value; a SystemExit, which ends it silently."""
+    """Stops a script when the answer is there; a SystemExit, which ends it silently.
+
+    A program that catches and prints every exception prints its text.
+
+    Example:
+        >>> Reached().code, str(Reached())
+        (0, 'gradviz has its answer and ends the program; --full runs it on')
+    """
+
+    def __init__(self) -> None:
+        super().__init__("gradviz has its answer and ends the program; --full runs it on")
+        self.code = 0
+
+
+def _is_of_the_program(record: logging.LogRecord) -> bool:
+    """Whether asyncio reports an error of the program, and not its end by gradviz."""
+    return not (record.exc_info and isinstance(record.exc_info[1], Reached))
 
 
 class _Until(MutableMapping[str, Any]):
@@ -215,10 +232,12 @@ def executable(name: str) -> str:
         return ""
     try:
         with Path(found).open("rb") as file:
-            first = file.readline(200)
+            first, second = file.readline(200), file.readline(400)
     except OSError:
         return ""
-    return found if first.startswith(b"#!") and b"python" in first else ""
+    # pip starts a Python in a folder with spaces through /bin/sh.
+    starts = second if second.startswith(b"'''exec' ") else first
+    return found if first.startswith(b"#!") and b"python" in starts else ""
 
 
 def _no_module(name: str) -> str:
@@ -536,56 +555,43 @@ def _where(error: BaseException, full: str, shown: str) -> str:
 @contextlib.contextmanager
 def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> Iterator[None]:
     """Set up the interpreter as for a started program, and restore everything afterwards."""
+    from gradviz.capture.isolation import forget_shadows, hide_modules  # it needs torch
+
     old_argv, old_path, old_main = sys.argv, sys.path[:], sys.modules["__main__"]
     streams = sys.stdin, sys.stdout, sys.stderr
-    here, limit = Path.cwd(), sys.getrecursionlimit()
-    hidden = _hide_modules(Path(folder))
+    here = Path.cwd()
+    hidden = hide_modules(Path(folder))
+    logging.getLogger("asyncio").addFilter(_is_of_the_program)  # it may report after the end
     sys.argv = argv
     sys.path.insert(0, folder)
     if main is not None:
         sys.modules["__main__"] = main
     try:
-        yield
+        with _deeper():
+            yield
     finally:
         with contextlib.suppress(ValueError, AttributeError):  # the script closed it; it is None
             sys.stdout.flush()
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
-        sys.setrecursionlimit(limit)
-        _forget_shadows(Path(folder))
+        forget_shadows(Path(folder))
         sys.modules.update(hidden)
         os.chdir(here)
 
 
-_LATER = ("click", "graphviz", "markdown", "pygments", "pygraphviz", "rich")
-"""Packages that gradviz imports when it needs them, which may be after a program has run."""
+_DEEPER = 250  # nested calls of gradviz, around a program and within its calls of torch
 
 
-def _forget_shadows(folder: Path) -> None:
-    """Forget the modules of a program that have the names of packages that gradviz imports."""
-    for name in list(sys.modules):
-        if name.partition(".")[0] in _LATER:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and folder.resolve() in Path(file).resolve().parents:
-                installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
-                if not installed:
-                    del sys.modules[name]
-
-
-_OWN = frozenset({"__main__", "gradviz", "torch", "numpy", "networkx"})
-
-
-def _hide_modules(folder: Path) -> dict[str, ModuleType]:
-    """Give the files of a program priority over modules that only gradviz has imported (``click``).
-
-    Modules that the interpreter itself starts with cannot be replaced, as in Python.
-    """
-    local = {each.stem for each in folder.glob("*.py")}
-    local |= {each.parent.name for each in folder.glob("*/__init__.py")}
-    local -= {*_OWN, *sys.builtin_module_names, *sys.stdlib_module_names}
-    hidden = {}
-    for name in list(sys.modules):
-        file = getattr(sys.modules[name], "__file__", None)
-        if name.split(".")[0] in local and file and folder.resolve() not in Path(file).parents:
-            hidden[name] = sys.modules.pop(name)
-    return hidden
+@contextlib.contextmanager
+def _deeper() -> Iterator[None]:
+    """Leave a program as many nested calls as it asks for, and restore the limit afterwards."""
+    read, change = sys.getrecursionlimit, sys.setrecursionlimit
+    before = read()
+    change(before + _DEEPER)
+    sys.setrecursionlimit = lambda limit: change(limit + _DEEPER if limit > 0 else limit)
+    sys.getrecursionlimit = lambda: read() - _DEEPER
+    try:
+        yield
+    finally:
+        sys.getrecursionlimit, sys.setrecursionlimit = read, change
+        change(before)

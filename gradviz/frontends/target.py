@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from gradviz.frontends.program import (
     run_script,
     source_of_module,
 )
-from gradviz.frontends.variables import Extent, Search, Variable, Variables, evaluated
+from gradviz.frontends.variables import Extent, Search, Variable, Variables, did_you_mean, evaluated
 from gradviz.graph import GradGraph
 from gradviz.graph.text import counted, shape_text
 from gradviz.story import Frame, Story, recorded_in
@@ -258,6 +257,8 @@ def load_target(
     if target.command != "explain" or search.found is None:
         run.unless_interrupted()
     leave_fork(run)
+    if search.stopped:  # what a program does with the exception that ends it is no failure of it
+        run = replace(run, failed=False)
     asked = tuple(each.asked if each.scope else each.expression for each in wanted)
     loaded = _found(replace(target, names=asked), run, search)
     ended = "\ngradviz: ".join(filter(None, (loaded.ended, watch.about)))
@@ -288,13 +289,21 @@ def _source_of(target: Target) -> str:
     if target.is_script:
         check_file(target.place)
         return target.place
-    _check_module(target.place)
-    if not target.is_main and "." not in target.place and (found := executable(target.place)):
+    if found := _command(target):
         return found
+    _check_module(target.place)
     source = source_of_module(target.place)
     if target.is_main and source.endswith("__init__.py"):
         return source_of_module(f"{target.place}.__main__")
     return source
+
+
+def _command(target: Target) -> str:
+    """The file of a command, on PATH or given with its folder; "" for other programs."""
+    if target.is_main or target.is_file or (target.names and target.place.isidentifier()):
+        return ""
+    has_folder = bool(os.path.dirname(target.place))  # noqa: PTH120
+    return executable(target.place) if has_folder or "." not in target.place else ""
 
 
 def run_program(
@@ -326,10 +335,9 @@ def run_program(
         if target.is_script:
             check_file(target.place)
             return run_script(target.place, argv, within, until)
-        _check_module(target.place)
-        is_command = "." not in target.place and not target.names and not call
-        if is_command and (found := executable(target.place)):
+        if not call and (found := _command(target)):
             return run_script(found, argv, within)
+        _check_module(target.place)
         return run_module(target.place, argv, within, call)
 
 
@@ -389,7 +397,7 @@ def record_program(
     if wanted and is_top and target.is_script and step is None:
         run = run_program(target, argv, watch, until=until)
         leave_fork(run)
-        is_reached = isinstance(run.error, Reached) or run.failed
+        is_reached = until in run.namespace or run.failed
         said = f"Warning: {target.place} gave {until} no value; recorded to its end"
         return run, "" if is_reached else said
     watch.search = lambda: Search(wanted, None, Extent(step, ready=bool(until)))
@@ -397,6 +405,7 @@ def record_program(
     search, _ = watch.chosen
     leave_fork(run)
     if search.stopped and search.found:
+        run = replace(run, failed=False)
         return run, f"gradviz: {_ended(target, run, search.found.where)}"
     what = f"gave {until} no value" if until else f"ran backward {counted(search.passes, 'time')}"
     return run, "" if run.failed else f"Warning: {target.place} {what}; recorded to its end"
@@ -419,7 +428,7 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
         loaded = values_of(target, run, search.passes)
         return replace(loaded, before=search.graph_before(loaded.values))
     later = ", so later steps are not in the answer" if target.command == "explain" else ""
-    more = "" if run.error is None else f"{later}; --full runs it to its end"
+    more = f"{later}; --full runs it to its end" if isinstance(run.error, Reached) else ""
     ended = f"{_ended(target, run, found.where)}{more}" if search.stopped else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
     return Loaded(
@@ -429,9 +438,10 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
 
 def _ended(target: Target, run: ProgramRun, where: str) -> str:
     """Where a program was stopped."""
-    if run.error is None:  # it caught the exception that ends it
-        return f"{target.place} catches SystemExit: it ran on after {where}, to its end"
-    return f"stopped after {where}"
+    if isinstance(run.error, Reached):
+        return f"stopped after {where}"
+    to = f", and {run.ending}" if run.ending else ", to its end"
+    return f"{target.place} catches SystemExit: it ran on after {where}{to}"
 
 
 def _never_seen(target: Target, search: Search) -> str:
@@ -471,7 +481,7 @@ def check_file(place: str) -> None:
         return
     if not path.parent.is_dir():
         raise TargetError(f"there is no file {place}: the folder {path.parent} does not exist")
-    near = _close(path.name, (p.name for p in path.parent.glob(f"*{path.suffix}")))
+    near = did_you_mean(path.name, (p.name for p in path.parent.glob(f"*{path.suffix}")))
     raise TargetError(f"there is no file {place}{near}")
 
 
@@ -489,7 +499,7 @@ def _check_module(place: str) -> None:
         return
     if Path(place).is_dir():
         raise TargetError(f"{place} is a folder; give a script in it: {Path(place, 'train.py')}")
-    raise TargetError(f"there is no file {place}; {_TARGETS}")
+    raise TargetError(f"there is no file {place}, and no command on PATH; {_TARGETS}")
 
 
 def _take(target: Target, name: str, run: ProgramRun) -> Any:
@@ -512,7 +522,7 @@ def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseExceptio
         kind = f"{first} is of type {type(run.namespace[first]).__name__}"
         return f"cannot read {name} in {target.place}: {type(error).__name__}: {said} ({kind})"
     public = [key for key in run.namespace if not key.startswith("_")]
-    near = _close(first, public)
+    near = did_you_mean(first, public)
     return f"{target.place} has no {first}{near or _there(target, run, 0)}"
 
 
@@ -586,10 +596,5 @@ def _shape(tensor: Any) -> str:
         return "tensor"
 
 
-def _close(name: str, others: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(others), n=3, cutoff=0.6)
-    return f"; did you mean {_listed(near, 'or')}?" if near else ""
-
-
-def _listed(words: Sequence[str], last: str = "and") -> str:
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import difflib
 import operator
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import CodeType, FrameType
 from typing import Any
@@ -122,8 +123,8 @@ class Variables:
     def _inside(self, scope: Scope, asked: str, rest: str) -> Variable:
         root = _root(rest)
         if root not in scope.names and not self._is_dynamic:
-            near = _near(root, scope.names)
-            raise TargetError(f"{scope.path} in {self._place} has no variable {root}{near}")
+            more = did_you_mean(root, scope.names)
+            raise TargetError(f"{scope.path} in {self._place} has no variable {root}{more}")
         return Variable(asked, rest, scope)
 
     def _inside_some(self, asked: str, root: str, typed: Callable[[str], str]) -> Variable:
@@ -146,7 +147,7 @@ class Variables:
             return Variable(asked, asked, found[0])
         if not self._is_dynamic and not hasattr(builtins, root):
             every = {name for scope in self.scopes for name in scope.names}
-            more = _near(root, every) or self._some()
+            more = did_you_mean(root, every) or self._some()
             raise TargetError(f"{self._place} has no variable {root}{more}")
         return Variable(asked, asked)
 
@@ -186,8 +187,8 @@ class Variables:
                 ):
                     return Variable(str(line), name, scope if scope.path else None)
         names = {each: at for scope in self.scopes for each, at in scope.names.items()}
-        near = sorted(names, key=lambda name: abs(names[name] - line))[:3]
-        listed = ", ".join(f"{name} ({names[name]})" for name in near)
+        near = sorted(names, key=lambda name: abs(names[name] - line))
+        listed = ", ".join(f"{name} ({names[name]})" for name in near[:3])
         more = f"; the nearest are {listed}" if listed else ""
         raise TargetError(f"line {line} of {self._place} assigns no variable{more}")
 
@@ -196,15 +197,16 @@ def _root(expression: str) -> str:
     return expression.replace("[", ".").split(".")[0].strip()
 
 
-def _near(name: str, others: Mapping[str, int] | set[str]) -> str:
+def did_you_mean(name: str, others: Iterable[str]) -> str:
+    """A hint about the nearest names; "" if there is none."""
     near = difflib.get_close_matches(name, list(others), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _name_in(statement: ast.stmt, scope: Scope) -> str:
     """The variable that a statement assigns, or else the first one that it uses."""
-    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    names.sort(key=lambda node: (node.lineno, node.col_offset))
+    found = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+    names = sorted(found, key=lambda node: (node.lineno, node.col_offset))
     stored = [node.id for node in names if isinstance(node.ctx, ast.Store)]
     used = [node.id for node in names if node.id in scope.names]
     return next(iter([*stored, *used]), "")
@@ -498,10 +500,8 @@ class Search:
             is_inside = scope and scope.first <= code.co_firstlineno <= scope.last
             if scope and is_inside and code.co_name == scope.path.rpartition(".")[2]:
                 around = _around(frame)
-                try:
+                with contextlib.suppress(Exception):  # not assigned yet, or a property raises
                     self._returned[each.asked] = evaluated(each.expression, around), around
-                except Exception:  # not assigned yet, or a property that raises
-                    continue
 
     def _at_return(self, frame: FrameType) -> None:
         if self._over:

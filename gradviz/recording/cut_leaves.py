@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -158,3 +158,51 @@ class WeakTensors(dict[int, R]):
         if self.latest is not None:
             self.settle()
         return self.get(id(tensor))
+
+
+_MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
+
+
+class ValuesRead(Generic[R]):
+    """The records of numbers and arrays that were read from tensors, for when they come back.
+
+    Attributes:
+        arrays: weak references to arrays that share memory with tensors, by the address of it.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[float, R]] = {}
+        self.arrays: dict[int, tuple[weakref.ref[Any], R]] = {}
+
+    def remember_numbers(self, values: object, record: R) -> None:
+        """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
+        for number in _floats_in(values):
+            self._numbers[id(number)] = number, record
+        if len(self._numbers) > 2 * _MOST_NUMBERS:
+            self._numbers = dict([*self._numbers.items()][-_MOST_NUMBERS:])
+
+    def remember_array(self, array: Any, record: R) -> None:
+        """Remember an array that shares the memory of a tensor, as long as it lives."""
+        self.arrays = {key: row for key, row in self.arrays.items() if row[0]() is not None}
+        self.arrays[array.ctypes.data] = weakref.ref(array), record
+
+    def array_at(self, address: int) -> R | None:
+        """The record of the array whose memory starts here, if one was read from a tensor."""
+        array, record = self.arrays.get(address, (None, None))
+        return record if array is not None and array() is not None else None
+
+    def numbers_in(self, values: object) -> list[R]:
+        """The records of the numbers among values that were read from tensors, each once."""
+        if not self._numbers:
+            return []
+        known = (self._numbers.get(id(number)) for number in _floats_in(values))
+        return list({id(found[1]): found[1] for found in known if found is not None}.values())
+
+
+def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
+    """The Python floats among values, and in lists and tuples among them, up to a number."""
+    if type(values) is float:
+        yield values
+    elif depth and isinstance(values, (list, tuple)):
+        for each in values[:_MOST_NUMBERS]:
+            yield from _floats_in(each, depth - 1)

@@ -17,7 +17,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice, zip_longest
+from itertools import islice, pairwise, zip_longest
 from typing import Any
 
 import torch
@@ -59,6 +59,7 @@ _AFTER = (
     FrameKind.AFTER_STEP,
 )
 _SIGNATURES = 1_000
+_MOST_GAPS = 6  # that a note lists one by one
 _PASSES = 4  # larger numbers of accumulated passes count as equal
 
 
@@ -148,8 +149,12 @@ class FrameStore:
     @property
     def frames(self) -> tuple[Frame, ...]:
         """The frames that were kept, in order."""
+        return tuple(_built(row[1]) for row in self._rows)
+
+    @property
+    def _rows(self) -> list[_Row]:
         rows = [*self._first, *self._unlike, *self._last]
-        return tuple(_built(row[1]) for row in sorted(rows, key=lambda row: row[0])[: self.most])
+        return sorted(rows, key=lambda row: row[0])[: self.most]
 
     @property
     def note(self) -> str:
@@ -162,9 +167,16 @@ class FrameStore:
         unlike = len(self._unlike)
         between = f", and {unlike} between that show{'s' * (unlike == 1)} something else"
         dropped = f"; {self._dropped:,} more of those are left out" if self._dropped else ""
+        numbers = [row[0] for row in self._rows]
+        gaps = [
+            f"{later - number - 1:,} after frame {place}"
+            for place, (number, later) in enumerate(pairwise(numbers), 1)
+            if later - number > 1
+        ]
+        where = f"; not shown: {', '.join(gaps)}" if unlike and len(gaps) <= _MOST_GAPS else ""
         return (
             f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"
-            f"{between if self._unlike else ''}{dropped}"
+            f"{between if self._unlike else ''}{dropped}{where}"
         )
 
 

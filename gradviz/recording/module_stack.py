@@ -414,7 +414,15 @@ class FunctionCalls:
         else:
             function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
+            given = [*given, *inputs] if _is_of_torch(function) else given
             self._add_untracked(word, given, new, location)
+
+    def inputs_of_torch(self) -> list[torch.Tensor]:
+        """The inputs of a running Function of ``DTensor``, which computes with local tensors."""
+        frame = _apply_frame() if "torch.distributed.tensor" in sys.modules else None
+        if frame is None or not _is_of_torch(frame.f_locals.get("cls")):
+            return []
+        return [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
 
     def _add_reads(
         self,

@@ -293,8 +293,9 @@ class GradientFlow:
         return Loss.NOT_FINITE not in losses and None in losses
 
     def _is_readable(self, gradient: Any) -> bool:
+        """Whether its values can be read here: to read a `DTensor`, ranks communicate."""
         return (
-            isinstance(gradient, torch.Tensor)
+            type(gradient) is torch.Tensor
             and gradient.device.type == "cpu"
             and gradient.layout is torch.strided
             and gradient.is_floating_point()

@@ -10,6 +10,8 @@ import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.sharded import shard_of
 from gradviz.capture.autograd.tensors import (
     base_of,
     is_inside_transform,
@@ -32,6 +35,7 @@ from gradviz.recording.cut_leaves import (
     CutLeaves,
     CutSite,
     OpRecord,
+    ValuesRead,
     WeakTensors,
     merge_cut_leaves,
 )
@@ -42,7 +46,6 @@ _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
 _INPUTS = 16  # inputs of one untracked tensor
 _MOST_INSIDE = 256  # storages of data that transforms of torch.func computed
 _ALIASES = 8  # aliases of aliases
-_MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 
@@ -134,6 +137,11 @@ class Input:
         """The same data, if that of some leaves does not count."""
         cut = {site: bits & ~leaves for site, bits in self.cut_leaves.items() if bits & ~leaves}
         return self if cut == self.cut_leaves else replace(self, ancestors=Ancestors(0, cut))
+
+    def cut_again(self, cause: Cause, location: CodeLocation, word: str) -> Input:
+        """Data that was cut before, if it is cut here in any case."""
+        leaves = reduce(or_, self.cut_leaves.values(), 0)
+        return Input(self.source, cause, location, ancestors=Ancestors(leaves), word=word)
 
     @property
     def matters(self) -> bool:
@@ -291,6 +299,7 @@ class Provenance:
         same_node: pairs of an old and a new identity of the same tensor.
         written: what was written into results of the graph, by the sequence number of the
             operation that made them.
+        read: the numbers and arrays that were read from tensors.
         arrays: the addresses of storages that NumPy can write, which no recording sees.
     """
 
@@ -303,7 +312,7 @@ class Provenance:
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
-        self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
+        self.read = ValuesRead[UntrackedTensor]()
         self._inside: dict[int, tuple[Callable[[], bool], UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
@@ -371,9 +380,11 @@ class Provenance:
         """The record of a tensor that does not require grad; creates it if there is none."""
         if isinstance(found := self.tensors.of(tensor), UntrackedTensor):
             return found
-        if (inner := unwrapped(tensor)) is not tensor:
+        inner = unwrapped(tensor) if (shard := shard_of(tensor)) is None else shard.local
+        if inner is not tensor and (shard is None or self.tensors.of(inner) is not None):
             return self.untracked(inner)
-        if self._inside and (made := self._made_inside(tensor)) is not None:
+        made = self._made_inside(tensor) if self._inside else None
+        if (made := made or self._of_array(tensor)) is not None:
             return self.add(tensor, "", made.cause, made.location, [made.as_input()], True)
         untracked = self.add(tensor, "", Cause.NOT_RECORDED)
         untracked.matters = isinstance(tensor, torch.nn.Parameter)  # frozen before the recording
@@ -402,16 +413,17 @@ class Provenance:
                 untracked.depth = source.depth + 1
         if untracked.depth > _DEEPEST:
             untracked.drop_distant_inputs()
-        if tensor is None:
-            untracked.is_plain_value = True
-        else:
+        untracked.is_plain_value = tensor is None
+        if tensor is not None:
             if is_inside := is_inside_transform():
                 tensor = unwrapped(tensor)
             self.tensors.enter(tensor, untracked)
+            if matters and (shard := shard_of(tensor)) is not None:  # ``to_local`` may return it
+                self.tensors.enter(shard.local, untracked)
             if matters:
                 untracked.read_facts(tensor)
-                if is_inside:
-                    self._keep_memory(tensor, untracked)
+            if matters and is_inside:
+                self._keep_memory(tensor, untracked)
         if matters:
             self.show(untracked)
         return untracked
@@ -547,19 +559,12 @@ class Provenance:
                 return old
         return self.add(None, word, data.cause, location, (data,), matters=True)
 
-    def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
-        """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
-        for number in _floats_in(values):
-            self._numbers[id(number)] = number, record
-        if len(self._numbers) > 2 * _MOST_NUMBERS:
-            self._numbers = dict([*self._numbers.items()][-_MOST_NUMBERS:])
-
-    def numbers_in(self, values: object) -> list[UntrackedTensor]:
-        """The records of the numbers among values that were read from tensors, each once."""
-        if not self._numbers:
-            return []
-        known = (self._numbers.get(id(number)) for number in _floats_in(values))
-        return list({id(found[1]): found[1] for found in known if found is not None}.values())
+    def _of_array(self, tensor: torch.Tensor) -> UntrackedTensor | None:
+        """The array that a tensor was made from without a recorded call: `torch.from_numpy`."""
+        is_plain = bool(self.read.arrays) and type(tensor) is torch.Tensor and tensor.is_cpu
+        if not is_plain or tensor.layout is not torch.strided:
+            return None
+        return self.read.array_at(tensor.data_ptr())
 
     def release(self, tensor: torch.Tensor) -> None:
         """A tensor has become tracked: its old record stays as it was."""
@@ -582,15 +587,6 @@ class Provenance:
     def shown(self) -> Sequence[UntrackedTensor]:
         """The untracked tensors that matter, in order; of many, the latest."""
         return self._shown[-_MOST_SHOWN:]
-
-
-def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
-    """The Python floats among values, and in lists and tuples among them, up to a number."""
-    if type(values) is float:
-        yield values
-    elif depth and isinstance(values, (list, tuple)):
-        for each in values[:_MOST_NUMBERS]:
-            yield from _floats_in(each, depth - 1)
 
 
 def _no_tensor() -> None:

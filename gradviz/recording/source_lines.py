@@ -359,6 +359,9 @@ def _span(code: CodeType, offset: int) -> _Span:
     if sys.version_info >= (3, 11):
         for index, position in enumerate(code.co_positions()):
             if index == offset // 2:
+                if position[0] is None:  # the first instruction of a closure has no line
+                    line = 0 if offset else code.co_firstlineno
+                    return line, line, -1, 0
                 return tuple(-1 if each is None else each for each in position)  # type: ignore[return-value]
         return 0, 0, -1, -1
     if offset == 0:

@@ -18,9 +18,11 @@ from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import (
     base_of,
+    is_cut_view,
     is_inside_transform,
     is_quiet,
     is_transformed,
+    is_unsure,
     quietly,
     unwrapped,
 )
@@ -42,7 +44,6 @@ from gradviz.recording.provenance import (
     OperationOutput,
     Provenance,
     UntrackedTensor,
-    cause_of,
 )
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
@@ -164,6 +165,7 @@ class RecordingState:
         is_alone: whether no other mode sees what is read.
         alert: whether `attend` must be asked before the next call.
         paused: whether a backward pass runs, whose calls are not recorded.
+        hides_inputs: whether a tensor that requires grad may be outside of the graph.
         limit: the count of nodes at which to flush the event log.
         mixed: for operations of the graph, by the end of their sequence numbers: their untracked
             input tensors, in order.
@@ -195,7 +197,7 @@ class RecordingState:
         self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
         self.is_alone = False
-        self.paused = self.in_transform = False
+        self.paused = self.in_transform = self.hides_inputs = False
         self.stepping: CodeType | None = None
         self.step_file = ""
         self.task: Callable[[], object] | None = None
@@ -422,7 +424,7 @@ class RecordingState:
         positional = [each for index, each in enumerate(arguments[0]) if index not in skip]
         found = []
         for tensor in tensors_in((*positional, *arguments[1].values())):
-            if not tensor.requires_grad:
+            if not self.is_tracked(tensor):
                 untracked = self.provenance.untracked(tensor)
                 untracked.read_facts(tensor)
                 found.append(untracked.as_input())
@@ -432,24 +434,24 @@ class RecordingState:
     def _new_leaves(
         self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], location: CodeLocation
     ) -> None:
-        """Record new leaves, for example of ``torch.ones(3, requires_grad=True)``.
-
-        A view that was created in no_grad mode is also a leaf for torch: its data was cut.
-        """
-        is_inside = self.is_inside()
-        if is_inside:
+        """Record new leaves, for example of ``torch.ones(3, requires_grad=True)``."""
+        views = [each for each in new if is_cut_view(each)]
+        if views:
+            self.hides_inputs = self.hides_inputs or not self.is_inside()
+            self.outside(word_of(func), given, views, location)
+        elif self.is_inside():
             self.function_calls.add(given, new)
-        cause, word = None if is_inside else self.cause_of_mode(), word_of(func)
-        for tensor in new:
-            if tensor.requires_grad and tensor.is_leaf:
-                if cause is not None and given and word not in SHAPE_ONLY:
-                    inputs = [self.input_from(each, cause, location, word) for each in given]
-                    matters = any(each.matters for each in inputs)
-                    self.provenance.add(tensor, word, cause_of(inputs), location, inputs, matters)
-                leaf = self.provenance.leaf(tensor)
-                leaf.location = location
-                entry = Entry(EventKind.OPERATION, word, location, None, (leaf.identity,))
-                self.log(entry)
+        leaves = [each for each in new if each.requires_grad and each.is_leaf and not views]
+        for leaf in map(self.provenance.leaf, leaves):
+            leaf.location = location
+            self.log(Entry(EventKind.OPERATION, word_of(func), location, None, (leaf.identity,)))
+
+    def is_tracked(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is in the graph, or a leaf: a view made in no_grad mode is not."""
+        if not tensor.requires_grad or not self.hides_inputs:
+            return tensor.requires_grad
+        known = self.provenance.tensors.of(tensor)
+        return not isinstance(known, UntrackedTensor) or not (is_unsure(tensor) or tensor.is_leaf)
 
     def input_from(
         self, tensor: torch.Tensor, cause: Cause, location: CodeLocation, word: str = ""
@@ -464,7 +466,7 @@ class RecordingState:
             location: where it was called.
             word: the function that cuts it.
         """
-        if not tensor.requires_grad:
+        if not self.is_tracked(tensor):
             return self.provenance.untracked(tensor).as_input()
         node = tensor.grad_fn
         if node is None:
@@ -521,9 +523,9 @@ class RecordingState:
         if mode is not None and location.code is not None and is_forward(location.code):
             location = called_from(self.verdicts) or location
         cause = mode or Cause.NOT_DIFFERENTIABLE
-        if word in SHAPE_ONLY:
-            given = ()
-        inputs = [self.input_from(tensor, cause, location, word) for tensor in given]
+        given = () if word in SHAPE_ONLY else given
+        own = self.function_calls.inputs_of_torch() if location.offset < 0 else ()
+        inputs = [self.input_from(each, cause, location, word) for each in (*given, *own)]
         self.add_untracked(word, inputs, new, location)
 
     def add_untracked(

@@ -65,16 +65,16 @@ class UntrackedOverlay:
         """Tensors that untracked tensors were computed from, and that are not in the graph."""
         found: dict[int, torch.Tensor] = {}
         snapshot = self._snapshot
-        stack = [data for end in snapshot.holes for data in self._inputs_of(end)]
-        stack += [data for _, data in self._written]
+        stack = [each for end in snapshot.holes for each in self._inputs_of(end)]
+        stack += [each for _, each in self._written]
         known = [leaf.untracked for _, leaf in snapshot.leaves.values() if leaf.untracked]
-        stack += [
-            data for each in (*known, *snapshot.untracked_roots.values()) for data in each.inputs
-        ]
+        if not snapshot.graph:  # nothing is tracked any more: all that is known is shown
+            known += self._state.provenance.shown
+        for each in (*known, *snapshot.untracked_roots.values()):
+            stack += each.inputs
         seen: set[int] = set()
         while stack:
-            data = stack.pop()
-            if isinstance(data.source, UntrackedTensor):
+            if isinstance((data := stack.pop()).source, UntrackedTensor):
                 if data.source.number not in seen:
                     seen.add(data.source.number)
                     stack += data.source.inputs

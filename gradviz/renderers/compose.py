@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -15,8 +15,8 @@ from gradviz.renderers.edges import (
     Rect,
     cause_box,
     drawn_edges,
-    edge_counts,
     edge_group,
+    labels_beside,
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
@@ -417,6 +417,7 @@ def _placed(
     shown = [with_short_names(graph, framed) for graph in graphs] if framed else graphs
     cards = [_cards(graph) for graph in shown]
     boxes: dict[str, Box] = {}
+    causes: set[str] = set()
     links: dict[object, Link] = {}
     for graph, own in zip(graphs, cards, strict=True):
         for key, card in own.items():
@@ -426,6 +427,7 @@ def _placed(
             source, target, number, _ = edge
             if cause := cause_box(graph, edge, sideways):
                 boxes[cause.key] = cause
+                causes.add(cause.key)
                 links[source, target, number] = Link(source, cause.key)
                 links[cause.key] = Link(cause.key, target)
             else:
@@ -433,7 +435,10 @@ def _placed(
     layout = _laid_out(
         list(boxes.values()), list(links.values()), limit, columns, sideways, clusters
     )
-    routes = dict(zip(links, layout.routes, strict=True))
+    routes = {
+        key: _through_middle(route, link, causes, layout.centers, sideways)
+        for (key, link), route in zip(links.items(), layout.routes, strict=True)
+    }
     panels: list[Panel] = []
     rects: list[Rect] = []
     for graph, short, own in zip(graphs, shown, cards, strict=True):
@@ -447,10 +452,8 @@ def _placed(
                 own[key] = replace(card, width=width, height=boxes[key].height)
         if len(own) <= _HELD:
             cards_at = [_around(layout.centers[key], card) for key, card in own.items()]
-            edges_of_page = [(-_FAR, -_FAR, 0.0, _FAR), (layout.width, -_FAR, _FAR, _FAR)]
-            taken = [*cards_at, *edges_of_page]
-            counts = edge_counts(graph, routes, taken, places.numbers.values())
-            places = replace(places, counts=counts)
+            numbers, counts = labels_beside(graph, routes, cards_at, numbers, layout.width)
+            places = replace(places, numbers=numbers, counts=counts)
         frames = _frames(graph, own, boxes, places) if framed else []
         groups: Iterable[ShapeGroup] = _Drawn(short, own, places)
         if len(own) <= _HELD:
@@ -459,6 +462,19 @@ def _placed(
         panels.append(Panel(layout.width, layout.height, groups, layout.engine, paths))
         rects += [frame.box for frame in frames]
     return [_cropped(panel) for panel in _with_room(panels, rects)]
+
+
+def _through_middle(
+    route: Route, link: Link, causes: AbstractSet[str], centers: Mapping[str, Point], sideways: bool
+) -> Route:
+    """The route, but that it meets the box of a cause in its middle, where no text is."""
+    points = list(route)
+    for key, end, bend, far in ((link.source, 0, 1, 2), (link.target, -1, -2, -3)):
+        if key in causes:
+            (x, y), (cx, cy), (fx, fy) = points[end], centers[key], points[far]
+            points[end] = (x, cy) if sideways else (cx, y)
+            points[bend] = ((x + fx) / 2, cy) if sideways else (cx, (y + fy) / 2)
+    return tuple(points)
 
 
 def _cropped(panel: Panel) -> Panel:
@@ -524,9 +540,6 @@ def _laid_out(
     if columns:
         layout = wrap(placed, layout, is_turned=sideways)
     return layout.transposed() if sideways else layout
-
-
-_FAR = 1e9
 
 
 def _around(center: Point, card: Card | Box) -> Rect:

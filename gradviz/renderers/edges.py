@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
@@ -220,43 +221,130 @@ def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
 Rect = tuple[float, float, float, float]
 """Left, top, right and bottom of a box."""
 
-_ALONG = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)  # where a count may stand
+_ALONG = tuple(0.5 + step / 50 for step in sorted(range(-20, 21), key=abs))  # for a count
+_FROM_START = (10.0, 16.0, 22.0, 30.0, 40.0, 52.0)  # points from the start: for output numbers
 _ASIDE = 6.0
+_CELL = 24.0
 
 
-def edge_counts(
+class _Occupied:
+    """Where boxes, text and lines are, in cells, so that only what is near is compared."""
+
+    def __init__(self, width: float, boxes: Iterable[Rect], routes: Iterable[Route]) -> None:
+        self.width = width
+        self.rects: dict[tuple[int, int], list[Rect]] = {}
+        self.lines: dict[tuple[int, int], list[Point]] = {}
+        for box in boxes:
+            self.add(box)
+        for x, y in chain.from_iterable(map(_dense, routes)):
+            self.lines.setdefault((int(x // _CELL), int(y // _CELL)), []).append((x, y))
+
+    def add(self, rect: Rect) -> None:
+        for cell in self._cells(rect):
+            self.rects.setdefault(cell, []).append(rect)
+
+    def _cells(self, rect: Rect) -> Iterator[tuple[int, int]]:
+        left, top, right, bottom = (int(edge // _CELL) for edge in rect)
+        return ((x, y) for x in range(left, right + 1) for y in range(top, bottom + 1))
+
+    def hits(self, rect: Rect) -> int:
+        """0 if there is room; 1 if only a line is met; 2 if a box, text or edge of the page is."""
+        left, top, right, bottom = rect
+        cells = list(self._cells(rect))
+        near = chain.from_iterable(self.rects.get(cell, ()) for cell in cells)
+        if left < 0 or right > self.width or any(meet(rect, other) for other in near):
+            return 2
+        points = chain.from_iterable(self.lines.get(cell, ()) for cell in cells)
+        return int(any(left < x < right and top < y < bottom for x, y in points))
+
+
+def _dense(route: Route) -> Iterator[Point]:
+    """Points of a curve, about 4 apart."""
+    for start in range(0, len(route) - 1, 3):
+        segment = route[start : start + 4]
+        steps = max(1, int(sum(map(math.dist, segment, segment[1:])) / 4))
+        yield from (point_at(segment, step / steps) for step in range(steps + 1))
+
+
+def labels_beside(
     graph: GradGraph,
     routes: Mapping[object, Route],
-    boxes: Sequence[Rect],
-    numbers: Iterable[Text] = (),
-) -> dict[object, Text]:
-    """The number of edges that a drawn edge represents, beside its line where there is room.
+    boxes: Iterable[Rect],
+    numbers: Mapping[object, Text],
+    width: float,
+) -> tuple[dict[object, Text], dict[object, Text]]:
+    """Output numbers and counts of edges, each beside its line, on no box, text or other line.
+
+    A count is the number of edges that a drawn edge represents. Where there is no room, a label
+    meets a line rather than a box.
 
     Args:
         graph: as it is drawn.
         routes: by edge, and by the key of a `cause_box`.
         boxes: the nodes.
-        numbers: text that is there already.
+        numbers: where `output_numbers` has put them, which knows only the numbers themselves.
+        width: of the page.
     """
-    taken = [*boxes, *map(extent, numbers)]
-    found: dict[object, Text] = {}
-    for edge in drawn_edges(graph):
-        source, target, number, data = edge
-        if data.get("times", 1) < 2:
-            continue
-        box = cause_box(graph, edge)
-        route = routes[box.key if box else (source, target, number)]
-        label: Line = (TextSpan(f"×{data['times']:,}", Role.FACT),)
-        width = line_width(label)
-        places = [
-            set_line(label, x + aside, y + 4)
-            for x, y in (_point_on(route, share) for share in _ALONG)
-            for aside in (_ASIDE, -_ASIDE - width)
-        ]
-        free = (each for each in places if not any(meet(extent(each), t) for t in taken))
-        text = found[source, target, number] = next(free, places[0])
-        taken.append(extent(text))
-    return found
+    drawn, lines, causes = drawn_edges(graph), [], []
+    for edge in drawn:
+        route = routes[edge[:3]]
+        lines.append(route)
+        if box := cause_box(graph, edge):
+            after = routes[box.key]
+            lines += [after, (route[-1], route[-1], after[0], after[0])]
+            shapes = _cause(route[-1], after[0], edge[3], False)
+            causes += [extent(shape) for shape in shapes if isinstance(shape, Text)]
+    occupied = _Occupied(width, [*boxes, *causes], lines)
+    placed: dict[object, Text] = {}
+    counts: dict[object, Text] = {}
+    for edge in drawn:
+        key: object = edge[:3]
+        if text := numbers.get(key):
+            points = _from_start(routes[key])
+            line: Line = (TextSpan(text.words[0].text, Role.FACT),)
+            placed[key] = _free([text, *_around(line, points, _APART)], occupied)
+    for edge in drawn:
+        times, box = edge[3].get("times", 1), cause_box(graph, edge)
+        if times > 1:
+            key = edge[:3]
+            route = routes[box.key if box else key]
+            line = (TextSpan(f"×{times:,}", Role.FACT),)
+            points = (_point_on(route, share) for share in _ALONG)
+            counts[key] = _free(list(_around(line, points, _ASIDE)), occupied)
+    return placed, counts
+
+
+def _around(label: Line, points: Iterable[Point], aside: float) -> Iterator[Text]:
+    """Places of a label beside points of a line: right and left, then below and above them."""
+    width = line_width(label)
+    for x, y in points:
+        for across, down in ((aside, 4), (-aside - width, 4), (aside, 14), (-aside - width, 14)):
+            yield set_line(label, x + across, y + down)
+        for across, down in ((aside, -4), (-aside - width, -4)):
+            yield set_line(label, x + across, y + down)
+
+
+def _free(places: Sequence[Text], occupied: _Occupied) -> Text:
+    """The first place that is free, or else the first on no box; it is occupied then."""
+    hits = {0: None, 1: None, 2: places[0]}
+    for place in places:
+        hit = occupied.hits(extent(place))
+        hits[hit] = hits[hit] or place
+        if not hit:
+            break
+    text = hits[0] or hits[1] or places[0]
+    occupied.add(extent(text))
+    return text
+
+
+def _from_start(route: Route) -> Iterator[Point]:
+    """Points of a curve at the distances of ``_FROM_START`` from its start."""
+    wanted, gone, before = list(_FROM_START), 0.0, route[0]
+    for point in _dense(route):
+        gone, before = gone + math.dist(before, point), point
+        if wanted and gone >= wanted[0]:
+            yield point
+            wanted.pop(0)
 
 
 def meet(one: Rect, other: Rect) -> bool:

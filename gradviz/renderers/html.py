@@ -122,7 +122,8 @@ class ViewerPage:
         style: the direction of the drawing and whether there is a legend; width and font size are
             those of the still pictures.
         command: of gradviz, which makes the picture of the target, with its options:
-            ``"record --step 2"``; and what follows the target: ``"-- --lr 3"``.
+            ``"record --step 2"``; and what follows the target: ``"-- --lr 3"``; the frames of the
+            recording that these are: ``"2,4"``, "" for all.
     """
 
     frames: Story
@@ -132,7 +133,7 @@ class ViewerPage:
     answers: Sequence[Answer] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     style: SheetStyle = field(default_factory=SheetStyle)
-    command: tuple[str, str] = ("draw", "")
+    command: tuple[str, str, str] = ("draw", "", "")
 
 
 def page_data(page: ViewerPage) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from gradviz.facts import FrameKind
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
-from gradviz.graph.text import is_loud, number_text, summary_text
+from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
@@ -195,7 +195,7 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
     for key, data in moment.frame.graph.nodes(data=True):
         if "grad" in data and data["kind"] in (*_LEAVES, NodeKind.GROUP) and "clone_of" not in data:
             cells = tuple(_cell(_same(frame.graph, key, data)) for _, frame in frames)
-            rows.setdefault(cells, []).append(str(data.get("name") or "a leaf"))
+            rows.setdefault(cells, []).append(_row_name(data))
     head = [TextSpan(".grad", Role.WORD), *(TextSpan(str(n), Role.NAME) for n, _ in frames)]
     table = [head]
     for cells, names in list(rows.items())[:_MOST_ROWS]:
@@ -205,6 +205,12 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
     if left:
         table.append([TextSpan(f"and {left:,} more", Role.FACT)])
     return table if len(table) > 1 else []
+
+
+def _row_name(data: NodeData) -> str:
+    if data.get("name") or data["kind"] is not NodeKind.GROUP:
+        return str(data.get("name") or "a leaf")
+    return f"{data.get('op', 'leaves')} ({counted(data.get('members', 0), 'op')})"
 
 
 def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:

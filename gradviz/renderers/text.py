@@ -62,6 +62,9 @@ def to_text(story: Story, most_lines: int = 400, width: int = 0, styled: bool = 
         after = [part for line in after for part in in_columns(line, width)]
         title = [part for line in title for part in in_columns(line, width)]
         blocks.append([*title, *tree, *([""] if after else []), *after])
+    if story.notes:
+        given = (in_columns(f"({clean(note)})", width) for note in story.notes)
+        blocks.append([line for lines in given for line in lines])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 

@@ -127,7 +127,7 @@
  * @property {string[]} notes
  * @property {string} theme
  * @property {string} target
- * @property {[string, string]} command of gradviz, which makes the picture of the target; arguments of that
+ * @property {[string, string, string]} command of gradviz, which makes the picture of the target; arguments of that; frames
  * @property {string} color
  * @property {string} rankdir "TB" or "LR"
  * @property {boolean} hasLegend whether there is a legend

@@ -530,8 +530,9 @@ function shell(text) {
 
 function commandOf(model, state) {
   const { target, command } = model.data;
-  const frame = model.count > 1 ? [`--frames ${state.frame + 1}`] : [];
-  const [name, given] = command;
+  const [name, given, frames] = command;
+  const number = frames ? frames.split(",")[state.frame] : state.frame + 1;
+  const frame = frames || model.count > 1 ? [`--frames ${number}`] : [];
   const words = [`gradviz ${name}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg", given];
   return words.filter(Boolean).join(" ") + (target ? "" : "  # after: gradviz.draw(\u2026).save('graph.json')");
 }

@@ -466,6 +466,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
     parts = []
     labels = [path[:cut] for path in paths]
     around = {label[:depth] for label in set(labels) for depth in range(len(label))}
+    torn = _torn(sequence, paths)
     calls = list(_calls(sequence, labels, cut))
     pieces = _pieces(sequence, labels, calls)
     for start, stop in calls:
@@ -475,15 +476,28 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
         parametric = groups or any(sequence.parameters(place) for place in places)
         few = 1 if not glue else _GLUE - 1
         if path and (parametric or stop - start > few) and not groups == stop - start == 1:
-            if is_piece := start in pieces or path in around:
+            is_whole = path not in torn
+            if start in pieces or path in around:
                 path = shared_by(paths[start:stop])
-            name, whole = ".".join(path), None if len(path) > len(labels[start]) else ()
+                is_whole = len(path) > len(labels[start]) and path not in torn
+            name = ".".join(path)
             data: Any = {"name": name, "module": name, **contents_of(paths[start:stop])}
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
             keys = sequence.keys[start:stop]
-            parts.append(Part(keys, data, modules=whole if is_piece else None))
+            parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts
+
+
+def _torn(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
+    """The modules of which a fold that is no module has a part."""
+    return {
+        inside[: depth + 1]
+        for place, path in enumerate(paths)
+        if "module_class" not in (data := sequence.data[place])
+        for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
+        for depth in range(len(path), len(inside))
+    }
 
 
 def _pieces(

@@ -471,6 +471,8 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
             begin = next(path for path in inside if path)
             end = next(path for path in reversed(inside) if len(path) >= len(begin))
             ends = f"{'.'.join(begin)} to {'.'.join(end)}"
+            torn = [(*prefix, *each)[: level + 1] for each in (begin, end)]  # in part elsewhere
+            data |= contents_of([*torn, *(paths[place] for place in places)])
         data["name"] = ".".join((*prefix, ends))
     else:
         common = shared_by([paths[place] for place in places if paths[place]])

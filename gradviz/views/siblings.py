@@ -25,6 +25,7 @@ from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
+_LONGEST_TITLE = 48  # characters; a longer one is cut in the picture
 _FEW_INPUTS = 3  # with more inputs, the input number is ignored
 _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
@@ -222,7 +223,8 @@ def _called_apart(leaves: Sequence[Any]) -> str:
     common = _common([path[:-1] for path in paths])
     parts = list(dict.fromkeys(path[len(common)] for path in paths))
     of = f"{'.'.join(common)}: " if common else ""
-    return f"{of}{listed(parts, _MOST_SPANS)} ({len(leaves):,})"
+    titles = [f"{of}{listed(parts, most)} ({len(leaves):,})" for most in range(_MOST_SPANS, 0, -1)]
+    return next((title for title in titles if len(title) <= _LONGEST_TITLE), titles[-1])
 
 
 def _common(paths: Sequence[Sequence[str]]) -> list[str]:

@@ -64,10 +64,6 @@ FIXES = {
         "        h = torch.zeros(",
         "        self.outputs = torch.zeros_like(self.outputs)\n        h = torch.zeros(",
     ),
-    "state_carried_over_batches": (
-        "        loss.backward()",
-        "        loss.backward()\n        h = h.detach()",
-    ),
     "two_states_of_an_lstm_cell": (
         "    loss.backward()",
         "    loss.backward()\n    h, c = h.detach(), c.detach()",

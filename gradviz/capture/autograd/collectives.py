@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -96,32 +96,41 @@ def unlisten_to_collectives(report: Report) -> None:
 
 
 def _install() -> None:
-    """Replace each function by a reporting one, wherever it was imported to.
+    """Replace what each function does; the function itself stays.
 
-    Private: the variable ``func`` in torch's wrapper of each function. A program can have imported
-    the wrapper by name, so the inner function is replaced. Without such a variable, the name in the
-    module is replaced.
+    A program can have imported it by name, and torch compares ``isend`` with itself.
+
+    Private: the variable ``func`` in torch's wrapper of a function; one without a wrapper gets
+    other code.
     """
     replay = torch.cuda.CUDAGraph.replay
     torch.cuda.CUDAGraph.replay = _reporting(REPLAY, replay)  # type: ignore[method-assign]
     _undo.append(partial(setattr, torch.cuda.CUDAGraph, "replay", replay))
     module = sys.modules.get(_MODULE)
-    if module is None:
-        return
-    for word in _LAYOUTS:
+    for word in _LAYOUTS if module is not None else ():
         outer: Any = getattr(module, word, None)
-        if outer is None:
-            continue
         cell = _cell_of(outer)
         if cell is not None:
             original = cell.cell_contents
             cell.cell_contents = _reporting(word, original)
             _undo.append(partial(setattr, cell, "cell_contents", original))
-            continue
-        for owner in (module, torch.distributed):
-            if getattr(owner, word, None) is outer and outer is not None:
-                setattr(owner, word, _reporting(word, outer))
-                _undo.append(partial(setattr, owner, word, outer))
+        elif isinstance(outer, FunctionType) and not outer.__code__.co_freevars:
+            given = outer.__code__, outer.__globals__, word, outer.__defaults__
+            _reported[word] = _reporting(word, FunctionType(*given))
+            _undo.append(partial(setattr, outer, "__code__", outer.__code__))
+            outer.__code__ = _call_reported.__code__.replace(co_name=word)
+
+
+_reported: dict[str, Callable[..., Any]] = {}
+
+
+def _call_reported(*args: Any, **kwargs: Any) -> Any:
+    """The code that a function gets; it keeps its own globals."""
+    import sys
+
+    from gradviz.capture.autograd import collectives
+
+    return collectives._reported[sys._getframe().f_code.co_name](*args, **kwargs)
 
 
 def _restore() -> None:
@@ -171,7 +180,10 @@ def _collective(
     except TypeError:  # the call itself raises it too
         return None
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") == "torch.distributed.c10d_logger":
+    while frame is not None and (
+        frame.f_code.co_filename == __file__
+        or frame.f_globals.get("__name__") == "torch.distributed.c10d_logger"
+    ):
         frame = frame.f_back
     written, read = _LAYOUTS.get(word, ((), ()))
     return Collective(word, _tensors(given, written), _tensors(given, read), frame)

@@ -200,11 +200,18 @@ class Averaging:
         alive = [module for ref in modules if (module := ref()) is not None]
         self._times = [(weakref.ref(module), _times(module)) for module in alive]
         self._averaged: set[int] = set()
+        self._ranks = 0
+        self._ignored: set[int] = set()
         self.possible: dict[int, int] = {}
         """The number of ranks, by the ``id`` of each parameter of these modules."""
         for module in alive:
-            ranks = dist.get_world_size(module.process_group)
-            self.possible.update((id(each), ranks) for each in module.parameters())
+            self._ranks = ranks = dist.get_world_size(module.process_group)
+            ignored = getattr(module, "parameters_to_ignore", ())
+            for name, each in module.module.named_parameters():
+                if name in ignored:
+                    self._ignored.add(id(each))
+                else:
+                    self.possible[id(each)] = ranks
 
     def end(self) -> None:
         """The pass has ended."""
@@ -214,8 +221,13 @@ class Averaging:
                 self._averaged.update(map(id, _reduced(module)))
 
     def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
-        """The ranks over which a gradient was averaged, and over which it was not."""
-        ranks = self.possible.get(id(leaf), 0)
+        """The ranks over which a gradient was averaged, and over which it was not.
+
+        A parameter outside of all modules counts too, if the pass averaged others.
+        """
+        is_beside = bool(self._averaged) and type(leaf) is torch.nn.Parameter
+        is_beside &= id(leaf) not in self._ignored
+        ranks = self.possible.get(id(leaf), self._ranks if is_beside else 0)
         return (ranks, 0) if id(leaf) in self._averaged else (0, ranks)
 
 

@@ -152,6 +152,14 @@ def base_of(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor._base is None else tensor._base
 
 
+def is_cut_view(new: torch.Tensor) -> bool:
+    """Whether a tensor, just created, is a view in no_grad mode of one that requires grad.
+
+    It requires grad as its base does, but no gradient reaches it: no operation has an edge to it.
+    """
+    return new.is_leaf and base_of(new) is not new and base_of(new).requires_grad
+
+
 def unsure_among(tensors: Iterable[torch.Tensor]) -> set[int]:
     """The ids of the tensors for which `is_unsure` holds; modes see none of the reads."""
     with quietly():

@@ -13,6 +13,7 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import torch
 from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
@@ -107,7 +108,7 @@ def _repeatable(after: _Look, is_cut: bool = False) -> Handler:
                     state.event_log.entries.append(known.entry)
                     if result:  # the same object, whose record is known; but -0.0 equals 0.0
                         return known.number
-                    state.provenance.remember_numbers(result, known.record)
+                    state.provenance.read.remember_numbers(result, known.record)
                     return result
             elif type(result) is _Tensor and known.record.ref() is None:
                 known.record.ref = weakref.ref(result)
@@ -218,13 +219,15 @@ def _after_value_read(cause: Cause) -> _Look:
         if cause is Cause.NUMPY:
             state.provenance.arrays.add(storage_address(tensor))
         location = state.location()
-        untracked = state.provenance.add_plain_value(
-            word_of(call.func),
-            state.input_from(tensor, cause, location, word_of(call.func)),
-            location,
-        )
+        word = word_of(call.func)
+        data = state.input_from(tensor, cause, location, word)
+        if not tensor.requires_grad and data.cut_leaves:  # without the earlier cut it stays cut
+            data = data.cut_again(cause, location, word)
+        untracked = state.provenance.add_plain_value(word, data, location)
         untracked.value = _value_read(tensor, call.result)
-        state.provenance.remember_numbers(call.result, untracked)
+        state.provenance.read.remember_numbers(call.result, untracked)
+        if isinstance(call.result, np.ndarray):
+            state.provenance.read.remember_array(call.result, untracked)
         was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
         kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
         state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
@@ -264,7 +267,10 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
         return
     location = state.location()
     inputs = [state.input_from(each, Cause.COPY, location) for each in given]
-    inputs += [each.as_input() for each in state.provenance.numbers_in(call.args)]
+    inputs += [each.as_input() for each in state.provenance.read.numbers_in(call.args)]
+    arrays = (each for each in call.args if isinstance(each, np.ndarray))
+    read = [state.provenance.read.array_at(each.ctypes.data) for each in arrays]
+    inputs += [each.as_input() for each in read if each is not None]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
     state.add_untracked(word_of(call.func), inputs, [call.result], location, kind)
@@ -290,7 +296,7 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
     if tensor.requires_grad == call.before:
         return
     if is_transformed(tensor):  # an argument of torch.func.grad
-        state.in_transform = True
+        state.in_transform = state.hides_inputs = True
         state.update_alert()
     location, provenance = state.location(), state.provenance
     old = provenance.tensors.of(tensor)
@@ -538,7 +544,7 @@ class RecordingMode(TorchFunctionMode):
         before = creation_count()
         result = func(*args, **kwargs) if kwargs else func(*args)
         kind = type(result)
-        if state.in_transform:  # what it wraps may not be in the graph
+        if state.hides_inputs:
             pass
         elif kind is _Tensor and self.is_alone and result.requires_grad:
             for argument in (*args, *kwargs.values()) if kwargs else args:

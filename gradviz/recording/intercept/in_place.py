@@ -60,7 +60,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         identities: tuple[Hashable, ...] = ()
         record = state.provenance.tensors.of(target)
         is_leaf = isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf)
-        if not target.requires_grad:
+        if not state.is_tracked(target):
             changed = _change_untracked(state, call, target, word, location)
             identities = tuple(each.identity for each in changed)
         elif not is_leaf:

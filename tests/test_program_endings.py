@@ -1,0 +1,108 @@
+"""Programs that gradviz ends, and what they do with the exception that ends them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gradviz.frontends.cli import cli
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("lessons"):
+            del sys.modules[name]
+
+
+def gradviz(*words: str, program: str = "") -> Result:
+    if program:
+        Path("train.py").write_text(program)
+    return CliRunner().invoke(cli, words)
+
+
+STEPS = """
+import torch
+def steps():
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for _ in range(9):
+        optimizer.zero_grad()
+        loss = (w * 2).sum()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("name", ["fit-it", "bin/fit-it", "fit"])
+@pytest.mark.parametrize("start", ["#!{python}\n", "#!/bin/sh\n'''exec' \"{python}\" $0\n' '''\n"])
+def test_a_console_script(name: str, start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path('bin').resolve()}{os.pathsep}{os.environ['PATH']}")
+    Path("lessons.py").write_text(STEPS)
+    Path("bin").mkdir()
+    script = Path("bin", name.removeprefix("bin/"))
+    script.write_text(
+        start.format(python=sys.executable)
+        + f"import sys\nsys.path.insert(0, {str(Path.cwd())!r})\n"
+        + "from lessons import steps\nif __name__ == '__main__':\n    sys.exit(steps())\n"
+    )
+    script.chmod(0o755)
+    result = gradviz("explain", name)
+    assert (result.exit_code, result.stdout) == (0, "1 parameter  fine\n"), result.output
+
+
+def test_a_command_that_is_nowhere_on_path() -> None:
+    result = gradviz("draw", "fit-it")
+    assert result.exit_code == 2
+    assert "there is no file fit-it, and no command on PATH; a target is like" in result.stderr
+
+
+def test_a_recursion_limit_is_left_to_the_program() -> None:
+    program = (
+        "import sys\nbefore = sys.getrecursionlimit()\nsys.setrecursionlimit(120)\n"
+        f"{STEPS}\ndef deep(n): return deep(n - 1) if n else steps()\n"
+        "print(before, sys.getrecursionlimit())\ndeep(60)\n"
+    )
+    limit = sys.getrecursionlimit()
+    result = gradviz("explain", "train.py", program=program)
+    assert (result.exit_code, result.stdout) == (0, "1 parameter  fine\n"), result.output
+    assert f"{limit} 120\n" in result.stderr
+    assert sys.getrecursionlimit() == limit
+
+
+def test_asyncio_does_not_report_the_end_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    program = (
+        f"import asyncio\n{STEPS}\nasync def one(): steps()\n"
+        "async def main(): await asyncio.gather(one(), asyncio.sleep(0))\nasyncio.run(main())\n"
+    )
+    result = gradviz("explain", "train.py", program=program)
+    assert (result.exit_code, result.stdout) == (0, "1 parameter  fine\n"), result.output
+    assert "never retrieved" not in result.output + caplog.text
+
+
+UNITS = f"""
+import unittest
+{STEPS}
+class Test(unittest.TestCase):
+    def test(self):
+        steps()
+unittest.main(argv=["train.py"])
+"""
+
+
+@pytest.mark.parametrize("words", [("draw",), ("explain",), ("record", "--step", "1")])
+def test_a_test_that_fails_because_it_was_ended_is_no_failure(words: tuple[str, ...]) -> None:
+    result = gradviz(*words, "train.py", "-o", "x.svg", program=UNITS)
+    assert result.exit_code == 0, result.output
+    assert "gradviz has its answer and ends the program; --full runs it on" in result.output
+    assert "gradviz: train.py catches SystemExit: it ran on after backward" in result.stderr
+    assert "it ended by sys.exit(True) (train.py:" in result.stderr
+    assert Path("x.svg").exists()
