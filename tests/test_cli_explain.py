@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from test_cli import finish, run, start
 
 import gradviz
+from gradviz.frontends.cli import cli
 
 TRAIN = """
 import sys
@@ -148,3 +150,46 @@ def test_a_program_whose_models_are_made_while_it_runs_tells_which_parts_were_no
     )
     assert run("explain", "spare.py", "-q", "-o", "why.txt").exit_code == 0
     assert "not used by loss: net.spare was not called" in Path("why.txt").read_text()
+
+
+TEMPLATE = """
+import torch
+layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+encoder = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+head = torch.nn.Linear(8, 2)
+optimizer = torch.optim.Adam(PARAMETERS)
+for _ in range(3):
+    optimizer.zero_grad()
+    loss = head(encoder(torch.randn(2, 5, 8)).mean(1)).square().mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("target", ["train.py", "train.py:loss"])
+@pytest.mark.parametrize(
+    ("parameters", "encoder", "layer"),
+    [
+        ("[*encoder.parameters(), *head.parameters()]", "26 other parameters", "not trained"),
+        ("head.parameters()", "left out of the optimizer", "not trained"),
+        ("[*layer.parameters(), *head.parameters()]", "left out of the optimizer", "no gradient"),
+    ],
+)
+def test_a_layer_that_a_library_copies(
+    parameters: str,
+    encoder: str,
+    layer: str,
+    target: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(TEMPLATE.replace("PARAMETERS", parameters))
+    result = CliRunner().invoke(cli, ["explain", target])
+    assert result.exit_code == 0, result.output
+    rows = result.stdout.splitlines()
+    (of_layer,) = (row for row in rows if row.startswith("layer.self_attn.in_proj_weight"))
+    assert layer in of_layer
+    assert "cut by deepcopy(), which copies values and no gradient, at train.py:4" in of_layer
+    start = "encoder.layers.0" if "left out" in encoder else "26 other"
+    assert any(row.startswith(start) and encoder in row for row in rows), result.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,3 +107,29 @@ def test_a_test_that_fails_because_it_was_ended_is_no_failure(words: tuple[str, 
     assert "gradviz: train.py catches SystemExit: it ran on after backward" in result.stderr
     assert "it ended by sys.exit(True) (train.py:" in result.stderr
     assert Path("x.svg").exists()
+
+
+BESIDE = """
+import threading, time, torch
+def beside():
+    x = torch.ones(200, 200)
+    while threading.main_thread().is_alive():
+        x = torch.mm(x, x).clamp(0, 1)
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        x = torch.mm(x, x).clamp(0, 1)
+    print("over")
+others = [threading.Thread(target=each) for each in (beside, steps)]
+for each in others:
+    each.start()
+for each in others:
+    each.join()
+"""
+
+
+def test_a_thread_that_runs_on_is_waited_for(tmp_path: Path) -> None:
+    Path("train.py").write_text(STEPS + BESIDE)
+    command = [sys.executable, "-m", "gradviz", "explain", "train.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("stopped after backward 2")) == (0, 1), done.stderr
+    assert done.stdout.splitlines() == ["1 parameter  fine", "over"]

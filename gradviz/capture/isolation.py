@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import random
 import signal
@@ -172,7 +173,7 @@ class Threads:
         is_library: Callable[[str], bool],
     ) -> None:
         self._around, self._is_library = around, is_library
-        self._own: list[threading.Thread] = []
+        self._own: list[tuple[threading.Thread, threading.Event]] = []
         self._lock = threading.Lock()
         self.ending: BaseException | None = None
         self.ended: threading.Thread | None = None
@@ -183,9 +184,10 @@ class Threads:
         def start(thread: threading.Thread) -> None:
             code = _code_run_by(thread)
             if code is not None and self._is_own(code.co_filename):
-                thread.run = functools.partial(self._run, thread.run)  # type: ignore[method-assign]
+                over = threading.Event()
+                thread.run = functools.partial(self._run, thread.run, over)  # type: ignore[method-assign]
                 if code.co_filename != _POOL and not thread.daemon:
-                    self._own.append(thread)
+                    self._own.append((thread, over))
             original(thread)
 
         self._start = threading.Thread.start = start  # type: ignore[assignment, method-assign]
@@ -198,7 +200,7 @@ class Threads:
     def _is_own(self, file: str) -> bool:
         return file == _POOL or not (file == threading.__file__ or self._is_library(file))
 
-    def _run(self, run: Callable[[], None]) -> None:
+    def _run(self, run: Callable[[], None], over: threading.Event) -> None:
         try:
             self._around(run)
         except BaseException as error:
@@ -213,17 +215,25 @@ class Threads:
             # A command ends the program: the main thread may wait for this one for ever.
             if is_first and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        finally:
+            over.set()
 
     def join(self, within: float | None = None) -> None:
         """Wait for the threads for which Python waits at the end of a program.
 
+        A ``join`` of the program that Ctrl-C interrupts marks a thread as ended in Python 3.11,
+        and Python would kill it, and abort, at its exit.
+
         Args:
-            within: seconds, in all; None for any time.
+            within: seconds, in all; those that run on are waited for at the end of Python; None
+                for any time.
         """
         end = None if within is None else time.monotonic() + within
-        for thread in self._own:
+        for thread, over in self._own:
             if thread.ident is not None:  # it could be started
-                thread.join(None if end is None else max(0.0, end - time.monotonic()))
+                over.wait(None if end is None else max(0.0, end - time.monotonic()))
+        if within is not None and not all(over.is_set() for _, over in self._own):
+            atexit.register(self.join)
 
 
 def _within(code: object, traceback: TracebackType | None) -> TracebackType | None:

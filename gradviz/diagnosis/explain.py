@@ -178,6 +178,7 @@ def answer(
     names: object,
     loss: object = None,
     raised: BaseException | None = None,
+    is_overview: bool = False,
 ) -> Explanation | Explanations:
     """`explain` with names that were found before.
 
@@ -187,11 +188,13 @@ def answer(
         names: as for `explain`; the parameters of a module are explained.
         loss: as for `explain`.
         raised: the exception that ended the recording.
+        is_overview: as for `Asked`.
     """
     from gradviz.capture.autograd.tensors import quietly
 
+    asked = replace(Asked.of(subjects, names, loss), raised=raised, is_overview=is_overview)
     with quietly():
-        return _answer_to(replace(Asked.of(subjects, names, loss), raised=raised), found)
+        return _answer_to(asked, found)
 
 
 def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
@@ -256,7 +259,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         questions,
         context,
         True,
-        is_overview=not asked.tensors or bool(asked.modules),
+        is_overview=asked.is_overview or not asked.tensors or bool(asked.modules),
         is_early=asked.raised is not None,
     )
     assert isinstance(explanations, Explanations)
@@ -364,7 +367,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         key in details.held or (details.count > len(details.held) and not is_seen)
         for _, details in steps_of(context)
     )
-    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
+    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key)
     if is_held or not (_is_training(context) or is_of_target):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
@@ -407,10 +410,8 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
 def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
-    return bool(assigned) and any(
-        key in details.changed and step.number > assigned[0].number
-        for step, details in steps_of(context)
-    )
+    steps = steps_of(context) if assigned else ()
+    return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
 
 
 def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:
@@ -426,18 +427,10 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
     return before if before.verdict in _FAULTS_OF_A_STEP else None
 
 
-def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
-    """Whether the values of a leaf were copied from another one, as in a target network.
-
-    Args:
-        context: the recording.
-        key: the leaf.
-        of_trained: whether the other one must have got a gradient.
-    """
-    sources = _copied_to(context, key)
-    return any(
-        not of_trained or context.happened_to(source, EventKind.ACCUMULATE) for source in sources
-    )
+def _is_a_copy(context: Context, key: str) -> bool:
+    """Whether the values of a leaf were copied from one with a gradient, as in a target network."""
+    kind = EventKind.ACCUMULATE
+    return any(context.happened_to(source, kind) for source in _copied_to(context, key))
 
 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:

@@ -48,6 +48,7 @@ class Asked:
         flags: by the ids of parameters that were meant to be frozen: the `IneffectiveFlag`.
         names: the argument ``names``.
         raised: the exception that ended the recording, if it is known; a row of its own.
+        is_overview: whether the tensors are all that a program has, and were not chosen.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Asked:
     flags: dict[int, Any] = field(default_factory=dict)
     names: object = None
     raised: BaseException | None = None
+    is_overview: bool = False
 
     @staticmethod
     def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:

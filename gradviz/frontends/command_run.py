@@ -363,6 +363,7 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
 
     names = Names.of_namespace({**loaded.run.namespace, **loaded.variables})
     subjects: list[Any] = list(loaded.values) if loaded.names else []
+    is_overview = False
     if not loaded.names:
         recording._snapshots.know(loaded.variables)
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
@@ -372,10 +373,11 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         leaves += [each.tensor for each in met]
         names = Names([*names, *met])
         if leaves:
-            subjects = [leaves, subjects[0]]
+            subjects, is_overview = [leaves, subjects[0]], True
     asked = ",".join(loaded.names)
     try:
-        return answer([*subjects, recording], names, None, raised=loaded.run.error)
+        every = [*subjects, recording]
+        return answer(every, names, None, raised=loaded.run.error, is_overview=is_overview)
     except SubjectError as error:
         raise SubjectError(f"{asked}: {error}") from error
 

@@ -170,13 +170,13 @@ class UserFiles(dict[str, bool]):
         return found
 
 
-def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
-    """The function that the user's code called, from a frame inside it; "" if there is none."""
-    name = ""
+def called_functions(frame: FrameType | None, verdicts: UserFiles) -> list[str]:
+    """The function that the user's code called, and those that it called, down to a frame."""
+    names: list[str] = []
     while frame is not None and not verdicts[frame.f_code.co_filename]:
-        name = frame.f_code.co_name
+        names.insert(0, frame.f_code.co_name)
         frame = frame.f_back
-    return name
+    return names
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -55,7 +55,7 @@ from gradviz.recording.source_lines import (
     Helper,
     HelperFiles,
     call_made_from,
-    called_function,
+    called_functions,
     user_location,
 )
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
@@ -160,8 +160,9 @@ def _after_cut(cause: Cause) -> _Look:
         location = user_location(sys._getframe(0), state.verdicts)
         cut, word = cause, word_of(call.func)
         if location.offset < 0:
-            name = called_function(sys._getframe(1), state.verdicts)
-            cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
+            names = called_functions(sys._getframe(1), state.verdicts)
+            for name in _COPYING.intersection(names):  # also where a library copies a module
+                cut, word = Cause.VALUES_COPIED, name
         data = state.input_from(tensor, cut, location, word)
         kind = EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
         state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
@@ -172,7 +173,7 @@ def _after_cut(cause: Cause) -> _Look:
     return after
 
 
-_COPYING = ("deepcopy", "vector_to_parameters")
+_COPYING = frozenset({"deepcopy", "vector_to_parameters"})
 
 
 def _after_deepcopy(state: RecordingState, call: TorchCall) -> None:

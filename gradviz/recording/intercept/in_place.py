@@ -18,7 +18,7 @@ from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
-from gradviz.recording.source_lines import CodeLocation, call_made_from, called_function
+from gradviz.recording.source_lines import CodeLocation, call_made_from, called_functions
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -222,7 +222,7 @@ def _write_into(
 ) -> None:
     """Record the origin of values that a call wrote into a tensor, or into a view of it."""
     if isinstance(record, Leaf) and site.location.offset < 0:
-        name = called_function(sys._getframe(1), state.verdicts)
+        name = next(iter(called_functions(sys._getframe(1), state.verdicts)), "")
         site = site._replace(word=name if name.isidentifier() and name[0] != "_" else site.word)
     new = _written(state, call, target, site)
     known = record.ref()
