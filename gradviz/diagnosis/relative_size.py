@@ -492,10 +492,7 @@ _MANY = 6  # terms of a loss that are looked at further, such as those of a loop
 
 
 def terms_without_gradient(context: Context) -> list[Explanation]:
-    """An explanation of each term of a loss that adds nothing to the gradients that are used.
-
-    A term that is cut in some passes only, as in a warm-up, is meant to be.
-    """
+    """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
     found: dict[tuple[str, int], _Term | None] = {}
     for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
