@@ -133,3 +133,10 @@ def test_a_thread_that_runs_on_is_waited_for(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr.count("stopped after backward 2")) == (0, 1), done.stderr
     assert done.stdout.splitlines() == ["1 parameter  fine", "over"]
+
+
+def test_the_nearest_attribute_is_suggested() -> None:
+    program = "import torch\nnet = torch.nn.Linear(2, 1)\nnet(torch.ones(2)).sum().backward()\n"
+    result = gradviz("draw", "train.py:net.weigth", program=program)
+    assert result.exit_code == 2
+    assert result.stderr.endswith("(net is of type Linear); did you mean weight?\n")

@@ -408,7 +408,8 @@ def test_a_call_is_seen_of_a_module_with_the_id_of_one_that_is_gone() -> None:
     stack = ModuleStack({"": (model := Parts())})
     stack.begin()
     model(torch.ones(2, 4))
-    stack._called[id(model.dropped)] = weakref.ref(nn.Linear(1, 1))  # one that is gone
+    gone = weakref.ref(nn.Linear(1, 1))
+    stack._called[id(model.dropped)] = gone, frozenset()
     model(torch.ones(2, 4))
     stack.end()
     assert stack.calls_of_parameters([model])[id(model.dropped.weight)].is_seen

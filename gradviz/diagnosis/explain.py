@@ -38,7 +38,8 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.relative_size import clipping_rules, uses_that_cancel
+from gradviz.diagnosis.relative_size import clipping_rules, cut_term, uses_that_cancel
+from gradviz.diagnosis.relative_size import terms_without_gradient as cut_terms
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
@@ -51,17 +52,18 @@ from gradviz.diagnosis.training import (
     unused_by_steps,
     uses_of,
 )
-from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
+from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_of_node, leaf_uses
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_of_node
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
+_ALONE = (cut_term, unseen)  # not about a tensor that is asked for
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
     *event_rules,
@@ -76,7 +78,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *clipping_rules,
     *training_rules,
     *last_rules,
-    unseen,
+    *_ALONE,
     *no_graph.RULES,
     *used_up.RULES,
     *in_place.RULES,
@@ -103,7 +105,7 @@ def rules(group: Group) -> tuple[Rule[Any, Any], ...]:
             are included in the first two.
     """
     groups = (group,) if group is Group.ERROR else (group, Group.TRAINING)
-    return tuple(rule for rule in RULES if rule.verdict.group in groups and rule is not unseen)
+    return tuple(rule for rule in RULES if rule.verdict.group in groups and rule not in _ALONE)
 
 
 def describe() -> str:
@@ -262,6 +264,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         is_early=asked.raised is not None,
     )
     assert isinstance(explanations, Explanations)
+    if not asked.tensors or asked.modules:
+        explanations = Explanations((*explanations, *cut_terms(context)))
     if not asked.tensors:
         explanations = Explanations(
             (*explanations, *unused_by_steps(context, {each.key for each in questions}))
@@ -351,8 +355,10 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         before = _before_it_was_cleared(question, context)
         if before is not None:
             return before
-        if uses and is_right:
-            return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+        last = context.happened(EventKind.BACKWARD)[-1].details
+        if is_right and (uses or getattr(last, "has_failed", False)):
+            reason = "its gradient was used" if uses else "cleared for the pass that failed"
+            return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     returned = None if added else only_returned(context, key, each.verdict)
@@ -461,7 +467,7 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
         graph: of a pass on the same line, with the leaf.
         is_known: whether it is known which operations made it 0.
     """
-    uses = leaf_uses(graph, question.key)
+    uses = gradient_uses(graph, question.key)
     is_added = all(
         edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
     )

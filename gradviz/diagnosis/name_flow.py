@@ -13,7 +13,7 @@ import ast
 import builtins
 import sys
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context
@@ -155,6 +155,53 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
         known = _known_after(each, known, used, blocks <= rows[start][1])
     declared = (node.names for node in ast.walk(tree) if isinstance(node, _DECLARING))
     return root in known and not known & {name for names in declared for name in names}
+
+
+def adds_number(location: SourceLocation, lines: Container[int]) -> bool:
+    """Whether a line adds a number to a tensor that it, or a line before it, reads from a tensor.
+
+    Args:
+        location: the line: ``"loss = loss + 0.1 * k"``.
+        lines: where tensors are read: that of ``"k = penalty.item()"``.
+    """
+    tree, statement = syntax_tree(location.file), statement_at(location)
+    if tree is None or not isinstance(statement, (*_ASSIGNING, ast.Return)):
+        return False
+    scope = _scope_of(tree, statement)
+    made: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and node.lineno < statement.lineno:
+            for name in node.targets:
+                made.setdefault(ast.unparse(name), []).append(node.value)
+    sums = [each for each in ast.walk(statement) if isinstance(each, (ast.BinOp, ast.AugAssign))]
+    for node in (each for each in sums if isinstance(each.op, (ast.Add, ast.Sub))):
+        sides = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
+        kinds = [_is_number(each, lines, made) for each in sides]
+        if True in kinds and (len(kinds) == 1 or None in kinds):
+            return True
+    return False
+
+
+def _is_number(
+    node: ast.expr, lines: Container[int], made: dict[str, list[ast.expr]]
+) -> bool | None:
+    """Whether an expression is a number that a line reads, or another one; None if unknown."""
+    if isinstance(node, ast.Constant):
+        return False
+    if _reads_value(node):
+        return node.lineno in lines
+    if isinstance(node, ast.UnaryOp):
+        return _is_number(node.operand, lines, made)
+    if isinstance(node, ast.BinOp):
+        one, other = (_is_number(each, lines, made) for each in (node.left, node.right))
+        if other is None and isinstance(node.right, ast.Attribute):
+            other = False  # as in self.weight * k
+        if one is None and isinstance(node.left, ast.Attribute):
+            one = False
+        return None if None in (one, other) else bool(one or other)
+    values = made.get(ast.unparse(node), [])
+    kinds = [_is_number(each, lines, {}) for each in values]
+    return None if None in kinds or not kinds else any(kinds)
 
 
 _Rows = Iterator[tuple[ast.stmt, frozenset[tuple[ast.AST, str]]]]

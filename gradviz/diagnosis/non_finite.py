@@ -199,9 +199,10 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
             continue
         value = data.get("value") or values.input_of(key, edge.get("input", 0))
         is_mask = values.graph.nodes[key].get("op") == "add"  # -inf is added on purpose
-        name = data.get("name") or data.get("op") or "that does not require grad"
-        line = data.get("source", "")
-        made = f", created at {mention(line)}," if line else ""
+        name, op = data.get("name", ""), data.get("op", "")
+        line, by = data.get("source", ""), f" by {op}" if name and op.isidentifier() else ""
+        name = name or op or "that does not require grad"
+        made = f", created{by} at {mention(line)}," if line else ""
         if suspect := _with_input(key, f"its input {name}{made}", value, only_nan or is_mask):
             return suspect
     return None

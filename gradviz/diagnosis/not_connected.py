@@ -50,12 +50,8 @@ _WORD_OF_CAUSE = {
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
     Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
 }
-_COPIED = {
-    "": "a copy of its values",
-    "data": "an assignment to .data",
-    "Parameter": "nn.Parameter()",
-    "setitem_": "an assignment to an index",
-}
+_COPIED = {"": "a copy of its values", "data": "an assignment to .data"}
+_COPIED |= {"Parameter": "nn.Parameter()", "setitem_": "an assignment to an index"}
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
@@ -63,6 +59,12 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_FIX_OF_CALL = {
+    "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
+    "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
+    "stack_module_state": "it makes new leaves: give the optimizer those, params.values()",
+}
+_DETACHING = ("state_dict", "stack_module_state")
 _LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
@@ -89,6 +91,9 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     word = as_written(word, inside or line)
     if _is_linearized(context, cut):
         word = "torch.func.linearize(), to which it is a constant,"
+    elif word == "detach()":
+        by = [f"{each}(), which detaches," for each in _DETACHING if _calls(context, line, each)]
+        word = by[0] if by else word
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
@@ -115,12 +120,10 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "use rsample(), if the distribution has it, instead of sample()"
     if cause is Cause.DETACH and (pair := _pair_at(context, cut.edge.get("inside") or line)):
         kept, other = pair
-        fix = (
-            f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
-            f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
-        )
-    if cause is Cause.DETACH and _calls(context, line, "deepcopy"):
-        fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
+        fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
+        fix += f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
+    if cause is Cause.DETACH:
+        fix = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), fix)
     if _is_linearized(context, cut):
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     if fix and (inside := cut.edge.get("inside")):
@@ -130,8 +133,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
 
 
 def _is_linearized(context: Context, cut: CutEdge) -> bool:
-    is_detached = cut.edge.get("cause") is Cause.DETACH
-    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
+    cause, line = cut.edge.get("cause"), cut.edge.get("source", "")
+    return cause is Cause.DETACH and _calls(context, line, "linearize")
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
@@ -169,8 +172,8 @@ def left_off(context: Context) -> Event | None:
 
 
 def _is_switch(event: Event) -> bool:
-    is_call = event.word == "set_grad_enabled" and bool(event.location)
-    return is_call and event.action is Action.GRADIENTS_OFF
+    called = (event.word, event.action)
+    return called == ("set_grad_enabled", Action.GRADIENTS_OFF) and bool(event.location)
 
 
 def _switched_off(context: Context, cut: CutEdge) -> Event | None:
@@ -220,13 +223,13 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    ranks = {id(cut): _rank(context, cut) for cut in found}
+    ranks = {id(cut): rank_of_cut(context, cut) for cut in found}
     found.sort(key=lambda cut: (ranks[id(cut)], -_latest(context, cut.edge.get("source", ""))))
     # Where a cut can be removed, what is seldom a fault beside it is left out.
     return [cut for cut in found if ranks[id(cut)] // 2 == ranks[id(found[0])] // 2]
 
 
-def _rank(context: Context, cut: CutEdge) -> int:
+def rank_of_cut(context: Context, cut: CutEdge) -> int:
     """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
@@ -295,17 +298,13 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     cuts = known_cuts(context, question)
     if not cuts:
         return None
-    words = {
-        "root": context.root_names,
-        "cut": cut_words(context, cuts[0]),
-        "more": _other_cuts(context, cuts),
-        "fix": fix_of_cut(context, cuts[0]),
-    }
+    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
+    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
     targets = tuple(cut.target for cut in cuts)
     return Evidence(words, targets, lines_of(context, *cuts), cuts[0].target)
 
 
-def _other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
+def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
     """The cuts at other lines than the first: with their words, if these are other ones."""
     lines: dict[str, CutEdge] = {}
     for cut in cuts:

@@ -1,21 +1,61 @@
-"""Rules about the size of a gradient: vanishing, exploding, clipped at the wrong time."""
+"""Rules about the size of a gradient, and about terms of a loss that add nothing to it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question, listed
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import history_of, is_unscaled, scale_of, scaling_of, steps_of
-from gradviz.diagnosis.values import is_all_zero, is_sum
-from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
+from gradviz.diagnosis.name_flow import adds_number
+from gradviz.diagnosis.not_connected import (
+    cut_words,
+    fix_of_cut,
+    lines_of,
+    other_cuts,
+    rank_of_cut,
+)
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.training import (
+    CLEARS,
+    history_of,
+    is_unscaled,
+    scale_of,
+    scaling_of,
+    steps_of,
+)
+from gradviz.diagnosis.values import (
+    Addend,
+    addends_of,
+    cuts_behind,
+    has_its_value,
+    is_all_zero,
+    only_squares,
+    owners_of,
+    steepest,
+)
+from gradviz.facts import (
+    Action,
+    BackwardDetails,
+    CutEdge,
+    EventKind,
+    FrameKind,
+    GradientDetails,
+    ValueRead,
+)
+from gradviz.graph import (
+    Cause,
+    GradGraph,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_data,
+    leaf_uses,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 from gradviz.story import Event
@@ -45,17 +85,6 @@ class Scale:
     steepest: tuple[str, str]
 
 
-@dataclass
-class _Owner:
-    """The parameters of one module."""
-
-    order: int
-    norm: float
-    name: str
-    key: str
-    keys: list[str]
-
-
 def _scales(context: Context) -> dict[str, Scale]:
     """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
 
@@ -66,7 +95,7 @@ def _scales(context: Context) -> dict[str, Scale]:
     known: dict[str, Scale] | None = context.cache.get(_scales)
     if known is not None:
         return known
-    rows = sorted(_owners(context), key=lambda owner: owner.order)
+    rows = sorted(owners_of(context.graph, _scaled_by(context)), key=lambda owner: owner.order)
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
     largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
@@ -77,53 +106,19 @@ def _scales(context: Context) -> dict[str, Scale]:
         is_small = largest_so_far * _SMALLER < last.norm
         is_large = row.norm > max(_LARGER * last.norm, _LARGE)
         if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
+            scale = Scale(is_large, last.name, last.key, steepest(rows))
             found.update(dict.fromkeys(row.keys, scale))
     context.cache[_scales] = found
     return found
 
 
-def _owners(context: Context) -> list[_Owner]:
-    """The leaves with a gradient, grouped by module; what GradScaler scaled is divided again."""
-    owners: dict[str, _Owner] = {}
-    graph, unscaled = context.graph, _unscaled(context)
-    for key in graph.leaves:
-        data: NodeData = graph.nodes[key]
-        grad, scale = data.get("grad"), scale_of(context, key)
-        if grad is None or not grad.norm or not grad.is_finite:
-            continue
-        if scale is None and unscaled and key not in unscaled:
-            continue  # by which factor it is scaled is not known
-        if (order := _order(graph, key)) is None:
-            continue
-        name, norm = data.get("name") or key, grad.norm / (scale or 1)
-        owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
-        owner.order = min(owner.order, order)
-        if norm >= owner.norm:
-            owner.norm, owner.name, owner.key = norm, name, key
-        owner.keys.append(key)
-    return list(owners.values())
-
-
-def _unscaled(context: Context) -> set[str]:
-    return {key for key in context.graph.leaves if is_unscaled(context, key)}
-
-
-def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
-    steps = [
-        (abs(math.log(after.norm / before.norm)), before.name, after.name)
-        for before, after in pairwise(rows)
-    ]
-    _, one, other = max(steps, key=lambda step: step[0])
-    return one, other
-
-
-def _order(graph: GradGraph, key: str) -> int | None:
-    """When the forward pass first used a leaf."""
-    if key not in graph:
-        return None
-    users = (graph.nodes[user].get("sequence_nr", 0) for user, _ in leaf_uses(graph, key))
-    return min(users, default=None)
+def _scaled_by(context: Context) -> dict[str, float]:
+    """By how much GradScaler scaled the gradients of leaves, where that is known; 1 otherwise."""
+    leaves = context.graph.leaves
+    unscaled = {key for key in leaves if is_unscaled(context, key)}
+    scales = {key: scale_of(context, key) for key in leaves}
+    known = (key for key in leaves if scales[key] is not None or not unscaled or key in unscaled)
+    return {key: scales[key] or 1.0 for key in known}
 
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
@@ -187,7 +182,7 @@ def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Ev
         for target, edge in leaf_uses(graph, scale.key)
         if operation(nodes[target].get("op", "")).normalizes and edge.get("input", 0) > 0
     ]
-    if len(norms) != 1 or _squares(graph, norms[0]) is not is_squared:
+    if len(norms) != 1 or only_squares(graph, norms[0]) is not is_squared:
         return None
     key = norms[0]
     line = nodes[key].get("source", "")
@@ -198,25 +193,6 @@ def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Ev
         "last": scale.last,
     }
     return Evidence(words, (key,), locations_of([line]), key)
-
-
-def _squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
 
 
 _BEHIND = (
@@ -479,4 +455,145 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
         "it was unscaled.",
     ),
+)
+
+
+# Terms of a loss.
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A term of a loss: no gradient comes through it to what the pass of its context trains."""
+
+    key: str
+    line: str
+    cuts: list[CutEdge]
+    read: ValueRead | None
+    trained: frozenset[str]
+    context: Context
+    group: Group = Group.NO_GRADIENT
+    kind: None = None
+
+    @property
+    def name(self) -> str:
+        """Its name, or that of the loss."""
+        name = self.context.graph.nodes[self.key].get("name") if self.key else ""
+        return str(name or f"a term of {self.root}")
+
+    @property
+    def root(self) -> str:
+        """The name of the loss."""
+        names = [each for each in map(self.context.name_of, self.context.roots) if each]
+        return listed(names) if names else "the loss"
+
+
+_OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
+_MANY = 6  # terms of a loss that are looked at further, such as those of a loop
+
+
+def terms_without_gradient(context: Context) -> list[Explanation]:
+    """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
+    found: dict[tuple[str, int], _Term | None] = {}
+    for frame in context.frames if context.passes else ():
+        event = context.pass_of.get(frame.pass_number)
+        trained = _trained_by(context, event) if event is not None else frozenset[str]()
+        if event is None or frame.kind not in _OF_A_PASS or not trained:
+            continue
+        graph = frame.graph
+        roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
+        inside, dead = replace(context, graph=graph, roots=roots), set[str]()
+        alive = descendants(graph, trained)
+        cuts = cuts_behind(graph, alive)
+        spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
+        left = _MANY
+        for number, row in enumerate(addends_of(graph, roots)):
+            place, term = (graph.nodes[row.sum].get("source", ""), number), None
+            is_asked = row.sum not in dead and (row.key in spoiled or not row.key)
+            if is_asked and (left := left - 1) >= 0:
+                own = _cuts_of_term(inside, row, cuts) if row.key else []
+                read = None if row.key else _number_at(inside, row, trained)
+                if own or read:
+                    term = _Term(row.key, place[0], own, read, trained, inside)
+                    dead |= ancestors(graph, [row.key])
+            found[place] = term if found.get(place, term) is not None else None
+    answers = (first_answer([cut_term], each.context, each) for each in found.values() if each)
+    return [answer for answer in answers if answer is not None]
+
+
+def _trained_by(context: Context, event: Event) -> frozenset[str]:
+    """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
+    if _trained_by not in context.cache:
+        added: dict[int, dict[str, int]] = {}
+        for each in context.happened(EventKind.ACCUMULATE):
+            number = getattr(each.details, "pass_number", 0)
+            added.setdefault(number, {}).update(dict.fromkeys(each.nodes, each.number))
+        context.cache[_trained_by] = added
+    keys = context.cache[_trained_by].get(getattr(event.details, "pass_number", 0), {})
+    is_alone = not steps_of(context)
+    return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
+
+
+def _is_used(context: Context, key: str, added: int) -> bool:
+    """Whether a step used what an event added to a gradient, before it was cleared."""
+    if (name := ("uses", key)) not in context.cache:
+        history = history_of(context, key)
+        ends = (e for e in history if e.kind is EventKind.STEP or e.action in CLEARS)
+        context.cache[name] = [(e.number, e.kind is EventKind.STEP) for e in ends]
+    ends = context.cache[name]
+    at = bisect(ends, (added, True))
+    return at < len(ends) and bool(ends[at][1])
+
+
+def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
+    """Those of some cuts that a term is behind, the likeliest fault first.
+
+    ``x + (y - x).detach()`` has the value of y: the gradient of x is what is wanted.
+    """
+    data = ancestors(context.graph, [row.key], is_data)
+    own = [cut for cut in cuts if cut.target in data]
+    if ancestors(context.graph, [row.key], has_its_value) & row.others:
+        return []
+    return sorted(own, key=lambda cut: rank_of_cut(context, cut))
+
+
+def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:
+    """Where a number was read from a tensor that is added to a loss; None for another number."""
+    line = context.graph.nodes[row.sum].get("source", "")
+    reads = [each for key in sorted(trained) for each in context.numbers.get(key, ())]
+    places = {locations_of([each.source])[0].line: each for each in reads if each.source}
+    file = line.rpartition(":")[0]
+    at = [n for n, each in places.items() if each.source.rpartition(":")[0] == file]
+    found = (n for n in at for each in locations_of([line]) if adds_number(each, (n,)))
+    return next((places[n] for n in found), None)
+
+
+def _of_term(context: Context, term: _Term) -> Evidence:
+    graph, read = context.graph, term.read
+    ends = ancestors(graph, [cut.source for cut in term.cuts]) & term.trained
+    if read is not None:
+        ends = {key for key in term.trained if read in context.numbers.get(key, ())}
+        called = "detach() and " if read.cut.edge.get("cause") is Cause.DETACH else ""
+        why = f"it is a plain number by {read.word}() at {mention(read.source, read.inside)}"
+        fixes = [f"{read.source}: keep it a tensor: leave out {called}{read.word}()"]
+        lines = locations_of([read.source])
+    else:
+        first = term.cuts[0]
+        why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
+        fixes = [fix_of_cut(context, cut) for cut in term.cuts]
+        lines = lines_of(context, *term.cuts)
+    leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
+    words = {"root": term.root, "line": mention(term.line), "leaves": listed(leaves), "why": why}
+    words["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])
+    return Evidence(words, (term.key,), (*lines, *locations_of([term.line])), term.key)
+
+
+cut_term: Rule[Any, Any] = Rule(
+    "a term of the loss without a gradient",
+    Verdict.CUT,
+    _of_term,
+    "it is added to {root} at {line}, and adds nothing to the gradient of {leaves}: {why}",
+    "{fix}",
+    Needs.RECORDING,
+    (EventKind.BACKWARD,),
+    "In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )

@@ -18,6 +18,7 @@ from gradviz.diagnosis.lines import (
     operands,
     statement_at,
     stored,
+    syntax_tree,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
@@ -169,7 +170,12 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     for expression in expressions_at(used.location, used.word) if used is not None else ():
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
-    texts = {text: is_list for text, is_list in texts.items() if text not in known}
+    modules = _imported(used.location.file) if used is not None else set()
+    texts = {
+        text: is_list
+        for text, is_list in texts.items()
+        if text not in known and text.partition(".")[0] not in modules
+    }
     if made is not None and (kept := _kept_beside(made, texts)):
         return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
@@ -180,6 +186,17 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     if len(texts) == 1:
         return next(iter(texts.items()))
     return "", False
+
+
+def _imported(file: str) -> set[str]:
+    """The names of imports of a file, such as ``nn``, of which a state is no part."""
+    tree = syntax_tree(file)
+    imports = (
+        each
+        for each in (ast.walk(tree) if tree else ())
+        if isinstance(each, (ast.Import, ast.ImportFrom))
+    )
+    return {a.asname or a.name.partition(".")[0] for each in imports for a in each.names}
 
 
 def _kept_beside(made: Event, texts: Iterable[str]) -> str:
@@ -302,7 +319,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     carried = _carried(context, error, freeing)
-    if carried is None or not carried.is_renewed:
+    if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
     kept = _kept_as(carried)
     lost = _lost_detach(context, freeing)
@@ -322,12 +339,59 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
             f"each backward pass: {_detached(carried)}"
         )
     elif carried.is_inside:
-        fix = f"detach it after each backward pass: {_detached(carried)}"
+        place = _before_its_loop(carried, freeing.location)
+        fix = place or f"detach it after each backward pass: {_detached(carried)}"
     elif carried.used is not None and carried.used.source:
         fix = f"detach it before {carried.used.source}: {_detached(carried)}"
     else:
         fix = f"detach it before it is used again: {_detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _is_of_an_earlier_step(context: Context, carried: Carried) -> bool:
+    """Whether the line of the pass that failed ran between the making of a state and its use."""
+    *passes, failing = context.happened(EventKind.BACKWARD)
+    since = carried.made.number if carried.made is not None else -1
+    return any(each.location == failing.location for each in passes if each.number > since)
+
+
+def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
+    """Where to detach a state that a function is given, and that a loop of the function uses.
+
+    Args:
+        carried: the state, under a name that the caller does not have.
+        passed: the line of the backward pass.
+
+    Returns:
+        The fix; "" if the pass is in that function, or it is not known where the state comes from.
+    """
+    used = carried.used.location if carried.used is not None else SourceLocation()
+    tree = syntax_tree(used.file)
+    around = [each for each in (ast.walk(tree) if tree else ()) if _has(each, used.line)]
+    functions = [each for each in around if isinstance(each, ast.FunctionDef)]
+    function = functions[-1] if functions else None
+    loops = [each for each in around if isinstance(each, (ast.For, ast.While))]
+    loops = [each for each in loops if function is not None and each.lineno > function.lineno]
+    if function is None or not loops or (passed.file == used.file and _has(function, passed.line)):
+        return ""
+    code = ast.unparse(ast.parse(carried.code, mode="eval"))
+    for each in ast.walk(function):
+        if isinstance(each, ast.Assign) and each.lineno < loops[0].lineno and stored(each.value):
+            taken = ast.unparse(each.value)
+            is_several = isinstance(each.targets[0], ast.Tuple)
+            if is_several and ast.unparse(each.targets[0]) == code:
+                return (
+                    f"detach it before {used.file}:{each.lineno}: {taken} = tuple(each.detach() "
+                    f"for each in {taken})"
+                )
+    if code in {argument.arg for argument in function.args.args}:
+        return f"detach it before {used.file}:{loops[0].lineno}: {_detached(carried)}"
+    return ""
+
+
+def _has(node: ast.AST, line: int) -> bool:
+    """Whether a statement of the syntax tree spans a line."""
+    return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 
 def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import pairwise, permutations
+from typing import NamedTuple
 
+from gradviz.facts import CutEdge
 from gradviz.graph import (
+    Cause,
     EdgeData,
     EdgeKind,
     GradGraph,
@@ -16,6 +19,7 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
     ancestors,
+    is_data,
     is_gradient,
     leaf_of_node,
     leaf_uses,
@@ -287,6 +291,59 @@ class Step:
         return self.values.source_of(self.target, number)
 
 
+@dataclass
+class Owner:
+    """The parameters of one module."""
+
+    order: int
+    norm: float
+    name: str
+    key: str
+    keys: list[str]
+
+
+def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
+    """The leaves with a gradient, grouped by module.
+
+    Args:
+        graph: the graph.
+        scales: by the keys of the leaves that count: by how much the gradient was scaled.
+    """
+    owners: dict[str, Owner] = {}
+    for key in graph.leaves:
+        data: NodeData = graph.nodes[key]
+        grad = data.get("grad")
+        if grad is None or not grad.norm or not grad.is_finite or key not in scales:
+            continue
+        if (order := _order(graph, key)) is None:
+            continue
+        name, norm = data.get("name") or key, grad.norm / scales[key]
+        owner = owners.setdefault(name.rpartition(".")[0] or name, Owner(order, 0.0, "", "", []))
+        owner.order = min(owner.order, order)
+        if norm >= owner.norm:
+            owner.norm, owner.name, owner.key = norm, name, key
+        owner.keys.append(key)
+    return list(owners.values())
+
+
+def steepest(rows: Sequence[Owner]) -> tuple[str, str]:
+    """The parameters of the two neighbors between which the norm changes most."""
+    steps = [
+        (abs(math.log(after.norm / before.norm)), before.name, after.name)
+        for before, after in pairwise(rows)
+    ]
+    _, one, other = max(steps, key=lambda step: step[0])
+    return one, other
+
+
+def _order(graph: GradGraph, key: str) -> int | None:
+    """When the forward pass first used a leaf."""
+    if key not in graph:
+        return None
+    users = (graph.nodes[user].get("sequence_nr", 0) for user, _ in leaf_uses(graph, key))
+    return min(users, default=None)
+
+
 def is_sum(op: str, options: Mapping[str, str]) -> bool:
     """Whether an operation weighs all elements of its input alike.
 
@@ -296,6 +353,82 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
     """
     is_scaled = op in ("mul", "div") and "other" in options
     return op in _SUMS or operation(op).rearranges or is_scaled
+
+
+def only_squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [key], False
+    while stack:
+        for _, target, edge in graph.out_edges(stack.pop(), data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
+                return None
+            squares = squares or is_square
+            if not (is_square or is_sum(op, options)):
+                return None
+            stack.append(target)
+    return squares
+
+
+class Addend(NamedTuple):
+    """One of several terms of a sum: the key of the sum, its own, and those of the others.
+
+    A Python number has no key.
+    """
+
+    sum: str
+    key: str
+    others: frozenset[str]
+
+
+_JOINS = ("add", "stack", "cat")  # of a difference, one of samples may be the one of two tensors
+
+
+def addends_of(graph: GradGraph, roots: Iterable[str]) -> Iterator[Addend]:
+    """The terms of some results, such as losses: numbers, or a number for each sample."""
+    stack, seen = [maker for root in roots for maker, _ in graph.inputs(root)], set[str]()
+    while stack:
+        if (key := stack.pop()) in seen:
+            continue
+        seen.add(key)
+        data: NodeData = graph.nodes[key]
+        op, shape = data.get("op", ""), data.get("shape", ())
+        inputs = {each: edge for each, edge in graph.inputs(key) if is_data(each, key, edge)}
+        tracked = [each for each, edge in inputs.items() if is_gradient(each, key, edge)]
+        is_small = len(shape) < 2 if op in _JOINS else math.prod(shape) == 1
+        if len(inputs) > 1 and op in (*_JOINS, "sub", "rsub"):
+            if len(shape) > 1:
+                continue
+            terms = inputs if is_small else ()
+            yield from (Addend(key, each, frozenset({*inputs} - {each})) for each in terms)
+        elif op in ("add", "sub", "rsub"):
+            yield Addend(key, "", frozenset(inputs))
+        elif len(tracked) > 1 or not (
+            is_sum(op, data.get("options", {})) or operation(op).converts or op in ("mul", "div")
+        ):
+            continue
+        stack += tracked
+
+
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
+
+
+def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
+    """Where data leaves the graph that was computed from what is trained."""
+    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
+
+
+def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
+    """Whether data flows along the edge, and not from the result of torch.autograd.grad."""
+    return is_data(source, target, edge) and edge.get("cause") is not Cause.AUTOGRAD_GRAD
 
 
 # The input that an operation only adds to its result.
@@ -369,13 +502,18 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
             return "", 0, steps
 
 
+def gradient_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
+    """The operations that use a leaf and give it a gradient, with their edges."""
+    return [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
+
+
 def cancelled_at(graph: GradGraph, key: str) -> str:
     """The subtraction where what a leaf went into cancels itself, as in ``hard + x - x``; or ""."""
 
     def passes_on(user: str) -> bool:
         return operation(graph.nodes[user].get("op", "")).blocks is not Blocks.STEPS
 
-    uses = [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
+    uses = gradient_uses(graph, key)
     while len(uses) == 1:
         key = uses[0][0]
         edges = graph.out_edges(key, data=True)

@@ -519,10 +519,10 @@ def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseExceptio
     first = re.split(r"[.\[]", name, maxsplit=1)[0]
     if first in run.namespace:
         said = " ".join(str(error).split())[:200] or "it failed"
-        kind = f"{first} is of type {type(run.namespace[first]).__name__}"
-        return f"cannot read {name} in {target.place}: {type(error).__name__}: {said} ({kind})"
-    public = [key for key in run.namespace if not key.startswith("_")]
-    near = did_you_mean(first, public)
+        near = did_you_mean(getattr(error, "name", "") or "", dir(getattr(error, "obj", "")))
+        kind = f"({first} is of type {type(run.namespace[first]).__name__}){near}"
+        return f"cannot read {name} in {target.place}: {type(error).__name__}: {said} {kind}"
+    near = did_you_mean(first, (key for key in run.namespace if not key.startswith("_")))
     return f"{target.place} has no {first}{near or _there(target, run, 0)}"
 
 

@@ -137,7 +137,8 @@ class ModuleStack:
     ) -> None:
         self.failed = failed
         self.notes_all_calls = bool(modules)  # also those of modules that are not known beforehand
-        self._called: dict[int, weakref.ref[nn.Module]] = {}
+        # Each with the ids of its own parameters then: functional_call puts others into it.
+        self._called: dict[int, tuple[weakref.ref[nn.Module], frozenset[int]]] = {}
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._known: dict[int, tuple[weakref.ref[nn.Module], list[Path]]] = {}
         self._tracks: dict[int, _Track] = {}
@@ -183,11 +184,15 @@ class ModuleStack:
         Args:
             modules: those that contain the parameters.
         """
-        called = {id(module) for ref in self._called.values() if (module := ref()) is not None}
+        rows = [
+            (module, own) for ref, own in self._called.values() if (module := ref()) is not None
+        ]
+        called = {id(module) for module, _ in rows}
         found = {
             id(each): PartCall(True)
-            for key in called
-            for each in _own_parameters(self._called[key]())
+            for module, own in rows
+            for each in module.parameters(recurse=False)
+            if id(each) in own
         }
         pending = [(module, False) for module in modules]
         seen: set[int] = set()  # a module may contain itself
@@ -233,8 +238,9 @@ class ModuleStack:
         if self._paused:
             return
         known = self._called.get(id(module))
-        if known is None or known() is not module:  # an id may be used again
-            self._called[id(module)] = weakref.ref(module)
+        if known is None or known[0]() is not module:  # an id may be used again
+            own = frozenset(map(id, module._parameters.values()))
+            self._called[id(module)] = weakref.ref(module), own
         if not self._roots:
             return
         track = self._track()
@@ -327,11 +333,6 @@ class ModuleStack:
 
 # They are not called themselves where a program iterates over them.
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-def _own_parameters(module: nn.Module | None) -> list[nn.Parameter]:
-    """The parameters of a module itself, without those of its parts."""
-    return [] if module is None else list(module.parameters(recurse=False))
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -64,10 +64,6 @@ FIXES = {
         "        h = torch.zeros(",
         "        self.outputs = torch.zeros_like(self.outputs)\n        h = torch.zeros(",
     ),
-    "state_carried_over_batches": (
-        "        loss.backward()",
-        "        loss.backward()\n        h = h.detach()",
-    ),
     "two_states_of_an_lstm_cell": (
         "    loss.backward()",
         "    loss.backward()\n    h, c = h.detach(), c.detach()",
@@ -172,6 +168,39 @@ FIXES = {
     ),
     "reversal_of_strength_zero": ("return -ctx.strength * gradient", "return -gradient"),
     "ctc_of_a_recognizer": ("nn.CTCLoss(blank=0)", "nn.CTCLoss(blank=0, zero_infinity=True)"),
+    "scores_of_the_generator_are_detached": ("net_d(fake).detach()  # here", "net_d(fake)"),
+    "attention_losses_are_detached": (".detach() * 1000  # here", " * 1000"),
+    "ratio_is_detached": ("old_logprobs).detach()  # here", "old_logprobs)"),
+    "spectrogram_is_detached_for_the_generator": (
+        "self.score(fake_spec.detach(), features.detach())  # here",
+        "self.score(fake_spec, features)",
+    ),
+    "features_recorded_by_a_probe": ("output.detach()", "output"),
+    "penalty_of_gradients_over_domains": (
+        """parameters(), retain_graph=True))  # here
+        mean_loss = total_loss / len(minibatches)
+        mean_grad = autograd.grad(mean_loss, self.network.parameters(), retain_graph=True)""",
+        """parameters(), create_graph=True))
+        mean_loss = total_loss / len(minibatches)
+        mean_grad = autograd.grad(mean_loss, self.network.parameters(), create_graph=True)""",
+    ),
+    "weight_penalty_of_data": ("p.data.abs()", "p.abs()"),
+    "functional_call_of_a_state_dict": ("model.state_dict()", "dict(model.named_parameters())"),
+    "only_one_of_two_states_is_detached": (
+        "        h, c = state",
+        "        state = tuple(each.detach() for each in state)\n        h, c = state",
+    ),
+    "ensemble_of_stacked_copies": (
+        """optimizer = torch.optim.Adam(models.parameters(), lr=1e-2)
+params, buffers = stack_module_state(models)""",
+        """params, buffers = stack_module_state(models)
+optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
+    ),
+    "state_carried_over_batches": (
+        "        for t in range(x.shape[1]):",
+        "        h = h.detach()\n        for t in range(x.shape[1]):",
+    ),
+    "entropy_in_a_dict_of_losses": ("entropy.detach()", "entropy"),
     "two_tasks_two_steps": (
         """        for loss in losses_of(model(batch["x"]), batch):
             optimizer.zero_grad()
