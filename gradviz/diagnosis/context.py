@@ -89,7 +89,8 @@ class Cuts:
     def _at_numbers(self, cut: CutEdge) -> CutEdge:
         """The cut, or a later one where all of the data becomes numbers: it is cut there anyway."""
         after, seen = [cut], {cut.target}
-        while len(after) == 1 and after[0].edge.get("cause") not in (Cause.ITEM, Cause.NUMPY):
+        ends = (Cause.ITEM, Cause.NUMPY, Cause.NOT_DIFFERENTIABLE)
+        while len(after) == 1 and after[0].edge.get("cause") not in ends:
             after = self._by_source.get(after[0].target, [])
             if not after or after[0].target in seen:
                 return cut

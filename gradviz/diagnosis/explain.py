@@ -86,7 +86,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
-_COPIES = ("load_state_dict", "copy_", "data", "setitem_")
+_COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
@@ -312,29 +312,15 @@ def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
 def _as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
     """An answer in a list of all tensors, of which some need no gradient at the end.
 
-    Args:
-        each: the answer about the tensor alone.
-        question: the tensor.
-        context: the recording.
-
     Returns:
-        FINE for a gradient that was cleared, if steps have used such gradients and the last one did
-        not find it cleared, and for one that a hook changed a little; UNTRAINED for a leaf that no
-        optimizer holds and that got no gradient, if others are trained; else the answer.
+        FINE for a gradient that steps have used before it was cleared, and for one that a hook
+        changed a little; UNTRAINED for a leaf that no optimizer holds and that got no gradient, if
+        others are trained; else the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
-    later = {use for use in uses if use > added[-1].number} if added else set()
-    stepped = {step.number for step, details in steps_of(context) if key in details.held}
-    # What is not an optimizer of torch, as one of SciPy, copies its values into the parameters.
-    words = ("load_state_dict",) if stepped or not added[1:] else _COPIES
-    writes = {e.number for e in context.happened_to(key, EventKind.IN_PLACE) if e.word in words}
-    is_copied = bool(later) and later <= writes and not stepped
-    later -= writes
-    if len(stepped & later) == 1 and min(later) in stepped:
-        later &= stepped  # what was written into it after the step did not use the gradient
-    if each.verdict is Verdict.STALE and (len(later) == 1 or is_copied):
+    if each.verdict is Verdict.STALE and _was_used_once(context, key, uses):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
@@ -367,8 +353,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_seen = bool(key and context.held)
     is_held = key in context.held or any(
-        key in details.held or (details.count > len(details.held) and not is_seen)
-        for _, details in steps_of(context)
+        key in each.held or (each.count > len(each.held) and not is_seen)
+        for _, each in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key)
     is_unnamed = not question.data.get("name") and question.kind is NodeKind.LEAF  # of a library
@@ -387,11 +373,27 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     return each
 
 
+def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
+    """Whether one step, or one change by the program, used the latest gradient.
+
+    An optimizer that is not of torch, as one of SciPy, copies its values into the parameters.
+    """
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    written = context.happened_to(key, EventKind.IN_PLACE)
+    loads = {event.number for event in written if event.word == "load_state_dict"}
+    later = {use for use in uses if use > added[-1].number} - loads if added else set()
+    stepped = {step.number for step, details in steps_of(context) if key in details.held}
+    if len(stepped & later) == 1 and min(later) in stepped:
+        return True  # what was written into it after the step did not use the gradient
+    copies = {event.number for event in written if event.word in _COPIES}
+    return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
+
+
 def _is_training(context: Context) -> bool:
     """Whether an optimizer made a step after a pass on the line of the latest one."""
-    lines = [event.location for event in context.passes]
-    first = context.passes[lines.index(lines[-1])].number if lines else 0
-    return any(event.number > first for event, _ in steps_of(context))
+    last = context.passes[-1].location if context.passes else None
+    first = next((each.number for each in context.passes if each.location == last), 0)
+    return any(event.number > first for event, _ in reversed(steps_of(context)))
 
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:
@@ -461,11 +463,7 @@ def _copied_to(context: Context, key: str) -> list[str]:
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
     """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
 
-    Args:
-        context: the recording.
-        question: the leaf, whose gradient is 0.
-        graph: of a pass on the same line, with the leaf.
-        is_known: whether it is known which operations made it 0.
+    ``is_known``: whether it is known which operations of the graph made its gradient 0.
     """
     uses = gradient_uses(graph, question.key)
     is_added = all(

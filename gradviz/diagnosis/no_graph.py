@@ -190,8 +190,10 @@ def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evid
 
 def _applied(context: Context) -> Event | None:
     """The last call of a ``Function`` whose result does not require grad."""
-    events = reversed(context.happened(EventKind.OPERATION))
-    return next((e for e in events if e.word == "apply" and not e.node and e.source), None)
+    nodes = context.graph.nodes
+    untracked = {"", *(key for key in nodes if nodes[key]["kind"] is NodeKind.UNTRACKED)}
+    found = (e for e in context.happened(EventKind.OPERATION) if e.word == "apply" and e.source)
+    return next((e for e in reversed([*found]) if e.node in untracked), None)
 
 
 def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidence | None:

@@ -222,7 +222,8 @@ def _after_value_read(cause: Cause) -> _Look:
         location = state.location()
         word = word_of(call.func)
         data = state.input_from(tensor, cause, location, word)
-        if not tensor.requires_grad and data.cut_leaves:  # without the earlier cut it stays cut
+        if data.cut_leaves and not tensor.requires_grad and tensor.is_floating_point():
+            # Without the earlier cut it stays cut; an index has no gradient either way.
             data = data.cut_again(cause, location, word)
         untracked = state.provenance.add_plain_value(word, data, location)
         untracked.value = _value_read(tensor, call.result)
