@@ -395,7 +395,8 @@ def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
         for part, step in entries:
             if _is_a(part, torch.Tensor):
                 _enter(best, part, [name + step], variable)
-            elif _is_a(part, torch.nn.Module):
+            elif _is_a(part, torch.nn.Module) and not name.startswith(("_", "self._")):
+                # A private list, as that of a trainer in a library, names no module of the user's.
                 for named in _first_come(_of_module(part, f"{name}{step}.")):
                     _enter(best, named.tensor, [named.name], variable)
         return len(entries)
