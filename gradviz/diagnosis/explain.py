@@ -357,7 +357,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         for _, each in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key)
-    is_unnamed = not question.data.get("name") and question.kind is NodeKind.LEAF  # of a library
+    is_unnamed = not question.data.get("name") and not all(e.is_own for e in each.locations)
     if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:

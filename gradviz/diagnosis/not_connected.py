@@ -452,10 +452,13 @@ def _part_not_called(context: Context, question: Question) -> Evidence | None:
 
 
 def _step_without_gradients(context: Context, question: Question) -> Evidence | None:
-    """Steps of its optimizer found no gradient, of none of the parameters that it holds."""
+    """Steps of its optimizer, with no pass between them, found no gradient of any parameter."""
     steps = [event for event in context.happened(EventKind.STEP) if _may_hold(event, question)]
     details = steps[-1].details if steps and question.key in context.held else None
     if not isinstance(details, StepDetails) or any(_changed(event) for event in steps):
+        return None
+    passes = [each for each in context.passes if each.number > steps[0].number]
+    if len(steps) < 2 or (passes and passes[0].number < steps[-1].number):
         return None
     found = {"root": context.root_names, "line": mention(steps[-1].location)}
     found["optimizer"] = details.optimizer
