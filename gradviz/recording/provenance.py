@@ -418,7 +418,8 @@ class Provenance:
             if is_inside := is_inside_transform():
                 tensor = unwrapped(tensor)
             self.tensors.enter(tensor, untracked)
-            if matters and (shard := shard_of(tensor)) is not None:  # ``to_local`` may return it
+            shard = shard_of(tensor) if matters and type(tensor) is not torch.Tensor else None
+            if shard is not None:  # ``to_local`` may return it
                 self.tensors.enter(shard.local, untracked)
             if matters:
                 untracked.read_facts(tensor)
