@@ -173,6 +173,7 @@ class ValuesRead(Generic[R]):
     def __init__(self) -> None:
         self._numbers: dict[int, tuple[float, R]] = {}
         self.arrays: dict[int, tuple[weakref.ref[Any], R]] = {}
+        self._room = _MOST_NUMBERS
 
     def remember_numbers(self, values: object, record: R) -> None:
         """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
@@ -183,8 +184,10 @@ class ValuesRead(Generic[R]):
 
     def remember_array(self, array: Any, record: R) -> None:
         """Remember an array that shares the memory of a tensor, as long as it lives."""
-        self.arrays = {key: row for key, row in self.arrays.items() if row[0]() is not None}
-        self.arrays[array.ctypes.data] = weakref.ref(array), record
+        self.arrays[address_of(array)] = weakref.ref(array), record
+        if len(self.arrays) > self._room:  # twice as many as were alive: no scan for each array
+            self.arrays = {key: row for key, row in self.arrays.items() if row[0]() is not None}
+            self._room = max(_MOST_NUMBERS, 2 * len(self.arrays))
 
     def array_at(self, address: int) -> R | None:
         """The record of the array whose memory starts here, if one was read from a tensor."""
@@ -197,6 +200,11 @@ class ValuesRead(Generic[R]):
             return []
         known = (self._numbers.get(id(number)) for number in _floats_in(values))
         return list({id(found[1]): found[1] for found in known if found is not None}.values())
+
+
+def address_of(array: Any) -> int:
+    """Where the memory of an array starts; ``ctypes.data`` is slower."""
+    return int(array.__array_interface__["data"][0])
 
 
 def _floats_in(values: object, depth: int = 4) -> Iterator[float]:

@@ -32,7 +32,7 @@ from gradviz.capture.autograd.tensors import (
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
-from gradviz.recording.cut_leaves import CutSite
+from gradviz.recording.cut_leaves import CutSite, address_of
 from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
@@ -271,7 +271,7 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
     inputs = [state.input_from(each, Cause.COPY, location) for each in given]
     inputs += [each.as_input() for each in state.provenance.read.numbers_in(call.args)]
     arrays = (each for each in call.args if isinstance(each, np.ndarray))
-    read = [state.provenance.read.array_at(each.ctypes.data) for each in arrays]
+    read = [state.provenance.read.array_at(address_of(each)) for each in arrays]
     inputs += [each.as_input() for each in read if each is not None]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
