@@ -87,10 +87,14 @@ class Cuts:
         return [self._at_numbers(cut) for cuts in found for cut in cuts]
 
     def _at_numbers(self, cut: CutEdge) -> CutEdge:
-        """The cut, or a later one where all of the data becomes numbers: it is cut there anyway."""
+        """The cut, or a later one where all of the data becomes numbers: it is cut there anyway.
+
+        An operation without a derivative, such as argmax, stays the cause.
+        """
         after, seen = [cut], {cut.target}
-        ends = (Cause.ITEM, Cause.NUMPY, Cause.NOT_DIFFERENTIABLE)
-        while len(after) == 1 and after[0].edge.get("cause") not in ends:
+        if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+            return cut
+        while len(after) == 1 and after[0].edge.get("cause") not in (Cause.ITEM, Cause.NUMPY):
             after = self._by_source.get(after[0].target, [])
             if not after or after[0].target in seen:
                 return cut
