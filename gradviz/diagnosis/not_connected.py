@@ -16,8 +16,9 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
+from gradviz.diagnosis.training import steps_of
 from gradviz.diagnosis.values import is_only_added
-from gradviz.facts import Action, CutEdge, EventKind, SourceLocation, StepDetails
+from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, word_of
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import listed
@@ -453,26 +454,18 @@ def _part_not_called(context: Context, question: Question) -> Evidence | None:
 
 def _step_without_gradients(context: Context, question: Question) -> Evidence | None:
     """Steps of its optimizer, with no pass between them, found no gradient of any parameter."""
-    steps = [event for event in context.happened(EventKind.STEP) if _may_hold(event, question)]
-    details = steps[-1].details if steps and question.key in context.held else None
-    if not isinstance(details, StepDetails) or any(_changed(event) for event in steps):
+    # Where ``held`` is empty, no frame has the parameters of that optimizer.
+    steps = [row for row in steps_of(context) if question.key in row[1].held or not row[1].held]
+    if question.key not in context.held or any(each.changed_count for _, each in steps):
         return None
-    passes = [each for each in context.passes if each.number > steps[0].number]
-    if len(steps) < 2 or (passes and passes[0].number < steps[-1].number):
+    numbers = [event.number for event, _ in steps]
+    if len(steps) < 2 or any(numbers[0] < each.number < numbers[-1] for each in context.passes):
         return None
-    found = {"root": context.root_names, "line": mention(steps[-1].location)}
+    event, details = steps[-1]
+    found = {"root": context.root_names, "line": mention(event.location)}
     found["optimizer"] = details.optimizer
     found["any"] = f"any of its {details.count:,} parameters" if details.count > 1 else "it"
-    return Evidence(found, locations=(steps[-1].location,))
-
-
-def _may_hold(event: Event, question: Question) -> bool:
-    held = event.details.held if isinstance(event.details, StepDetails) else ()
-    return question.key in held or not held  # no frame has the parameters of that optimizer
-
-
-def _changed(event: Event) -> int:
-    return event.details.changed_count if isinstance(event.details, StepDetails) else 0
+    return Evidence(found, locations=(event.location,))
 
 
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
