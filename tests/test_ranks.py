@@ -494,6 +494,7 @@ def test_a_loss_that_is_too_large_only_with_its_scale(steps_before: int) -> None
     assert "scale 65,536 of GradScaler is too large" in told  # since pass 1
     assert "scale 32,768 of GradScaler is too large" in told  # in pass 2
     assert "lower scale does not help" not in told
+    optimizer.zero_grad()
     with gradviz.record(net) as run:
         loss = net(torch.full((1, 2), 1.0)).sum()
         scaler.scale(loss).backward()
