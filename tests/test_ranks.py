@@ -20,6 +20,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
@@ -27,6 +28,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 import gradviz
+from gradviz import Verdict
 from gradviz.facts import EventKind
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 
@@ -520,6 +522,33 @@ def test_what_torch_shards_itself_is_no_event(alone: None) -> None:
         net(torch.ones(1, 2)).sum().backward()
     words = [event.word for event in run.events if event.kind is not EventKind.ACCUMULATE]
     assert words == ["ones", "linear", "relu", "linear", "sum", "backward"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda w: w.to_local(),
+        lambda w: w.full_tensor(),
+        lambda w: w.redistribute(placements=[Replicate()]).to_local(),
+        lambda w: (w * 2).to_local(),
+    ],
+)
+def test_a_sharded_parameter_that_is_read_under_no_grad(alone: None, read: Any) -> None:
+    mesh = init_device_mesh("cpu", (1,))
+    w = nn.Parameter(distribute_tensor(torch.randn(4, 4), mesh, [Shard(0)]))
+    v = nn.Parameter(torch.randn(4, 4))
+    with gradviz.record() as run:
+        with torch.no_grad():
+            h = read(w)
+        loss = (h @ v).sum()
+        loss.backward()
+    told = gradviz.explain(run, w, loss)
+    assert (told.verdict, "cut by no_grad" in told.reason) == (Verdict.CUT, True)
+    assert gradviz.explain(run, v, loss).verdict is Verdict.FINE
+    original = DTensor.to_local
+    with gradviz.record():
+        assert DTensor.to_local is not original
+    assert DTensor.to_local is original
 
 
 def test_wrapper_names_are_not_shown(alone: None) -> None:
