@@ -13,7 +13,14 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearings_of, is_of_another, scale_of, steps_of, uses_of
+from gradviz.diagnosis.training import (
+    CLEARS,
+    clearings_of,
+    is_of_another,
+    scale_of,
+    steps_of,
+    uses_of,
+)
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -334,8 +341,10 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     times = question.data.get("accumulations", 0)
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     if not times:  # some are from before the recording
-        cleared = clearings_of(context, question.key)
-        added = [event for event in added if not cleared or event.number > cleared[-1]]
+        ends = (*CLEARS, Action.ASSIGNED)
+        changes = context.happened_to(question.key, EventKind.GRAD)
+        last = max((e.number for e in changes if e.action in ends), default=-1)
+        added = [event for event in added if event.number > last]
         times = len(added)
     added = added[-times:] if times else []
     older = " on a gradient from before the recording" if _had_older(context, added) else ""
@@ -360,7 +369,7 @@ def _had_older(context: Context, added: Sequence[Event]) -> bool:
     if details.before is None or is_all_zero(details.before):
         return False
     changes = context.happened_to(added[0].nodes[0], EventKind.GRAD)
-    return not any(e.action is Action.ASSIGNED for e in changes if e.number < added[0].number)
+    return not any(e.action is Action.ASSIGNED for e in changes)
 
 
 def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> bool:
