@@ -484,8 +484,7 @@ def report_of_exit(shown: str) -> Iterator[None]:
         if os.getpid() == process:  # not in a process that it forked
             aside(
                 f"Warning: {shown} called os._exit({status}), which ends Python at once: nothing "
-                "is written; --step 1 ends the program before",
-                warning=True,
+                "is written; --step 1 ends the program before"
             )
         original(status)
 
@@ -512,7 +511,7 @@ def leave_fork(run: ProgramRun) -> None:
         raise run.error
     if run.error is None:
         raise SystemExit(0)
-    aside(traceback_text(run.error).rstrip("\n"))
+    aside(traceback_text(run.error).rstrip("\n"), is_own=False)
     raise SystemExit(1) from run.error
 
 
