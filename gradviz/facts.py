@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, NodeKind, TensorSummary
 
+SCALER = "GradScaler"
+"""The operation of the node of the tensor by which ``GradScaler`` multiplies a loss."""
+
 
 @dataclass(frozen=True)
 class SourceLocation:

@@ -168,6 +168,8 @@ def _lines_of_passes(context: Context) -> set[str]:
 def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
     """The same, with a reason of its own if it is the product of a loss and GradScaler's scale."""
     scaling = scaling_of(context, values.graph)
+    if scaling is not None and suspect.why == _RETURNED:
+        return suspect._replace(fix=_LOWER_SCALE)  # what came to it was scaled
     if scaling is None or scaling.key != suspect.key:
         return suspect
     why = (

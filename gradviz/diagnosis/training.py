@@ -16,7 +16,7 @@ from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention, rebound_updates, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, leaf_uses
 from gradviz.story import Event
 
@@ -363,7 +363,7 @@ def is_unscaled(context: Context, key: str) -> bool:
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
-    """Where GradScaler multiplied the loss by a tensor that ``full`` created there; or None."""
+    """Where GradScaler scaled the loss: it multiplied it by a tensor named by the recording."""
     for root in context.roots_of(graph):
         for maker, _ in graph.inputs(root):
             if graph.nodes[maker].get("op") != "mul":
@@ -371,12 +371,8 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
             for source, _ in graph.inputs(maker):
                 data = graph.nodes[source]
                 value: TensorSummary | None = data.get("value")
-                if data["kind"] is not NodeKind.UNTRACKED or data.get("op") != "full":
-                    continue
-                changes = context.happened_to(source, EventKind.IN_PLACE)
-                is_known = any(event.word == "update" for event in changes)
-                is_known |= data.get("source") == graph.nodes[maker].get("source")
-                if is_known and value is not None and value.values:
+                is_scale = data.get("op", "").startswith(SCALER)
+                if is_scale and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
 

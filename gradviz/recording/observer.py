@@ -17,7 +17,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
-from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules
+from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules, is_flat
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
@@ -326,6 +326,7 @@ class Observer:
             entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
             entry.identities = (leaf.identity,)
             ranks = done.averaging.ranks_of(leaf.ref())
+            entry.is_hidden = not leaf.name and is_flat(leaf.ref())  # its parts have events
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, *ranks)
             self._state.log(entry)
             added.append((name if leaf.name else "a leaf's .grad", details))
@@ -441,7 +442,8 @@ class Observer:
         state.update_alert()
         try:
             with quietly():
-                self._log_step(optimizer)
+                if self._held:  # otherwise the step of an optimizer inside it was logged
+                    self._log_step(optimizer)
         except Exception as error:
             state.failed(error)
 
@@ -476,8 +478,6 @@ class Observer:
             return
         state.event_log.entries.append(entry)
         self._add_now(FrameKind.AFTER_STEP)
-
-    # Marks and the end.
 
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program requested."""
