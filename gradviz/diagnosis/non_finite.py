@@ -266,10 +266,7 @@ def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
 
 
 def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
-    """Operations whose result is not finite, the first one first.
-
-    Operations that write values passed as arguments do not count: masking with -inf is correct.
-    """
+    """Operations whose result is not finite, in order; masking with -inf does not count."""
     for key in keys:
         data: NodeData = values.graph.nodes[key]
         op = data.get("op", "")
