@@ -89,12 +89,7 @@ def _is_of_the_program(record: logging.LogRecord) -> bool:
 
 
 class _Until(MutableMapping[str, Any]):
-    """The global variables of a script, which ends when one of them first gets a value.
-
-    Args:
-        variables: the variables.
-        name: its name.
-    """
+    """The global variables of a script, which ends when one of them first gets a value."""
 
     def __init__(self, variables: dict[str, Any], name: str) -> None:
         self._variables, self._name = variables, name
