@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, NodeKind, TensorSummary
 
+SCALER = "GradScaler"
+"""The operation of the node of the tensor by which ``GradScaler`` multiplies a loss."""
+
 
 @dataclass(frozen=True)
 class SourceLocation:
@@ -138,6 +141,8 @@ class Loss(str, Enum):
     """NaN or infinite elements."""
     MISSING = "missing"
     """None, from the backward of an ``autograd.Function``."""
+    CANCELLED = "cancelled"
+    """All zeros, because the gradients from the uses of its result add up to zeros."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from folding import folded_graphs, stack
 from hypothesis import given, settings
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import gradviz
 from gradviz.errors import SubjectError, UsageError
@@ -27,6 +28,18 @@ def test_the_rows_add_up_to_the_total_and_that_to_the_graph(graph: GradGraph) ->
         assert found.total.ops == len(operations)
         assert found.total.saved_bytes == graph.saved_bytes
         assert found.total.leaves == len(graph.leaves)
+
+
+def test_the_table_says_what_a_reentrant_checkpoint_leaves_out() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    x = torch.ones(1, 2, requires_grad=True)
+    loss = net[1](checkpoint(net[0], x, use_reentrant=True)).sum()
+    known = "left out: what a reentrant checkpoint runs (0.weight, 0.bias), recorded only when"
+    assert any(each.startswith(known) for each in gradviz.summary(loss, names=net).notes)
+    loss = net[1](checkpoint(lambda x: net[0](x), x, use_reentrant=True)).sum()
+    known = "left out: what a reentrant checkpoint runs, recorded only when"
+    assert any(each.startswith(known) for each in gradviz.summary(loss, names=net).notes)
+    assert not any("left out" in each for each in gradviz.summary(net(x).sum(), names=net).notes)
 
 
 def test_each_row_is_what_the_model_says() -> None:

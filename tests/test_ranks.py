@@ -19,10 +19,20 @@ from rank_programs import PROGRAMS, TwoHeads, answers
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
 
 import gradviz
+from gradviz import Verdict
+from gradviz.facts import EventKind
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 
+_NORM = torch.tensor(9.0)
 _LIMIT = 240  # seconds, for all programs together
 
 
@@ -434,6 +444,10 @@ def test_the_result_that_is_named_did_not_give_the_gradient() -> None:
         (nn.utils.clip_grad_norm_, "clip_grad_norm_"),
         (nn.utils.clip_grad_value_, "clip_grad_value_"),
         (lambda p, v: nn.utils.clip_grad_norm_(p, v, foreach=False), "clip_grad_norm_"),
+        (
+            lambda p, v: nn.utils.clip_grads_with_norm_(p, v, _NORM),
+            "clip_grads_with_norm_",
+        ),
     ],
 )
 def test_clipping_is_one_event(clip: Any, word: str) -> None:
@@ -457,6 +471,84 @@ def test_a_scaler_is_told_in_the_words_of_the_user() -> None:
     words = [event.word for event in run.events]
     assert words[3:] == ["mul", "backward", *["accumulate_grad"] * 2, "unscale_", "step", "update"]
     assert "skipped by GradScaler" in run.events[-2].detail
+
+
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_loss_that_is_too_large_only_with_its_scale(steps_before: int) -> None:
+    # The scale may be older than the recording, and `update` may have changed it before.
+    net = nn.Linear(2, 1)
+    nn.init.ones_(net.weight)
+    optimizer, scaler = torch.optim.SGD(net.parameters(), 0.1), torch.amp.GradScaler("cpu")
+
+    def step(value: float) -> None:
+        optimizer.zero_grad()
+        loss = net(torch.full((1, 2), value)).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    for _ in range(steps_before):
+        step(1.0)
+    with gradviz.record(net) as run:
+        step(1e38)
+        step(1e38)
+    told = str(gradviz.explain(run))
+    assert "scale 65,536 of GradScaler is too large" in told  # since pass 1
+    assert "scale 32,768 of GradScaler is too large" in told  # in pass 2
+    assert "lower scale does not help" not in told
+    optimizer.zero_grad()
+    with gradviz.record(net) as run:
+        loss = net(torch.full((1, 2), 1.0)).sum()
+        scaler.scale(loss).backward()
+    assert "scaled by 16384 as GradScaler does" in str(gradviz.explain(net.weight, loss, run))
+
+
+def test_the_step_of_a_sharded_optimizer_is_one_event(alone: None) -> None:
+    net = nn.parallel.DistributedDataParallel(nn.Linear(2, 1))
+    optimizer = ZeroRedundancyOptimizer(net.parameters(), torch.optim.SGD, lr=0.1)
+    with gradviz.record(net) as run:
+        net(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    steps = [event for event in run.events if event.kind is EventKind.STEP]
+    assert [(event.name, event.detail) for event in steps] == [("SGD", "changed weight, bias")]
+
+
+def test_what_torch_shards_itself_is_no_event(alone: None) -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=("data", "tensor"))
+    parallelize_module(net, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(net, mesh=mesh["data"])  # it makes its parameters in the first forward pass
+    with gradviz.record(net) as run:
+        net(torch.ones(1, 2)).sum().backward()
+    words = [event.word for event in run.events if event.kind is not EventKind.ACCUMULATE]
+    assert words == ["ones", "linear", "relu", "linear", "sum", "backward"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda w: w.to_local(),
+        lambda w: w.full_tensor(),
+        lambda w: w.redistribute(placements=[Replicate()]).to_local(),
+        lambda w: (w * 2).to_local(),
+    ],
+)
+def test_a_sharded_parameter_that_is_read_under_no_grad(alone: None, read: Any) -> None:
+    mesh = init_device_mesh("cpu", (1,))
+    w = nn.Parameter(distribute_tensor(torch.randn(4, 4), mesh, [Shard(0)]))
+    v = nn.Parameter(torch.randn(4, 4))
+    with gradviz.record() as run:
+        with torch.no_grad():
+            h = read(w)
+        loss = (h @ v).sum()
+        loss.backward()
+    told = gradviz.explain(run, w, loss)
+    assert (told.verdict, "cut by no_grad" in told.reason) == (Verdict.CUT, True)
+    assert gradviz.explain(run, v, loss).verdict is Verdict.FINE
+    original = DTensor.to_local
+    with gradviz.record():
+        assert DTensor.to_local is not original
+    assert DTensor.to_local is original
 
 
 def test_wrapper_names_are_not_shown(alone: None) -> None:

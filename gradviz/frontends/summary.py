@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gradviz.errors import UsageError
 from gradviz.frontends.files import stage
 from gradviz.graph import GradGraph
-from gradviz.graph.text import bytes_text, count_text, number_text
+from gradviz.graph.operations import REENTRANT
+from gradviz.graph.text import bytes_text, count_text, listed, number_text
 from gradviz.renderers.labels import clean
 from gradviz.reports.modules import ModuleRows, Row, rows_of, with_saved_bytes
 from gradviz.story import Frame, Story, recorded_in
@@ -111,6 +112,12 @@ class Summary:
             notes.append(f"modules to depth {found.depth} of {found.deepest}")
         if found.inferred:
             notes.append("modules inferred from names and order, not recorded")
+        checkpoints = [n for _, n in self.graph.nodes(data=True) if n.get("opaque") == REENTRANT]
+        if checkpoints:
+            inside = [name for each in checkpoints for name in each.get("runs_with", ())]
+            used = f" ({listed(inside)})" if inside else ""
+            only = "recorded only when backward runs, in another graph"
+            notes.append(f"left out: what a reentrant checkpoint runs{used}, {only}")
         if found.total.without_grad:
             several = f"{found.total.without_grad:,} of {found.total.leaves:,} leaves"
             notes.append(f"no gradient: {several}, .grad is None")

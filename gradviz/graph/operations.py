@@ -257,6 +257,9 @@ untyped_storage
 """
 
 
+REENTRANT = "reentrant checkpoint"
+"""Why the inside of an operation is not recorded: backward will run it, and record it then."""
+
 FUNCTIONS_OF_TORCH: Mapping[str, str] = {
     "_AllGather": "all_gather",
     "_AllGatherBase": "all_gather",

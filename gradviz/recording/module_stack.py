@@ -34,6 +34,7 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
+from gradviz.capture.tensors.training_sets import parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
@@ -213,7 +214,7 @@ class ModuleStack:
             for name, part in parts:
                 if id(part) in called or type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
-                elif is_open and any(id(each) not in found for each in part.parameters()):
+                elif is_open and any(id(each) not in found for each in parameters_of(part)):
                     uncalled.append((name, part))
             names = tuple(name for name, _ in uncalled)
             for name, part in uncalled:
@@ -414,8 +415,9 @@ class FunctionCalls:
         else:
             function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
-            given = [*given, *inputs] if _is_of_torch(function) else given
-            self._add_untracked(word, given, new, location)
+            is_hidden = _is_of_torch(function)
+            given = [*given, *inputs] if is_hidden else given
+            self._add_untracked(word, given, new, location, is_hidden)
 
     def inputs_of_torch(self) -> list[torch.Tensor]:
         """The inputs of a running Function of ``DTensor``, which computes with local tensors."""
@@ -462,6 +464,7 @@ class FunctionCalls:
         given: Sequence[torch.Tensor],
         new: Sequence[torch.Tensor],
         location: CodeLocation,
+        is_hidden: bool,
     ) -> None:
         """Record results of a Function without a node; their inputs are those of the whole call."""
         inputs: dict[int, Input] = {}
@@ -481,14 +484,14 @@ class FunctionCalls:
                 continue
             cause = cause_of(found)
             untracked = self._provenance.add(tensor, word, cause, location, found, matters)
-            self._log(location, untracked)
+            self._log(location, untracked, is_hidden)
 
-    def _log(self, location: CodeLocation, untracked: UntrackedTensor) -> None:
+    def _log(self, location: CodeLocation, untracked: UntrackedTensor, is_hidden: bool) -> None:
         """Log one event per call, about the latest result, which is the one it returns."""
         entries = self._event_log.entries
         last = entries[-1] if entries else None
         if not isinstance(last, Entry) or last.word != "apply" or last.location != location:
-            last = Entry(EventKind.OPERATION, "apply", location)
+            last = Entry(EventKind.OPERATION, "apply", location, is_hidden=is_hidden)
             entries.append(last)
         last.identities = (untracked.identity,)
 

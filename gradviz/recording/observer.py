@@ -17,7 +17,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
-from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules
+from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules, is_flat
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
@@ -326,6 +326,7 @@ class Observer:
             entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
             entry.identities = (leaf.identity,)
             ranks = done.averaging.ranks_of(leaf.ref())
+            entry.is_hidden = not leaf.name and is_flat(leaf.ref())  # its parts have events
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, *ranks)
             self._state.log(entry)
             added.append((name if leaf.name else "a leaf's .grad", details))
@@ -441,7 +442,8 @@ class Observer:
         state.update_alert()
         try:
             with quietly():
-                self._log_step(optimizer)
+                if self._held:  # otherwise the step of an optimizer inside it was logged
+                    self._log_step(optimizer)
         except Exception as error:
             state.failed(error)
 
@@ -476,8 +478,6 @@ class Observer:
             return
         state.event_log.entries.append(entry)
         self._add_now(FrameKind.AFTER_STEP)
-
-    # Marks and the end.
 
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program requested."""
@@ -523,14 +523,7 @@ class Observer:
         entry: Entry | None = None,
         added: Callable[[], list[tuple[str, GradientDetails]]] = list,
     ) -> None:
-        """Add a frame.
-
-        Args:
-            kind: when the frame is taken.
-            graph: the graph at that moment.
-            entry: the event that it is taken for.
-            added: returns the gradients that a backward pass accumulated, by name.
-        """
+        """Add a frame."""
         moment = self._moment(kind, entry)
         title = with_gradients(self._title(moment), added())
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
@@ -568,12 +561,6 @@ class Observer:
         added: Callable[[], list[tuple[str, GradientDetails]]] = list,
     ) -> Callable[[], GradGraph] | None:
         """Add a frame that is built when it is read, in steady training.
-
-        Args:
-            kind: as for `_add`.
-            readings: the leaves at that moment.
-            entry: as for `_add`.
-            added: as for `_add`.
 
         Returns:
             Builds the graph; None if the earlier pass had no such moment: the frame must be taken.

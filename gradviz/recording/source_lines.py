@@ -97,6 +97,8 @@ def _of_torch(*names: str) -> tuple[str, ...]:
 _OUTSIDE_THE_GRAPH = _of_torch("amp/", "cuda/amp/", "nn/utils/clip_grad.py")
 _ALL = _of_torch("distributed/", "nn/parallel/")
 _BETWEEN = _of_torch("_ops.py", "_tensor.py", "autograd/", "overrides.py", "utils/")
+_BETWEEN += _of_torch("functional.py", "nn/parameter.py")
+SCALER_MODULE = "torch.amp.grad_scaler"
 
 
 class Helper(Enum):
@@ -133,6 +135,15 @@ class HelperFiles(dict[str, Helper]):
         found = (kind for kind, files in kinds if path.startswith(files))
         self[filename] = kind = next(found, Helper.NO)
         return kind
+
+    def caller(self, frame: FrameType | None) -> FrameType | None:
+        """The frame of the code that called torch, without what only passes the call on."""
+        while frame is not None:
+            is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
+            if not is_ours and self[frame.f_code.co_filename] is not Helper.BETWEEN:
+                break
+            frame = frame.f_back
+        return frame
 
 
 class UserFiles(dict[str, bool]):

@@ -26,7 +26,7 @@ from gradviz.capture.autograd.tensors import (
     quietly,
     unwrapped,
 )
-from gradviz.facts import Action
+from gradviz.facts import SCALER, Action
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
@@ -47,6 +47,7 @@ from gradviz.recording.provenance import (
 )
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
+    SCALER_MODULE,
     CodeLocation,
     Helper,
     HelperFiles,
@@ -396,14 +397,8 @@ class RecordingState:
 
     def _helper(self) -> Helper:
         """The role of the file that contains the calling code."""
-        frame: Any = sys._getframe(1)
-        while frame is not None:
-            is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
-            kind = Helper.BETWEEN if is_ours else self._helpers[frame.f_code.co_filename]
-            if kind is not Helper.BETWEEN:
-                return kind
-            frame = frame.f_back
-        return Helper.NO
+        frame = self._helpers.caller(sys._getframe(1))
+        return Helper.NO if frame is None else self._helpers[frame.f_code.co_filename]
 
     def as_row(self, operation: Operation) -> Operation | Entry:
         """An operation of the graph; no event if a helper of torch runs it on its own behalf."""
@@ -427,9 +422,15 @@ class RecordingState:
             if not self.is_tracked(tensor):
                 untracked = self.provenance.untracked(tensor)
                 untracked.read_facts(tensor)
+                if untracked.word in ("", "full") and not tensor.dim() and self._is_of_scaler():
+                    untracked.word = SCALER
                 found.append(untracked.as_input())
         if found:
             self.mixed[end] = found
+
+    def _is_of_scaler(self) -> bool:
+        frame = self._helpers.caller(sys._getframe(1))
+        return frame is not None and frame.f_globals.get("__name__") == SCALER_MODULE
 
     def _new_leaves(
         self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], location: CodeLocation

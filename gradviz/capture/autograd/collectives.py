@@ -17,16 +17,20 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
 
 from gradviz.capture.autograd.engine import SharedInstall
+from gradviz.capture.autograd.sharded import shard_of
 
 REPLAY = "CUDA graph replay"
 """The word of a call that runs the kernels of a captured CUDA graph again."""
+
+OF_DTENSOR = ("to_local", "full_tensor", "redistribute")
+"""The methods of ``DTensor`` whose results have no gradient where gradients are off."""
 
 _MODULE = "torch.distributed.distributed_c10d"
 _LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -106,6 +110,11 @@ def _install() -> None:
     replay = torch.cuda.CUDAGraph.replay
     torch.cuda.CUDAGraph.replay = _reporting(REPLAY, replay)  # type: ignore[method-assign]
     _undo.append(partial(setattr, torch.cuda.CUDAGraph, "replay", replay))
+    if (sharded := sys.modules.get("torch.distributed.tensor")) is not None:
+        for word in OF_DTENSOR:
+            original = getattr(sharded.DTensor, word)
+            setattr(sharded.DTensor, word, _reporting_cut(word, original))
+            _undo.append(partial(setattr, sharded.DTensor, word, original))
     module = sys.modules.get(_MODULE)
     for word in _LAYOUTS if module is not None else ():
         outer: Any = getattr(module, word, None)
@@ -169,6 +178,25 @@ def _reporting(word: str, original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     call.__name__, call.__qualname__ = original.__name__, original.__qualname__
+    return call
+
+
+def _reporting_cut(word: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of ``DTensor``, which calls no function of torch where gradients are off."""
+
+    @wraps(original)
+    def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = original(tensor, *args, **kwargs)
+        is_cut = tensor.requires_grad and not result.requires_grad
+        if is_cut and not torch.compiler.is_dynamo_compiling():
+            shard = shard_of(result)
+            made = result if shard is None else shard.local
+            cut = Collective(word, (made,), (tensor,), sys._getframe(1))
+            for each in [] if _here.depth else _here.reports:
+                if (after := each(cut)) is not None:
+                    after()
+        return result
+
     return call
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from gradviz.graph.operations import FUNCTIONS_OF_TORCH
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH, REENTRANT
 from gradviz.graph.text import number_text
 
 _PLAIN = (int, float, complex, str)
@@ -135,10 +135,6 @@ def option_text(name: str, value: object) -> str:
     if not all(isinstance(item, _PLAIN) for item in items):
         return ""  # absent, or symbolic: comparing it would specialize a graph being compiled
     return OPTIONS[name](value)
-
-
-REENTRANT = "reentrant checkpoint"
-"""Why the inside of an operation is not recorded: backward will run it, and record it then."""
 
 
 def custom_word(module: str, name: str) -> tuple[str, str]:

@@ -245,6 +245,14 @@ def _reduced(module: Any) -> list[torch.Tensor]:
     return found
 
 
+def is_flat(tensor: torch.Tensor | None) -> bool:
+    """Whether a tensor holds the parameters of a module of FSDP1, one after the other.
+
+    Private: ``_is_flat_param``, with which torch marks it.
+    """
+    return bool(getattr(tensor, "_is_flat_param", False))
+
+
 def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
     """The flat parameters of FSDP1, by the ``id`` of each of their parts.
 

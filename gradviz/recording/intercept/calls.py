@@ -51,6 +51,7 @@ from gradviz.recording.intercept.repeated import (
 )
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import (
+    SCALER_MODULE,
     CodeLocation,
     Helper,
     HelperFiles,
@@ -200,9 +201,6 @@ def _after_detach_(state: RecordingState, call: TorchCall) -> None:
         state.add_untracked("detach_", [call.before], [call.args[0]], location, EventKind.CUT)
 
 
-_SCALER = "torch.amp.grad_scaler"
-
-
 def _after_value_read(cause: Cause) -> _Look:
     """A tensor was converted to a number or an array, whose further use is not recorded."""
 
@@ -214,7 +212,7 @@ def _after_value_read(cause: Cause) -> _Look:
             known = state.provenance.tensors.of(tensor)
             if not isinstance(known, UntrackedTensor) or not known.matters:
                 is_flag = type(call.result) is float and call.result  # maybe ``found_inf.item()``
-                if is_flag and sys._getframe(3).f_globals.get("__name__") == _SCALER:
+                if is_flag and sys._getframe(3).f_globals.get("__name__") == SCALER_MODULE:
                     gradients.log_skipped_step(state)
                 return  # plain data
         if cause is Cause.NUMPY:

@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from gradviz.capture.autograd.collectives import REPLAY, Collective
+from gradviz.capture.autograd.collectives import OF_DTENSOR, REPLAY, Collective
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.facts import Action, EventKind
@@ -41,7 +41,9 @@ def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
         if module.startswith("torch.") or state.is_inside():
             return None
         with quietly():
-            site = CutSite(Cause.COLLECTIVE, user_location(call.caller, state.verdicts), call.word)
+            mode = state.cause_of_mode() if call.word in OF_DTENSOR else None
+            location = user_location(call.caller, state.verdicts)
+            site = CutSite(mode or Cause.COLLECTIVE, location, call.word)
             given = [state.input_from(each, *site) for each in call.read]
         return partial(_guarded, state, call, site, given)
     except Exception as error:

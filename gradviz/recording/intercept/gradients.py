@@ -29,6 +29,7 @@ _ACTIONS = {
 }
 _MOST_READS = 16  # non-leaf tensors whose ``.grad`` was read
 _ZEROING = ("zero_", "_foreach_zero_")
+_PUBLIC = {"_clip_grads_with_norm_": "clip_grads_with_norm_"}
 _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_wrapper"))
 
 
@@ -229,7 +230,7 @@ def outermost(state: RecordingState) -> str:
     word = ""
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
-        name = frame.f_code.co_name
+        name = _PUBLIC.get(frame.f_code.co_name, frame.f_code.co_name)
         inside_torch = frame.f_globals.get("__name__", "").startswith("torch.")
         if inside_torch and name not in _WRAPPERS and not name.startswith(("_", "<")):
             word = name
