@@ -141,6 +141,8 @@ class Loss(str, Enum):
     """NaN or infinite elements."""
     MISSING = "missing"
     """None, from the backward of an ``autograd.Function``."""
+    CANCELLED = "cancelled"
+    """All zeros, because the gradients from the uses of its result add up to zeros."""
 
 
 @dataclass(frozen=True)

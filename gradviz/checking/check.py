@@ -169,13 +169,7 @@ def _steady_count(point: Point) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """The autograd graph of one call.
-
-    Args:
-        graph: the snapshot.
-        functions: its custom Functions.
-        keys: the key of each node of a custom Function, by the node's ``id``.
-    """
+    """The autograd graph of one call."""
 
     graph: GradGraph
     functions: list[type]

@@ -250,14 +250,7 @@ def _story(
     graph: GradGraph,
     caption: str,
 ) -> Story:
-    """The graph with the explained tensors and the culprits marked.
-
-    Args:
-        explanations: the ones whose paths are drawn.
-        named: all of them; their names in the picture are the same as in the answer.
-        graph: their graph.
-        caption: of the picture.
-    """
+    """The graph with the explained tensors and the culprits marked."""
     if not graph:
         return Story(())
     keys = [key for each in explanations for key in each.nodes if key in graph]
@@ -287,13 +280,7 @@ def _mark(marked: GradGraph, named: Sequence[Explanation]) -> None:
 
 
 def _relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) -> GradGraph:
-    """Show the paths from some nodes to the roots, and their inputs.
-
-    Args:
-        graph: the whole graph.
-        starts: keys of the explained tensors.
-        marks: keys of nodes that must be shown.
-    """
+    """Show the paths from some nodes to the roots, and their inputs."""
     if _operations(graph, graph) <= _LONG:
         return graph.copy()  # type: ignore[no-any-return]
     kept = _paths_of(graph, [*starts, *marks])
@@ -312,14 +299,7 @@ def _relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]
 
 
 def _join_to_cut(part: GradGraph, graph: GradGraph, leaf: str, culprit: str) -> None:
-    """Draw a leaf before the cut that ends its path, if the operations between are not shown.
-
-    Args:
-        part: is changed.
-        graph: the whole graph.
-        leaf: key of the leaf.
-        culprit: key of the tensor behind the cut; nothing is done unless both are in the part.
-    """
+    """Draw a leaf before the cut that ends its path, if the operations between are not shown."""
     if leaf not in part or culprit not in part or part.out_degree(leaf):
         return
     cuts = [data for *_, data in graph.in_edges(culprit, data=True) if not _flows(data)]

@@ -44,6 +44,7 @@ from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     CLEARS,
+    all_frozen,
     cleared_before_step,
     first_training_rules,
     steps_of,
@@ -63,7 +64,7 @@ from gradviz.wording import ranks_text
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-_ALONE = (cut_term, unseen)  # not about a tensor that is asked for
+_ALONE = (cut_term, unseen, all_frozen)  # not about a tensor that is asked for
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
     *event_rules,
@@ -495,11 +496,9 @@ def _is_mild(event: Event) -> bool:
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     """The events that used the gradient of a leaf, without those that found it None or 0."""
-    changes = sorted(
-        (event.number, event.action in CLEARS)
-        for kind in (EventKind.ACCUMULATE, EventKind.GRAD)
-        for event in context.happened_to(key, kind)
-    )
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = (event for kind in kinds for event in context.happened_to(key, kind))
+    changes = sorted((event.number, event.action in CLEARS) for event in events)
 
     def is_unused(use: int) -> bool:
         at = bisect(changes, (use,))

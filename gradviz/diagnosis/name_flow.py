@@ -263,12 +263,7 @@ def _written_by(statement: ast.stmt) -> set[str]:
 
 
 def _with_data(node: ast.AST, pure: set[str]) -> Iterator[ast.AST]:
-    """The parts of an expression whose numbers its value is certainly computed from.
-
-    Args:
-        node: the expression.
-        pure: as `_pure_names` returns it.
-    """
+    """The parts of an expression whose numbers its value is certainly computed from."""
     yield node
     parts: list[ast.expr] = []
     if isinstance(node, ast.BinOp):

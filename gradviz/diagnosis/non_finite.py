@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
@@ -178,17 +179,22 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
 
 
 def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
-    """The same, if a step that divides made a parameter NaN, from gradients of a usual size."""
+    """The same, if an earlier gradient, or a step that divides, made a parameter NaN."""
     leaf = _nan_parameter(values, suspect.key)
     steps = [(event, each) for event, each in steps_of(context) if leaf and leaf in each.held]
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
-    sizes = [e.after.norm for e in grads if isinstance(e, GradientDetails) and e.after is not None]
-    usual = [norm for norm in sizes if norm is not None and norm < _USUAL]
-    if not steps or not usual or steps[0][1].optimizer not in _DIVIDING or sizes[0] != usual[0]:
-        return suspect
+    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    usual = list(takewhile(lambda each: each.norm is not None and each.norm < _USUAL, after))
+    divides = bool(steps) and steps[0][1].optimizer in _DIVIDING
+    if not (usual and divides):
+        rest = after[len(usual) :]
+        if len(rest) < 2 or rest[0].is_finite:
+            return suspect
+        name = word_of(values.graph.nodes[leaf])
+        return suspect._replace(fix=f"mend what made the gradient of {name} NaN in an earlier pass")
     event, details = steps[0]
     why = f"{suspect.why}, which a step of {details.optimizer} at {mention(event.location)} made"
-    why += f" from gradients with a norm of {usual[0]:.4g}"
+    why += f" from gradients with a norm of {usual[0].norm:.4g}"
     fix = f"look at the arguments of {details.optimizer}: a larger eps, or a lower learning rate"
     return suspect._replace(why=why, fix=fix)
 
@@ -260,10 +266,7 @@ def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
 
 
 def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
-    """Operations whose result is not finite, the first one first.
-
-    Operations that write values passed as arguments do not count: masking with -inf is correct.
-    """
+    """Operations whose result is not finite, in order; masking with -inf does not count."""
     for key in keys:
         data: NodeData = values.graph.nodes[key]
         op = data.get("op", "")
@@ -456,8 +459,7 @@ def _equal_values(values: Values, key: str) -> Suspect | None:
 
 
 def _is_root(data: NodeData) -> bool:
-    exponent = number_of(data.get("options", {}).get("exponent", "1"))
-    return exponent is not None and exponent < 1
+    return (number_of(data.get("options", {}).get("exponent", "1")) or 1) < 1
 
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:

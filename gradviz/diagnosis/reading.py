@@ -140,12 +140,12 @@ def look_at_live(asked: Asked, context: Context) -> Context:
     Returns:
         The context, with the keys of the parameters of optimizers.
     """
-    from gradviz.capture.tensors.training_sets import live
+    from gradviz.capture.tensors.training_sets import live, parameters_of
 
     snapshots, key_of = asked.recording._snapshots, asked.recording._snapshots.key_of
     seen: TrainingSets = snapshots.training_sets()
     modules = asked.modules or snapshots.recorded_modules()
-    known = {id(each) for module in modules for each in module.parameters()}
+    known = {id(each) for module in modules for each in parameters_of(module)}
     if asked.tensors and all(
         id(each) in known and key_of(each) in seen.held for each in asked.tensors
     ):

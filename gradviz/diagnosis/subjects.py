@@ -135,7 +135,9 @@ class Asked:
         return all(each.grad_fn is not None for group in groups for each in group)
 
     def _add_parameters(self, module: Any) -> None:
-        parameters = list(module.parameters())
+        from gradviz.capture.tensors.training_sets import parameters_of
+
+        parameters = parameters_of(module)
         self.modules.append(module)
         self.tensors += parameters
         self.parameters |= set(map(id, parameters))

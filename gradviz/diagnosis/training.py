@@ -37,8 +37,9 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     is_module = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
-    where = f"; it is set at {mention(line)}" if line else ""
-    return Evidence({"what": what, "why": why, "where": where, "fix": fix}, locations=(line,))
+    words = {"what": what, "why": why, "fix": fix}
+    words["where"] = f"; it is set at {mention(line)}" if line else ""
+    return Evidence(words, locations=(line,))
 
 
 def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocation:
@@ -72,17 +73,16 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
     if not own:
         return None
-    words = {"line": mention(own[0][0]), "name": own[0][1]}
-    words["of"] = " of its loop" if own[0][2] else ""
-    return Evidence(words, locations=(own[0][0],))
+    line, name, is_of_loop = own[0]
+    words = {"line": mention(line), "name": name, "of": " of its loop" if is_of_loop else ""}
+    return Evidence(words, locations=(line,))
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     """The lines of the recorded files that assign an update to a variable."""
     if "rebound" not in context.cache:
         context.cache["rebound"] = rebound_updates(files_of(context))
-    found: list[tuple[SourceLocation, str, bool]] = context.cache["rebound"]
-    return found
+    return list(context.cache["rebound"])
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -134,18 +134,13 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     if not question.data.get("name"):
         line = graph.nodes[uses[0][0]].get("source", "") if graph is not None and uses else ""
         words["holder"] += f"; it is used at {mention(line)}" if line else ""
-        words["fix"] = (
-            "create the nn.Parameter once, in __init__, and assign it itself to the module, not a "
-            "result computed from it"
-        )
+        words["fix"] = "create the nn.Parameter once, in __init__, and assign it itself to the "
+        words["fix"] += "module, not a result computed from it"
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
 
 
 def _is_forgotten(context: Context, question: Question) -> bool:
-    """Whether one element that is no parameter got gradients over steps, and nothing used them.
-
-    Data has more elements; a gradient that is cleared or returned is one that the program uses.
-    """
+    """Whether one element that is no parameter got gradients over steps, and nothing used them."""
     key, data = question.key, question.data
     added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
     calls = [getattr(each.details, "inputs", None) for each in context.happened(EventKind.BACKWARD)]
@@ -164,10 +159,7 @@ def _how_to_add(name: str) -> str:
 
 
 def _is_held(context: Context, question: Question) -> bool:
-    """Whether an optimizer contains it, or the program updates it after it had a gradient.
-
-    A change after the last of several passes may be no update: models are moved, and loaded.
-    """
+    """Whether an optimizer contains it, or the program updates it between two gradients."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     changes = context.happened_to(question.key, EventKind.IN_PLACE)
     last = added[-1].number if len(added) > 1 else sys.maxsize
@@ -190,8 +182,7 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
 
 
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
-    """The kinds of the nodes of the parameters of an optimizer; None for one without a node."""
-    key = ("kinds held", id(details))  # the event lives as long as the context
+    key = ("kinds held", id(details))
     if key not in context.cache:
         nodes = context.graph._node
         kinds = {nodes[each]["kind"] if each in nodes else None for each in details.held}
@@ -225,10 +216,7 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
-    """An optimizer holds it and never made a step, though several passes gave it a gradient.
-
-    A gradient that is wrong itself is explained by other rules.
-    """
+    """An optimizer holds it and never made a step, though several passes gave it a gradient."""
     key, optimizer = question.key, context.waiting.get(question.key)
     if optimizer is None or is_wrong(question.data.get("grad")):
         return None
@@ -292,11 +280,7 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
 
 
 def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
-    """Passes of one line, of which the last before each step is used, and others are cleared.
-
-    A pass for another purpose, such as that of a generator through its critic, has its own line,
-    or is followed by the step of another optimizer.
-    """
+    """Passes of one line, of which the last before each step is used, and others are cleared."""
     events = history_of(context, question.key)
     dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
     added, used = list[Event](), 0
@@ -334,11 +318,9 @@ def _takes_a_closure(event: Event) -> bool:
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
-    off = [
-        event
-        for event in context.happened_to(question.key, EventKind.REQUIRES_GRAD)
-        if event.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)
-    ]
+    switches = (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)
+    switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
+    off = [event for event in switched if event.action in switches]
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
     moved = [
@@ -351,11 +333,8 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     ]
     if not moved:
         return None
-    words = {
-        "off": mention(off[-1].location),
-        "step": mention(moved[-1].location),
-        "name": question.name,
-    }
+    words = {"off": mention(off[-1].location), "step": mention(moved[-1].location)}
+    words["name"] = question.name
     return Evidence(words, locations=(off[-1].location, moved[-1].location))
 
 
@@ -384,10 +363,7 @@ def is_unscaled(context: Context, key: str) -> bool:
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
-    """Where GradScaler scaled the loss, or None.
-
-    The recording names the tensor that ``scale`` multiplies by; ``update`` may have changed it.
-    """
+    """Where GradScaler scaled the loss: it multiplied it by a tensor named by the recording."""
     for root in context.roots_of(graph):
         for maker, _ in graph.inputs(root):
             if graph.nodes[maker].get("op") != "mul":
@@ -428,17 +404,11 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
 
 @dataclass(frozen=True)
 class Held:
-    """An optimizer that made a step and may contain parameters that no recorded result uses.
-
-    Args:
-        name: its class: ``"SGD"``.
-        step: its last step.
-        explained: the number of parameters that have an explanation, of those in no frame.
-    """
+    """An optimizer, with its last step and the number of explained parameters in no frame."""
 
     name: str
     step: Event
-    explained: int
+    explained: int = 0
     key: str = ""
     group: Group = Group.TRAINING
     kind: None = None
@@ -446,15 +416,12 @@ class Held:
 
 def _unseen(context: Context, held: Held) -> Evidence | None:
     details = held.step.details
-    if not isinstance(details, StepDetails) or details.count <= len(details.held):
+    count = details.count - len(details.held) if isinstance(details, StepDetails) else 0
+    if not isinstance(details, StepDetails) or held.explained >= count:
         return None
-    if held.explained >= (count := details.count - len(details.held)):
-        return None
-    words = {
-        "line": mention(held.step.location),
-        "count": f"{count:,} of the {details.count:,} parameters that it holds",
-        "are": "is" if count == 1 else "are",
-    }
+    what = f"{count:,} of the {details.count:,} parameters that it holds"
+    words = {"line": mention(held.step.location), "count": what}
+    words["are"] = "is" if count == 1 else "are"
     return Evidence(words, locations=(held.step.location,))
 
 
@@ -471,18 +438,50 @@ unseen: Rule[Any, Any] = Rule(
 )
 
 
+def _all_frozen(context: Context, held: Held) -> Evidence | None:
+    """All parameters of an optimizer were frozen while the program trained."""
+    details = held.step.details
+    keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
+    switched = [context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:] for key in keys]
+    off = [e for events in switched for e in events if e.action is Action.REQUIRES_GRAD_OFF]
+    nodes = context.frames[0].graph._node if context.frames else {}
+    used = (
+        event.number
+        for event in context.happened(EventKind.OPERATION)
+        if any(key in nodes and nodes[key]["kind"] is NodeKind.OPERATION for key in event.nodes)
+    )
+    is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
+    if not is_whole or not next(used, sys.maxsize) < off[0].number < held.step.number:
+        return None
+    words = {"line": mention(held.step.location), "off": mention(off[0].location)}
+    return Evidence(words, locations=(off[0].location, held.step.location))
+
+
+all_frozen: Rule[Any, Any] = Rule(
+    "an optimizer whose parameters are all frozen",
+    Verdict.NO_STEP,
+    _all_frozen,
+    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, after "
+    "operations had used them",
+    "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
+    Needs.RECORDING,
+    (EventKind.STEP,),
+)
+
+
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
-    """An explanation of each optimizer that contains parameters that are in no frame.
+    """An explanation of each optimizer whose parameters are in no frame, or all frozen.
 
     Those whose keys are ``explained`` have an explanation of their own.
     """
-    last: dict[tuple[str, int], Event] = {}
-    for event, details in steps_of(context):
-        last[details.optimizer, details.count] = event
-    seen = {key for _, details in steps_of(context) for key in details.held}
+    steps = steps_of(context)
+    last = {(each.optimizer, each.count): event for event, each in steps}
+    seen = {key for _, details in steps for key in details.held}
     own = len(context.held.intersection({*explained, *context.flat}) - seen)
-    held = (Held(name, event, own) for (name, _), event in last.items())
-    found = (first_answer([unseen], context, each) for each in held)
+    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
+    each_last = {details.held: (details.optimizer, event) for event, details in steps}
+    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    found = (first_answer([rule], context, each) for rule, each in held)
     return [each for each in found if each is not None]
 
 

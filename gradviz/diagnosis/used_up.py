@@ -63,13 +63,7 @@ class Carried:
 
 
 class _Order:
-    """The order in which operations created nodes, as far as frames and events show it.
-
-    Args:
-        context: the context.
-        error: the error.
-        passed: number of the event of the backward pass that freed the saved tensors.
-    """
+    """The order in which operations created nodes, as far as frames and events show it."""
 
     def __init__(self, context: Context, error: ErrorContext, passed: int) -> None:
         self._context, self._passed = context, passed
@@ -164,13 +158,7 @@ def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
 
 
 def _expression(made: Event | None, used: Event | None, known: set[str]) -> tuple[str, bool]:
-    """The user's expression for a carried tensor where it is used again, and whether in a list.
-
-    Args:
-        made: the operation that created the tensor.
-        used: the operation that uses it again.
-        known: names of other tensors.
-    """
+    """The user's expression for a carried tensor where it is used again, and whether in a list."""
     name = made.name if made is not None else ""
     if used is not None and used.kind is EventKind.IN_PLACE and name == used.name:
         return name, False
@@ -466,7 +454,9 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     fix = _RETAIN
-    if freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
+    if _leaves_changed(context, freeing):
+        fix = "compute the loss again before each backward()"
+    elif freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
     same = ""
@@ -476,6 +466,16 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
         name = context.name_of(root) or "the result"
         same = f": {name}, computed once at {mention(source)}, is the root of both passes"
     return _evidence(context, error, None, fix=fix, same=same)
+
+
+def _leaves_changed(context: Context, freeing: Event) -> bool:
+    """Whether a step, or the program, changed a leaf since the pass that freed saved tensors."""
+    return any(
+        event.number > freeing.number
+        and (kind is EventKind.STEP or set(context.graph.leaves).intersection(event.nodes))
+        for kind in (EventKind.STEP, EventKind.IN_PLACE)
+        for event in context.happened(kind)
+    )
 
 
 def _root_of_both(context: Context) -> str:
@@ -521,8 +521,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _computed_once,
         _FREED + ": {what} was computed once, before that pass, and is used again{again}",
-        "compute it inside the loop, again in every step; or, if no gradient is to flow into it, "
-        "detach it where it is computed",
+        "compute it inside the loop or the closure, again for every backward pass; or, if no "
+        "gradient is to flow into it, detach it where it is computed",
         Needs.RECORDING,
     ),
     Rule(

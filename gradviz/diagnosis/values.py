@@ -237,14 +237,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Step:
-    """The backward step from an operation to one of its inputs.
-
-    Args:
-        values: known values of the tensors.
-        source: the input.
-        target: the operation.
-        edge: the edge between them.
-    """
+    """The backward step from an operation, ``target``, to one of its inputs, ``source``."""
 
     values: Values
     source: str
@@ -507,18 +500,34 @@ def gradient_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
     return [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
 
 
-def cancelled_at(graph: GradGraph, key: str) -> str:
-    """The subtraction where what a leaf went into cancels itself, as in ``hard + x - x``; or ""."""
+def cancelled_at(graph: GradGraph, key: str, live: Container[str], known: dict[str, str]) -> str:
+    """The subtraction where what a leaf went into cancels itself, as in ``hard + x - x``; or "".
 
-    def passes_on(user: str) -> bool:
-        return operation(graph.nodes[user].get("op", "")).blocks is not Blocks.STEPS
-
-    uses = gradient_uses(graph, key)
-    while len(uses) == 1:
+    Args:
+        graph: where it is.
+        key: the leaf.
+        live: the operations from which a root was computed.
+        known: the answers for operations on the way, which are added here.
+    """
+    way = []
+    while key not in known:
+        way.append(key)
+        uses = [
+            (user, edge)
+            for user, edge in gradient_uses(graph, key)
+            if user in live
+            and operation(graph.nodes[user].get("op", "")).blocks is not Blocks.STEPS
+        ]
+        if len(uses) != 1:
+            known[key] = _difference_of(graph, key, uses)
+            break
         key = uses[0][0]
-        edges = graph.out_edges(key, data=True)
-        uses = [(user, edge) for _, user, edge in edges if is_gradient(key, user, edge)]
-        uses = [each for each in uses if passes_on(each[0])]
+    known.update(dict.fromkeys(way, known[key]))
+    return known[key]
+
+
+def _difference_of(graph: GradGraph, key: str, uses: Sequence[tuple[str, EdgeData]]) -> str:
+    """The one of two uses that subtracts a result from a sum that has it; or ""."""
     for (one, _), (user, edge) in permutations(uses, 2) if len(uses) == 2 else ():
         sums = [graph.nodes[each] for each in (user, one)]
         alike = all(

@@ -485,12 +485,12 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
     """The optimizer got no parameters, and a module among the variables keeps its own in a list."""
     if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
         return None
-    from gradviz.capture.tensors.training_sets import unregistered
+    from gradviz.capture.tensors.training_sets import parameters_of, unregistered
 
     rows = [
         row
         for module in modules_around(error.error)
-        if next(module.parameters(), None) is None
+        if not parameters_of(module)
         for row in unregistered(module)
     ]
     if len({(row.owner, row.container) for row in rows}) != 1 or rows[0].kind in _PLAIN:

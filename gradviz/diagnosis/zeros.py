@@ -30,6 +30,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    ancestors,
     is_gradient,
     leaf_of_node,
     word_of,
@@ -40,19 +41,12 @@ _FEW = 4  # causes that are stored for each node
 
 
 class Block(NamedTuple):
-    """An operation that passes no gradient to one of its inputs.
-
-    Args:
-        key: the operation.
-        why: a clause.
-        fix: what to do.
-        is_consequence: whether it blocks because of zeros that were computed before it.
-    """
+    """An operation that passes no gradient to one of its inputs."""
 
     key: str
     why: str
     fix: str
-    is_consequence: bool = False
+    is_consequence: bool = False  # whether it blocks because of zeros that were computed before
 
 
 class ZeroSearch:
@@ -127,8 +121,7 @@ _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
 _NOT_ZERO = "start at a value other than zero"
-_AT_START = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
-_AT_START += _NOT_ZERO
+_AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
 
@@ -398,8 +391,8 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
         fix = "multiply it by a number other than 0; for clip_grad_norm_, pass a max_norm above 0"
     if not changes:
         return None
-    words = {"word": changes[0].word, "line": mention(changes[0].location), "fix": fix}
-    return Evidence(words, locations=(changes[0].location,))
+    line = changes[0].location
+    return Evidence({"word": changes[0].word, "line": mention(line), "fix": fix}, locations=(line,))
 
 
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
@@ -440,10 +433,16 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, keys, lines, keys[0])
 
 
+def _cancelled(context: Context, graph: GradGraph, key: str) -> str:
+    cached = ("cancelled", id(graph))
+    if cached not in context.cache:
+        context.cache[cached] = (ancestors(graph, context.roots_of(graph)), {})
+    return cancelled_at(graph, key, *context.cache[cached])
+
+
 def _cancels(find: Any, context: Context, question: Question) -> Evidence | None:
-    """A subtraction at which the gradients of its two uses cancel."""
     graph = context.graph_of_latest_pass(question.key) if question.has_zero_gradient else None
-    if graph is None or not (key := find(graph, question.key)):
+    if graph is None or not (key := find(context, graph, question.key)):
         return None
     line = graph.nodes[key].get("source", "")
     words = {"where": f" at {mention(line)}" if line else ""}
@@ -451,15 +450,13 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
-_RSAMPLE = (
-    "draw it by rsample() of a distribution of torch.distributions that has it, such as Normal or "
-    "RelaxedBernoulli"
-)
+_RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
 
 def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     """Where a gradient that was not zero was seen to become zeros in the latest pass."""
-    lost = context.lost_in_pass(Loss.ZERO)
+    cancelled = context.lost_in_pass(Loss.CANCELLED)
+    lost = {**context.lost_in_pass(Loss.ZERO), **cancelled}
     values = context.values_of_pass(question, is_zero=True)
     if values is None or not lost or not question.has_zero_gradient:
         return None
@@ -469,12 +466,17 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         return None
     key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
     line, others = nodes[key].get("source", ""), len(found) - 1
+    op = _called(context, key, nodes[key].get("op", ""))
+    where, more = f" at {mention(line)}" if line else "", f", and so did {others} more"
+    more = f"and the gradient that came to it was not zero{more if others else ''}"
     words = {
-        "op": _called(context, key, nodes[key].get("op", "")),
-        "where": f" at {mention(line)}" if line else "",
-        "more": f", and so did {others} more" if others else "",
+        "what": f"{op}{where} returned zeros in backward, {more}",
         "fix": f"{_LOOK} for {nodes[key].get('dtype', 'its dtype')}",
     }
+    if (key, 0) in cancelled:
+        what = f"the gradients that the uses of the result of {op}{where} return"
+        words["what"] = f"{what} are not zero, and their sum is"
+        words["fix"] = "if only one of the uses is to train it, detach it in the others"
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
@@ -486,7 +488,6 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
 
 
 def _called(context: Context, key: str, op: str) -> str:
-    """The function that the program called, and the operation if its word differs."""
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
     return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
 
@@ -557,7 +558,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "added to both terms of a difference",
         Verdict.ZERO,
-        partial(_cancels, difference_without),
+        partial(_cancels, lambda _, *asked: difference_without(*asked)),
         "the gradients of its two uses cancel: it is added to both terms of sub{where}",
         "nothing, if the difference is meant: its value has no effect there, as that of the bias "
         "of a critic",
@@ -566,7 +567,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "subtracted from itself",
         Verdict.ZERO,
-        partial(_cancels, cancelled_at),
+        partial(_cancels, _cancelled),
         "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
         "detach what is subtracted there, as in hard + x - x.detach()",
     ),
@@ -575,8 +576,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "the pass was seen to lose the gradient",
         Verdict.ZERO,
         _lost_in_backward,
-        "{op}{where} returned zeros in backward, and the gradient that came to it was not zero"
-        "{more}",
+        "{what}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.BACKWARD,),

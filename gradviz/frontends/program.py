@@ -89,12 +89,7 @@ def _is_of_the_program(record: logging.LogRecord) -> bool:
 
 
 class _Until(MutableMapping[str, Any]):
-    """The global variables of a script, which ends when one of them first gets a value.
-
-    Args:
-        variables: the variables.
-        name: its name.
-    """
+    """The global variables of a script, which ends when one of them first gets a value."""
 
     def __init__(self, variables: dict[str, Any], name: str) -> None:
         self._variables, self._name = variables, name
@@ -484,8 +479,7 @@ def report_of_exit(shown: str) -> Iterator[None]:
         if os.getpid() == process:  # not in a process that it forked
             aside(
                 f"Warning: {shown} called os._exit({status}), which ends Python at once: nothing "
-                "is written; --step 1 ends the program before",
-                warning=True,
+                "is written; --step 1 ends the program before"
             )
         original(status)
 
@@ -512,7 +506,7 @@ def leave_fork(run: ProgramRun) -> None:
         raise run.error
     if run.error is None:
         raise SystemExit(0)
-    aside(traceback_text(run.error).rstrip("\n"))
+    aside(traceback_text(run.error).rstrip("\n"), is_own=False)
     raise SystemExit(1) from run.error
 
 

@@ -35,11 +35,7 @@ _writing = RLock()
 
 
 class _EdgeDictionaries:
-    """Descriptor of networkx's edge dictionaries; creates them from the columns on first access.
-
-    Args:
-        names: the attributes that hold the same dictionary.
-    """
+    """Descriptor of networkx's edge dictionaries; creates them from the columns on first access."""
 
     def __init__(self, *names: str) -> None:
         self._names = names

@@ -250,9 +250,6 @@ class Recording(Shown):
     def _event_of(self, tensor: torch.Tensor) -> Event | None:
         """The event of the operation that created a result.
 
-        Args:
-            tensor: the result.
-
         Returns:
             The event; None for a leaf, or if it was not recorded or is omitted.
 

@@ -34,6 +34,7 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
+from gradviz.capture.tensors.training_sets import parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
@@ -150,7 +151,7 @@ class ModuleStack:
         """Start recording the calls of this thread."""
         if self.notes_all_calls:
             self._learn()
-            self._tracks[threading.get_ident()] = _Track(_OUTSIDE)
+            self._tracks[threading.get_ident()] = _Track(_OUTSIDE if self._roots else None)
             listen_to_calls(self)
             listen(self)
 
@@ -213,7 +214,7 @@ class ModuleStack:
             for name, part in parts:
                 if id(part) in called or type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
-                elif is_open and any(id(each) not in found for each in part.parameters()):
+                elif is_open and any(id(each) not in found for each in parameters_of(part)):
                     uncalled.append((name, part))
             names = tuple(name for name, _ in uncalled)
             for name, part in uncalled:

@@ -523,14 +523,7 @@ class Observer:
         entry: Entry | None = None,
         added: Callable[[], list[tuple[str, GradientDetails]]] = list,
     ) -> None:
-        """Add a frame.
-
-        Args:
-            kind: when the frame is taken.
-            graph: the graph at that moment.
-            entry: the event that it is taken for.
-            added: returns the gradients that a backward pass accumulated, by name.
-        """
+        """Add a frame."""
         moment = self._moment(kind, entry)
         title = with_gradients(self._title(moment), added())
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
@@ -568,12 +561,6 @@ class Observer:
         added: Callable[[], list[tuple[str, GradientDetails]]] = list,
     ) -> Callable[[], GradGraph] | None:
         """Add a frame that is built when it is read, in steady training.
-
-        Args:
-            kind: as for `_add`.
-            readings: the leaves at that moment.
-            entry: as for `_add`.
-            added: as for `_add`.
 
         Returns:
             Builds the graph; None if the earlier pass had no such moment: the frame must be taken.

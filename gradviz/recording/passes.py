@@ -245,15 +245,23 @@ class GradientFlow:
         starts = [node for node in nodes if node is not None]
         self._handles = []
         watched = list(islice(visit_ancestors(starts, nearest_first=True), _WATCHED))
-        shared = _shared([child for _, edges in watched for child, _ in edges])
+        children = [child for _, edges in watched for child, _ in edges]
+        shared, counts = _shared(children), Counter(children)
+        self._fed = set[int]()
         for node, edges in watched:
             if edges and leaf_of(node) is None:
                 is_function = isinstance(node, BackwardCFunction)
                 wanted = tuple(child is not None for child, _ in edges) if is_function else ()
                 uses = [at for at, (child, _) in enumerate(edges) if child in shared]
-                if not (uses or is_function) and operation_type(node).op in _LOSE_NOTHING:
+                fed = {
+                    at: sequence_number(child)
+                    for at, (child, _) in enumerate(edges)
+                    if child is not None and counts[child] > 1 and child not in shared
+                }
+                is_looked_at = uses or is_function or fed or counts[node] > 1
+                if not is_looked_at and operation_type(node).op in _LOSE_NOTHING:
                     continue
-                look = functools.partial(self._look, sequence_number(node), wanted, uses)
+                look = functools.partial(self._look, sequence_number(node), wanted, uses, fed)
                 self._handles.append(node.register_hook(look))
 
     def end(self) -> None:
@@ -266,6 +274,7 @@ class GradientFlow:
         created: int,
         wanted: tuple[bool, ...],
         uses: Sequence[int],
+        fed: Mapping[int, int],
         returned: Sequence[Any],
         came: Sequence[Any],
     ) -> None:
@@ -280,17 +289,19 @@ class GradientFlow:
                 for number in (at for at, is_wanted in enumerate(wanted) if is_wanted):
                     if number < len(returned) and returned[number] is None:
                         losses[number] = Loss.MISSING
-                if any(losses) and self._is_good(came):
-                    rows = ((created, at, loss) for at, loss in enumerate(losses) if loss)
-                    self.lost += rows
+                for at, child in fed.items():
+                    if not losses[at] and self._is_readable(returned[at]):
+                        self._fed.add(child)
+                if created in self._fed and {*map(self._loss, came)} == {Loss.ZERO}:
+                    self.lost += [(created, at, Loss.CANCELLED) for at in range(len(returned))]
+                elif any(losses):
+                    kinds = [self._loss(each) for each in came if self._is_readable(each)]
+                    lost = {Loss.ZERO} if Loss.NOT_FINITE in kinds else {*Loss}
+                    if {*kinds} - {Loss.ZERO}:
+                        rows = ((created, at, loss) for at, loss in enumerate(losses) if loss)
+                        self.lost += [each for each in rows if each[2] in lost]
         except Exception as error:
             self._failed(error)
-
-    def _is_good(self, came: Sequence[Any]) -> bool:
-        """Whether gradients are known to be finite, and one of them not all zeros."""
-        read = [gradient for gradient in came if self._is_readable(gradient)]
-        losses = [self._loss(gradient) for gradient in read]
-        return Loss.NOT_FINITE not in losses and None in losses
 
     def _is_readable(self, gradient: Any) -> bool:
         """Whether its values can be read here: to read a `DTensor`, ranks communicate."""

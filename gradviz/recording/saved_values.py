@@ -32,14 +32,7 @@ SavedValues = Mapping[str, Mapping[str, TensorSummary]]
 
 
 class _ToRead(NamedTuple):
-    """A saved tensor to be read.
-
-    Args:
-        key: of the operation.
-        name: the saved name.
-        data: the tensor.
-        array: its memory, if it is an ordinary one on the CPU; torch takes longer to read it.
-    """
+    """A saved tensor to be read."""
 
     key: str
     name: str

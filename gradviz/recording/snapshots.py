@@ -18,7 +18,7 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.sharded import flat_parameters
 from gradviz.capture.autograd.tensors import is_unsure, memory_of
 from gradviz.capture.tensors.names import Named, Names, locals_of, maker_of, variables_of
-from gradviz.capture.tensors.training_sets import SeenSets
+from gradviz.capture.tensors.training_sets import SeenSets, parameters_of
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
@@ -286,7 +286,7 @@ class SnapshotSeries:
 
         A library such as higher puts the results of updates, non-leaf tensors, into a module.
         """
-        made = {id(p) for _, each in self._alive() for p in each.parameters() if not p.is_leaf}
+        made = {id(p) for _, each in self._alive() for p in parameters_of(each) if not p.is_leaf}
         named = (each for each in self._of_modules().entries if id(each.tensor) not in made)
         return [each for each in named if each.tensor.requires_grad]
 
@@ -328,7 +328,7 @@ class SnapshotSeries:
             name: each for name, each in variables.items() if _is_module(each)
         }
         known = {id(named.tensor) for named in self._of_modules().entries}
-        sizes = {name: list(each.parameters()) for name, each in modules.items()}
+        sizes = {name: parameters_of(each) for name, each in modules.items()}
         for name in sorted(sizes, key=lambda name: -len(sizes[name])):
             if not known.issuperset(map(id, sizes[name])):
                 known.update(map(id, sizes[name]))

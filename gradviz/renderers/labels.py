@@ -99,12 +99,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class _Shows:
-    """Attributes that labels of a graph show because they differ between nodes.
-
-    Args:
-        freed: whether the saved tensors of an operation are freed.
-        retained: that a named non-leaf tensor has no ``.grad``, if another one retains it.
-    """
+    """Attributes that labels of a graph show because they differ between nodes."""
 
     freed: bool
     retained: bool

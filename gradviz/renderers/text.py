@@ -342,12 +342,7 @@ def events_text(story: Story, which: str = "few") -> str:
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the digest.
-
-    Args:
-        words: the part that is equal in every repetition.
-        detail: the part that may differ.
-    """
+    """A line of the digest."""
 
     words: str
     detail: str = ""

@@ -167,10 +167,6 @@ def _join_rows(graph: GradGraph, linear: set[str]) -> set[str]:
     On more than two dimensions, torch makes rows of the input with ``view``, and of the rows the
     output with another one.
 
-    Args:
-        graph: is changed.
-        linear: the result of `_linear_layers`.
-
     Returns:
         The keys of these layers.
     """

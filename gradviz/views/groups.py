@@ -364,10 +364,6 @@ def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 class _PartInside:
     """The nodes and edges of a graph as columns, with the part of each node.
 
-    Args:
-        graph: the graph.
-        parts: the parts to draw as one node.
-
     Attributes:
         nodes: keys and attributes.
         edges: source and target as positions in ``nodes``.

@@ -33,15 +33,7 @@ _Run = tuple[int, int, Path]
 
 
 class _ModuleGap(NamedTuple):
-    """Operations between two that are in a known module.
-
-    Args:
-        left: the position of the operation before, with the operations of its module.
-        start: the first position of the gap.
-        stop: the position behind the last one.
-        before: the module before the gap.
-        after: the module after it.
-    """
+    """Operations between two that are in a known module."""
 
     left: int
     start: int

@@ -9,13 +9,14 @@ the top of a program say what is right:
     #   fix: TEXT                              the fix has it
     #   line: any                              the line is not checked
     # needs: MODULE                            left out where the module is not installed
+    # third EXPRESSION: healthy | TEXT         asked at the end of the program, without a recording
 
 A file that the program imports is below ``# file NAME:``; one of a library is
 ``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz;
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` to ``o_*`` are also asked from the shell, as ``gradviz explain
+Programs of the files ``j_*`` to ``p_*`` are also asked from the shell, as ``gradviz explain
 program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
 stand there; ``# shell: --full`` is an option for the first. A program that asks gradviz itself says
 `# expect printed: ...` of what it prints.
@@ -35,7 +36,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,11 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
-IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_")
+IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_", "p_")
 
 # Lines of `gradviz explain` that are about tensors with a fault.
 _STATES = sorted({each.state for each in Verdict} - {"fine", "not trained", "error"})
+_MARK = "the third door"
 _FAULTY = rf".*(  |: )({'|'.join(_STATES)})(  .*| \(.*|$)|.*: error \(.*|  fix: .*|Warning: .*"
 
 
@@ -209,6 +211,25 @@ def wrong_in_the_shell(question: Question, folder: Path) -> list[str]:
     ]
 
 
+def wrong_in_the_program(question: Question, folder: Path) -> list[str]:
+    """What is wrong in what the program says at its end, without a recording: its third door."""
+    found = []
+    for asked, right in re.findall(r"^# third (.+\)): (.+)$", question.code, re.MULTILINE):
+        code = f"{question.code}\nimport gradviz\nprint('{_MARK}')\nprint({asked})\n"
+        program = _write(replace(question, code=code), folder)
+        random.seed(0)
+        torch.manual_seed(0)
+        printed = io.StringIO()
+        with torch.enable_grad(), _quiet(), contextlib.redirect_stdout(printed):
+            done = run_script(str(program))
+        text = printed.getvalue().rpartition(_MARK)[2].strip() or f"raised {done.error!r}"
+        never = [word for each in question.expected for word in each.never if word in text]
+        faulty = [line for line in text.splitlines() if re.fullmatch(_FAULTY, line)]
+        if done.error or never or (faulty if right == "healthy" else right not in text):
+            found.append(f"{asked}: not {right!r}\n{text}")
+    return found
+
+
 def _output_of(command: str, question: Question, folder: Path) -> str:
     from click.testing import CliRunner
 
@@ -308,6 +329,7 @@ def ask(question: Question) -> list[str]:
             found = wrong(question, Path(folder))
             if question.kind[:2] in IN_THE_SHELL:
                 found += wrong_in_the_shell(question, Path(folder))
+                found += wrong_in_the_program(question, Path(folder))
             return found
         except Exception as error:  # whatever it is, it is wrong
             return [f"gradviz raised {type(error).__name__}: {error}"]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from asking import IN_THE_SHELL, Question, not_yet_right, questions, wrong, wrong_in_the_shell
+from asking import (
+    IN_THE_SHELL,
+    Question,
+    not_yet_right,
+    questions,
+    wrong,
+    wrong_in_the_program,
+    wrong_in_the_shell,
+)
 
 QUESTIONS = questions()
 RIGHT = [each for each in QUESTIONS if each.name not in not_yet_right()]
@@ -29,6 +37,17 @@ def test_answer_in_the_shell(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = wrong_in_the_shell(question, tmp_path)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "question", [each for each in RIGHT if "\n# third " in each.code], ids=lambda each: each.name
+)
+def test_answer_in_the_program(
+    question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = wrong_in_the_program(question, tmp_path)
     assert not found, "\n".join(found)
 
 

@@ -87,7 +87,7 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         >>> [(each.name, each.container) for each in unregistered(Net())]
         [('layers[0].weight', 'layers')]
     """
-    registered = set(map(id, module.parameters()))
+    registered = set(map(id, parameters_of(module)))
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
         if type(owner).__module__.startswith("torch.distributed."):
@@ -110,6 +110,14 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
                     row = Unregistered(tensor, name, container, kind, cls, is_module)
                     found.setdefault(id(tensor), row)
     return list(found.values())
+
+
+def parameters_of(module: nn.Module) -> list[nn.Parameter]:
+    """What ``parameters()`` lists; the registered ones if a class gives it other arguments."""
+    try:
+        return [*module.parameters()]
+    except TypeError:
+        return [each for _, each in nn.Module.named_parameters(module)]
 
 
 def _is_plain_leaf(value: object) -> bool:
@@ -152,7 +160,7 @@ def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
                     row = IneffectiveFlag(tensor, attribute, type(owner).__name__, path)
                     if tensor.requires_grad:
                         found.setdefault(id(tensor), row)
-        for tensor in module.parameters():
+        for tensor in parameters_of(module):
             if (flag := flag_of_tensor(tensor)) is not None:
                 found.setdefault(id(tensor), flag)
     return list(found.values())
