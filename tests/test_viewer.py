@@ -142,7 +142,7 @@ def test_search_finds_what_is_folded_and_goes_there(opened: Open, stack: gradviz
         page.keyboard.press("/")
         page.keyboard.press("Control+a")
         page.keyboard.type("no such thing")
-        assert "nothing is called so" in page.locator("#found").inner_text()
+        assert "nothing is found" in page.locator("#found").inner_text()
 
 
 def test_keys_lead_along_the_edges(opened: Open, stack: gradviz.Drawing) -> None:

@@ -390,32 +390,36 @@ const $export = (() => {
 
 function optionsOf(model, state) {
   const frame = model.frame(state.frame);
-  const closed = frame.groups.filter((group) => state.toggled.has(group.key) === group.isOpen);
-  const opened = frame.groups.filter((group) => !group.isOpen && state.toggled.has(group.key));
+  const changed = frame.groups.filter((group) => state.toggled.has(group.key));
+  const isOpen = (/** @type {import("./graph.js").Group} */ group) => state.toggled.has(group.key) !== group.isOpen;
   const views = [];
   const flags = [];
-  let isAll = false;
+  let isNear = false;
   if (state.only) {
     const [view, name] = onlyView(model, state);
     views.push(`${view}(${quoted(name)})`);
     flags.push(`--views ${shell(`${view}:${name},fit_page`)}`);
     views.push("fit_page");
-  } else if (frame.groups.length && !closed.length) {
-    isAll = true;
+  } else if (changed.length && frame.groups.every(isOpen)) {
     if (!state.bookkeeping) views.push("hide_bookkeeping", "clone_shared_leaves");
     flags.push("--all");
-  } else if (opened.length) {
-    const row = model.data.rows[opened[opened.length - 1].row];
-    const name = row.module || row.name || "";
-    views.push(name ? `focus_on(${quoted(name)})` : "fit_page");
-    if (name) flags.push(`--focus ${shell(name)}`);
-  } else views.push("fit_page");
+  } else if (changed.length && !frame.groups.some(isOpen)) {
+    views.push("hide_bookkeeping", "group_by_module(depth=1)", "clone_shared_leaves");
+    flags.push("--depth 1");
+  } else {
+    const rows = changed.filter((group) => !group.isOpen).map(({ row }) => model.data.rows[row]);
+    const module = rows.filter((row) => row.module && row.module === row.name).map((row) => row.module).pop();
+    views.push(module ? `focus_on(${quoted(module)})` : "fit_page");
+    if (module) flags.push(`--focus ${shell(module)}`);
+    isNear = changed.length > 0;
+  }
+  isNear ||= state.bookkeeping;
   if (["grad_norm", "saved_bytes", "dtype", "device"].includes(state.color)) {
     views.push(`color_by(${quoted(state.color)})`);
     flags.push(`--color-by ${state.color}`);
   }
   if (state.rankdir === "LR") flags.push("--rankdir LR");
-  return { views, flags, isAll };
+  return { views, flags, isNear };
 }
 
 function onlyView(model, state) {
@@ -448,6 +452,10 @@ function viewsOf(model, state) {
   return `views=[${optionsOf(model, state).views.join(", ")}]`;
 }
 
+function isNear(model, state) {
+  return optionsOf(model, state).isNear;
+}
+
 function saveFile(name, blob) {
   const address = URL.createObjectURL(blob);
   const link = document.createElement("a");
@@ -473,7 +481,7 @@ function toPng(svg, width, height) {
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
   });
 }
-return { commandOf, viewsOf, saveFile, toPng };
+return { commandOf, viewsOf, isNear, saveFile, toPng };
 })();
 const $state = (() => {
 
@@ -549,7 +557,7 @@ const $export_menu = (() => {
 
 const { button, h } = $dom;
 const { svgFile } = $draw_svg;
-const { commandOf, saveFile, toPng, viewsOf } = $export;
+const { commandOf, isNear, saveFile, toPng, viewsOf } = $export;
 const { toHash } = $state;
 
 class ExportMenu {
@@ -576,7 +584,8 @@ class ExportMenu {
   async copy(text, what) {
     try {
       await navigator.clipboard.writeText(text);
-      this.shown.textContent = `${what} copied: ${text}`;
+      const about = what !== "link" && isNear(this.viewer.model, this.viewer.state) ? " (not all of this view: without bookkeeping and what was opened or closed by hand)" : "";
+      this.shown.textContent = `${what} copied${about}: ${text}`;
     } catch {
       this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
     }
@@ -3111,7 +3120,7 @@ class SearchBox {
       },
     }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
     const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${countText(all.length)}` : "";
-    const none = text.trim() && !all.length ? "nothing is called so" : "";
+    const none = text.trim() && !all.length ? "nothing is found" : "";
     const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
     this.found.replaceChildren(...items, ...note);
     this.mark();
@@ -4278,7 +4287,7 @@ class Viewer {
       closed ? button("Open all", "show everything, each operation as a box", () => this.setAll(true)) : null,
       opened ? button("Close all", "draw groups as boxes", () => this.setAll(false)) : null,
       state.toggled.size ? button("Reset", "the groups as in the first picture", () => this.change({ toggled: new Set() }, { fit: true })) : null,
-      state.only ? button(`Only paths through ${this.shortName(state.only)} \u2715`, "show everything again", () => this.change({ only: "" }, { fit: true })) : null,
+      state.only ? button(`Only paths through ${this.shortName(state.only)} \u2715`, "show everything again", () => this.change({ only: "" }, { reveal: state.only })) : null,
     ];
     if (!this.toolbar) return;
     this.toolbar.replaceChildren(...children.filter((child) => child !== null));
@@ -4395,7 +4404,7 @@ class Viewer {
 
   togglePaths() {
     const { selected, only } = this.state;
-    this.change({ only: only === selected ? "" : selected }, { fit: true });
+    this.change({ only: only === selected ? "" : selected }, { reveal: selected });
   }
 
   takeFound(id) {
