@@ -142,8 +142,7 @@ def _calls(context: Context, line: str, name: str) -> bool:
     """Whether a line calls a function, found once for all leaves."""
     key = (name, line)
     if key not in context.cache:
-        places = locations_of([line])
-        context.cache[key] = any(each.line in lines_calling(each, name) for each in places)
+        context.cache[key] = any(e.line in lines_calling(e, name) for e in locations_of([line]))
     return bool(context.cache[key])
 
 
@@ -322,8 +321,8 @@ def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
     cuts = _cuts_of(context, question)
     if not cuts:
         return None
-    targets, words = tuple(cut.target for cut in cuts), {"root": context.root_names}
-    return Evidence(words, targets, lines_of(context, *cuts))
+    targets = tuple(cut.target for cut in cuts)
+    return Evidence({"root": context.root_names}, targets, lines_of(context, *cuts))
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
@@ -438,6 +437,14 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
     return [location for location in found if str(location) not in known]
 
 
+def _began_before(context: Context, question: Question) -> Evidence | None:
+    """Operations behind the result ran before the recording, which did not see their inputs."""
+    if "began" not in context.cache:
+        nodes = (context.graph.nodes[each] for each in context.reachable)
+        context.cache["began"] = any(each.get("sequence_nr", 0) < 0 for each in nodes)
+    return _not_used(context, question) if context.cache["began"] else None
+
+
 def _not_used(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names})
 
@@ -519,6 +526,15 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         docs="Parameters used inside a Function or a reentrant checkpoint are no inputs of a node.",
     ),
     Rule(
+        "the forward pass began before the recording",
+        Verdict.NOT_CONNECTED,
+        _began_before,
+        "it is not reachable from {root}, of which operations ran before the recording: it was "
+        "not used, or it was cut off",
+        "to know the cause, start the recording before the forward pass",
+        Needs.RECORDING,
+    ),
+    Rule(
         "a part of a module that is not called",
         Verdict.NOT_CONNECTED,
         _part_not_called,
@@ -557,9 +573,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Rule(
         "no recorded operation uses it",
         Verdict.NOT_CONNECTED,
-        lambda context, question: (
-            _not_used(context, question) if context.hides_operations else None
-        ),
+        lambda context, it: _not_used(context, it) if context.hides_operations else None,
         "no operation that {root} was computed from uses it",
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
