@@ -263,7 +263,8 @@ class NodeData(TypedDict, total=False):
     saved             each `SavedTensor` of an operation, unless freed
     storage           of a leaf whose storage an operation saved too: the number of that storage
     sequence_nr       order of creation within the thread that ran the forward pass, counted
-                      from the first operation of the graph
+                      from the first operation of the graph, or from the start of the recording:
+                      negative for what ran before
     module            path of the module that created it: ``encoder.layers.3``; ``""`` if it is
                       known to be the model itself, or no module
     calls             which call of each module it ran in, when recorded: the number of the
