@@ -152,6 +152,8 @@ def record(
         if every is not None:
             _write_norms(request, recording.gradient_norms, norms)
     _report_failure(request, run)
+    if said.startswith("Warning:"):  # it did not get as far as was asked
+        request.ctx.exit(1)
 
 
 def _write_norms(request: Request, norms: GradientNorms, file: str) -> None:
