@@ -117,7 +117,7 @@ class _Order:
         return any(event.number > self._passed for event in self._events)
 
 
-def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
+def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
     """The tensor computed before a pass and used after it that is nearest to the failure."""
     order = _Order(context, error, passed.number)
     if not order.is_used_after:
@@ -226,7 +226,7 @@ def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
 # The sentences.
 
 
-def _detached(carried: Carried) -> str:
+def detached(carried: Carried) -> str:
     """An assignment that detaches a carried tensor."""
     code = carried.code
     node = ast.parse(code, mode="eval").body
@@ -306,7 +306,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     """A state that each step computes from the state of the previous step."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
-    carried = _carried(context, error, freeing)
+    carried = carried_over(context, error, freeing)
     if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
     kept = _kept_as(carried)
@@ -318,21 +318,21 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif carried.is_list:
-        fix = f"detach what it holds after each backward pass: {_detached(carried)}"
+        fix = f"detach what it holds after each backward pass: {detached(carried)}"
     elif kept and carried.made is not None:
         fix = f"detach it where it is kept: {carried.code} = {carried.made.name}.detach()"
     elif carried.used is not None and carried.used.kind is EventKind.IN_PLACE:
         fix = (
             f"create {carried.code} anew in each step, before it is written; or detach it after "
-            f"each backward pass: {_detached(carried)}"
+            f"each backward pass: {detached(carried)}"
         )
     elif carried.is_inside:
         place = _before_its_loop(carried, freeing.location)
-        fix = place or f"detach it after each backward pass: {_detached(carried)}"
+        fix = place or f"detach it after each backward pass: {detached(carried)}"
     elif carried.used is not None and carried.used.source:
-        fix = f"detach it before {carried.used.source}: {_detached(carried)}"
+        fix = f"detach it before {carried.used.source}: {detached(carried)}"
     else:
-        fix = f"detach it before it is used again: {_detached(carried)}"
+        fix = f"detach it before it is used again: {detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
 
 
@@ -373,7 +373,7 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
                     f"for each in {taken})"
                 )
     if code in {argument.arg for argument in function.args.args}:
-        return f"detach it before {used.file}:{loops[0].lineno}: {_detached(carried)}"
+        return f"detach it before {used.file}:{loops[0].lineno}: {detached(carried)}"
     return ""
 
 
@@ -420,7 +420,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
-    carried = _carried(context, error, freeing)
+    carried = carried_over(context, error, freeing)
     if carried is None or freeing.location != failing.location:
         return None
     return _evidence(context, error, carried)
@@ -431,7 +431,7 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     before = context.before
-    carried = _carried(context, error, freeing)
+    carried = carried_over(context, error, freeing)
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
