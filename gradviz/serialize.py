@@ -465,6 +465,7 @@ _COUNTS = (
     "members",
     "reshapes",
     "repeat",
+    "first_step",
     "parameters",
     "leaf_elements",
     "frozen",

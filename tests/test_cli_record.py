@@ -104,7 +104,7 @@ def test_until_ends_the_script_at_the_first_value():
 
 def test_until_a_variable_that_never_comes_is_said():
     result = run("record", "train.py", "-o", "s.svg", "--until", "late")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "Warning: train.py gave late no value; recorded to its end" in result.stderr
     assert Path("s.svg").exists()
 

@@ -140,3 +140,43 @@ def test_the_nearest_attribute_is_suggested() -> None:
     result = gradviz("draw", "train.py:net.weigth", program=program)
     assert result.exit_code == 2
     assert result.stderr.endswith("(net is of type Linear); did you mean weight?\n")
+
+
+ONLY_GRAD = """\
+import torch
+x = torch.ones(2, requires_grad=True)
+for _ in range(2):
+    y = (x * 3).sum()
+    (g,) = torch.autograd.grad(y, x)
+"""
+
+
+def test_a_program_that_only_calls_autograd_grad_is_drawn() -> None:
+    result = gradviz("draw", "train.py", program=ONLY_GRAD)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("y  f32[]  =  6")
+
+
+def test_a_pass_that_never_comes_is_a_failure_of_record() -> None:
+    result = gradviz("record", "train.py", "--step", "40", "-o", "x.svg", program=f"{STEPS}steps()")
+    assert result.exit_code == 1
+    assert "and --step asks for pass 40; recorded to its end" in result.stderr
+    assert Path("x.svg").exists()
+
+
+def test_an_exported_notebook_is_sent_to_ipython() -> None:
+    result = gradviz("explain", "train.py", program="get_ipython().system('ls')\n")
+    assert result.exit_code == 1
+    assert result.stderr.rstrip().endswith("try: gradviz explain -m IPython -- train.py")
+
+
+def test_pytest_reports_no_failed_test_when_it_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import torch\ndef test():\n    w = torch.ones(2, requires_grad=True)\n"
+        "    for _ in range(5):\n        w.sum().backward()\n"
+    )
+    command = [sys.executable, "-m", "gradviz", "explain", "-m", "pytest", "--", "-q", "test_it.py"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "FAILED" not in result.stdout + result.stderr
+    assert "stopped after backward 2 (test_it.py:5)" in result.stderr

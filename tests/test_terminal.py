@@ -1,5 +1,7 @@
 """On a terminal: lines fit it, the tree is kept, and bold and color appear there only."""
 
+import contextlib
+import itertools
 import os
 import pty
 import subprocess
@@ -8,13 +10,16 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import click.testing
 import pytest
 import torch
 from cases import CASES
 from graphs import graph_of
+from rich.cells import cell_len
 
 import gradviz
 from gradviz.frontends import files
+from gradviz.frontends.cli import cli
 from gradviz.renderers.text import in_columns, to_text
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -54,24 +59,61 @@ def plain(text):
     return parts[0] + "".join(part.partition("m")[2] for part in parts[1:])
 
 
+@pytest.mark.process
+def test_lines_fit_a_real_terminal():
+    text = plain(on_terminal("record", "repeated_backward.py", columns=80))
+    assert text.strip()
+    assert max(map(len, text.splitlines())) <= 80, text
+
+
+def on_terminals(monkeypatch, columns, *arguments):
+    """What a command prints on two terminals: standard output and standard error."""
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(click.testing._NamedTextIOWrapper, "isatty", lambda self: True)
+    monkeypatch.setattr("builtins.print", lambda *_, **__: None)  # the program's own words
+    monkeypatch.setattr(files, "stage", lambda *_, **__: contextlib.nullcontext())
+    done = click.testing.CliRunner().invoke(cli, arguments, prog_name="gradviz")
+    assert done.exception is None or isinstance(done.exception, SystemExit), arguments
+    return [line for text in (done.stdout, done.stderr) for line in plain(text).splitlines()]
+
+
+def too_wide(lines, columns):
+    """The lines of gradviz that are wider; a traceback is printed as Python does."""
+    is_own = itertools.takewhile(lambda line: not line.startswith("Traceback"), lines)
+    return [line for line in is_own if cell_len(line) > columns]
+
+
 COMMANDS = [
-    ("draw", "two_layer_network.py:loss"),
-    ("draw", "missing_grad.py"),
-    ("explain", "frozen_layer.py"),
-    ("record", "repeated_backward.py"),
-    ("summary", "two_layer_network.py:loss"),
-    ("memory", "rnn.py"),
-    ("compare", "missing_grad.py:scaled", "missing_grad.py:kept"),
+    ("draw",),
+    ("draw", "--depth", "1"),
+    ("explain",),
+    ("explain", "--full"),
+    ("summary",),
+    ("memory",),
+    ("run",),
+    ("record",),
+    ("record", "--events", "all"),
 ]
 
 
-@pytest.mark.process
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("columns", [80, 120])
-def test_no_line_of_a_command_is_wider_than_the_terminal(arguments, columns):
-    text = plain(on_terminal(*arguments, columns=columns))
-    assert text.strip()
-    assert max(map(len, text.splitlines())) <= columns, text
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("[a-z]*.py")))
+def test_no_line_of_a_command_is_wider_than_the_terminal(example, columns, monkeypatch):
+    for command, *options in COMMANDS if columns == 80 else COMMANDS[::3]:
+        lines = on_terminals(monkeypatch, columns, command, example, *options)
+        assert too_wide(lines, columns) == [], (command, options)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_comparisons_mistakes_and_help_fit_the_terminal(columns, monkeypatch):
+    pair = "missing_grad.py:scaled", "missing_grad.py:kept"
+    mistakes = [("draw", "no.py"), ("draw", "rnn.py:lost"), ("draw", "rnn.py", "-o", "rnn.tiff")]
+    helps = [(name, "--help") for name in cli.commands]
+    for arguments in [("compare", *pair), ("--help",), ("--version",), *mistakes, *helps]:
+        lines = on_terminals(monkeypatch, columns, *arguments)
+        assert lines and too_wide(lines, columns) == [], arguments
 
 
 @pytest.mark.process

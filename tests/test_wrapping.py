@@ -107,8 +107,9 @@ def test_small_pictures_stay_whole() -> None:
     assert wrap(boxes, tall) is tall
 
 
-def test_a_deep_network_fits_a_screen() -> None:
-    torch.manual_seed(0)  # the boxes are as wide as their numbers
+@pytest.mark.parametrize("seed", [0, 8, 16])  # the boxes are as wide as their numbers
+def test_a_deep_network_fits_a_screen(seed: int) -> None:
+    torch.manual_seed(seed)
     layers = [torch.nn.Linear(4, 4) if n % 2 else torch.nn.Tanh() for n in range(30)]
     loss = torch.nn.Sequential(*layers)(torch.ones(1, 4)).sum()
     svg = gradviz.draw(loss, views=[hide_bookkeeping], names=False).svg

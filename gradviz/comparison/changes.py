@@ -271,7 +271,7 @@ def mark_changes(story: Story) -> Story:
         that has changes already keeps them. In a recording, leaves that were changed in place
         after the operations of the frame used them have ``stale`` and ``used_value``, and the edges
         out of a leaf have what each use added to its ``.grad``. Each graph has its frame number
-        (``graph.graph["frame"]``).
+        (``graph.graph["frame"]``), and how many there are (``"frames"``).
 
     Example:
         >>> frames = []
@@ -284,18 +284,22 @@ def mark_changes(story: Story) -> Story:
     """
     found = [replace(frame, graph=frame.graph.copy()) for frame in story]
     for number, frame in enumerate(story):
-        found[number].graph.graph["frame"] = number
+        found[number].graph.graph.update(frame=number, frames=len(story))
         if number and not any("changes" in data for _, data in frame.graph.nodes(data=True)):
-            _add_marks(found[number].graph, _frame_changes(story[number - 1].graph, frame.graph))
+            is_recorded = frame.kind is not FrameKind.SNAPSHOT
+            changes = _frame_changes(story[number - 1].graph, frame.graph, is_recorded)
+            _add_marks(found[number].graph, changes)
     _mark_stale_leaves(story, found)
     _mark_freed(found)
     _mark_shares(story, found)
     return replace(story, frames=tuple(found))
 
 
-def _frame_changes(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
+def _frame_changes(
+    before: GradGraph, after: GradGraph, is_recorded: bool
+) -> dict[str, dict[str, str]]:
     shared = _shared_operations(before, after)
-    if shared:
+    if shared or is_recorded:  # in a recording, each tensor has a key of its own
         common = (key for key in after if key in before)
         pairs = {key: key for key in common if _is_same(before.nodes[key], after.nodes[key])}
     else:

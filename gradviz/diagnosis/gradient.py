@@ -8,12 +8,19 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.in_place import changed_through_an_alias
+from gradviz.diagnosis.in_place import unseen_rules
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearings_of, is_of_another, scale_of, steps_of, uses_of
+from gradviz.diagnosis.training import (
+    CLEARS,
+    clearings_of,
+    is_of_another,
+    scale_of,
+    steps_of,
+    uses_of,
+)
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -26,7 +33,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import NodeKind, TensorSummary, word_of
-from gradviz.graph.operations import operation, twin_of
+from gradviz.graph.operations import operation
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -148,34 +155,6 @@ def _hook_evidence(
 _ON_THE_PATH = (
     "the hook{by} on {on}{where} changed the gradient before it reached the tensor: {change}{more}"
 )
-
-
-def _changed_unseen(context: Context, question: Question) -> Evidence | None:
-    """A function of torch.distributed changed a tensor on the path, before the latest pass.
-
-    The value of a root does not matter: its own gradient is 1.
-    """
-    if "unseen" not in context.cache:
-        changes = context.happened(EventKind.IN_PLACE)
-        context.cache["unseen"] = [each for each in changes if each.action is Action.NOT_SEEN]
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    unseen = [
-        event for event in context.cache["unseen"] if added and event.number < added[-1].number
-    ]
-    if not unseen:
-        return None
-    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
-    path = context.path(question.key) - set(context.roots) - makers
-    for event in reversed(unseen):
-        if found := path.intersection(event.nodes):
-            data = context.graph.nodes[min(found)]
-            words = {
-                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
-                "name": data.get("name") or f"the result of {word_of(data)}",
-                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
-            }
-            return Evidence(words, locations=_locations(event))
-    return None
 
 
 # Gradients that were computed for older values.
@@ -360,14 +339,37 @@ _CLEAR = "clear the gradients before each backward pass: optimizer.zero_grad()"
 
 def _accumulated(context: Context, question: Question) -> Evidence | None:
     times = question.data.get("accumulations", 0)
-    if times <= 1:
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not times:  # some are from before the recording
+        ends = (*CLEARS, Action.ASSIGNED)
+        changes = context.happened_to(question.key, EventKind.GRAD)
+        last = max((e.number for e in changes if e.action in ends), default=-1)
+        added = [event for event in added if event.number > last]
+        times = len(added)
+    added = added[-times:] if times else []
+    older = " on a gradient from before the recording" if _had_older(context, added) else ""
+    if times + bool(older) <= 1:
         return None
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)[-times:]
-    if _is_meant(context, question, added):
+    if older and (used := [details for _, details in steps_of(context)]):
+        if not any(question.key in each.held for each in used):
+            return None
+    elif _is_meant(context, question, added):
         return None
     lines = list(dict.fromkeys(str(event.location) for event in added))
-    words = {"times": times, "where": f" (at {', '.join(lines[-3:])})" if lines else ""}
-    return Evidence(words, locations=_locations(*added))
+    where = f" (at {', '.join(lines[-3:])})" if lines else ""
+    passes = f"{times} backward passes{where} were" if times > 1 else f"1 backward pass{where} was"
+    return Evidence({"passes": passes, "older": older}, locations=_locations(*added))
+
+
+def _had_older(context: Context, added: Sequence[Event]) -> bool:
+    """Whether the gradient that the first pass accumulated into is from before the recording."""
+    details = added[0].details if added else None
+    if not isinstance(details, GradientDetails) or details.accumulations is not None:
+        return False
+    if details.before is None or is_all_zero(details.before):
+        return False
+    changes = context.happened_to(added[0].nodes[0], EventKind.GRAD)
+    return not any(e.action is Action.ASSIGNED for e in changes)
 
 
 def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> bool:
@@ -494,18 +496,7 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     (EventKind.HOOK,),
 )
 last_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "a function of torch.distributed changed a tensor on the path",
-        Verdict.CHANGED_UNSEEN,
-        _changed_unseen,
-        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
-        "gradient is the one without it",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
-        "Such a function writes into a tensor of the graph and does not raise its version counter.",
-    ),
-    changed_through_an_alias,
+    *unseen_rules,
     not_averaged,
     Rule(
         "it was there before the recording",
@@ -557,7 +548,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "several passes were accumulated",
         Verdict.ACCUMULATED,
         _accumulated,
-        "{times} backward passes{where} were accumulated, and nothing cleared it in between",
+        "{passes} accumulated{older}, and nothing cleared it in between",
         "unless that is meant: optimizer.zero_grad() before each backward()",
         docs="The number of accumulations is known from a recording.",
     ),

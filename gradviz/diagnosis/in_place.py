@@ -15,7 +15,7 @@ from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
 from gradviz.facts import Action, Problem, ProblemKind, StepDetails
 from gradviz.graph import GradGraph, descendants, word_of
-from gradviz.graph.operations import Blocks, forward_word, operation
+from gradviz.graph.operations import Blocks, forward_word, operation, twin_of
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
@@ -456,14 +456,55 @@ def _of_alias(graph: GradGraph, event: Event, leaf: str, user: str) -> Evidence:
     return Evidence(words, (leaf, user), (event.location, *locations_of([line])))
 
 
-changed_through_an_alias: Rule[Any, Any] = Rule(
-    "a leaf was changed after its use, through an alias",
-    Verdict.CHANGED_UNSEEN,
-    _changed_through_an_alias,
-    "{what} wrote into {name} through an alias, after {user} saved it: autograd does not notice "
-    "that, and this gradient was computed with the values after it",
-    "write into {name} after backward()",
-    Needs.RECORDING,
-    (EventKind.IN_PLACE,),
-    "x.data shares the memory of x and has a version counter of its own.",
+def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
+
+    The value of a root does not matter: its own gradient is 1.
+    """
+    if "unseen" not in context.cache:
+        changes = context.happened(EventKind.IN_PLACE)
+        context.cache["unseen"] = [each for each in changes if each.action is Action.NOT_SEEN]
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [
+        event for event in context.cache["unseen"] if added and event.number < added[-1].number
+    ]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=(event.location,))
+    return None
+
+
+unseen_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_a_collective,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        "{fix}",
+        Needs.RECORDING,
+        (EventKind.IN_PLACE,),
+        "Such a function writes into a tensor of the graph and does not raise its version counter.",
+    ),
+    Rule(
+        "a leaf was changed after its use, through an alias",
+        Verdict.CHANGED_UNSEEN,
+        _changed_through_an_alias,
+        "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
+        "notice that, and this gradient was computed with the values after it",
+        "write into {name} after backward()",
+        Needs.RECORDING,
+        (EventKind.IN_PLACE,),
+        "x.data shares the memory of x and has a version counter of its own.",
+    ),
 )

@@ -32,6 +32,11 @@ _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with backward(retain_graph=True)"
 _SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
+_NOT_RECORDED = (
+    f"{_RETAIN}; if a tensor is carried from one step to the next, detach it before it is used "
+    f"again: hidden = hidden.detach(); if two losses share a part, {_SUM}"
+)
+_BEFORE = Event(-1, EventKind.BACKWARD, "backward")  # a pass before the recording
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,9 @@ class _Order:
         ]
         before = [number for number, event in made if event.number < passed]
         self.border = max((*before, *shown), default=-1)
+        if passed < 0 and self._numbers:  # before the recording
+            older = (at for key, at in self.created.items() if not self._sources[key])
+            self.border = max((at for at in older if at < self._numbers[0]), default=-1)
 
     def _is_first_after(self, number: int) -> bool:
         """Whether no operation ran between that pass and an event."""
@@ -443,13 +451,12 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     """Backward twice on the results of one forward pass."""
-    if not _is_freed(error) or not context.is_recorded:
+    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
-    freeing, fix = _freeing(context, error), _RETAIN
-    last = context.happened(EventKind.BACKWARD)[-1]
-    if freeing is not None and _leaves_changed(context, freeing):
+    fix = _RETAIN
+    if _leaves_changed(context, freeing):
         fix = "compute the loss again before each backward()"
-    elif freeing is not None and freeing.location == last.location:
+    elif freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
     same = ""
@@ -485,7 +492,18 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     graph = context.graph
     freed = [key for key in context.reachable if graph.nodes[key].get("buffers") is Buffers.FREED]
     nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
-    return error.evidence(nodes, culprit=nodes[0] if nodes else "")
+    words = {"older": "", "fix": _NOT_RECORDED}
+    if context.is_recorded and (carried := _carried(context, error, _BEFORE)) is not None:
+        nodes = [carried.key]
+        used = f" and used at {mention(carried.used.source)}" if carried.used is not None else ""
+        name = carried.code or _called(carried, context)
+        words["older"] = f": {name} is from before the recording{used}"
+        if carried.code:
+            words["fix"] = (
+                f"if {name} is carried from one step to the next, detach it before it is used "
+                f"again: {_detached(carried)}; if it was computed once, compute it in every step"
+            )
+    return error.evidence(nodes, culprit=nodes[0] if nodes else "", words=words)
 
 
 _FREED = "backward{at} reached operations whose saved tensors {who} freed"
@@ -527,9 +545,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "an earlier backward pass was not recorded",
         Verdict.USED_UP,
         _not_recorded,
-        "backward{at} reached operations whose saved tensors an earlier backward pass freed",
-        f"{_RETAIN}; if a tensor is carried from one step to the next, detach it before it is used "
-        f"again: hidden = hidden.detach(); if two losses share a part, {_SUM}",
+        "backward{at} reached operations whose saved tensors an earlier backward pass freed{older}",
+        "{fix}",
         Needs.ERROR,
     ),
 )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from gradviz import __version__
-from gradviz.frontends.command import common_options, one_line_errors
+from gradviz.frontends.command import WithExamples, common_options, one_line_errors
 from gradviz.frontends.command_graph import compare, draw, memory, summary, view
 from gradviz.frontends.command_run import explain, record, run
 from gradviz.frontends.files import aside, stdout_fault
@@ -48,9 +48,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     ctx.exit()
 
 
-# \b keeps click from re-wrapping the lines.
-_EXAMPLES = """\b
-Examples:
+_EXAMPLES = """Examples:
   gradviz draw train.py:loss                 the graph as text
   gradviz draw train.py:loss -o loss.svg     the graph as a picture
   gradviz view train.py:loss                 the graph in the browser, to explore
@@ -64,7 +62,12 @@ Examples:
 """
 
 
+class _Commands(WithExamples, click.Group):
+    """All commands."""
+
+
 @click.group(
+    cls=_Commands,
     epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -24,7 +24,6 @@ from gradviz.frontends.files import (
     Staged,
     aside,
     check_folder,
-    colored,
     format_of,
     of_rank,
     of_this_rank,
@@ -53,8 +52,7 @@ class _Fault(click.ClickException):
     """One line on standard error, and an exit code."""
 
     def show(self, file: Any = None) -> None:
-        label = click.style("Error:", fg="red", bold=True) if colored() else "Error:"
-        aside(f"{label} {self.format_message()}")
+        aside(f"Error: {self.format_message()}")
 
 
 class _MisuseFault(_Fault):
@@ -76,7 +74,18 @@ def one_line_errors(debug: bool) -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-class WithArguments(click.Command):
+class WithExamples(click.Command):
+    """A command whose help ends with examples and their meaning, wrapped to the terminal."""
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as two columns."""
+        lines = (line.strip() for line in (self.epilog or "").splitlines() if line[:1] == " ")
+        with formatter.section("Examples"):
+            rows = [tuple(part.strip() for part in line.partition("  ")[::2]) for line in lines]
+            formatter.write_dl(rows, col_max=44)  # type: ignore[arg-type]
+
+
+class WithArguments(WithExamples):
     """A command that passes the words after ``--`` to the script that it runs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -204,7 +213,7 @@ def take_picture(options: dict[str, Any]) -> Picture:
     """
     old = options.pop("colour_by", None)
     if old is not None:
-        aside("Warning: --colour-by is now called --color-by", warning=True)
+        aside("Warning: --colour-by is now called --color-by")
         options["color_by"] = old
     taken = {name: options.pop(name) for name in OPTIONS if name in options}
     return Picture.of({name: each for name, each in taken.items() if each is not None}, "--{}")
@@ -426,7 +435,7 @@ class Request:
         found, missing = chosen(story, frames, "--frames")
         self.frames[:] = (each for each in self.frames if each <= len(story))
         if missing:
-            aside(f"Warning: {missing}", warning=True)
+            aside(f"Warning: {missing}")
         return found
 
     def subject(self) -> tuple[Subject, Loaded | None]:
@@ -468,7 +477,7 @@ class Request:
             return
         if self.debug and not loaded.run.was_interrupted:
             traceback.print_exception(loaded.run.error)
-        aside(f"Warning: {loaded.failure}; {done} as it was then", warning=True)
+        aside(f"Warning: {loaded.failure}; {done} as it was then")
         self.ctx.exit(130 if loaded.run.was_interrupted else 1)
 
 

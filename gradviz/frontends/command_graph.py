@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     Subject = GradGraph | Frame | Story
 
-_DRAW_EXAMPLES = """\b
-Examples:
+_DRAW_EXAMPLES = """Examples:
   gradviz draw train.py:loss                           text, on the terminal
   gradviz draw train.py:loss -o loss.svg -o loss.png   two files
   gradviz draw train.py:loss,aux -o both.svg           several roots
@@ -96,13 +95,11 @@ def _warn_of_size(drawing: Drawing) -> None:
         seconds = max(1, round(work / _PER_SECOND))
         aside(
             f"Warning: {count:,} nodes to draw, which may take about {seconds:,} s; "
-            "--depth 2 draws modules as boxes, --focus NAME a part",
-            warning=True,
+            "--depth 2 draws modules as boxes, --focus NAME a part"
         )
 
 
-_VIEW_EXAMPLES = """\b
-Examples:
+_VIEW_EXAMPLES = """Examples:
   gradviz view train.py:loss                 opens the viewer in the browser
   gradviz view graph.json --no-open          prints the path of its page; needs no torch
   gradviz view train.py:loss --color-by grad_norm -- --epochs 3
@@ -129,8 +126,7 @@ def view(request: Request, no_open: bool) -> None:
     request.report_ending(loaded, "shown")
 
 
-_SUMMARY_EXAMPLES = """\b
-Examples:
+_SUMMARY_EXAMPLES = """Examples:
   gradviz summary train.py:loss              modules, as deep as 40 rows allow
   gradviz summary train.py:loss --depth 1    the largest modules only
   gradviz summary graph.json                 of a saved graph; needs no torch
@@ -206,8 +202,7 @@ def _writer(
     return render
 
 
-_MEMORY_EXAMPLES = """\b
-Examples:
+_MEMORY_EXAMPLES = """Examples:
   gradviz memory train.py                  what the first step keeps, when it keeps most
   gradviz memory train.py:loss             what the graph of loss keeps, largest first
   gradviz memory train.py:loss -n 20       the 20 largest
@@ -272,8 +267,7 @@ def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
     return now, loaded
 
 
-_EXAMPLES = """\b
-Examples:
+_EXAMPLES = """Examples:
   gradviz compare before.json after.json               what is different, as text
   gradviz compare before.json after.json -o diff.svg   both, with what is different marked
   gradviz compare old/train.py:loss new/train.py:loss -- --epochs 3
@@ -306,7 +300,7 @@ def compare(request: Request, values: bool, exit_code: bool) -> None:
     for loaded in failed:
         if request.debug:
             traceback.print_exception(loaded.run.error)
-        aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
+        aside(f"Warning: {loaded.failure}; compared as it was then")
     if failed or (exit_code and not comparison.same):
         request.ctx.exit(1)
 

@@ -39,8 +39,7 @@ _ALL = b"all"
 _OF_NORMS = ("svg", "png", "pdf", "eps", "txt")
 _FOR_ANSWER = 10.0  # seconds for which the other ranks wait longer than rank 0
 
-_RECORD_EXAMPLES = """\b
-Examples:
+_RECORD_EXAMPLES = """Examples:
   gradviz record train.py                              what happened, line by line
   gradviz record train.py -o story.html                moment by moment, as a page
   gradviz record train.py -o strip.svg --frames 1,3,5  some moments, side by side
@@ -141,9 +140,8 @@ def record(
             run, said = record_program(target, request.argv, watch, until, step)
         if end is None:
             _, recording = watch.chosen
-        is_warning = said.startswith("Warning")
-        if said and (is_warning or not request.quiet):
-            aside(said, warning=is_warning)
+        if said.startswith("Warning:") or (said and not request.quiet):
+            aside(said)
         if watch.about and not request.quiet:
             aside(f"gradviz: {watch.about}")
         is_all = False
@@ -154,6 +152,8 @@ def record(
         if every is not None:
             _write_norms(request, recording.gradient_norms, norms)
     _report_failure(request, run)
+    if said.startswith("Warning:"):  # it did not get as far as was asked
+        request.ctx.exit(1)
 
 
 def _write_norms(request: Request, norms: GradientNorms, file: str) -> None:
@@ -176,7 +176,7 @@ def _report_failure(request: Request, run: ProgramRun) -> None:
     said = f"failed: {run.ending}"
     if run.was_interrupted:
         said = f"was stopped by {'SIGTERM' if isinstance(run.error, Terminated) else 'Ctrl-C'}"
-    aside(f"Warning: {place} {said}; drawn as far as it came", warning=True)
+    aside(f"Warning: {place} {said}; drawn as far as it came")
     request.ctx.exit(130 if run.was_interrupted else 1)
 
 
@@ -207,7 +207,7 @@ def _write_gathered(
     for rank in range(1, exchange.size):
         exchange.send(f"answer {rank}", b"some" if missing else _ALL)
     for each in missing:
-        aside(f"Warning: rank {each.rank} {rank_state_text(each)}", warning=True)
+        aside(f"Warning: rank {each.rank} {rank_state_text(each)}")
     drawing = Drawing(story, request.picture).about(story)
     request.outputs.of_all_ranks().write(drawing.render, request.quiet)
     return not missing
@@ -258,15 +258,13 @@ def _check(target: Target) -> None:
         raise UsageError(f"{target.place} is a saved graph; record runs a program, like train.py")
 
 
-_RUN_EXAMPLES = """\b
-Examples:
+_RUN_EXAMPLES = """Examples:
   gradviz run train.py -- --epochs 3
   gradviz run -m package.train
   torchrun --nproc-per-node 2 -m gradviz run train.py
 """
 
-_EXPLAIN_EXAMPLES = """\b
-Examples:
+_EXPLAIN_EXAMPLES = """Examples:
   gradviz explain train.py:model                which parameters get no gradient, and why
   gradviz explain train.py:loss                 the same, for every leaf at top level
   gradviz explain train.py:w                    one tensor
@@ -408,7 +406,7 @@ def _run(request: Request, target: Target) -> int:
         return _exit_code(done.error)
     if done.error is None:
         return 0
-    aside(traceback_text(done.error).rstrip("\n"))
+    aside(traceback_text(done.error).rstrip("\n"), is_own=False)
     if done.was_interrupted:
         return 130
     _explain_error(request, done.error, recording, done)
@@ -423,7 +421,7 @@ def _explain_error(request: Request, error: BaseException, recording: Any, run: 
 def _exit_code(error: SystemExit) -> int:
     if error.code is None or isinstance(error.code, int):
         return error.code or 0
-    aside(str(error.code))
+    aside(str(error.code), is_own=False)
     return 1
 
 

@@ -334,9 +334,10 @@ def colored() -> bool:
     return not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
 
 
-def columns() -> int:
-    """The width of the terminal that standard output is; 0 if it is none."""
-    if sys.stdout is None or not sys.stdout.isatty():
+def columns(is_aside: bool = False) -> int:
+    """The width of the terminal that standard output (or error) is; 0 if it is none."""
+    stream = sys.stderr if is_aside else sys.stdout
+    if stream is None or not stream.isatty():
         return 0
     return max(shutil.get_terminal_size().columns, _NARROWEST)
 
@@ -374,16 +375,31 @@ def of_this_rank(text: str) -> str:
     return f"{rank_text()}\n{text}" if rank_text() else text
 
 
-def aside(text: str, warning: bool = False) -> None:
-    """Print one line on standard error."""
+def aside(text: str, is_own: bool = True) -> None:
+    """Print on standard error; errors and warnings in color.
+
+    Args:
+        text: the lines.
+        is_own: wrapped to the terminal; a traceback and the program's own words are not.
+    """
     import click  # imported here: a script that draws does not need it
 
+    start, is_colored = text.split(" ")[0], is_own and colored()
     if rank_text():
         line = text.strip("\n")
         text = of_this_rank(line) if "\n" in line else f"rank {os.environ['RANK']}: {line}"
     # A closed standard error must not make a successful drawing fail.
     with contextlib.suppress(OSError):
-        click.echo(click.style(text, fg="yellow") if warning and colored() else text, err=True)
+        if is_own and (width := columns(is_aside=True)):
+            from gradviz.renderers.text import in_columns
+
+            parts = (part for line in text.split("\n") for part in in_columns(line, width))
+            text = "\n".join(parts)
+        if is_colored and start == "Error:":
+            text = text.replace(start, click.style(start, fg="red", bold=True), 1)
+        elif is_colored and start == "Warning:":
+            text = click.style(text, fg="yellow")
+        click.echo(text, err=True)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import importlib.util
+import itertools
 import logging
 import os
 import shutil
@@ -81,6 +82,15 @@ class Reached(SystemExit):
     def __init__(self) -> None:
         super().__init__("gradviz has its answer and ends the program; --full runs it on")
         self.code = 0
+
+
+def end_of_session() -> BaseException | None:
+    """What pytest raises to end its session, if it runs the program; by others, a test fails."""
+    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
+    own = itertools.takewhile(lambda frame: frame.f_code.co_filename != __file__, frames)
+    names = [frame.f_globals.get("__name__") for frame in own]
+    ends = sys.modules["_pytest.outcomes"].Exit if "_pytest.main" in names else None
+    return ends(str(Reached()), returncode=0) if ends else None
 
 
 def _is_of_the_program(record: logging.LogRecord) -> bool:
@@ -479,8 +489,7 @@ def report_of_exit(shown: str) -> Iterator[None]:
         if os.getpid() == process:  # not in a process that it forked
             aside(
                 f"Warning: {shown} called os._exit({status}), which ends Python at once: nothing "
-                "is written; --step 1 ends the program before",
-                warning=True,
+                "is written; --step 1 ends the program before"
             )
         original(status)
 
@@ -507,7 +516,7 @@ def leave_fork(run: ProgramRun) -> None:
         raise run.error
     if run.error is None:
         raise SystemExit(0)
-    aside(traceback_text(run.error).rstrip("\n"))
+    aside(traceback_text(run.error).rstrip("\n"), is_own=False)
     raise SystemExit(1) from run.error
 
 
@@ -580,8 +589,7 @@ _DEEPER = 250  # nested calls of gradviz, around a program and within its calls 
 @contextlib.contextmanager
 def _deeper() -> Iterator[None]:
     """Leave a program as many nested calls as it asks for, and restore the limit afterwards."""
-    read, change = sys.getrecursionlimit, sys.setrecursionlimit
-    before = read()
+    read, change, before = sys.getrecursionlimit, sys.setrecursionlimit, sys.getrecursionlimit()
     change(before + _DEEPER)
     sys.setrecursionlimit = lambda limit: change(limit + _DEEPER if limit > 0 else limit)
     sys.getrecursionlimit = lambda: read() - _DEEPER

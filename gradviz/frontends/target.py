@@ -348,10 +348,6 @@ def start_program(target: Target, argv: Sequence[str], watch: Watch) -> ProgramR
         target: the program.
         argv: its own arguments.
         watch: creates the recording.
-
-    Raises:
-        TargetError: if there is no such program, or the name in it is not a function.
-        ScriptError: as for `run_program`.
     """
     wanted, call = _wanted(target)
     if wanted:
@@ -363,11 +359,7 @@ def start_program(target: Target, argv: Sequence[str], watch: Watch) -> ProgramR
 
 
 def record_program(
-    target: Target,
-    argv: Sequence[str],
-    watch: Watch,
-    until: str,
-    step: int | None,
+    target: Target, argv: Sequence[str], watch: Watch, until: str, step: int | None
 ) -> tuple[ProgramRun, str]:
     """Run a program within a recording.
 
@@ -380,10 +372,6 @@ def record_program(
 
     Returns:
         The run, and a line about where it ended; or "".
-
-    Raises:
-        TargetError: as for `load_target`.
-        ScriptError: as for `run_program`.
     """
     if not until and step is None:
         run = start_program(target, argv, watch)
@@ -406,8 +394,9 @@ def record_program(
     leave_fork(run)
     if search.stopped and search.found:
         run = replace(run, failed=False)
-        return run, f"gradviz: {_ended(target, run, search.found.where)}"
-    what = f"gave {until} no value" if until else f"ran backward {counted(search.passes, 'time')}"
+        return run, f"gradviz: {_ended(target, run, search)}"
+    passes = f"ran backward {counted(search.passes, 'time')}, and --step asks for pass {step}"
+    what = f"gave {until} no value" if until else passes
     return run, "" if run.failed else f"Warning: {target.place} {what}; recorded to its end"
 
 
@@ -428,17 +417,25 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
         loaded = values_of(target, run, search.passes)
         return replace(loaded, before=search.graph_before(loaded.values))
     later = ", so later steps are not in the answer" if target.command == "explain" else ""
-    more = f"{later}; --full runs it to its end" if isinstance(run.error, Reached) else ""
-    ended = f"{_ended(target, run, found.where)}{more}" if search.stopped else ""
+    ended = _ended(target, run, search) if search.stopped else ""
+    more = f"{later}; --full runs it to its end" if ended.startswith("stopped") else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
     return Loaded(
-        target.names, found.values, run, failure, found.story, found.variables, ended, found.before
+        target.names,
+        found.values,
+        run,
+        failure,
+        found.story,
+        found.variables,
+        ended + more,
+        found.before,
     )
 
 
-def _ended(target: Target, run: ProgramRun, where: str) -> str:
+def _ended(target: Target, run: ProgramRun, search: Search) -> str:
     """Where a program was stopped."""
-    if isinstance(run.error, Reached):
+    where = search.found.where if search.found else ""
+    if isinstance(run.error, Reached) or not isinstance(search.ending, Reached):
         return f"stopped after {where}"
     to = f", and {run.ending}" if run.ending else ", to its end"
     return f"{target.place} catches SystemExit: it ran on after {where}{to}"
@@ -529,7 +526,9 @@ def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseExceptio
 def no_name(target: Target, run: ProgramRun, passes: int = 0) -> TargetError | ScriptError:
     """The error that a target without a name has no value."""
     if run.failed:
-        return ScriptError(f"{target.place} failed: {run.ending}")
+        again = f"; try: gradviz {target.command} -m IPython -- {target.place}"
+        hint = again if "name 'get_ipython' is not defined" in run.ending else ""
+        return ScriptError(f"{target.place} failed: {run.ending}{hint}")
     verb = _VERBS.get(target.command, target.command)
     start = "say what of" if any(_likely(target, run)) else "there is nothing in"
     return TargetError(f"{start} {target.place} to {verb}{_there(target, run, passes)}")

@@ -16,12 +16,14 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 from gradviz.errors import GradvizError, TargetError
-from gradviz.frontends.program import Reached
+from gradviz.frontends.program import Reached, end_of_session
 
+_NONE: Any = None
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
@@ -313,9 +315,8 @@ class Finding:
     Args:
         values: one for each variable; or the roots of the pass, if none was requested.
         variables: all variables of the program at that time, by name.
-        story: the graph of the values at that time, or None.
+        story, before: the graph of the values at that time, and before that pass; or None.
         where: ``"backward 1 (train.py:13)"``.
-        before: the graph of the values before that pass, or None.
     """
 
     values: tuple[Any, ...]
@@ -332,7 +333,7 @@ class Search:
     program ends after its first step: after the optimizer's step, or before the same line runs
     backward again; if there is no optimizer, right after the pass. A search that continues into the
     next step ends when each line that ran backward has done so again after a step; before the third
-    one if a variable that held a leaf holds a result since, which has no gradient to update it.
+    one if a variable that held a leaf holds a result since.
 
     Args:
         wanted: the variables; none for the roots of the pass.
@@ -350,7 +351,7 @@ class Search:
         self.passes = 0
         self.wanted, self._trace, self.extent = wanted, trace, extent
         self._next_step = extent.next_step and extent.step is None
-        self._graph_before: Any = None
+        self.ending = self._graph_before = self._passes = self._returns = _NONE
         self._values_before: list[Any] = []
         self._process, self.stopped, self._over = os.getpid(), False, False
         self._lines: set[tuple[CodeType, int]] = set()
@@ -361,8 +362,6 @@ class Search:
         self._leaves: set[str] = set()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
-        self._passes: Any = None
-        self._returns: Any = None
 
     @property
     def is_bound(self) -> bool:
@@ -424,8 +423,12 @@ class Search:
         is_same = len(kept) == len(values) and all(map(operator.is_, kept, values))
         return self._graph_before if is_same else None
 
-    def _after(self, roots: tuple[Any, ...], frame: FrameType) -> None:
+    def _after(self, roots: tuple[Any, ...], frame: FrameType, accumulates: bool) -> None:
         if self._over:
+            return
+        if not accumulates:  # `autograd.grad`: what it ran from counts if no pass follows
+            if not (self.found or self.wanted or self._next_step or self.extent.step):
+                self._take(_around(frame), roots, frame)
             return
         self.passes += 1
         is_again = (line := (frame.f_code, frame.f_lineno)) in self._lines
@@ -484,7 +487,8 @@ class Search:
             return
         self.stopped = True
         self._end()
-        raise Reached
+        self.ending = end_of_session() or Reached()
+        raise self.ending
 
     def _look(self, frame: FrameType | None) -> None:
         """Read the variables of running functions."""
@@ -511,9 +515,7 @@ class Search:
             self._take({}, ())
             self._stop_if_found()
 
-    def _take(
-        self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None = None
-    ) -> None:
+    def _take(self, around: dict[str, object], roots: Any, frame: FrameType | None = None) -> None:
         """Take the values, if all exist and were computed by autograd."""
         if found := self._finding(around, roots, frame):
             self.found = replace(found, before=self.graph_before(found.values))
@@ -552,9 +554,8 @@ def _entries(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def _parameters(optimizer: Any) -> Iterator[Any]:
-    """The parameters that an optimizer changes."""
-    groups = getattr(optimizer, "param_groups", None) or ()  # torch's optimizers have them
-    return (each for group in groups for each in group["params"])
+    """The parameters that an optimizer changes, if it is one of torch's or like one."""
+    return (x for group in getattr(optimizer, "param_groups", None) or () for x in group["params"])
 
 
 def _around(frame: FrameType) -> dict[str, object]:
@@ -572,11 +573,10 @@ def _line(frame: FrameType) -> str:
         if not is_library(own.f_code.co_filename):
             break
         own = own.f_back
-    is_ours = own is not None and own.f_code.co_filename == _program_file()
-    places = [frame] if own is None or own is frame or is_ours else [own, frame]
-    names = [each.f_code.co_filename.replace("\\", "/").rpartition("/")[2] for each in places]
-    lines = [f"{name}:{each.f_lineno}" for name, each in zip(names, places, strict=True)]
-    return ", in ".join(lines)
+    own = own or frame
+    is_other = own is not frame and own.f_code.co_filename != _program_file()
+    places = [own, frame] if is_other else [frame]
+    return ", in ".join(f"{Path(at.f_code.co_filename).name}:{at.f_lineno}" for at in places)
 
 
 def _program_file() -> str:

@@ -277,6 +277,7 @@ class NodeData(TypedDict, total=False):
     grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
+    first_step        of a group of steps of a loop: the number of its first one
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
     frozen            of a group of modules: number of elements of their frozen parameters
     leaf_elements     of a group: number of elements of its other leaves
@@ -342,6 +343,7 @@ class NodeData(TypedDict, total=False):
     members: int
     reshapes: int
     repeat: int
+    first_step: int
     grad_range: tuple[float, float]
     parameters: int
     frozen: int

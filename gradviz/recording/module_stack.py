@@ -151,7 +151,7 @@ class ModuleStack:
         """Start recording the calls of this thread."""
         if self.notes_all_calls:
             self._learn()
-            self._tracks[threading.get_ident()] = _Track(_OUTSIDE)
+            self._tracks[threading.get_ident()] = _Track(_OUTSIDE if self._roots else None)
             listen_to_calls(self)
             listen(self)
 

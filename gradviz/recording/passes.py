@@ -40,21 +40,22 @@ from gradviz.recording.state import RecordingState
 
 
 class Passes:
-    """Calls functions around each backward pass of this thread that accumulates into ``.grad``.
+    """Calls functions around the backward passes of this thread that accumulate into ``.grad``.
 
     Enter it before a recording, so that the recording has processed a pass when it is reported. A
     function may raise to end the program.
 
     Args:
         before: called before a pass, with its roots and the user's frame that started it.
-        after: called after a pass that did not raise, with its roots and that frame.
+        after: called after a pass that did not raise, with its roots, that frame, and whether it
+            accumulated into ``.grad``: `torch.autograd.grad` does not.
         stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
         before: Callable[[tuple[Any, ...], FrameType], None],
-        after: Callable[[tuple[Any, ...], FrameType], None],
+        after: Callable[[tuple[Any, ...], FrameType, bool], None],
         stepped: Callable[[Any], None],
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
@@ -90,13 +91,13 @@ class Passes:
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """Called by the engine."""
         frame = user_frame(sys._getframe(1), self._files)
-        if not call.accumulates or frame is None or isinstance(outcome, BaseException):
+        if frame is None or isinstance(outcome, BaseException):
             return
         if self._hook is None:
             # Hooks run in the order of registration: the recording's hooks run first.
             self._hook = step_hook(None, self._after_step)
         with quietly():
-            self._after(call.roots, frame)
+            self._after(call.roots, frame, call.accumulates)
 
     def _after_step(self, optimizer: Any, *_: object) -> None:
         if threading.get_ident() == self._thread:

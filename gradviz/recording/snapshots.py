@@ -69,6 +69,7 @@ class SnapshotSeries:
         self.hooked: Sequence[HookedTensor] = ()
         self.sets = SeenSets(self._identity_of, self._enter)
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
+        self._classes_before: Mapping[str, str] = {}
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._paths: dict[int, tuple[weakref.ref[nn.Module], str]] = {}  # by the module's id
@@ -101,6 +102,7 @@ class SnapshotSeries:
         names = self._names()
         self.hooked = held_with_hooks(names)
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
+        self._classes_before = names.modules
         graph = self.trace(roots, names)
         self.sets.look(each for frame in self._frames() for each in variables_of(frame))
         self.sets.call((each, name) for each, name, _ in names.entries)
@@ -367,13 +369,9 @@ class SnapshotSeries:
 
     def _names_before(self) -> Names:
         """The names before the backward pass."""
-        return Names(
-            [
-                Named(tensor, name, aliases)
-                for ref, name, aliases in self._named
-                if (tensor := ref()) is not None
-            ]
-        )
+        found = ((ref(), name, aliases) for ref, name, aliases in self._named)
+        entries = [Named(tensor, name, more) for tensor, name, more in found if tensor is not None]
+        return Names(entries, self._classes_before)
 
     def _names(self) -> Names:
         """Names from the modules, from variables here, and from those where the recording began."""

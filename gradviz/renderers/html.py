@@ -308,8 +308,8 @@ class _IslandWriter:
 
     def _groups(self, tree: FoldTree, seen: GradGraph) -> list[list[Any]]:
         holder = GradGraph()
-        if seen.graph.get("frame"):
-            holder.graph["frame"] = seen.graph["frame"]
+        for name in ("frame", "frames"):
+            holder.graph[name] = seen.graph.get(name, 0)
         for group in tree.groups:
             holder.add_node(group.key, **group.data)
         labels, drawn = labels_of(holder), labels_of(_without_scale(seen))

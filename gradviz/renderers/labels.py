@@ -119,10 +119,9 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         'x  f32[3]  leaf  .grad  None'
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
-    # If all tensors are freed, the caption of a single picture says so; in later frames each node.
-    is_later = bool(graph.graph.get("frame"))
+    # If all tensors are freed, the caption of a single picture says so; in a story each node.
     shows = _Shows(
-        freed=Buffers.FREED in states and (Buffers.HELD in states or is_later),
+        freed=Buffers.FREED in states and (Buffers.HELD in states or _is_of_story(graph)),
         retained=any(data.get("retains_grad") for _, data in graph.nodes(data=True)),
     )
     labels = {key: _label(graph, key, shows) for key in graph.nodes}
@@ -130,6 +129,10 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         for key, label in labels.items():
             labels[key] = _measured(label, graph.nodes[key], scale["by"])
     return labels
+
+
+def _is_of_story(graph: GradGraph) -> bool:
+    return bool(graph.graph.get("frames", 1) > 1)
 
 
 def _measured(label: Label, data: NodeData, by: str) -> Label:
@@ -183,7 +186,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             _group_head(graph, key, data) if group else _operation_head(graph, key, data, says_so)
         )
         if says_so:
-            is_old = not changed and graph.graph.get("frame")
+            is_old = not changed and _is_of_story(graph)
             head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.NEWS))
         value = [] if group else _value_rows(data, is_dated=False)
         if shows.retained and "name" in data and kind is NodeKind.OPERATION and "grad" not in data:
@@ -297,6 +300,9 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
     head = _name(data) or [TextSpan(_short(data.get("op", "group")), Role.WORD)]
     if data.get("repeat", 1) > 1:
         head.append(TextSpan(f"×{data['repeat']:,}", Role.NAME))
+    if first := data.get("first_step"):
+        last = first + data.get("repeat", 1) - 1
+        head.append(TextSpan(f"steps {first:,}–{last:,}", Role.FACT))
     members = data.get("members", 0)
     contents = data.get("contents", ())
     if "module_class" in data:
@@ -307,8 +313,9 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
-    # If the output is reshaped, the shape inside differs from that of the output.
-    reshaped = any("through" in edge for *_, edge in graph.out_edges(key, data=True))
+    # If the output is reshaped for all, the shape inside differs from that of the output.
+    edges = [edge for *_, edge in graph.out_edges(key, data=True)]
+    reshaped = bool(edges) and all("through" in edge for edge in edges)
     return head + ([] if reshaped else _shape(data)) + _change_spans(data)
 
 

@@ -19,7 +19,7 @@ from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestor
 from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
-from gradviz.views.groups import norm_of
+from gradviz.views.groups import count_of, norm_of
 
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
@@ -99,7 +99,7 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
     found: list[tuple[Hashable, Moment]] = []
     for _, together in groupby(zip(runs, enumerate(story, 1), strict=True), lambda each: each[0]):
         frames = [numbered for _, numbered in together]
-        number, frame = max(frames, key=lambda each: (_change_count(each[1].graph), -each[0]))
+        number, frame = max(frames, key=lambda each: (*_worth(each[1].graph), -each[0]))
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
@@ -161,8 +161,10 @@ def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Momen
     yield from kept
 
 
-def _change_count(graph: GradGraph) -> int:
-    return sum("grad" in data.get("changes", {}) for _, data in graph.nodes(data=True))
+def _worth(graph: GradGraph) -> tuple[int, int]:
+    """How many operations it has, and how many gradients changed."""
+    changes = sum("grad" in data.get("changes", {}) for _, data in graph.nodes(data=True))
+    return count_of(graph), changes
 
 
 def _structure(graph: GradGraph) -> Hashable:
@@ -196,11 +198,12 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
         if "grad" in data and data["kind"] in (*_LEAVES, NodeKind.GROUP) and "clone_of" not in data:
             cells = tuple(_cell(_same(frame.graph, key, data)) for _, frame in frames)
             rows.setdefault(cells, []).append(_row_name(data))
-    head = [TextSpan(".grad", Role.WORD), *(TextSpan(str(n), Role.NAME) for n, _ in frames)]
-    table = [head]
+    full = [at for at in range(len(frames)) if any(cells[at].text for cells in rows)]
+    numbers = (TextSpan(str(frames[at][0]), Role.NAME) for at in full)
+    table = [[TextSpan(".grad", Role.WORD), *numbers]]
     for cells, names in list(rows.items())[:_MOST_ROWS]:
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        table.append([TextSpan(clean(names[0]) + more, Role.NAME), *cells])
+        table.append([TextSpan(clean(names[0]) + more, Role.NAME), *(cells[at] for at in full)])
     left = sum(len(names) for names in list(rows.values())[_MOST_ROWS:])
     if left:
         table.append([TextSpan(f"and {left:,} more", Role.FACT)])

@@ -377,7 +377,7 @@ export class Viewer {
       closed ? button("Open all", "show everything, each operation as a box", () => this.setAll(true)) : null,
       opened ? button("Close all", "draw groups as boxes", () => this.setAll(false)) : null,
       state.toggled.size ? button("Reset", "the groups as in the first picture", () => this.change({ toggled: new Set() }, { fit: true })) : null,
-      state.only ? button(`Only paths through ${this.shortName(state.only)} ✕`, "show everything again", () => this.change({ only: "" }, { fit: true })) : null,
+      state.only ? button(`Only paths through ${this.shortName(state.only)} ✕`, "show everything again", () => this.change({ only: "" }, { reveal: state.only })) : null,
     ];
     if (!this.toolbar) return;
     this.toolbar.replaceChildren(...children.filter((child) => child !== null));
@@ -497,7 +497,7 @@ export class Viewer {
 
   togglePaths() {
     const { selected, only } = this.state;
-    this.change({ only: only === selected ? "" : selected }, { fit: true });
+    this.change({ only: only === selected ? "" : selected }, { reveal: selected });
   }
 
   /** @param {string} id */

@@ -1,6 +1,6 @@
 /** A picture as SVG elements: for up to a few thousand nodes, and for a file to be saved. */
 
-import { withoutTip, drawEdge, drawNode } from "./shapes.js";
+import { withoutTip, drawEdge, drawNode, setLine } from "./shapes.js";
 
 /** @typedef {import("./scene.js").Picture} Picture */
 /** @typedef {import("./shapes.js").Paint} Paint */
@@ -93,7 +93,7 @@ export function fillSvg(root, data, picture, nameOf) {
   const edges = svgElement("g", { class: "edges" });
   const nodes = svgElement("g", { class: "nodes" });
   const enclosures = svgElement("g", { class: "enclosures" });
-  for (const each of picture.enclosures) enclosures.append(enclosureOf(each));
+  for (const each of picture.enclosures) enclosures.append(enclosureOf(data, each));
   picture.edges.forEach((edge, number) => {
     const element = svgElement("g", { class: `edge ${edge.row.kind}`, "data-edge": String(number) });
     const wide = svgElement("path", { class: "wide", d: pathOf(withoutTip(edge.route)) });
@@ -117,14 +117,12 @@ export function elementId(id) {
   return `gv-${Array.from(id, (c) => (/[a-z0-9]/i.test(c) ? c : `_${c.codePointAt(0)}_`)).join("")}`;
 }
 
-/** @param {import("./scene.js").Enclosure} enclosure */
-function enclosureOf({ key, name, x, y, width, height }) {
+/** @param {Data} data @param {import("./scene.js").Enclosure} enclosure */
+function enclosureOf(data, { key, title, at, x, y, width, height }) {
   const element = svgElement("g", { class: "enclosure", "data-group": key });
-  const size = { x: n(x), y: n(y), width: n(width), height: n(height), rx: "6" };
-  element.append(svgElement("rect", { ...size, class: "f-none e-group-edge", "stroke-width": "1" }));
-  const label = svgElement("text", { x: n(x + 4), y: n(y - 4), "font-size": "11", class: "f-muted" });
-  label.textContent = name;
-  element.append(label);
+  const pen = new SvgPen(element);
+  pen.box(x, y, width, height, { edge: "module", line: 1.2, radius: 9 });
+  setLine(pen, data, title, ...at);
   return element;
 }
 

@@ -3,36 +3,40 @@
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./graph.js").Model} Model */
 
-/** What a reader sees as options of `draw`, as far as they can say it. */
-/** @param {Model} model @param {State} state @returns {{views: string[], flags: string[], isAll: boolean}} */
+/** What a reader sees as options of `draw`; `isNear` where they cannot say which groups are open. */
+/** @param {Model} model @param {State} state @returns {{views: string[], flags: string[], isNear: boolean}} */
 function optionsOf(model, state) {
   const frame = model.frame(state.frame);
-  const closed = frame.groups.filter((group) => state.toggled.has(group.key) === group.isOpen);
-  const opened = frame.groups.filter((group) => !group.isOpen && state.toggled.has(group.key));
+  const changed = frame.groups.filter((group) => state.toggled.has(group.key));
+  const isOpen = (/** @type {import("./graph.js").Group} */ group) => state.toggled.has(group.key) !== group.isOpen;
   const views = [];
   const flags = [];
-  let isAll = false;
+  let isNear = false;
   if (state.only) {
     const [view, name] = onlyView(model, state);
     views.push(`${view}(${quoted(name)})`);
     flags.push(`--views ${shell(`${view}:${name},fit_page`)}`);
     views.push("fit_page");
-  } else if (frame.groups.length && !closed.length) {
-    isAll = true;
+  } else if (changed.length && frame.groups.every(isOpen)) {
     if (!state.bookkeeping) views.push("hide_bookkeeping", "clone_shared_leaves");
     flags.push("--all");
-  } else if (opened.length) {
-    const row = model.data.rows[opened[opened.length - 1].row];
-    const name = row.module || row.name || "";
-    views.push(name ? `focus_on(${quoted(name)})` : "fit_page");
-    if (name) flags.push(`--focus ${shell(name)}`);
-  } else views.push("fit_page");
+  } else if (changed.length && !frame.groups.some(isOpen)) {
+    views.push("hide_bookkeeping", "group_by_module(depth=1)", "clone_shared_leaves");
+    flags.push("--depth 1");
+  } else {
+    const rows = changed.filter((group) => !group.isOpen).map(({ row }) => model.data.rows[row]);
+    const module = rows.filter((row) => row.module && row.module === row.name).map((row) => row.module).pop();
+    views.push(module ? `focus_on(${quoted(module)})` : "fit_page");
+    if (module) flags.push(`--focus ${shell(module)}`);
+    isNear = changed.length > 0;
+  }
+  isNear ||= state.bookkeeping;
   if (["grad_norm", "saved_bytes", "dtype", "device"].includes(state.color)) {
     views.push(`color_by(${quoted(state.color)})`);
     flags.push(`--color-by ${state.color}`);
   }
   if (state.rankdir === "LR") flags.push("--rankdir LR");
-  return { views, flags, isAll };
+  return { views, flags, isNear };
 }
 
 /** The view that keeps the paths of a node: from a leaf to the results, or to a result. */
@@ -69,6 +73,11 @@ export function commandOf(model, state) {
 /** The same picture by Python. @param {Model} model @param {State} state */
 export function viewsOf(model, state) {
   return `views=[${optionsOf(model, state).views.join(", ")}]`;
+}
+
+/** Whether what is copied draws other groups open than those that are. @param {Model} model @param {State} state */
+export function isNear(model, state) {
+  return optionsOf(model, state).isNear;
 }
 
 /** Give the reader a file. @param {string} name @param {Blob} blob */

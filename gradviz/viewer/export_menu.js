@@ -2,7 +2,7 @@
 
 import { button, h } from "./dom.js";
 import { svgFile } from "./draw_svg.js";
-import { commandOf, saveFile, toPng, viewsOf } from "./export.js";
+import { commandOf, isNear, saveFile, toPng, viewsOf } from "./export.js";
 import { toHash } from "./state.js";
 
 export class ExportMenu {
@@ -31,7 +31,8 @@ export class ExportMenu {
   async copy(text, what) {
     try {
       await navigator.clipboard.writeText(text);
-      this.shown.textContent = `${what} copied: ${text}`;
+      const about = what !== "link" && isNear(this.viewer.model, this.viewer.state) ? " (not all of this view: without bookkeeping and what was opened or closed by hand)" : "";
+      this.shown.textContent = `${what} copied${about}: ${text}`;
     } catch {
       this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
     }

@@ -28,6 +28,7 @@ import { neighbors, reach } from "./graph.js";
 /** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
 
 const MOST_PARALLEL = 3; // edges of one look between two nodes that are drawn one by one
+const TENSORS = ["leaf", "parameter", "untracked", "saved"]; // to a group, one line whatever uses it
 const TANGLE = 12; // rows that the edges of a leaf may cross before it is drawn once more
 
 /** The id of a group, which no node has. @param {string} key */
@@ -181,7 +182,7 @@ function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
       const key = `${source} ${target} ${model.data.edges[row].kind}`;
       const known = merged.get(key);
       if (known) {
-        if (nodes[source].group >= 0) known.times += 1;
+        if (nodes[source].group >= 0 || !TENSORS.includes(model.row(frame, frame.source[edge]).kind)) known.times += 1;
         if (through.join() !== known.through.join()) known.through = [];
         continue;
       }

@@ -47,6 +47,7 @@
  * @property {Array<[string, number, number[], string, number, number]>} [saved]
  * @property {number} [sequence_nr]
  * @property {string} [module]
+ * @property {string} [module_class]
  * @property {boolean} [inferred]
  * @property {string} [source]
  * @property {number} [members]

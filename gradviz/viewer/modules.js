@@ -76,18 +76,19 @@ export function firstNode(at) {
  */
 export function treeElement(root, chosen, select) {
   if (!root.inside.size) return h("p", { class: "empty" }, "No module is known here: nothing was recorded in one, and no name is a path.");
-  return h("ul", { class: "tree" }, ...inOrder(root).map((each) => treeItem(each, chosen, select)));
+  const isSingle = root.inside.size === 1;
+  return h("ul", { class: "tree" }, ...inOrder(root).map((each) => treeItem(each, chosen, select, isSingle)));
 }
 
-/** @param {Branch} at @param {string} chosen @param {(path: string) => void} select @returns {HTMLElement} */
-function treeItem(at, chosen, select) {
+/** @param {Branch} at @param {string} chosen @param {(path: string) => void} select @param {boolean} [isSingle] @returns {HTMLElement} */
+function treeItem(at, chosen, select, isSingle) {
   const isChosen = chosen === at.path;
   const name = button(at.name, `select ${at.path}`, () => select(at.path), {
     class: isChosen ? "link chosen" : "link", ...(isChosen ? { "aria-current": "true" } : {}),
   });
   const count = h("span", { class: "muted" }, ` ${countText(at.operations)}`);
   if (!at.inside.size) return h("li", {}, name, count);
-  const isOpen = chosen === at.path || chosen.startsWith(`${at.path}.`);
+  const isOpen = isSingle || chosen === at.path || chosen.startsWith(`${at.path}.`);
   /** @type {HTMLDetailsElement} */
   const details = h("details", isOpen ? { open: true } : {}, h("summary", { "aria-label": `inside ${at.path}` }), h("ul", {}));
   const fill = () => {

@@ -2,7 +2,9 @@
 
 import { scaleOf } from "./colors.js";
 import { isOpen, seenGraph, shownGroups } from "./folding.js";
+import { countText } from "./format.js";
 import { layOutAlong } from "./layout.js";
+import { edgeBoxes } from "./shapes.js";
 
 /** @typedef {import("./graph.js").Model} Model */
 /** @typedef {import("./graph.js").Frame} Frame */
@@ -41,10 +43,12 @@ import { layOutAlong } from "./layout.js";
  * @property {number[] | null} before of a cut whose cause is written, the part before the words
  * @property {EdgeLook} look color and width of its line
  * @property {boolean} isSideways whether the data flows from left to right
- * @property {{x: number, y: number} | null} number where it says which of several outputs it is
+ * @property {Label[]} labels which of several outputs it is, and how many edges it stands for
  */
 /** @typedef {{token: string, line: number}} EdgeLook */
-/** @typedef {{group: number, key: string, name: string, x: number, y: number, width: number, height: number, depth: number}} Enclosure */
+/** @typedef {[number, number, number, number]} Rect left, top, right and bottom */
+/** @typedef {{text: string, x: number, y: number, width: number}} Label of a line, with the width of the gap in the line, or 0 */
+/** @typedef {{key: string, title: import("./graph.js").Span[], at: [number, number], x: number, y: number, width: number, height: number}} Enclosure */
 /**
  * @typedef {object} Picture
  * @property {number} width
@@ -70,7 +74,12 @@ const CAUSE_LINE = 14;
 const MARK_ROOM = 14;
 const LARGE = 5000; // nodes in a picture from which on frames are not laid out together
 const MOST_ENCLOSED = 1500; // nodes in a picture with lines around open groups
-const PAD = 10;
+const SIDE = 9; // points between a frame and what is in it
+const BAND = 23; // for its title
+const NUMBERS = 12; // points for the numbers of outputs
+const CELL = 24;
+const NEAR = 3; // points between a label and the lines of others
+const LISTS = ["ModuleList", "ModuleDict"]; // they do not run
 
 /** @type {Map<string, any>} */
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
@@ -89,12 +98,15 @@ export function pictureOf(model, state) {
   const frame = model.frame(state.frame);
   const seen = seenGraph(model, frame, state);
   const placed = placesOf(model, state, seen);
+  const rooms = seen.nodes.map((each) => roomBelow(model, frame, each, state));
   /** @type {DrawnNode[]} */
   const nodes = seen.nodes.map((each, at) => {
     const recorded = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
     const isRenamed = each.group < 0 && !each.again && each.card !== frame.card[each.node];
     const row = isRenamed ? { ...recorded, op: model.data.cards[each.card].head[0][0] } : recorded;
-    const { x, y, width, height } = placed.spots[at];
+    const { x, width, ...spot } = placed.spots[at];
+    const height = spot.height - rooms[at];
+    const y = spot.y - rooms[at] / 2;
     const module = each.group >= 0 ? row.module || "" : frame.module[each.node];
     const { id, node, group, again } = each;
     const card = model.data.cards[each.card];
@@ -106,10 +118,14 @@ export function pictureOf(model, state) {
   const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
     source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
   }))) : null;
+  /** @param {number[]} route @param {number} room @returns {number[]} */
+  const lengthened = (route, room) => (room ? [route[0], route[1] - room, route[0], route[1] - room, ...route.slice(0, 2), ...route] : route);
   const edges = seen.edges.map((edge, at) => {
+    const room = rooms[edge.source];
+    const before = placed.befores[at];
     const isHighlighted = model.data.edges[edge.edge].kind === "gradient" && nodes[edge.source].card.highlight && nodes[edge.target].card.highlight;
     return {
-      look: isHighlighted ? HIGHLIGHT : (levels && levels[at]) || (placed.befores[at] ? CUT : LINE),
+      look: isHighlighted ? HIGHLIGHT : (levels && levels[at]) || (before ? CUT : LINE),
       isSideways,
       source: edge.source,
       target: edge.target,
@@ -118,78 +134,184 @@ export function pictureOf(model, state) {
       output: edge.output,
       through: edge.through,
       times: edge.times,
-      route: placed.routes[at],
-      before: placed.befores[at],
-      number: null,
+      route: before ? placed.routes[at] : lengthened(placed.routes[at], room),
+      before: before && lengthened(before, room),
+      labels: /** @type {Label[]} */ ([]),
     };
   });
-  numberOutputs(nodes, edges, isSideways);
+  const occupied = placeLabels(model, nodes, edges);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
     if (shown >= 0) shownAs.set(frame.groups[group].key, `@${frame.groups[shown].key}`);
   });
-  return {
+  return withRoom({
     width: placed.width,
     height: placed.height,
     isSideways,
     nodes,
     edges,
     place,
-    enclosures: enclosuresOf(model, frame, state, nodes),
+    enclosures: enclosuresOf(model, frame, state, nodes, edges, occupied),
     legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
-  };
+  });
+}
+
+/** The picture, moved and widened so that its frames are in it. @param {Picture} picture */
+function withRoom(picture) {
+  const { nodes, edges, enclosures } = picture;
+  const over = (/** @type {"x" | "y"} */ side) => Math.max(0, ...enclosures.map((each) => 2 - each[side]));
+  const [dx, dy] = [over("x"), over("y")];
+  const end = (/** @type {number} */ size, /** @type {number[]} */ ends) => Math.max(size, ...ends.map((each) => each + 2));
+  picture.width = dx + end(picture.width, enclosures.map(({ x, width }) => x + width));
+  picture.height = dy + end(picture.height, enclosures.map(({ y, height }) => y + height));
+  if (!dx && !dy) return picture;
+  const moved = (/** @type {number[]} */ route) => route.map((value, at) => value + (at % 2 ? dy : dx));
+  for (const each of [...nodes, ...enclosures, ...edges.flatMap((edge) => edge.labels)]) {
+    each.x += dx;
+    each.y += dy;
+  }
+  for (const each of enclosures) each.at = [each.at[0] + dx, each.at[1] + dy];
+  for (const edge of edges) {
+    edge.route = moved(edge.route);
+    edge.before = edge.before && moved(edge.before);
+  }
+  return picture;
 }
 
 /**
- * Place the numbers of outputs beside the beginnings of their edges, none on another: the rules of
- * `output_numbers` in gradviz/renderers/edges.py.
- * @param {DrawnNode[]} nodes
- * @param {DrawnEdge[]} edges
- * @param {boolean} isSideways
+ * Where boxes, texts and lines are, in cells, so that only what is near is compared: the rules of
+ * `labels_beside` and `frames_of` in gradviz/renderers/.
  */
-function numberOutputs(nodes, edges, isSideways) {
-  /** @type {Map<number, DrawnEdge[]>} */
-  const bySource = new Map();
-  for (const edge of edges) {
-    const node = nodes[edge.source];
-    if (node.group >= 0 || (node.row.outputs || 1) < 2) continue;
-    const list = bySource.get(edge.source);
-    if (list) list.push(edge);
-    else bySource.set(edge.source, [edge]);
+class Occupied {
+  /** @type {Map<string, Rect[]>} */
+  rects = new Map();
+
+  /** @type {Map<string, Array<[number, number, number]>>} */
+  lines = new Map();
+
+  /** @param {DrawnNode[]} nodes */
+  constructor(nodes) {
+    for (const node of nodes) this.add(boxOf(node));
   }
-  for (const [source, starts] of bySource) {
-    const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
-    if (isSideways) {
-      for (const edge of starts) {
-        const [x, y] = begins(edge);
-        edge.number = { x: x + 4, y: y - 4 };
-      }
-      continue;
+
+  /** @param {Rect} rect */
+  cells([left, top, right, bottom]) {
+    const found = [];
+    for (let x = Math.floor(left / CELL); x <= right / CELL; x += 1) {
+      for (let y = Math.floor(top / CELL); y <= bottom / CELL; y += 1) found.push(`${x} ${y}`);
     }
-    starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
-    const lines = starts.map((edge) => begins(edge)[0]);
-    /** @type {Array<[number, number, number]>} */
-    const taken = [];
-    for (const edge of starts) {
-      const [x, y, , , , , later] = begins(edge);
-      const width = 6.2 + 6.2 * String(edge.output).length;
-      const sides = [x - 4 - width, x + 4];
-      if (later - x < -1 || (later - x <= 1 && x >= nodes[source].x - 1)) sides.reverse();
-      let place = { x: sides[0], y: y + 11 };
-      for (let row = 0, isFree = false; row < 4 && !isFree; row += 1) {
-        for (const left of sides) {
-          place = { x: left, y: y + 11 * (row + 1) };
-          isFree = !taken.some(([low, high, foot]) => low < left + width && left < high && Math.abs(place.y - foot) < 10) &&
-            (row > 0 || !lines.some((line) => left - 1 < line && line < left + width + 1));
-          if (isFree) break;
+    return found;
+  }
+
+  /** @param {Rect} rect */
+  add(rect) {
+    for (const cell of this.cells(rect)) this.rects.set(cell, [...(this.rects.get(cell) || []), rect]);
+  }
+
+  /** @param {number} edge @param {number[]} route */
+  addLine(edge, route) {
+    for (const [x, y] of pointsOn(route)) {
+      const cell = `${Math.floor(x / CELL)} ${Math.floor(y / CELL)}`;
+      const list = this.lines.get(cell);
+      if (list) list.push([x, y, edge]);
+      else this.lines.set(cell, [[x, y, edge]]);
+    }
+  }
+
+  /** The number of points of lines on a vertical line. @param {number} x @param {number} top @param {number} bottom */
+  along(x, top, bottom) {
+    const points = this.cells([x - 3, top, x + 3, bottom]).flatMap((cell) => this.lines.get(cell) || []);
+    return points.filter(([at, y]) => Math.abs(at - x) < 3 && top < y && y < bottom).length;
+  }
+
+  /** 0 if there is room; 1 if only a line is met, but for that of an edge; 2 if a box or text is. */
+  /** @param {Rect} rect @param {number} but */
+  hits(rect, but) {
+    const cells = this.cells(rect);
+    if (cells.some((cell) => (this.rects.get(cell) || []).some((other) => meet(rect, other)))) return 2;
+    const [left, top, right, bottom] = rect;
+    const isMet = (/** @type {[number, number, number]} */ [x, y, edge]) => edge !== but && left < x && x < right && top < y && y < bottom;
+    return Number(cells.some((cell) => (this.lines.get(cell) || []).some(isMet)));
+  }
+}
+
+/** @param {Rect} one @param {Rect} other */
+const meet = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
+/** @param {DrawnNode} node @returns {Rect} */
+const boxOf = ({ x, y, width, height }) => [x - width / 2, y - height / 2, x + width / 2, y + height / 2];
+
+/** Points of a curve, about 4 apart. @param {number[]} route @returns {Array<[number, number]>} */
+function pointsOn(route) {
+  /** @type {Array<[number, number]>} */
+  const found = [];
+  for (let at = 0; at + 7 < route.length; at += 6) {
+    const [ax, ay, bx, by, cx, cy, dx, dy] = route.slice(at, at + 8);
+    const steps = Math.max(1, Math.round((Math.hypot(bx - ax, by - ay) + Math.hypot(cx - bx, cy - by) + Math.hypot(dx - cx, dy - cy)) / 4));
+    for (let step = 0; step <= steps; step += 1) {
+      const t = step / steps;
+      const [a, b, c, d] = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t ** 3];
+      found.push([a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy]);
+    }
+  }
+  return found;
+}
+
+/**
+ * Place output numbers and counts beside their lines, on no box, text or other line; where there is
+ * no room beside its line, a label stands on it, and the line has a gap there.
+ * @param {Model} model @param {DrawnNode[]} nodes @param {DrawnEdge[]} edges
+ */
+function placeLabels(model, nodes, edges) {
+  const isLarge = nodes.length > MOST_ENCLOSED;
+  const occupied = new Occupied(isLarge ? [] : nodes);
+  const size = model.data.text.fact[1];
+  if (!isLarge) {
+    edges.forEach((edge, number) => {
+      occupied.addLine(number, edge.route);
+      if (edge.before) occupied.addLine(number, [...edge.before, ...edge.before.slice(-2), ...edge.route.slice(0, 2), ...edge.route]);
+      for (const box of edgeBoxes(edge)) occupied.add(box);
+    });
+  }
+  edges.forEach((edge, number) => {
+    const points = pointsOn(edge.before || edge.route);
+    const middle = Math.floor(points.length / 2);
+    /** @param {string} text @param {Array<[number, number]>} wanted @param {number} aside @returns {Label} */
+    const place = (text, wanted, aside) => {
+      const width = 0.56 * size * text.length;
+      const places = wanted.flatMap(([x, y]) => [[x + aside, y + 4], [x - aside - width, y + 4], [x + aside, y + 14],
+        [x - aside - width, y + 14], [x + aside, y - 4], [x - aside - width, y - 4]]);
+      const on = wanted.map(([x, y]) => [x - width / 2, y + 0.35 * size]);
+      let best = { text, x: places[0][0], y: places[0][1], width: 0, hit: 3 };
+      for (const [list, gap] of /** @type {Array<[number[][], number]>} */ ([[places, 0], [on, width]])) {
+        for (const [x, y] of isLarge ? [] : list) {
+          const hit = gap ? 0 : occupied.hits([x, y - 0.8 * size, x + width, y + 0.2 * size], -1);
+          const near = occupied.hits([x - NEAR, y - 0.8 * size, x + width + NEAR, y + 0.2 * size], number);
+          if (Math.max(hit, near) < best.hit) best = { text, x, y, width: gap, hit: Math.max(hit, near) };
+          if (!best.hit) break;
         }
+        if (!best.hit) break;
       }
-      taken.push([place.x, place.x + width, place.y]);
-      edge.number = place;
+      occupied.add([best.x, best.y - 0.8 * size, best.x + width, best.y + 0.2 * size]);
+      return best;
+    };
+    const { row, group } = nodes[edge.source];
+    if (group < 0 && (row.outputs || 1) > 1) edge.labels.push(place(`[${edge.output}]`, points.slice(2, 14), 4));
+    if (edge.times > 1) {
+      const around = points.map((_, at) => points[middle + (at % 2 ? 1 : -1) * Math.ceil(at / 2)]).filter(Boolean);
+      edge.labels.push(place(`×${countText(edge.times)}`, around, 6));
     }
-  }
+  });
+  return occupied;
+}
+
+/** The room under a node of several outputs for their numbers. */
+/** @param {Model} model @param {Frame} frame @param {SeenNode} seen @param {State} state */
+function roomBelow(model, frame, { node, again }, state) {
+  const isNumbered = node >= 0 && !again && (model.row(frame, node).outputs || 1) > 1;
+  return isNumbered && !flowsSideways(state) ? NUMBERS : 0;
 }
 
 /** @param {import("./folding.js").Seen} seen @param {SeenEdge} edge */
@@ -249,7 +371,7 @@ function placesOfOne(model, state, seen) {
   const room = state.color ? BAR_ROOM : 0;
   const sizes = seen.nodes.map((node) => {
     const { width, height } = model.data.cards[node.card];
-    return { width, height: height + room };
+    return { width, height: height + room + roomBelow(model, model.frame(state.frame), node, state) };
   });
   const cuts = causesShown(model, seen);
   /** @type {Array<[number, number]>} */
@@ -302,7 +424,7 @@ function placesOfRun(model, state, seen, numbers) {
     for (const node of other.nodes) {
       const card = model.data.cards[node.card];
       const box = boxes.get(node.id) || { width: 0, height: 0 };
-      const height = card.height + (state.color ? BAR_ROOM : 0);
+      const height = card.height + (state.color ? BAR_ROOM : 0) + roomBelow(model, frame, node, state);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
     if (!isSame) addLinks(model, other, boxes, links, flowsSideways(state));
@@ -364,53 +486,59 @@ function causesShown(model, seen) {
 }
 
 /**
- * The open groups that can be outlined: no other node is between theirs.
+ * The frames around open groups for which there is room: nothing foreign is in one, its border
+ * crosses no text, and its title, in the band at its top, is met by no line.
  * @param {Model} model @param {Frame} frame @param {State} state @param {DrawnNode[]} nodes
+ * @param {DrawnEdge[]} edges @param {Occupied} occupied
  * @returns {Enclosure[]}
  */
-function enclosuresOf(model, frame, state, nodes) {
+function enclosuresOf(model, frame, state, nodes, edges, occupied) {
   if (nodes.length > MOST_ENCLOSED) return [];
-  /** @type {Map<number, {left: number, top: number, right: number, bottom: number, count: number}>} */
-  const spans = new Map();
-  const around = nodes.map((node) => {
-    const chain = [];
+  /** @type {Map<number, DrawnNode[]>} */
+  const inside = new Map();
+  for (const node of nodes) {
     let group = node.again ? -1 : node.group >= 0 ? frame.groups[node.group].parent : frame.parent[node.node];
-    for (; group >= 0; group = frame.groups[group].parent) chain.push(group);
-    return chain;
-  });
-  nodes.forEach((node, at) => {
-    for (const group of around[at]) {
-      const span = spans.get(group) || { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity, count: 0 };
-      span.left = Math.min(span.left, node.x - node.width / 2);
-      span.right = Math.max(span.right, node.x + node.width / 2);
-      span.top = Math.min(span.top, node.y - node.height / 2);
-      span.bottom = Math.max(span.bottom, node.y + node.height / 2);
-      span.count += 1;
-      spans.set(group, span);
-    }
-  });
-  const found = [];
-  for (const [group, span] of spans) {
-    if (span.count < 2 || !isOpen(frame.groups[group], state)) continue;
-    const isAlone = nodes.every(
-      (node, at) =>
-        around[at].includes(group) || // what is in it may stand anywhere
-        node.x + node.width / 2 < span.left - 4 || node.x - node.width / 2 > span.right + 4 ||
-        node.y + node.height / 2 < span.top - 4 || node.y - node.height / 2 > span.bottom + 4,
-    );
-    if (!isAlone) continue;
-    let depth = 0;
-    for (let other = frame.groups[group].parent; other >= 0; other = frame.groups[other].parent) depth += 1;
-    const row = model.groupRow(frame, group);
-    const name = row.name || row.op || "group";
-    found.push({
-      group, key: frame.groups[group].key, name, depth,
-      x: span.left - PAD, y: span.top - PAD,
-      width: span.right - span.left + 2 * PAD, height: span.bottom - span.top + 2 * PAD,
-    });
+    for (; group >= 0; group = frame.groups[group].parent) inside.set(group, [...(inside.get(group) || []), node]);
   }
-  return found.sort((a, b) => a.depth - b.depth);
+  /** @type {Enclosure[]} */
+  const found = [];
+  const smallestFirst = [...inside].sort((a, b) => a[1].length - b[1].length);
+  for (const [group, members] of smallestFirst) {
+    const { key, card } = frame.groups[group];
+    const { head } = model.data.cards[card];
+    const { module_class: word } = model.groupRow(frame, group);
+    const steps = members.filter((node) => node.card.kind === "operation" || node.row.members);
+    if (steps.length < 2 || !isOpen(frame.groups[group], state) || LISTS.includes(word || "")) continue;
+    const nested = found.filter((each) => members.some((node) => meet(boxOf(node), rectOf(each))));
+    const within = new Set(members);
+    const routes = edges.filter((edge) => within.has(nodes[edge.source]) && within.has(nodes[edge.target])).flatMap(({ route }) => pointsOn(route));
+    const boxes = [...members.map(boxOf), ...nested.map(rectOf), ...routes.map(([x, y]) => /** @type {Rect} */ ([x, y, x, y]))];
+    const width = (/** @type {import("./graph.js").Span[]} */ spans) => spans.reduce((sum, span) => sum + span[2] + 6, 0);
+    const title = head.filter((span, at) => at === 0 || !/ ops?$/.test(span[0]));
+    const [left, top, right, bottom] = [0, 1, 2, 3].map((side) => (side < 2 ? Math.min : Math.max)(...boxes.map((box) => box[side])));
+    /** @type {Rect} */
+    const rect = [left - SIDE, top - BAND, Math.max(right, left + width(title)) + SIDE, bottom + SIDE];
+    // No line may run along a side.
+    for (const [side, sign] of [[0, -1], [2, 1]]) {
+      for (let step = 0; step < 6 && occupied.along(rect[side], rect[1], rect[3]) > 6; step += 1) rect[side] += 5 * sign;
+    }
+    const isFree = nodes.every((node) => within.has(node) || !meet(boxOf(node), rect)) &&
+      found.every((each) => nested.includes(each) || !meet(rectOf(each), rect));
+    if (!isFree) continue;
+    for (let x = rect[0] + SIDE; x + width(title) <= rect[2]; x += 6) {
+      /** @type {Rect} */
+      const text = [x - 3, rect[1] + 2, x + width(title), rect[1] + BAND - 2];
+      if (occupied.hits(text, -1)) continue;
+      occupied.add(text);
+      found.push({ key, title, at: [x, rect[1] + 14], x: rect[0], y: rect[1], width: rect[2] - rect[0], height: rect[3] - rect[1] });
+      break;
+    }
+  }
+  return found;
 }
+
+/** @param {Enclosure} enclosure @returns {Rect} */
+const rectOf = ({ x, y, width, height }) => [x, y, x + width, y + height];
 
 /**
  * The rows of the legend, for the marks that are in the picture.
@@ -424,7 +552,7 @@ function legendOf(model, nodes, edges, scale, flow) {
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
     const isDocked = kind === "group" && !row.members && row.grad !== undefined;
-    found.add(isDocked ? "leaves" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : isDocked ? "leaves" : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (card.highlight) found.add("highlight");
     if (card.rows.some(([first]) => first && first[0] === "now")) found.add("now");

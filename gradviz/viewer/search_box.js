@@ -42,7 +42,7 @@ export class SearchBox {
       },
     }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
     const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${countText(all.length)}` : "";
-    const none = text.trim() && !all.length ? "nothing is called so" : "";
+    const none = text.trim() && !all.length ? "nothing is found" : "";
     const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
     this.found.replaceChildren(...items, ...note);
     this.mark();

@@ -1,7 +1,5 @@
 /** What a node and an edge consist of, for both ways of drawing: the shapes of the pictures. */
 
-import { countText } from "./format.js";
-
 /** @typedef {import("./scene.js").DrawnNode} DrawnNode */
 /** @typedef {import("./scene.js").DrawnEdge} DrawnEdge */
 /** @typedef {import("./graph.js").Span} Span */
@@ -38,7 +36,7 @@ function lineWidth(line) {
  * @param {Pen} pen @param {import("./graph.js").Data} data @param {Span[]} line
  * @param {number} x @param {number} baseline
  */
-function setLine(pen, data, line, x, baseline) {
+export function setLine(pen, data, line, x, baseline) {
   let left = x;
   for (const [text, role, width] of line) {
     const [color, size, bold] = data.text[data.roles[role]];
@@ -117,8 +115,27 @@ export function drawEdge(pen, data, edge) {
     pen.box(x - 3.5, y - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   }
   const fact = styleOf(data, "fact");
-  if (edge.times > 1) pen.text(`×${countText(edge.times)}`, x + 6, y + 4, fact);
-  if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
+  for (const label of edge.labels) {
+    if (label.width) pen.box(label.x - 1, label.y - 0.8 * fact.size, label.width + 2, fact.size, { fill: "page" });
+    pen.text(label.text, label.x, label.y, fact);
+  }
+}
+
+/** The boxes of what stands on an edge: the cause of a cut, or a sign. @param {DrawnEdge} edge */
+export function edgeBoxes({ route, before, row, through, isSideways }) {
+  const { x, y } = middleOf(withoutTip(route));
+  const sign = row.kind === "cut" ? 9 : through.length ? 4 : 0;
+  /** @type {Array<[number, number, number, number]>} */
+  const boxes = sign && !before ? [[x - sign, y - sign, x + sign, y + sign]] : [];
+  if (!before) return boxes;
+  const [middle, low] = [(before[before.length - 2] + route[0]) / 2, (before[before.length - 1] + route[1]) / 2];
+  const lines = row.lines || [];
+  const width = Math.max(0, ...lines.map(lineWidth));
+  const high = (CAUSE_LINE * lines.length) / 2;
+  boxes.push(isSideways
+    ? [middle - width / 2, low - 9, middle + width / 2, low + MARK_ROOM + CAUSE_LINE * lines.length]
+    : [middle - 9, low - high - 2, middle + MARK_ROOM + width, low + high + 2]);
+  return boxes;
 }
 
 /** @param {import("./graph.js").Data} data @param {string} role @returns {TextStyle} */

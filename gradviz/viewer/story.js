@@ -132,8 +132,20 @@ export function storyElement(model, current, isPlaying, act) {
       slider,
       h("output", {}, `${current + 1} of ${model.count}`)),
     stripElement(model, current, act.go),
+    phasesElement(model),
     h("p", { class: "moment" }, h("strong", {}, frame.title || phaseOf(frame.kind)), frame.caption ? ` ${frame.caption}` : "",
       text ? h("span", { class: "muted" }, `  ${text}`) : ""));
+}
+
+/** What the colors of the strip mean. @param {Model} model */
+function phasesElement(model) {
+  const kinds = [...new Set(model.data.frames.map(({ kind }) => kind))];
+  const loss = lossOf(model).values.filter((value) => value !== null).length > 1 ? [h("span", {}, `line: ${lossOf(model).name}`)] : [];
+  return h("p", { class: "phases muted" }, ...kinds.map((kind) => {
+    const glyph = svgElement("svg", { width: "14", height: "10", "aria-hidden": "true" });
+    glyph.append(svgElement("rect", { width: "14", height: "10", class: `phase ${kind.replace(/\W+/g, "-")}` }));
+    return h("span", {}, glyph, ` ${phaseOf(kind)}`);
+  }), ...loss);
 }
 
 /**

@@ -1,115 +1,7 @@
 // Built by gradviz/viewer/bundle.py (make viewer) from the modules beside it.
 (() => {
 "use strict";
-const $format = (() => {
-
-
-const SHORT_DTYPE = {
-  float64: "f64", float32: "f32", float16: "f16", bfloat16: "bf16", int64: "i64", int32: "i32",
-  int16: "i16", int8: "i8", uint8: "u8", bool: "bool", complex64: "c64", complex128: "c128",
-};
-
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
-
-const COUNTS = new Intl.NumberFormat("en-US"); // one for all: toLocaleString makes one for each call
-
-function countText(count) {
-  return COUNTS.format(count);
-}
-
-function dtypeText(dtype) {
-  return SHORT_DTYPE[dtype] || dtype;
-}
-
-function shapeText(shape, dtype) {
-  return `${dtypeText(dtype)}[${shape.map((size) => (size < 0 ? "*" : String(size))).join(",")}]`;
-}
-
-function significant(value, digits) {
-  if (value === 0) return "0";
-  const power = Number(value.toExponential(digits - 1).split("e")[1]);
-  if (power < -4 || power >= digits) {
-    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
-    const sign = exponent[0] === "-" ? "-" : "+";
-    const plain = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
-    return `${plain}e${sign}${exponent.replace(/^[+-]/, "").padStart(2, "0")}`;
-  }
-  const fixed = value.toFixed(Math.max(0, digits - 1 - power));
-  return fixed.includes(".") ? fixed.replace(/\.?0+$/, "") : fixed;
-}
-
-function numberText(value) {
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value === "string") {
-    return { Infinity: "inf", "-Infinity": "-inf" }[value] || value;
-  }
-  return significant(value, 4);
-}
-
-function bytesText(count) {
-  let power = Math.min(Math.floor((String(count).length - 1) / 3), 4);
-  let value = Number((count / 1000 ** power).toPrecision(3));
-  if (value === 1000 && power < 4) [value, power] = [1, power + 1];
-  return `${value} ${UNITS[power]}`;
-}
-
-function counted(count, word, plural) {
-  return `${countText(count)} ${count === 1 ? word : plural || `${word}s`}`;
-}
-
-function numbersText(values, shape) {
-  if (!values.length) return "no elements";
-  let words = values.map(numberText);
-  for (const size of shape.slice(1).reverse()) {
-    const rows = [];
-    for (let at = 0; at < words.length; at += Math.max(size, 1)) {
-      rows.push(`[${words.slice(at, at + size).join(" ")}]`);
-    }
-    words = rows;
-  }
-  return words.join(" ");
-}
-
-function summaryText(summary) {
-  const note = summary.note || "";
-  if (summary.values) {
-    const text = numbersText(summary.values, summary.shape);
-    return note ? `${text} (${note})` : text;
-  }
-  const parts = [];
-  if (summary.nan) parts.push(`${countText(summary.nan)} NaN`);
-  if (summary.inf) parts.push(`${countText(summary.inf)} infinite`);
-  if (summary.norm === 0) parts.push("all zeros");
-  else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
-    parts.push(`norm ${numberText(summary.norm)}`);
-    if (isNumber(summary.mean)) parts.push(`mean ${numberText(summary.mean)}`);
-    if (isNumber(summary.min) && isNumber(summary.max)) {
-      parts.push(`${numberText(summary.min)} to ${numberText(summary.max)}`);
-    }
-  }
-  if (note) parts.push(note);
-  return parts.join(", ");
-}
-
-function isNumber(value) {
-  return value !== undefined && value !== null;
-}
-
-function normOf(summary) {
-  if (typeof summary.norm === "number") return summary.norm;
-  const finite = (summary.values || []).map(Number).filter(Number.isFinite);
-  return Math.hypot(...finite);
-}
-
-function isKnown(summary) {
-  if (!summary) return false;
-  return isNumber(summary.norm) || Boolean(summary.values) || Boolean(summary.nan || summary.inf);
-}
-return { countText, dtypeText, shapeText, numberText, bytesText, counted, summaryText, isNumber, normOf, isKnown };
-})();
 const $shapes = (() => {
-
-const { countText } = $format;
 
 
 const HEAD = 25;
@@ -191,8 +83,25 @@ function drawEdge(pen, data, edge) {
     pen.box(x - 3.5, y - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   }
   const fact = styleOf(data, "fact");
-  if (edge.times > 1) pen.text(`\u00d7${countText(edge.times)}`, x + 6, y + 4, fact);
-  if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
+  for (const label of edge.labels) {
+    if (label.width) pen.box(label.x - 1, label.y - 0.8 * fact.size, label.width + 2, fact.size, { fill: "page" });
+    pen.text(label.text, label.x, label.y, fact);
+  }
+}
+
+function edgeBoxes({ route, before, row, through, isSideways }) {
+  const { x, y } = middleOf(withoutTip(route));
+  const sign = row.kind === "cut" ? 9 : through.length ? 4 : 0;
+  const boxes = sign && !before ? [[x - sign, y - sign, x + sign, y + sign]] : [];
+  if (!before) return boxes;
+  const [middle, low] = [(before[before.length - 2] + route[0]) / 2, (before[before.length - 1] + route[1]) / 2];
+  const lines = row.lines || [];
+  const width = Math.max(0, ...lines.map(lineWidth));
+  const high = (CAUSE_LINE * lines.length) / 2;
+  boxes.push(isSideways
+    ? [middle - width / 2, low - 9, middle + width / 2, low + MARK_ROOM + CAUSE_LINE * lines.length]
+    : [middle - 9, low - high - 2, middle + MARK_ROOM + width, low + high + 2]);
+  return boxes;
 }
 
 function styleOf(data, role) {
@@ -267,11 +176,11 @@ function breakMark(pen, x, y, dx, dy, token) {
     pen.curve([...a, ...a, ...b, ...b], { edge: token, line: 1.6 });
   }
 }
-return { drawNode, drawEdge, styleOf, withoutTip, arrowOf };
+return { setLine, drawNode, drawEdge, edgeBoxes, styleOf, withoutTip, arrowOf };
 })();
 const $draw_svg = (() => {
 
-const { withoutTip, drawEdge, drawNode } = $shapes;
+const { withoutTip, drawEdge, drawNode, setLine } = $shapes;
 
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -342,7 +251,7 @@ function fillSvg(root, data, picture, nameOf) {
   const edges = svgElement("g", { class: "edges" });
   const nodes = svgElement("g", { class: "nodes" });
   const enclosures = svgElement("g", { class: "enclosures" });
-  for (const each of picture.enclosures) enclosures.append(enclosureOf(each));
+  for (const each of picture.enclosures) enclosures.append(enclosureOf(data, each));
   picture.edges.forEach((edge, number) => {
     const element = svgElement("g", { class: `edge ${edge.row.kind}`, "data-edge": String(number) });
     const wide = svgElement("path", { class: "wide", d: pathOf(withoutTip(edge.route)) });
@@ -365,13 +274,11 @@ function elementId(id) {
   return `gv-${Array.from(id, (c) => (/[a-z0-9]/i.test(c) ? c : `_${c.codePointAt(0)}_`)).join("")}`;
 }
 
-function enclosureOf({ key, name, x, y, width, height }) {
+function enclosureOf(data, { key, title, at, x, y, width, height }) {
   const element = svgElement("g", { class: "enclosure", "data-group": key });
-  const size = { x: n(x), y: n(y), width: n(width), height: n(height), rx: "6" };
-  element.append(svgElement("rect", { ...size, class: "f-none e-group-edge", "stroke-width": "1" }));
-  const label = svgElement("text", { x: n(x + 4), y: n(y - 4), "font-size": "11", class: "f-muted" });
-  label.textContent = name;
-  element.append(label);
+  const pen = new SvgPen(element);
+  pen.box(x, y, width, height, { edge: "module", line: 1.2, radius: 9 });
+  setLine(pen, data, title, ...at);
   return element;
 }
 
@@ -483,32 +390,36 @@ const $export = (() => {
 
 function optionsOf(model, state) {
   const frame = model.frame(state.frame);
-  const closed = frame.groups.filter((group) => state.toggled.has(group.key) === group.isOpen);
-  const opened = frame.groups.filter((group) => !group.isOpen && state.toggled.has(group.key));
+  const changed = frame.groups.filter((group) => state.toggled.has(group.key));
+  const isOpen = (/** @type {import("./graph.js").Group} */ group) => state.toggled.has(group.key) !== group.isOpen;
   const views = [];
   const flags = [];
-  let isAll = false;
+  let isNear = false;
   if (state.only) {
     const [view, name] = onlyView(model, state);
     views.push(`${view}(${quoted(name)})`);
     flags.push(`--views ${shell(`${view}:${name},fit_page`)}`);
     views.push("fit_page");
-  } else if (frame.groups.length && !closed.length) {
-    isAll = true;
+  } else if (changed.length && frame.groups.every(isOpen)) {
     if (!state.bookkeeping) views.push("hide_bookkeeping", "clone_shared_leaves");
     flags.push("--all");
-  } else if (opened.length) {
-    const row = model.data.rows[opened[opened.length - 1].row];
-    const name = row.module || row.name || "";
-    views.push(name ? `focus_on(${quoted(name)})` : "fit_page");
-    if (name) flags.push(`--focus ${shell(name)}`);
-  } else views.push("fit_page");
+  } else if (changed.length && !frame.groups.some(isOpen)) {
+    views.push("hide_bookkeeping", "group_by_module(depth=1)", "clone_shared_leaves");
+    flags.push("--depth 1");
+  } else {
+    const rows = changed.filter((group) => !group.isOpen).map(({ row }) => model.data.rows[row]);
+    const module = rows.filter((row) => row.module && row.module === row.name).map((row) => row.module).pop();
+    views.push(module ? `focus_on(${quoted(module)})` : "fit_page");
+    if (module) flags.push(`--focus ${shell(module)}`);
+    isNear = changed.length > 0;
+  }
+  isNear ||= state.bookkeeping;
   if (["grad_norm", "saved_bytes", "dtype", "device"].includes(state.color)) {
     views.push(`color_by(${quoted(state.color)})`);
     flags.push(`--color-by ${state.color}`);
   }
   if (state.rankdir === "LR") flags.push("--rankdir LR");
-  return { views, flags, isAll };
+  return { views, flags, isNear };
 }
 
 function onlyView(model, state) {
@@ -541,6 +452,10 @@ function viewsOf(model, state) {
   return `views=[${optionsOf(model, state).views.join(", ")}]`;
 }
 
+function isNear(model, state) {
+  return optionsOf(model, state).isNear;
+}
+
 function saveFile(name, blob) {
   const address = URL.createObjectURL(blob);
   const link = document.createElement("a");
@@ -566,7 +481,7 @@ function toPng(svg, width, height) {
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
   });
 }
-return { commandOf, viewsOf, saveFile, toPng };
+return { commandOf, viewsOf, isNear, saveFile, toPng };
 })();
 const $state = (() => {
 
@@ -642,7 +557,7 @@ const $export_menu = (() => {
 
 const { button, h } = $dom;
 const { svgFile } = $draw_svg;
-const { commandOf, saveFile, toPng, viewsOf } = $export;
+const { commandOf, isNear, saveFile, toPng, viewsOf } = $export;
 const { toHash } = $state;
 
 class ExportMenu {
@@ -669,7 +584,8 @@ class ExportMenu {
   async copy(text, what) {
     try {
       await navigator.clipboard.writeText(text);
-      this.shown.textContent = `${what} copied: ${text}`;
+      const about = what !== "link" && isNear(this.viewer.model, this.viewer.state) ? " (not all of this view: without bookkeeping and what was opened or closed by hand)" : "";
+      this.shown.textContent = `${what} copied${about}: ${text}`;
     } catch {
       this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
     }
@@ -714,6 +630,112 @@ class ExportMenu {
   }
 }
 return { ExportMenu };
+})();
+const $format = (() => {
+
+
+const SHORT_DTYPE = {
+  float64: "f64", float32: "f32", float16: "f16", bfloat16: "bf16", int64: "i64", int32: "i32",
+  int16: "i16", int8: "i8", uint8: "u8", bool: "bool", complex64: "c64", complex128: "c128",
+};
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+const COUNTS = new Intl.NumberFormat("en-US"); // one for all: toLocaleString makes one for each call
+
+function countText(count) {
+  return COUNTS.format(count);
+}
+
+function dtypeText(dtype) {
+  return SHORT_DTYPE[dtype] || dtype;
+}
+
+function shapeText(shape, dtype) {
+  return `${dtypeText(dtype)}[${shape.map((size) => (size < 0 ? "*" : String(size))).join(",")}]`;
+}
+
+function significant(value, digits) {
+  if (value === 0) return "0";
+  const power = Number(value.toExponential(digits - 1).split("e")[1]);
+  if (power < -4 || power >= digits) {
+    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+    const sign = exponent[0] === "-" ? "-" : "+";
+    const plain = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
+    return `${plain}e${sign}${exponent.replace(/^[+-]/, "").padStart(2, "0")}`;
+  }
+  const fixed = value.toFixed(Math.max(0, digits - 1 - power));
+  return fixed.includes(".") ? fixed.replace(/\.?0+$/, "") : fixed;
+}
+
+function numberText(value) {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value === "string") {
+    return { Infinity: "inf", "-Infinity": "-inf" }[value] || value;
+  }
+  return significant(value, 4);
+}
+
+function bytesText(count) {
+  let power = Math.min(Math.floor((String(count).length - 1) / 3), 4);
+  let value = Number((count / 1000 ** power).toPrecision(3));
+  if (value === 1000 && power < 4) [value, power] = [1, power + 1];
+  return `${value} ${UNITS[power]}`;
+}
+
+function counted(count, word, plural) {
+  return `${countText(count)} ${count === 1 ? word : plural || `${word}s`}`;
+}
+
+function numbersText(values, shape) {
+  if (!values.length) return "no elements";
+  let words = values.map(numberText);
+  for (const size of shape.slice(1).reverse()) {
+    const rows = [];
+    for (let at = 0; at < words.length; at += Math.max(size, 1)) {
+      rows.push(`[${words.slice(at, at + size).join(" ")}]`);
+    }
+    words = rows;
+  }
+  return words.join(" ");
+}
+
+function summaryText(summary) {
+  const note = summary.note || "";
+  if (summary.values) {
+    const text = numbersText(summary.values, summary.shape);
+    return note ? `${text} (${note})` : text;
+  }
+  const parts = [];
+  if (summary.nan) parts.push(`${countText(summary.nan)} NaN`);
+  if (summary.inf) parts.push(`${countText(summary.inf)} infinite`);
+  if (summary.norm === 0) parts.push("all zeros");
+  else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
+    parts.push(`norm ${numberText(summary.norm)}`);
+    if (isNumber(summary.mean)) parts.push(`mean ${numberText(summary.mean)}`);
+    if (isNumber(summary.min) && isNumber(summary.max)) {
+      parts.push(`${numberText(summary.min)} to ${numberText(summary.max)}`);
+    }
+  }
+  if (note) parts.push(note);
+  return parts.join(", ");
+}
+
+function isNumber(value) {
+  return value !== undefined && value !== null;
+}
+
+function normOf(summary) {
+  if (typeof summary.norm === "number") return summary.norm;
+  const finite = (summary.values || []).map(Number).filter(Number.isFinite);
+  return Math.hypot(...finite);
+}
+
+function isKnown(summary) {
+  if (!summary) return false;
+  return isNumber(summary.norm) || Boolean(summary.values) || Boolean(summary.nan || summary.inf);
+}
+return { countText, dtypeText, shapeText, numberText, bytesText, counted, summaryText, isNumber, normOf, isKnown };
 })();
 const $graph = (() => {
 
@@ -825,6 +847,7 @@ const { neighbors, reach } = $graph;
 /** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
 
 const MOST_PARALLEL = 3; // edges of one look between two nodes that are drawn one by one
+const TENSORS = ["leaf", "parameter", "untracked", "saved"]; // to a group, one line whatever uses it
 const TANGLE = 12; // rows that the edges of a leaf may cross before it is drawn once more
 
 function groupId(key) {
@@ -946,7 +969,7 @@ function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
       const key = `${source} ${target} ${model.data.edges[row].kind}`;
       const known = merged.get(key);
       if (known) {
-        if (nodes[source].group >= 0) known.times += 1;
+        if (nodes[source].group >= 0 || !TENSORS.includes(model.row(frame, frame.source[edge]).kind)) known.times += 1;
         if (through.join() !== known.through.join()) known.through = [];
         continue;
       }
@@ -1119,17 +1142,18 @@ function firstNode(at) {
 
 function treeElement(root, chosen, select) {
   if (!root.inside.size) return h("p", { class: "empty" }, "No module is known here: nothing was recorded in one, and no name is a path.");
-  return h("ul", { class: "tree" }, ...inOrder(root).map((each) => treeItem(each, chosen, select)));
+  const isSingle = root.inside.size === 1;
+  return h("ul", { class: "tree" }, ...inOrder(root).map((each) => treeItem(each, chosen, select, isSingle)));
 }
 
-function treeItem(at, chosen, select) {
+function treeItem(at, chosen, select, isSingle) {
   const isChosen = chosen === at.path;
   const name = button(at.name, `select ${at.path}`, () => select(at.path), {
     class: isChosen ? "link chosen" : "link", ...(isChosen ? { "aria-current": "true" } : {}),
   });
   const count = h("span", { class: "muted" }, ` ${countText(at.operations)}`);
   if (!at.inside.size) return h("li", {}, name, count);
-  const isOpen = chosen === at.path || chosen.startsWith(`${at.path}.`);
+  const isOpen = isSingle || chosen === at.path || chosen.startsWith(`${at.path}.`);
   const details = h("details", isOpen ? { open: true } : {}, h("summary", { "aria-label": `inside ${at.path}` }), h("ul", {}));
   const fill = () => {
     const list = /** @type {HTMLElement} */ (details.lastElementChild);
@@ -2602,7 +2626,9 @@ const $scene = (() => {
 
 const { scaleOf } = $colors;
 const { isOpen, seenGraph, shownGroups } = $folding;
+const { countText } = $format;
 const { layOutAlong } = $layout;
+const { edgeBoxes } = $shapes;
 
 
 
@@ -2615,7 +2641,12 @@ const CAUSE_LINE = 14;
 const MARK_ROOM = 14;
 const LARGE = 5000; // nodes in a picture from which on frames are not laid out together
 const MOST_ENCLOSED = 1500; // nodes in a picture with lines around open groups
-const PAD = 10;
+const SIDE = 9; // points between a frame and what is in it
+const BAND = 23; // for its title
+const NUMBERS = 12; // points for the numbers of outputs
+const CELL = 24;
+const NEAR = 3; // points between a label and the lines of others
+const LISTS = ["ModuleList", "ModuleDict"]; // they do not run
 
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
 const MOST_PLACES = 12;
@@ -2626,11 +2657,14 @@ function pictureOf(model, state) {
   const frame = model.frame(state.frame);
   const seen = seenGraph(model, frame, state);
   const placed = placesOf(model, state, seen);
+  const rooms = seen.nodes.map((each) => roomBelow(model, frame, each, state));
   const nodes = seen.nodes.map((each, at) => {
     const recorded = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
     const isRenamed = each.group < 0 && !each.again && each.card !== frame.card[each.node];
     const row = isRenamed ? { ...recorded, op: model.data.cards[each.card].head[0][0] } : recorded;
-    const { x, y, width, height } = placed.spots[at];
+    const { x, width, ...spot } = placed.spots[at];
+    const height = spot.height - rooms[at];
+    const y = spot.y - rooms[at] / 2;
     const module = each.group >= 0 ? row.module || "" : frame.module[each.node];
     const { id, node, group, again } = each;
     const card = model.data.cards[each.card];
@@ -2642,10 +2676,13 @@ function pictureOf(model, state) {
   const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
     source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
   }))) : null;
+  const lengthened = (route, room) => (room ? [route[0], route[1] - room, route[0], route[1] - room, ...route.slice(0, 2), ...route] : route);
   const edges = seen.edges.map((edge, at) => {
+    const room = rooms[edge.source];
+    const before = placed.befores[at];
     const isHighlighted = model.data.edges[edge.edge].kind === "gradient" && nodes[edge.source].card.highlight && nodes[edge.target].card.highlight;
     return {
-      look: isHighlighted ? HIGHLIGHT : (levels && levels[at]) || (placed.befores[at] ? CUT : LINE),
+      look: isHighlighted ? HIGHLIGHT : (levels && levels[at]) || (before ? CUT : LINE),
       isSideways,
       source: edge.source,
       target: edge.target,
@@ -2654,69 +2691,158 @@ function pictureOf(model, state) {
       output: edge.output,
       through: edge.through,
       times: edge.times,
-      route: placed.routes[at],
-      before: placed.befores[at],
-      number: null,
+      route: before ? placed.routes[at] : lengthened(placed.routes[at], room),
+      before: before && lengthened(before, room),
+      labels: /** @type {Label[]} */ ([]),
     };
   });
-  numberOutputs(nodes, edges, isSideways);
+  const occupied = placeLabels(model, nodes, edges);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
     if (shown >= 0) shownAs.set(frame.groups[group].key, `@${frame.groups[shown].key}`);
   });
-  return {
+  return withRoom({
     width: placed.width,
     height: placed.height,
     isSideways,
     nodes,
     edges,
     place,
-    enclosures: enclosuresOf(model, frame, state, nodes),
+    enclosures: enclosuresOf(model, frame, state, nodes, edges, occupied),
     legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
-  };
+  });
 }
 
-function numberOutputs(nodes, edges, isSideways) {
-  const bySource = new Map();
+function withRoom(picture) {
+  const { nodes, edges, enclosures } = picture;
+  const over = (/** @type {"x" | "y"} */ side) => Math.max(0, ...enclosures.map((each) => 2 - each[side]));
+  const [dx, dy] = [over("x"), over("y")];
+  const end = (/** @type {number} */ size, /** @type {number[]} */ ends) => Math.max(size, ...ends.map((each) => each + 2));
+  picture.width = dx + end(picture.width, enclosures.map(({ x, width }) => x + width));
+  picture.height = dy + end(picture.height, enclosures.map(({ y, height }) => y + height));
+  if (!dx && !dy) return picture;
+  const moved = (/** @type {number[]} */ route) => route.map((value, at) => value + (at % 2 ? dy : dx));
+  for (const each of [...nodes, ...enclosures, ...edges.flatMap((edge) => edge.labels)]) {
+    each.x += dx;
+    each.y += dy;
+  }
+  for (const each of enclosures) each.at = [each.at[0] + dx, each.at[1] + dy];
   for (const edge of edges) {
-    const node = nodes[edge.source];
-    if (node.group >= 0 || (node.row.outputs || 1) < 2) continue;
-    const list = bySource.get(edge.source);
-    if (list) list.push(edge);
-    else bySource.set(edge.source, [edge]);
+    edge.route = moved(edge.route);
+    edge.before = edge.before && moved(edge.before);
   }
-  for (const [source, starts] of bySource) {
-    const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
-    if (isSideways) {
-      for (const edge of starts) {
-        const [x, y] = begins(edge);
-        edge.number = { x: x + 4, y: y - 4 };
-      }
-      continue;
+  return picture;
+}
+
+class Occupied {
+  rects = new Map();
+
+  lines = new Map();
+
+  constructor(nodes) {
+    for (const node of nodes) this.add(boxOf(node));
+  }
+
+  cells([left, top, right, bottom]) {
+    const found = [];
+    for (let x = Math.floor(left / CELL); x <= right / CELL; x += 1) {
+      for (let y = Math.floor(top / CELL); y <= bottom / CELL; y += 1) found.push(`${x} ${y}`);
     }
-    starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
-    const lines = starts.map((edge) => begins(edge)[0]);
-    const taken = [];
-    for (const edge of starts) {
-      const [x, y, , , , , later] = begins(edge);
-      const width = 6.2 + 6.2 * String(edge.output).length;
-      const sides = [x - 4 - width, x + 4];
-      if (later - x < -1 || (later - x <= 1 && x >= nodes[source].x - 1)) sides.reverse();
-      let place = { x: sides[0], y: y + 11 };
-      for (let row = 0, isFree = false; row < 4 && !isFree; row += 1) {
-        for (const left of sides) {
-          place = { x: left, y: y + 11 * (row + 1) };
-          isFree = !taken.some(([low, high, foot]) => low < left + width && left < high && Math.abs(place.y - foot) < 10) &&
-            (row > 0 || !lines.some((line) => left - 1 < line && line < left + width + 1));
-          if (isFree) break;
+    return found;
+  }
+
+  add(rect) {
+    for (const cell of this.cells(rect)) this.rects.set(cell, [...(this.rects.get(cell) || []), rect]);
+  }
+
+  addLine(edge, route) {
+    for (const [x, y] of pointsOn(route)) {
+      const cell = `${Math.floor(x / CELL)} ${Math.floor(y / CELL)}`;
+      const list = this.lines.get(cell);
+      if (list) list.push([x, y, edge]);
+      else this.lines.set(cell, [[x, y, edge]]);
+    }
+  }
+
+  along(x, top, bottom) {
+    const points = this.cells([x - 3, top, x + 3, bottom]).flatMap((cell) => this.lines.get(cell) || []);
+    return points.filter(([at, y]) => Math.abs(at - x) < 3 && top < y && y < bottom).length;
+  }
+
+  hits(rect, but) {
+    const cells = this.cells(rect);
+    if (cells.some((cell) => (this.rects.get(cell) || []).some((other) => meet(rect, other)))) return 2;
+    const [left, top, right, bottom] = rect;
+    const isMet = (/** @type {[number, number, number]} */ [x, y, edge]) => edge !== but && left < x && x < right && top < y && y < bottom;
+    return Number(cells.some((cell) => (this.lines.get(cell) || []).some(isMet)));
+  }
+}
+
+const meet = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
+const boxOf = ({ x, y, width, height }) => [x - width / 2, y - height / 2, x + width / 2, y + height / 2];
+
+function pointsOn(route) {
+  const found = [];
+  for (let at = 0; at + 7 < route.length; at += 6) {
+    const [ax, ay, bx, by, cx, cy, dx, dy] = route.slice(at, at + 8);
+    const steps = Math.max(1, Math.round((Math.hypot(bx - ax, by - ay) + Math.hypot(cx - bx, cy - by) + Math.hypot(dx - cx, dy - cy)) / 4));
+    for (let step = 0; step <= steps; step += 1) {
+      const t = step / steps;
+      const [a, b, c, d] = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t ** 3];
+      found.push([a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy]);
+    }
+  }
+  return found;
+}
+
+function placeLabels(model, nodes, edges) {
+  const isLarge = nodes.length > MOST_ENCLOSED;
+  const occupied = new Occupied(isLarge ? [] : nodes);
+  const size = model.data.text.fact[1];
+  if (!isLarge) {
+    edges.forEach((edge, number) => {
+      occupied.addLine(number, edge.route);
+      if (edge.before) occupied.addLine(number, [...edge.before, ...edge.before.slice(-2), ...edge.route.slice(0, 2), ...edge.route]);
+      for (const box of edgeBoxes(edge)) occupied.add(box);
+    });
+  }
+  edges.forEach((edge, number) => {
+    const points = pointsOn(edge.before || edge.route);
+    const middle = Math.floor(points.length / 2);
+    const place = (text, wanted, aside) => {
+      const width = 0.56 * size * text.length;
+      const places = wanted.flatMap(([x, y]) => [[x + aside, y + 4], [x - aside - width, y + 4], [x + aside, y + 14],
+        [x - aside - width, y + 14], [x + aside, y - 4], [x - aside - width, y - 4]]);
+      const on = wanted.map(([x, y]) => [x - width / 2, y + 0.35 * size]);
+      let best = { text, x: places[0][0], y: places[0][1], width: 0, hit: 3 };
+      for (const [list, gap] of /** @type {Array<[number[][], number]>} */ ([[places, 0], [on, width]])) {
+        for (const [x, y] of isLarge ? [] : list) {
+          const hit = gap ? 0 : occupied.hits([x, y - 0.8 * size, x + width, y + 0.2 * size], -1);
+          const near = occupied.hits([x - NEAR, y - 0.8 * size, x + width + NEAR, y + 0.2 * size], number);
+          if (Math.max(hit, near) < best.hit) best = { text, x, y, width: gap, hit: Math.max(hit, near) };
+          if (!best.hit) break;
         }
+        if (!best.hit) break;
       }
-      taken.push([place.x, place.x + width, place.y]);
-      edge.number = place;
+      occupied.add([best.x, best.y - 0.8 * size, best.x + width, best.y + 0.2 * size]);
+      return best;
+    };
+    const { row, group } = nodes[edge.source];
+    if (group < 0 && (row.outputs || 1) > 1) edge.labels.push(place(`[${edge.output}]`, points.slice(2, 14), 4));
+    if (edge.times > 1) {
+      const around = points.map((_, at) => points[middle + (at % 2 ? 1 : -1) * Math.ceil(at / 2)]).filter(Boolean);
+      edge.labels.push(place(`\u00d7${countText(edge.times)}`, around, 6));
     }
-  }
+  });
+  return occupied;
+}
+
+function roomBelow(model, frame, { node, again }, state) {
+  const isNumbered = node >= 0 && !again && (model.row(frame, node).outputs || 1) > 1;
+  return isNumbered && !flowsSideways(state) ? NUMBERS : 0;
 }
 
 function edgeKey(seen, edge) {
@@ -2753,7 +2879,7 @@ function placesOfOne(model, state, seen) {
   const room = state.color ? BAR_ROOM : 0;
   const sizes = seen.nodes.map((node) => {
     const { width, height } = model.data.cards[node.card];
-    return { width, height: height + room };
+    return { width, height: height + room + roomBelow(model, model.frame(state.frame), node, state) };
   });
   const cuts = causesShown(model, seen);
   const pairs = [];
@@ -2793,7 +2919,7 @@ function placesOfRun(model, state, seen, numbers) {
     for (const node of other.nodes) {
       const card = model.data.cards[node.card];
       const box = boxes.get(node.id) || { width: 0, height: 0 };
-      const height = card.height + (state.color ? BAR_ROOM : 0);
+      const height = card.height + (state.color ? BAR_ROOM : 0) + roomBelow(model, frame, node, state);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
     if (!isSame) addLinks(model, other, boxes, links, flowsSideways(state));
@@ -2844,48 +2970,48 @@ function causesShown(model, seen) {
   return shown;
 }
 
-function enclosuresOf(model, frame, state, nodes) {
+function enclosuresOf(model, frame, state, nodes, edges, occupied) {
   if (nodes.length > MOST_ENCLOSED) return [];
-  const spans = new Map();
-  const around = nodes.map((node) => {
-    const chain = [];
+  const inside = new Map();
+  for (const node of nodes) {
     let group = node.again ? -1 : node.group >= 0 ? frame.groups[node.group].parent : frame.parent[node.node];
-    for (; group >= 0; group = frame.groups[group].parent) chain.push(group);
-    return chain;
-  });
-  nodes.forEach((node, at) => {
-    for (const group of around[at]) {
-      const span = spans.get(group) || { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity, count: 0 };
-      span.left = Math.min(span.left, node.x - node.width / 2);
-      span.right = Math.max(span.right, node.x + node.width / 2);
-      span.top = Math.min(span.top, node.y - node.height / 2);
-      span.bottom = Math.max(span.bottom, node.y + node.height / 2);
-      span.count += 1;
-      spans.set(group, span);
-    }
-  });
-  const found = [];
-  for (const [group, span] of spans) {
-    if (span.count < 2 || !isOpen(frame.groups[group], state)) continue;
-    const isAlone = nodes.every(
-      (node, at) =>
-        around[at].includes(group) || // what is in it may stand anywhere
-        node.x + node.width / 2 < span.left - 4 || node.x - node.width / 2 > span.right + 4 ||
-        node.y + node.height / 2 < span.top - 4 || node.y - node.height / 2 > span.bottom + 4,
-    );
-    if (!isAlone) continue;
-    let depth = 0;
-    for (let other = frame.groups[group].parent; other >= 0; other = frame.groups[other].parent) depth += 1;
-    const row = model.groupRow(frame, group);
-    const name = row.name || row.op || "group";
-    found.push({
-      group, key: frame.groups[group].key, name, depth,
-      x: span.left - PAD, y: span.top - PAD,
-      width: span.right - span.left + 2 * PAD, height: span.bottom - span.top + 2 * PAD,
-    });
+    for (; group >= 0; group = frame.groups[group].parent) inside.set(group, [...(inside.get(group) || []), node]);
   }
-  return found.sort((a, b) => a.depth - b.depth);
+  const found = [];
+  const smallestFirst = [...inside].sort((a, b) => a[1].length - b[1].length);
+  for (const [group, members] of smallestFirst) {
+    const { key, card } = frame.groups[group];
+    const { head } = model.data.cards[card];
+    const { module_class: word } = model.groupRow(frame, group);
+    const steps = members.filter((node) => node.card.kind === "operation" || node.row.members);
+    if (steps.length < 2 || !isOpen(frame.groups[group], state) || LISTS.includes(word || "")) continue;
+    const nested = found.filter((each) => members.some((node) => meet(boxOf(node), rectOf(each))));
+    const within = new Set(members);
+    const routes = edges.filter((edge) => within.has(nodes[edge.source]) && within.has(nodes[edge.target])).flatMap(({ route }) => pointsOn(route));
+    const boxes = [...members.map(boxOf), ...nested.map(rectOf), ...routes.map(([x, y]) => /** @type {Rect} */ ([x, y, x, y]))];
+    const width = (/** @type {import("./graph.js").Span[]} */ spans) => spans.reduce((sum, span) => sum + span[2] + 6, 0);
+    const title = head.filter((span, at) => at === 0 || !/ ops?$/.test(span[0]));
+    const [left, top, right, bottom] = [0, 1, 2, 3].map((side) => (side < 2 ? Math.min : Math.max)(...boxes.map((box) => box[side])));
+    const rect = [left - SIDE, top - BAND, Math.max(right, left + width(title)) + SIDE, bottom + SIDE];
+    // No line may run along a side.
+    for (const [side, sign] of [[0, -1], [2, 1]]) {
+      for (let step = 0; step < 6 && occupied.along(rect[side], rect[1], rect[3]) > 6; step += 1) rect[side] += 5 * sign;
+    }
+    const isFree = nodes.every((node) => within.has(node) || !meet(boxOf(node), rect)) &&
+      found.every((each) => nested.includes(each) || !meet(rectOf(each), rect));
+    if (!isFree) continue;
+    for (let x = rect[0] + SIDE; x + width(title) <= rect[2]; x += 6) {
+      const text = [x - 3, rect[1] + 2, x + width(title), rect[1] + BAND - 2];
+      if (occupied.hits(text, -1)) continue;
+      occupied.add(text);
+      found.push({ key, title, at: [x, rect[1] + 14], x: rect[0], y: rect[1], width: rect[2] - rect[0], height: rect[3] - rect[1] });
+      break;
+    }
+  }
+  return found;
 }
+
+const rectOf = ({ x, y, width, height }) => [x, y, x + width, y + height];
 
 function legendOf(model, nodes, edges, scale, flow) {
   const roles = new Set();
@@ -2893,7 +3019,7 @@ function legendOf(model, nodes, edges, scale, flow) {
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
     const isDocked = kind === "group" && !row.members && row.grad !== undefined;
-    found.add(isDocked ? "leaves" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : isDocked ? "leaves" : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (card.highlight) found.add("highlight");
     if (card.rows.some(([first]) => first && first[0] === "now")) found.add("now");
@@ -2994,7 +3120,7 @@ class SearchBox {
       },
     }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
     const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${countText(all.length)}` : "";
-    const none = text.trim() && !all.length ? "nothing is called so" : "";
+    const none = text.trim() && !all.length ? "nothing is found" : "";
     const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
     this.found.replaceChildren(...items, ...note);
     this.mark();
@@ -3736,8 +3862,19 @@ function storyElement(model, current, isPlaying, act) {
       slider,
       h("output", {}, `${current + 1} of ${model.count}`)),
     stripElement(model, current, act.go),
+    phasesElement(model),
     h("p", { class: "moment" }, h("strong", {}, frame.title || phaseOf(frame.kind)), frame.caption ? ` ${frame.caption}` : "",
       text ? h("span", { class: "muted" }, `  ${text}`) : ""));
+}
+
+function phasesElement(model) {
+  const kinds = [...new Set(model.data.frames.map(({ kind }) => kind))];
+  const loss = lossOf(model).values.filter((value) => value !== null).length > 1 ? [h("span", {}, `line: ${lossOf(model).name}`)] : [];
+  return h("p", { class: "phases muted" }, ...kinds.map((kind) => {
+    const glyph = svgElement("svg", { width: "14", height: "10", "aria-hidden": "true" });
+    glyph.append(svgElement("rect", { width: "14", height: "10", class: `phase ${kind.replace(/\W+/g, "-")}` }));
+    return h("span", {}, glyph, ` ${phaseOf(kind)}`);
+  }), ...loss);
 }
 
 function changesElement(model, number, select) {
@@ -4150,7 +4287,7 @@ class Viewer {
       closed ? button("Open all", "show everything, each operation as a box", () => this.setAll(true)) : null,
       opened ? button("Close all", "draw groups as boxes", () => this.setAll(false)) : null,
       state.toggled.size ? button("Reset", "the groups as in the first picture", () => this.change({ toggled: new Set() }, { fit: true })) : null,
-      state.only ? button(`Only paths through ${this.shortName(state.only)} \u2715`, "show everything again", () => this.change({ only: "" }, { fit: true })) : null,
+      state.only ? button(`Only paths through ${this.shortName(state.only)} \u2715`, "show everything again", () => this.change({ only: "" }, { reveal: state.only })) : null,
     ];
     if (!this.toolbar) return;
     this.toolbar.replaceChildren(...children.filter((child) => child !== null));
@@ -4267,7 +4404,7 @@ class Viewer {
 
   togglePaths() {
     const { selected, only } = this.state;
-    this.change({ only: only === selected ? "" : selected }, { fit: true });
+    this.change({ only: only === selected ? "" : selected }, { reveal: selected });
   }
 
   takeFound(id) {

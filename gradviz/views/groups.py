@@ -387,16 +387,25 @@ class _PartInside:
             if "clone_of" in data and data["clone_of"] in self.place
         }
 
-    def outputs(self) -> dict[int, list[NodeData]]:
-        """For each part, the nodes in it that nodes outside use."""
+    def outputs(self) -> dict[int, list[Any]]:
+        """For each part, the nodes in it that nodes outside use; not ``weight.t()`` if others."""
         owner = np.asarray(self.owner)
         begins, ends = owner[self.sources], owner[self.targets]
         rows = np.flatnonzero((begins != _OUTSIDE) & (begins != ends))
-        found: dict[int, list[NodeData]] = {}
+        found: dict[int, list[int]] = {}
         for place in np.unique(self.sources[rows]).tolist():
-            data: Any = self.nodes[place][1]
-            found.setdefault(self.owner[place], []).append(data)
-        return found
+            found.setdefault(self.owner[place], []).append(place)
+        for number, each in found.items():
+            if len(each) > 1:
+                found[number] = [p for p in each if not self._is_turned_leaf(p)] or each
+        return {number: [self.nodes[p][1] for p in each] for number, each in found.items()}
+
+    def _is_turned_leaf(self, place: int) -> bool:
+        if not operation(self.nodes[place][1].get("op", "")).rearranges:
+            return False
+        inputs = self.sources[np.asarray(self.targets) == place].tolist()
+        kinds = {self.nodes[each][1]["kind"] for each in inputs}
+        return kinds <= {*_LEAVES, NodeKind.ACCUMULATE}
 
     def norms_of_repeats(self, number: int, part: Part) -> tuple[float, float] | None:
         """The least and the greatest gradient norm of a repetition; None unless all are known."""

@@ -31,6 +31,15 @@ _LINEAR = frozenset(
     )
 )
 """What a ``Linear`` runs in which only the input requires grad, also read backwards."""
+_GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")
+_TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "RNNCell": (("add", "tanh"), ("add", "relu")),
+    "LSTMCell": (("add", "split", *_GATES, "mul", "mul", "add", "tanh", "mul"),),
+    "GRUCell": (
+        ("split", "add", "sigmoid", "add", "sigmoid", *("mul", "add", "tanh", "sub", "mul", "add")),
+    ),
+}
+"""What a cell runs after its last product with a weight."""
 _MAY_BE_NOTHING = frozenset(
     (
         *("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "StochasticDepth", "DropPath"),
@@ -96,7 +105,11 @@ class ModuleClasses:
         """
         found: list[Path | None] = [None] * len(ops)
         common = before[:-1] if before == after else _common(before, after)
-        first, last = 0, len(ops)
+        tails = [
+            each for each in _TAILS.get(self.class_of(before), ()) if each == (*ops[: len(each)],)
+        ]
+        first, last = max(map(len, tails), default=0), len(ops)
+        found[:first] = [before] * first
         for module in self._following(before, after, common):
             if count := self._count_of(module, ops[first:last]):
                 found[first : first + count] = [module] * count

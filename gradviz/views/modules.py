@@ -51,6 +51,8 @@ def module_paths(sequence: OpSequence) -> list[Path]:
         return paths
     named = named or [[] for _ in sequence.leaves]
     recorded = ["module" in data for data in sequence.data]
+    for place in _of_backward(sequence):
+        recorded[place] = True  # outside of modules
     named = [[classes.caller(path) for path in choices] for choices in named]
     known = _decided(sequence, _anchors(sequence, named, paths, recorded))
     for place, path in known:
@@ -170,6 +172,22 @@ def _anchors(
             if len(inputs) == 1 and sequence.data[place].get("op") in _ARRANGED:
                 arranged[place] = choices
     return anchors
+
+
+def _of_backward(sequence: OpSequence) -> Iterator[int]:
+    """Operations that a backward pass recorded: ``tanh_backward``, ``mm`` with ``weight.t().t()``.
+
+    They use the parameters of a module, and are none of its calls.
+    """
+    bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
+    turned: dict[int, int] = {}  # how often a parameter was transposed
+    for place, data in enumerate(sequence.data):
+        op, inputs = data.get("op", ""), sources[bounds[place] : bounds[place + 1]]
+        if op == "t" and len(inputs) == 1 and (inputs[0] < 0 or inputs[0] in turned):
+            turned[place] = turned.get(inputs[0], 0) + 1
+        is_twice = any(turned.get(each, 0) > 1 for each in (place, *inputs))
+        if (is_twice or "_backward" in op) and not data.get("module"):
+            yield place
 
 
 def _penalties(sequence: OpSequence) -> set[int]:

@@ -376,6 +376,7 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
         return [f"{get('name') or get('op', '')}"[:30] + "  again"]
     if kind is NodeKind.GROUP:
         head = f"{get('name') or get('op', '')} ×{get('repeat', '')} {get('members', 0)} ops"
+        head += " steps 2–11" * ("first_step" in data)
         facts = ["9.99k parameters .grad norm 0.0001"] if "grad" in data else []
         return [head, *facts]
     if kind in _TENSORS or kind is NodeKind.RESULT:

@@ -408,6 +408,9 @@ def repeat_parts(
             continue
         data: Any = {"repeat": (stop - start) // repeat.length}
         data.update(_name(sequence, paths, replace(repeat, start=start, stop=stop)))
+        before = replace(repeat, start=start - repeat.length)
+        if stack is None and repeat.length > 1 and not is_led_up_to(sequence, before):
+            data["first_step"] = 2
         parts.append(
             (
                 start,

@@ -13,6 +13,7 @@ from typing import Any
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.views.groups import INSIDE, sums_of, words_of
+from gradviz.views.module_classes import facts_of_modules
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import op_sequence
 
@@ -220,7 +221,9 @@ class _Builder:
         rest += [item for name in single for item in parts.pop(name)]
         for name, part in parts.items():
             path = (*prefix, name)
-            described = self._described(part, {"name": ".".join(path), "module": ".".join(path)})
+            module = ".".join(path)
+            facts = {"name": module, "module": module, **facts_of_modules(self.graph, [module])}
+            described = self._described(part, facts)
             number = self._add(part, described, parent, is_open=is_open)
             self._split(part, number, path, is_open=is_open)
         self._spread(rest, parent)

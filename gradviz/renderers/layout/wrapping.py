@@ -18,7 +18,7 @@ from gradviz.renderers.layout.routing import Box, Layout, Point, Route
 _HIGH = 900.0  # points: lower pictures are not changed
 _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
-_WIDEST = 1180.0  # points, the width of a row of panels
+_WIDEST = 1180.0, 1360.0, 1670.0  # points: a row of panels, a page, a page with text of 9 pixels
 _MOST_COLUMNS = 6
 _LONGEST_ROW = 1340.0  # points, of a picture from left to right: a page with its margins
 _MOST_ROWS, _HIGHEST = 16, 1900.0
@@ -61,20 +61,31 @@ def wrap(boxes: Sequence[Box], layout: Layout, *, is_turned: bool = False) -> La
     if layout.height < _HIGH or layout.height < _NARROW * layout.width:
         return layout
     gaps = _gaps(boxes, layout)
+    best = _in_columns(boxes, layout, gaps, _WIDEST[0]) or layout
+    for wider in _WIDEST[1:]:
+        if best.height > _HIGHEST:
+            best = _in_columns(boxes, layout, gaps, wider) or best
+    return best
+
+
+def _in_columns(
+    boxes: Sequence[Box], layout: Layout, gaps: Sequence[_Gap], widest: float
+) -> Layout | None:
+    """The columns of the best shape among those that are not too wide, if there are any."""
     best: tuple[float, Layout] | None = None
     for count in range(_MOST_COLUMNS, 1, -1):
         cuts = _cuts(gaps, layout.height, count)
-        if not cuts or _least_width(boxes, layout, cuts) > _WIDEST:
+        if not cuts or _least_width(boxes, layout, cuts) > widest:
             continue
         made = _Columns(boxes, layout, cuts).layout()
-        if made is None or made.width > _WIDEST:
+        if made is None or made.width > widest:
             continue
         badness = abs(math.log(made.height / made.width / _BEST))
         if best is None or badness <= best[0]:
             best = badness, made
         if made.height > 2 * _BEST * made.width:
             break  # with fewer columns it would be even higher
-    return best[1] if best else layout
+    return best[1] if best else None
 
 
 def _in_rows(boxes: Sequence[Box], layout: Layout) -> Layout:

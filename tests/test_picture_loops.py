@@ -1,0 +1,102 @@
+"""Pictures of loops and of second backward passes: cells, step numbers, moments of a story."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+import gradviz
+from gradviz.graph import NodeKind
+from gradviz.renderers.labels import labels_of
+
+
+class Steps(nn.Module):
+    """A cell that is called for each step, and a head on each state."""
+
+    def __init__(self, cell: type[nn.RNNCellBase]) -> None:
+        super().__init__()
+        self.cell, self.head = cell(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        state, found = None, []
+        for step in x:
+            state = self.cell(step, state)
+            found.append(self.head(state[0] if isinstance(state, tuple) else state))
+        return torch.stack(found)
+
+
+def groups_of(graph):
+    return [data for _, data in graph.nodes.data() if data["kind"] is NodeKind.GROUP]
+
+
+@pytest.mark.parametrize(
+    ("cell", "members"), [(nn.RNNCell, 6), (nn.LSTMCell, 15), (nn.GRUCell, 16)]
+)
+@pytest.mark.parametrize("steps", [3, 12])
+def test_a_cell_is_one_box_with_the_shape_of_its_state(cell, members, steps):
+    net = Steps(cell)
+    graph = gradviz.draw(net(torch.ones(steps, 2, 4)).sum(), names=net).shown[0].graph
+    boxes = [data for data in groups_of(graph) if data.get("module_class") == cell.__name__]
+    assert boxes
+    assert {(data["members"], data["shape"]) for data in boxes} == {(members, (2, 8))}
+
+
+def test_the_steps_of_a_loop_have_numbers():
+    net = Steps(nn.LSTMCell)
+    graph = gradviz.draw(net(torch.ones(26, 2, 4)).sum(), names=net).shown[0].graph
+    (loop,) = [data for data in groups_of(graph) if data.get("repeat", 1) > 1]
+    assert (loop["first_step"], loop["repeat"]) == (2, 24)  # the first and the last are drawn
+    assert any("×24  steps 2–25" in label.plain() for label in labels_of(graph).values())
+
+
+def penalty(critic, x):
+    x = x.requires_grad_()
+    score = critic(x).sum()
+    (gradient,) = torch.autograd.grad(score, x, create_graph=True)
+    return score, gradient
+
+
+def test_operations_of_a_second_backward_are_no_calls_of_a_module():
+    critic = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(), nn.Linear(8, 1))
+    score, gradient = penalty(critic, torch.randn(6, 4))
+    graph = gradviz.draw([score, gradient], names=critic).shown[0].graph
+    classes = Counter(data.get("module_class") for data in groups_of(graph))
+    assert classes["Linear"] == 2
+    shapes = {data["name"]: data["shape"] for data in groups_of(graph) if "module_class" in data}
+    assert shapes == {"0": (6, 8), "2": (6, 1)}
+    assert any("leaky_relu_backward" in data.get("op", "") for _, data in graph.nodes.data())
+
+
+def test_the_most_complete_moment_of_a_growing_graph_is_drawn():
+    critic = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
+    with gradviz.record(critic) as run:
+        for _ in range(2):
+            mixed = torch.randn(6, 4).requires_grad_()
+            (gradient,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+            loss = critic(torch.randn(6, 4)).mean() + (gradient.norm(2, dim=1) - 1).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    drawing = gradviz.draw(run)
+    assert "after backward 1" in drawing.svg and "after backward 2" in drawing.svg
+    assert "mixed.grad: cleared" not in drawing.svg  # each step has a tensor of its own
+    classes = [data.get("module_class") for data in groups_of(drawing.shown[1].graph)]
+    assert classes.count("Linear") == 2  # also after autograd.grad
+
+
+def test_each_frame_says_what_is_freed_the_first_as_well():
+    weights = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        for _ in range(3):
+            (weights * weights).sum().backward()
+    after = [frame for frame in run.frames if "backward" in frame.title]
+    story = gradviz.draw(gradviz.Story(after)).shown
+    labels = [
+        label.plain()
+        for frame in story
+        for label in labels_of(frame.graph).values()
+        if label.plain().startswith("mul")
+    ]
+    assert labels == ["mul  freed"] * 3
