@@ -493,7 +493,7 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     freed = [key for key in context.reachable if graph.nodes[key].get("buffers") is Buffers.FREED]
     nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
     words = {"older": "", "fix": _NOT_RECORDED}
-    if context.is_recorded and (carried := _carried(context, error, _BEFORE)) is not None:
+    if context.is_recorded and (carried := carried_over(context, error, _BEFORE)) is not None:
         nodes = [carried.key]
         used = f" and used at {mention(carried.used.source)}" if carried.used is not None else ""
         name = carried.code or _called(carried, context)
@@ -501,7 +501,7 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
         if carried.code:
             words["fix"] = (
                 f"if {name} is carried from one step to the next, detach it before it is used "
-                f"again: {_detached(carried)}; if it was computed once, compute it in every step"
+                f"again: {detached(carried)}; if it was computed once, compute it in every step"
             )
     return error.evidence(nodes, culprit=nodes[0] if nodes else "", words=words)
 
