@@ -77,7 +77,7 @@ def weight_behind_a_dead_relu():
     return gradviz.explain(model[2].weight, run)
 
 
-@case(Verdict.ZERO, "are not zero, and their sum is")
+@case(Verdict.ZERO, "are not zero, and their sum is", "detach it in the others")
 def alive_relu_is_not_blamed():
     return _loop(lambda h: h.relu() - h)
 

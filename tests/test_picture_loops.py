@@ -1,5 +1,6 @@
 """Pictures of loops and of second backward passes: cells, step numbers, moments of a story."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -100,3 +101,53 @@ def test_each_frame_says_what_is_freed_the_first_as_well():
         if label.plain().startswith("mul")
     ]
     assert labels == ["mul  freed"] * 3
+
+
+class Shared(nn.Module):
+    """One layer that is called several times."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+
+    def forward(self, x):
+        for _ in range(8):
+            x = self.layer(x)
+        return x
+
+
+@pytest.mark.parametrize("options", [{"depth": 1}, {"depth": 3}, {"rankdir": "LR"}], ids=str)
+def test_a_chosen_depth_fits_a_page_as_well(options):
+    net = Shared()
+    svg = gradviz.draw(net(torch.ones(2, 3, 8)).sum(), names=net, **options).svg
+    width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups())
+    assert width <= 1_711 and height * min(1, 1_400 / width) <= 2_000
+
+
+def test_steps_without_a_sure_number_have_none():
+    x = torch.ones(4, requires_grad=True)
+    for _ in range(3):
+        x = x.sin()
+    for _ in range(9):
+        x = x.sin().cos()
+    graph = gradviz.views.fold_repeats(gradviz.trace(x.sum()))
+    assert [data.get("first_step") for data in groups_of(graph) if data["repeat"] > 3] == [None]
+
+
+def test_what_a_sum_adds_on_the_way_has_no_name():
+    with gradviz.record() as run:
+        parts = [torch.ones(2, requires_grad=True) * k for k in (1, 2, 3)]
+        loss = sum(part.mean() for part in parts)
+        loss.backward()
+    names = [data.get("name") for _, data in run.frames[0].graph.nodes.data()]
+    assert names.count("loss") == 1
+
+
+def test_the_last_result_of_autograd_grad_is_shown():
+    x = torch.tensor(2.0, requires_grad=True)
+    with gradviz.record() as run:
+        y = x**3
+        (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope, x, create_graph=True)
+    assert curvature.item() == 12
+    assert "curvature  f32[]  =  12\n← mul  ×3\n← mul  ×2" in str(gradviz.draw(run))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.values import Values, is_all_zero
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
 
 UNNAMED = "the tensor"  # the name of a tensor without one
+_T = TypeVar("_T")
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 RECORD = (
@@ -233,10 +234,13 @@ class Context:
 
     def roots_of(self, graph: GradGraph) -> Sequence[str]:
         """The roots of a graph, computed once for all explained tensors."""
-        key = ("roots", id(graph))  # the graph lives as long as the context
+        return self.cached(("roots", id(graph)), lambda: graph.roots)  # it lives as long as this
+
+    def cached(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What is computed once for all explained tensors."""
         if key not in self.cache:
-            self.cache[key] = graph.roots
-        found: Sequence[str] = self.cache[key]
+            self.cache[key] = make()
+        found: _T = self.cache[key]
         return found
 
     @cached_property

@@ -352,9 +352,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
-    is_seen = bool(key and context.held)
     is_held = key in context.held or any(
-        key in each.held or (each.count > len(each.held) and not is_seen)
+        key in each.held or (each.count > len(each.held) and not (key and context.held))
         for _, each in steps_of(context)
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key)
@@ -365,7 +364,9 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
-    if is_without and _is_a_copy(context, key) and not _replaces_a_trained_one(context, key):
+    is_copied = is_of_target and each.verdict is Verdict.NOT_CONNECTED
+    is_copied |= is_without and _is_a_copy(context, key)
+    if is_copied and not _replaces_a_trained_one(context, key):
         reason = "its values are copied from another tensor, and no optimizer holds it"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if each.verdict in _NO_GRADIENT and not added:

@@ -12,16 +12,14 @@ from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
+from gradviz.diagnosis.used_up import carried_over, detached
 from gradviz.facts import Action, Problem, ProblemKind, StepDetails
 from gradviz.graph import GradGraph, descendants, word_of
 from gradviz.graph.operations import Blocks, forward_word, operation, twin_of
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
-_STEP = (
-    "call optimizer.step() after every backward() that needs the old parameters; detach what is "
-    "carried from step to step: hidden = hidden.detach()"
-)
+_STEP = "call optimizer.step() after every backward() that needs the old parameters"
 _BEFORE_CHANGE = (
     "call every backward() that needs it before the change, such as optimizer.step(); or compute "
     "with a copy of it: .clone()"
@@ -56,7 +54,7 @@ def _changed(context: Context, error: ErrorContext) -> Evidence | None:
         by=_changer(problem),
         where=_where(problem),
         versions=f" (version {problem.wanted} → {problem.changed_to})",
-        fix=_fix(context, problem),
+        fix=_fix(context, error, problem),
     )
 
 
@@ -100,16 +98,8 @@ def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None
     if problem is None or (step := _step_of(context, problem)) is None:
         return None
     where = f" at {mention(step.source)}" if step.source else ""
-    return _evidence(
-        context,
-        error,
-        problem,
-        step,
-        by="the optimizer's step",
-        where=where,
-        versions="",
-        fix=_STEP,
-    )
+    words = {"by": "the optimizer's step", "where": where, "versions": ""}
+    return _evidence(context, error, problem, step, **words, fix=_fix_of_step(context, error))
 
 
 def _step_of(context: Context, problem: Problem) -> Event | None:
@@ -140,9 +130,19 @@ def _evidence(
     return error.evidence([key], lines, key, words={"who": _who(context, problem), **words})
 
 
-def _fix(context: Context, problem: Problem) -> str:
-    if problem.changed_by == "step":
+def _fix_of_step(context: Context, error: ErrorContext) -> str:
+    """What to do about a step that changed a parameter; a state may be carried over from before."""
+    steps = context.happened(EventKind.STEP)
+    carried = carried_over(context, error, steps[-1]) if steps else None
+    if carried is None or not carried.is_renewed:
         return _STEP
+    what = f": {detached(carried)}" if carried.code else " that is carried from step to step"
+    return f"detach what the step before computed{what}; or {_STEP}"
+
+
+def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:
+    if problem.changed_by == "step":
+        return _fix_of_step(context, error)
     if problem.changed_by == "embedding_renorm_":
         name = problem.name or "weight"
         return f"compute with a copy: {name}.clone(); or look up first; or leave out max_norm"

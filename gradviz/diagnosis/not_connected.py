@@ -19,7 +19,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.training import steps_of
 from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
-from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, word_of
+from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, descendants, is_data, word_of
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -65,6 +65,7 @@ _FIX_OF_CALL = {
     "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
     "stack_module_state": "it makes new leaves: give the optimizer those, params.values()",
 }
+_OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
 _LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
@@ -124,7 +125,10 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
         fix += f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
     if cause is Cause.DETACH:
-        fix = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), fix)
+        called = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), "")
+        below = descendants(context.graph, [cut.target], is_data) if called else ()
+        is_leaf = any(context.graph.nodes[key]["kind"] in _LEAVES for key in below)
+        fix = _OF_THE_COPY if is_leaf else called or fix
     if _is_linearized(context, cut):
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     if fix and (inside := cut.edge.get("inside")):
@@ -140,20 +144,15 @@ def _is_linearized(context: Context, cut: CutEdge) -> bool:
 
 def _calls(context: Context, line: str, name: str) -> bool:
     """Whether a line calls a function, found once for all leaves."""
-    key = (name, line)
-    if key not in context.cache:
-        places = locations_of([line])
-        context.cache[key] = any(each.line in lines_calling(each, name) for each in places)
-    return bool(context.cache[key])
+    return context.cached(
+        (name, line),
+        lambda: any(each.line in lines_calling(each, name) for each in locations_of([line])),
+    )
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
     """The two operands of a straight-through estimator on a line, found once for all leaves."""
-    key = ("straight-through", line)
-    if key not in context.cache:
-        context.cache[key] = straight_through(line)
-    found: tuple[str, str] | None = context.cache[key]
-    return found
+    return context.cached(("straight-through", line), lambda: straight_through(line))
 
 
 def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
@@ -234,9 +233,9 @@ def rank_of_cut(context: Context, cut: CutEdge) -> int:
     """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
     if _is_module_copy(context, cut):
         return 3
-    if (key := ("index", cut.target, cut.edge.get("cause"))) not in context.cache:
-        context.cache[key] = is_before_an_index(context.graph, cut)
-    if context.cache[key] or NodeKind.UNTRACKED in _written(context, cut):
+    key = ("index", cut.target, cut.edge.get("cause"))
+    is_index = context.cached(key, lambda: is_before_an_index(context.graph, cut))
+    if is_index or NodeKind.UNTRACKED in _written(context, cut):
         return 4
     cause = cut.edge.get("cause")
     return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)

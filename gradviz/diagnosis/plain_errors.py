@@ -315,6 +315,14 @@ _TABLE: Sequence[Row] = (
         "for the rest; or leave out sparse=True",
     ),
     (
+        "weight decay of a sparse gradient",
+        (Kind.SPARSE_ADDED,),
+        Verdict.OPTIMIZER,
+        "a dense tensor was added{at} to a sparse one, as the weight decay of an optimizer adds a "
+        "parameter to the gradient of an embedding with sparse=True",
+        "leave out weight_decay for that embedding; or leave out sparse=True",
+    ),
+    (
         "the state of an optimizer of other parameters",
         (Kind.STATE_OF_ANOTHER,),
         Verdict.OPTIMIZER,

@@ -152,9 +152,7 @@ def _huge(context: Context, question: Question) -> Evidence | None:
 
 def _fix_of_large(context: Context) -> str:
     """What to do about all large gradients of a graph, found once."""
-    if _fix_of_large not in context.cache:
-        context.cache[_fix_of_large] = _fix_by_size(context.graph)
-    return str(context.cache[_fix_of_large])
+    return context.cached(_fix_of_large, lambda: _fix_by_size(context.graph))
 
 
 def _fix_by_size(graph: GradGraph) -> str:
@@ -488,7 +486,7 @@ class _Term:
 
 
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
-_MANY = 6  # terms of a loss that are looked at further, such as those of a loop
+_MANY = 20  # terms of a loss that are looked at further, such as those of a loop
 
 
 def terms_without_gradient(context: Context) -> list[Explanation]:

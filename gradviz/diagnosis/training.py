@@ -43,11 +43,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
 
 
 def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocation:
-    """The only line of the recorded files that sets an attribute; none when there are several.
-
-    Of a module's ``requires_grad``, which parameters have as well, the variable must be that of
-    the module.
-    """
+    """The only line of the recorded files that sets an attribute; none when there are several."""
     found = switched_off_by(files_of(context), attribute)
     if attribute == "requires_grad":
         found = [row for row in found if row[1] == module]
@@ -80,9 +76,7 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     """The lines of the recorded files that assign an update to a variable."""
-    if "rebound" not in context.cache:
-        context.cache["rebound"] = rebound_updates(files_of(context))
-    return list(context.cache["rebound"])
+    return context.cached("rebound", lambda: rebound_updates(files_of(context)))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -182,13 +176,11 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
 
 
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
-    key = ("kinds held", id(details))
-    if key not in context.cache:
-        nodes = context.graph._node
-        kinds = {nodes[each]["kind"] if each in nodes else None for each in details.held}
-        context.cache[key] = kinds
-    found: set[NodeKind | None] = context.cache[key]
-    return found
+    nodes = context.graph._node
+    return context.cached(
+        ("kinds held", id(details)),
+        lambda: {nodes[each]["kind"] if each in nodes else None for each in details.held},
+    )
 
 
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
@@ -221,13 +213,12 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     if optimizer is None or is_wrong(question.data.get("grad")):
         return None
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    changes = context.happened_to(key, EventKind.IN_PLACE)
-    is_updated = any(added and event.number > added[0].number for event in changes)
-    if is_updated or any(key in details.held for _, details in steps_of(context)):
+    changes = context.happened_to(key, EventKind.IN_PLACE) if added else ()
+    is_updated = any(event.number > added[0].number for event in changes)
+    if not added or is_updated or any(key in details.held for _, details in steps_of(context)):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
-    ends = (added[0].number, added[-1].number) if added else (0, 0)
-    clears = [event for event in cleared if ends[0] < event.number < ends[1]]
+    clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
     what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
@@ -378,10 +369,9 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
 
 
 def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
-    """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown.
+    """A clause saying that GradScaler skipped the step; "" if it did not.
 
-    If the forward pass computed values that are not finite (``in_forward``), then a lower scale
-    does not help; None if this is not known.
+    A lower scale does not help if ``in_forward``; None if this is not known.
     """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     is_skipped = added and any(
@@ -439,9 +429,11 @@ unseen: Rule[Any, Any] = Rule(
 
 
 def _all_frozen(context: Context, held: Held) -> Evidence | None:
-    """All parameters of an optimizer were frozen while the program trained."""
+    """All parameters of an optimizer were frozen after the first forward pass, untrained."""
     details = held.step.details
     keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
+    if any(context.happened_to(key, EventKind.ACCUMULATE) for key in keys):
+        return None  # such as layers that are frozen later
     switched = [context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:] for key in keys]
     off = [e for events in switched for e in events if e.action is Action.REQUIRES_GRAD_OFF]
     nodes = context.frames[0].graph._node if context.frames else {}
@@ -461,8 +453,8 @@ all_frozen: Rule[Any, Any] = Rule(
     "an optimizer whose parameters are all frozen",
     Verdict.NO_STEP,
     _all_frozen,
-    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, after "
-    "operations had used them",
+    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
+    "any of them got a gradient",
     "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
     Needs.RECORDING,
     (EventKind.STEP,),
@@ -470,10 +462,7 @@ all_frozen: Rule[Any, Any] = Rule(
 
 
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
-    """An explanation of each optimizer whose parameters are in no frame, or all frozen.
-
-    Those whose keys are ``explained`` have an explanation of their own.
-    """
+    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
     steps = steps_of(context)
     last = {(each.optimizer, each.count): event for event, each in steps}
     seen = {key for _, details in steps for key in details.held}
@@ -507,8 +496,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "call step() of that optimizer after backward()",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "The optimizer was among the variables of the program, and the gradient was cleared and "
-        "came again without a step, or many passes were added up.",
     ),
     Rule(
         "an update that assigns to a variable",
@@ -519,7 +506,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "No optimizer made a step, and a line of the program assigns an update to a variable.",
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
@@ -531,7 +517,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "to add up several passes for each step, call zero_grad() only after step()",
         Needs.RECORDING,
         (EventKind.STEP, EventKind.GRAD),
-        "Before each step, several passes of one line, of which only the last was not cleared.",
     ),
     Rule(
         "a frozen tensor that an optimizer still changes",
@@ -542,7 +527,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "set its gradient to None, {name}.grad = None, or create the optimizer without it",
         Needs.RECORDING,
         (EventKind.STEP,),
-        "requires_grad was switched off, and a later step changed values of the tensor.",
     ),
     Rule(
         "an attribute without effect",
@@ -550,7 +534,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _attribute,
         "{what} has no effect, as {why}: it requires grad{where}",
         "to freeze it: {fix}",
-        docs="A plain attribute of a tensor or module with a name like requires_grad.",
     ),
     Rule(
         "in a plain container of a module",
@@ -558,9 +541,22 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a {plain}{held}",
         "register it: {register}",
-        docs="A parameter found in a plain container that is an attribute of a module.",
     ),
 )
+
+
+def _used_scaled(context: Context, question: Question) -> Evidence | None:
+    """A step of the optimizer itself used a gradient that GradScaler scaled."""
+    scale = scale_of(context, question.key) if context.is_recorded else None
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    used = [e for e, details in steps_of(context) if added and question.key in details.changed]
+    is_plain = used and used[-1].number > added[-1].number and ".step()" in used[-1].location.text
+    if scale in (None, 1.0) or not is_plain:
+        return None
+    words = {"scale": f"{scale:,g}", "line": mention(used[-1].location)}
+    return Evidence(words, locations=(used[-1].location,))
+
+
 training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "steps that change no value",
@@ -568,6 +564,16 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         _unchanged,
         "{steps} changed no value: {why}",
         "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+    ),
+    Rule(
+        "a step with scaled gradients",
+        Verdict.EXPLODING,
+        _used_scaled,
+        "the step at {line} used its gradient {scale} times too large: GradScaler scaled the loss, "
+        "and nothing unscaled it",
+        "let the scaler make the step: scaler.step(optimizer), then scaler.update()",
         Needs.RECORDING,
         (EventKind.STEP,),
     ),

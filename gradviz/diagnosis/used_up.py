@@ -125,7 +125,7 @@ class _Order:
         return any(event.number > self._passed for event in self._events)
 
 
-def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
+def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
     """The tensor computed before a pass and used after it that is nearest to the failure."""
     order = _Order(context, error, passed.number)
     if not order.is_used_after:
@@ -234,7 +234,7 @@ def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
 # The sentences.
 
 
-def _detached(carried: Carried) -> str:
+def detached(carried: Carried) -> str:
     """An assignment that detaches a carried tensor."""
     code = carried.code
     node = ast.parse(code, mode="eval").body
@@ -314,7 +314,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     """A state that each step computes from the state of the previous step."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
-    carried = _carried(context, error, freeing)
+    carried = carried_over(context, error, freeing)
     if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
     kept = _kept_as(carried)
@@ -326,21 +326,21 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif carried.is_list:
-        fix = f"detach what it holds after each backward pass: {_detached(carried)}"
+        fix = f"detach what it holds after each backward pass: {detached(carried)}"
     elif kept and carried.made is not None:
         fix = f"detach it where it is kept: {carried.code} = {carried.made.name}.detach()"
     elif carried.used is not None and carried.used.kind is EventKind.IN_PLACE:
         fix = (
             f"create {carried.code} anew in each step, before it is written; or detach it after "
-            f"each backward pass: {_detached(carried)}"
+            f"each backward pass: {detached(carried)}"
         )
     elif carried.is_inside:
         place = _before_its_loop(carried, freeing.location)
-        fix = place or f"detach it after each backward pass: {_detached(carried)}"
+        fix = place or f"detach it after each backward pass: {detached(carried)}"
     elif carried.used is not None and carried.used.source:
-        fix = f"detach it before {carried.used.source}: {_detached(carried)}"
+        fix = f"detach it before {carried.used.source}: {detached(carried)}"
     else:
-        fix = f"detach it before it is used again: {_detached(carried)}"
+        fix = f"detach it before it is used again: {detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
 
 
@@ -381,7 +381,7 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
                     f"for each in {taken})"
                 )
     if code in {argument.arg for argument in function.args.args}:
-        return f"detach it before {used.file}:{loops[0].lineno}: {_detached(carried)}"
+        return f"detach it before {used.file}:{loops[0].lineno}: {detached(carried)}"
     return ""
 
 
@@ -428,7 +428,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
-    carried = _carried(context, error, freeing)
+    carried = carried_over(context, error, freeing)
     if carried is None or freeing.location != failing.location:
         return None
     return _evidence(context, error, carried)
@@ -439,7 +439,7 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     before = context.before
-    carried = _carried(context, error, freeing)
+    carried = carried_over(context, error, freeing)
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
@@ -493,7 +493,7 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     freed = [key for key in context.reachable if graph.nodes[key].get("buffers") is Buffers.FREED]
     nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
     words = {"older": "", "fix": _NOT_RECORDED}
-    if context.is_recorded and (carried := _carried(context, error, _BEFORE)) is not None:
+    if context.is_recorded and (carried := carried_over(context, error, _BEFORE)) is not None:
         nodes = [carried.key]
         used = f" and used at {mention(carried.used.source)}" if carried.used is not None else ""
         name = carried.code or _called(carried, context)
@@ -501,7 +501,7 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
         if carried.code:
             words["fix"] = (
                 f"if {name} is carried from one step to the next, detach it before it is used "
-                f"again: {_detached(carried)}; if it was computed once, compute it in every step"
+                f"again: {detached(carried)}; if it was computed once, compute it in every step"
             )
     return error.evidence(nodes, culprit=nodes[0] if nodes else "", words=words)
 

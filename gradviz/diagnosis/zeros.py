@@ -434,10 +434,8 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
 
 
 def _cancelled(context: Context, graph: GradGraph, key: str) -> str:
-    cached = ("cancelled", id(graph))
-    if cached not in context.cache:
-        context.cache[cached] = (ancestors(graph, context.roots_of(graph)), {})
-    return cancelled_at(graph, key, *context.cache[cached])
+    live = context.cached(("live", id(graph)), lambda: ancestors(graph, context.roots_of(graph)))
+    return cancelled_at(graph, key, live, context.cached(("cancelled", id(graph)), dict))
 
 
 def _cancels(find: Any, context: Context, question: Question) -> Evidence | None:
@@ -516,10 +514,7 @@ def _noise(context: Context, question: Question) -> Evidence | None:
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
     key = (id(values), only_causes)
-    if key not in context.cache:
-        context.cache[key] = ZeroSearch(values, only_causes)
-    found: ZeroSearch = context.cache[key]
-    return found
+    return context.cached(key, lambda: ZeroSearch(values, only_causes))
 
 
 def _zero(context: Context, question: Question) -> Evidence | None:

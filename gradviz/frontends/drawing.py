@@ -35,7 +35,7 @@ from gradviz.renderers.compose import NARROW, compose, fits_a_page, is_better
 from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.html import Answer, ViewerPage, to_html
 from gradviz.renderers.mermaid import to_mermaid
-from gradviz.renderers.moments import moments_of, results_apart, runs_of_frames
+from gradviz.renderers.moments import moments_of, outline_of, results_apart, runs_of_frames
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import events_text, to_text
@@ -45,7 +45,7 @@ from gradviz.story import Frame, GradientNorms, Story, recorded_in, with_graphs
 from gradviz.views import DEFAULT, View, apply, dock_leaves
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
-from gradviz.views.page import fit_pages
+from gradviz.views.page import fit_pages, smaller_pages
 from gradviz.views.siblings import dock_alike
 
 if TYPE_CHECKING:
@@ -275,12 +275,12 @@ class Drawing:
         with stage("layout"):
             runs = runs_of_frames([frame.graph for frame in self._marked])
             scene = compose(shown, style, runs=runs)
-        smaller = self._smaller(shown, runs) if tuple(self._views) == DEFAULT else ()
-        tried = {_outline(shown)}
+        smaller = self._smaller(shown, runs)
+        tried = {outline_of(shown)}
         for tries, story in enumerate(smaller):  # some also where it is only rather wide
             if fits_a_page(scene) and (scene.width <= NARROW or tries >= (3, 1)[len(shown) > 1]):
                 break
-            if (outline := _outline(story)) in tried:
+            if (outline := outline_of(story)) in tried:
                 continue
             tried.add(outline)
             with stage("layout"):
@@ -290,14 +290,19 @@ class Drawing:
 
     def _smaller(self, shown: Story, runs: Sequence[int]) -> Iterator[Story]:
         """The story with parameters in boxes, then folded as if pages were smaller."""
-        yield with_graphs(shown, [dock_leaves(frame.graph) for frame in shown])
-        drawn = len(moments_of(shown, runs))
-        pages = [min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :]]
-        with stage("folding"):
+        seen = [frame.graph for frame in shown]
+        if tuple(self._views) == DEFAULT:
+            yield with_graphs(shown, list(map(dock_leaves, seen)))
+            drawn = len(moments_of(shown, runs))
+            pages = [min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :]]
             sizes = [*((60, n) for n in pages), (30, 1), (12, 1)]
-            folded = [fit_pages(graph, sizes) for graph in self._painted]
-        for graphs in zip(*folded, strict=True):
-            yield with_graphs(shown, [self._relabeled(graph) for graph in graphs])
+            with stage("folding"):
+                ways: list[Any] = [fit_pages(graph, sizes) for graph in self._painted]
+        else:
+            is_chosen = self.options["depth"] is not None or self.options["focus"] is not None
+            ways = list(map(smaller_pages, seen)) if is_chosen else []
+        for graphs in zip(*ways, strict=True):
+            yield with_graphs(shown, list(map(self._relabeled, graphs)))
 
     @cached_property
     def svg(self) -> str:
@@ -550,12 +555,6 @@ def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGra
         if seen and len(faults) == len(seen):
             raise faults[-1]
     return seen
-
-
-def _outline(story: Story) -> tuple[tuple[object, ...], ...]:
-    """The nodes of all graphs, and what groups contain: equal for equal foldings of a story."""
-    nodes = [frame.graph._node.items() for frame in story]
-    return tuple(tuple((k, n.get("first"), n.get("members")) for k, n in each) for each in nodes)
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:

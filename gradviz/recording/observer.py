@@ -534,7 +534,7 @@ class Observer:
     def _moment(self, kind: FrameKind, entry: Entry | None) -> StepMoment:
         """What is known about this moment without its graph."""
         self._rows = self._count_rows()
-        if kind not in _ONLY_LEAVES:
+        if kind not in (*_ONLY_LEAVES, FrameKind.AFTER_AUTOGRAD_GRAD):
             self._shown_until = creation_count()
         digest = self._state.event_log.digest
         if entry is None:

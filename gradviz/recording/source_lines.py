@@ -448,6 +448,8 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
     """Pairs of an expression and its target."""
     if isinstance(node, ast.Assign):
         target, value = node.targets[0], node.value
+        if isinstance(value, ast.Call) and _text(value.func) in _OF_MANY:
+            return  # what it adds on the way is not in the variable
         if (hooked := _hooked(value)) is not None:
             yield value, hooked  # the variable of ``handle = x.register_hook(...)`` is x
         elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
@@ -466,6 +468,9 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
         yield node, node.target
     elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
         yield node.value, node.target
+
+
+_OF_MANY = frozenset(("sum", "math.prod", "prod", "reduce", "functools.reduce"))
 
 
 def _hooked(value: ast.expr) -> ast.expr | None:

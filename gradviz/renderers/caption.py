@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from gradviz.facts import FrameKind
@@ -109,7 +110,7 @@ def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     ]
     if problems and shows_problem:
         return problems[0]
-    sentences = _gradient_changes(nodes)
+    sentences = [*_gradient_changes(nodes), *_not_finite(graph)]
     counts = {
         what: sum(what in node.get("changes", {}) for node in nodes)
         for what in ("buffers", "node", "version")
@@ -128,12 +129,13 @@ def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
 def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     """A sentence for each leaf whose gradient changed, or one for all leaves."""
     changes = [
-        (f"{node['name']}.grad" if node.get("name") else _UNNAMED, node["changes"]["grad"])
+        (node.get("name", ""), node["changes"]["grad"])
         for node in nodes
         if "grad" in node.get("changes", {})
     ]
     if len(changes) <= _MOST_NAMES:
-        return [f"{name}: {text}." for name, text in changes]
+        alike = Counter(changes).items()
+        return [f"{_gradient_of(name, count)}: {text}." for (name, text), count in alike]
     kinds = {text if text in _SAME_FOR_ALL else "" for _, text in changes}
     verb = _SAME_FOR_ALL.get(kinds.pop(), "have changed") if len(kinds) == 1 else "have changed"
     others = (NodeKind.OPERATION, NodeKind.RESULT)  # they retain their gradient
@@ -142,7 +144,12 @@ def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     return [f"The gradients of {len(changes):,} {word} {verb}."]
 
 
-_UNNAMED = "The .grad of a leaf without a name"
+def _gradient_of(name: str, count: int) -> str:
+    if name:
+        return f"{name}.grad"
+    return f"The .grad of {f'{count} leaves' if count > 1 else 'a leaf'} without a name"
+
+
 _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
 
 
@@ -223,6 +230,12 @@ def _holds_leaves(graph: GradGraph) -> bool:
     )
 
 
+def _not_finite(graph: GradGraph) -> list[str]:
+    leaves = [graph.nodes[key] for key in graph.leaves]
+    wrong = [leaf for leaf in leaves if (grad := leaf.get("grad")) and not grad.is_finite]
+    return [f"NaN or infinity in the .grad of {_names(wrong, 'a leaf')}."] if wrong else []
+
+
 def _gradients(graph: GradGraph) -> str:
     if _holds_leaves(graph):
         return ""
@@ -230,9 +243,8 @@ def _gradients(graph: GradGraph) -> str:
     grads = [leaf["grad"] for leaf in leaves if leaf.get("grad") is not None]
     if not leaves:
         return ""
-    wrong = [leaf for leaf in leaves if (grad := leaf.get("grad")) and not grad.is_finite]
-    if wrong:
-        return f"NaN or infinity in the .grad of {_names(wrong, 'a leaf')}."
+    if wrong := _not_finite(graph):
+        return wrong[0]
     if len(leaves) == 1:
         name = leaves[0].get("name")
         state = "is None" if not grads else "is all zeros" if is_zero(grads[0]) else "is set"

@@ -111,14 +111,19 @@ def fits_a_page(scene: Scene) -> bool:
         >>> fits_a_page(Scene(1_000, 1_900)), fits_a_page(Scene(2_000, 500))
         (True, False)
     """
+    return _excess(scene) <= 1
+
+
+def _excess(scene: Scene) -> float:
+    """How many times too small the text is, or too high the picture, shown `PAGE_WIDTH` wide."""
     scale = min(1.0, PAGE_WIDTH / scene.width)
-    return scale >= _SMALLEST_SCALE and scene.height * scale <= PAGE_HEIGHT
+    return max(_SMALLEST_SCALE / scale, scene.height * scale / PAGE_HEIGHT)
 
 
 def is_better(other: Scene, scene: Scene) -> bool:
     """Whether another picture of the same fits a page, and is narrower or lower."""
     if not fits_a_page(scene):
-        return fits_a_page(other) or other.height < scene.height
+        return _excess(other) < _excess(scene)
     return fits_a_page(other) and other.width <= max(NARROW, _CLEARLY * scene.width)
 
 

@@ -167,6 +167,12 @@ def _worth(graph: GradGraph) -> tuple[int, int]:
     return count_of(graph), changes
 
 
+def outline_of(story: Story) -> tuple[tuple[object, ...], ...]:
+    """The nodes of all graphs, and what groups contain: equal for equal foldings of a story."""
+    nodes = [frame.graph._node.items() for frame in story]
+    return tuple(tuple((k, n.get("first"), n.get("members")) for k, n in each) for each in nodes)
+
+
 def _structure(graph: GradGraph) -> Hashable:
     """Equal for graphs of the same operations, independent of their values."""
     facts = (

@@ -130,6 +130,24 @@ def _folded(graph: GradGraph, best: GradGraph, how: str, most: int) -> GradGraph
     return seen
 
 
+def _merged(graph: GradGraph, *, shapes: bool, outside: bool, chains: bool) -> GradGraph:
+    seen = hide_untracked(dock_leaves(fold_siblings(graph, shapes=shapes)))
+    seen = fold_outside_of_modules(seen) if outside else seen
+    return clone_shared_leaves(fold_chains(seen) if chains else seen)  # type: ignore[no-any-return]
+
+
+def smaller_pages(graph: GradGraph) -> Iterator[GradGraph]:
+    """A graph at a chosen depth, with ever more of it merged: leaves, branches, what is outside.
+
+    Args:
+        graph: through the views that were chosen.
+    """
+    yield clone_shared_leaves(dock_leaves(graph))
+    for outside, chains in ((False, False), (True, False), (True, True)):
+        yield _merged(graph, shapes=not outside, outside=outside, chains=chains)
+    yield from fit_pages(graph, [(60, 1), (30, 1)])
+
+
 def _with_clones(graph: GradGraph, most: int) -> GradGraph:
     """Copy shared leaves to their uses; not if the graph is already too large."""
     if graph.number_of_nodes() > most:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -408,9 +409,8 @@ def repeat_parts(
             continue
         data: Any = {"repeat": (stop - start) // repeat.length}
         data.update(_name(sequence, paths, replace(repeat, start=start, stop=stop)))
-        before = replace(repeat, start=start - repeat.length)
-        if stack is None and repeat.length > 1 and not is_led_up_to(sequence, before):
-            data["first_step"] = 2
+        if stack is None and repeat.length > 1:
+            data.update(_first_step(sequence, paths, range(start, start + repeat.length)))
         parts.append(
             (
                 start,
@@ -426,6 +426,20 @@ def repeat_parts(
             )
         )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
+
+
+def _first_step(sequence: OpSequence, paths: Sequence[Path], unit: range) -> dict[str, int]:
+    """The number of a step of a loop, if the operations before it are those of whole steps."""
+
+    def facts(place: int) -> Hashable:
+        data = sequence.data[place]
+        return data.get("op"), data.get("shape"), paths[place]
+
+    own = Counter(map(facts, unit))
+    before = Counter(map(facts, range(unit.start)))
+    numbers = {divmod(before[each], count) for each, count in own.items()}
+    number, rest = numbers.pop()
+    return {} if numbers or rest else {"first_step": number + 1}
 
 
 def _has_sibling(paths: Sequence[Path], repeat: Repeat, stack: Stack) -> bool:

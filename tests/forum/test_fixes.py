@@ -18,6 +18,33 @@ from gradviz.frontends.program import run_script
 KNOWN = {each.name: each for each in questions()}
 CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
 FIXES = {
+    "total_loss_is_differentiated_each_time": (
+        "    optimizer.step()\n",
+        "    optimizer.step()\n    total_loss = total_loss.detach()\n",
+    ),
+    "discriminator_is_never_thawed": (
+        "    scores = netD",
+        "    set_requires_grad(netD, True)\n    scores = netD",
+    ),
+    "scaled_loss_and_a_plain_step": (
+        "    optimizer.step()\n",
+        "    scaler.step(optimizer)\n    scaler.update()\n",
+    ),
+    "checkpoint_is_assigned": (
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)\n"
+        "model.load_state_dict(saved, assign=True)\n",
+        "model.load_state_dict(saved, assign=True)\n"
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)\n",
+    ),
+    "returns_are_made_of_the_values": ("advantages + values", "advantages + values.detach()"),
+    "weights_of_a_cage_are_detached": ("        weights = weights.detach()  # here\n", ""),
+    "gradients_returned_for_some": (".detach()  # here", ""),
+    "prediction_is_made_outside_of_the_closure": ("criterion(pred, y)", "criterion(model(x), y)"),
+    "a_list_goes_into_a_reentrant_checkpoint": ("use_reentrant=True", "use_reentrant=False"),
+    "names_model_of_a_notebook": (
+        "# cell 2 again\n",
+        "prob = torch.softmax(xenc @ W, 1)\nloss = -prob[torch.arange(5), ys].log().mean()\n",
+    ),
     "round_outside_of_the_stop_gradient": (
         "torch.round((w_hard - w_soft).detach() + w_soft)",
         "(w_hard - w_soft).detach() + w_soft",

@@ -108,6 +108,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "min_val": _text,
     "negative_slope": _text,
     "ord": _text,
+    "other": _text,
     "p": _text,
     "padding": _unless(0),
     "padding_idx": _unless(-1, 2**64 - 1),

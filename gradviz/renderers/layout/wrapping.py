@@ -20,7 +20,9 @@ _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
 _WIDEST = 1180.0, 1360.0, 1670.0  # points: a row of panels, a page, a page with text of 9 pixels
 _MOST_COLUMNS = 6
-_LONGEST_ROW = 1340.0  # points, of a picture from left to right: a page with its margins
+# Of a picture from left to right, the longest row in points, and how many links a cut may have: a
+# page with its margins, then one with text of 9 pixels.
+_ROWS = ((1340.0, 3), (1670.0, 3), (1670.0, 6))
 _MOST_ROWS, _HIGHEST = 16, 1900.0
 _MOST_CUT = 3  # links between two columns
 _TURN = 14.0  # points between the boxes and a link that goes around them
@@ -90,20 +92,19 @@ def _in_columns(
 
 def _in_rows(boxes: Sequence[Box], layout: Layout) -> Layout:
     """As few parts as are short enough for a page; the layout itself if there are none."""
-    if layout.height <= _LONGEST_ROW:
-        return layout
-    gaps = _gaps(boxes, layout)
-    for count in range(2, _MOST_ROWS + 1):
-        cuts = _cuts(gaps, layout.height, count)
-        if not cuts:
-            continue
-        made = _Columns(boxes, layout, cuts).layout()
-        if made is not None and made.height <= _LONGEST_ROW and made.width <= _HIGHEST:
-            return replace(made, engine=f"{layout.engine}, in {count} rows")
+    for longest, most_cut in _ROWS:
+        if layout.height <= longest:
+            break
+        gaps = _gaps(boxes, layout, most_cut)
+        for count in range(2, _MOST_ROWS + 1):
+            cuts = _cuts(gaps, layout.height, count)
+            made = _Columns(boxes, layout, cuts).layout() if cuts else None
+            if made is not None and made.height <= longest and made.width <= _HIGHEST:
+                return replace(made, engine=f"{layout.engine}, in {count} rows")
     return layout
 
 
-def _gaps(boxes: Sequence[Box], layout: Layout) -> list[_Gap]:
+def _gaps(boxes: Sequence[Box], layout: Layout, most_cut: int = _MOST_CUT) -> list[_Gap]:
     """The heights at which the picture can be cut, from top to bottom."""
     centers = layout.centers
     spans = sorted(
@@ -116,11 +117,11 @@ def _gaps(boxes: Sequence[Box], layout: Layout) -> list[_Gap]:
         if top > foot:
             middles.append((foot + top) / 2)
         foot = max(foot, bottom)
-    crossing = _crossing(middles, layout.routes)
+    crossing = _crossing(middles, layout.routes, most_cut)
     return [_Gap(middles[place], tuple(links)) for place, links in sorted(crossing.items())]
 
 
-def _crossing(heights: Sequence[float], routes: Sequence[Route]) -> dict[int, list[int]]:
+def _crossing(heights: Sequence[float], routes: Sequence[Route], most: int) -> dict[int, list[int]]:
     """The links that cross each height, by index; heights with too many crossings are left out.
 
     The work is linear: crossings are counted first, from the ends of the links, and listed only
@@ -135,7 +136,7 @@ def _crossing(heights: Sequence[float], routes: Sequence[Route]) -> dict[int, li
         if first < last:
             steps[first] += 1
             steps[last] -= 1
-    few = [place for place, count in enumerate(accumulate(steps[:-1])) if count <= _MOST_CUT]
+    few = [place for place, count in enumerate(accumulate(steps[:-1])) if count <= most]
     found: dict[int, list[int]] = {place: [] for place in few}
     for number, (first, last) in enumerate(spans):
         for place in few[bisect_left(few, first) : bisect_left(few, last)]:
