@@ -539,6 +539,25 @@ def test_what_is_copied_draws_what_is_seen(
             assert nodes(page) == seen.number_of_nodes(), (step, views)
 
 
+def test_counts_of_edges_are_those_of_the_picture(opened: Open) -> None:
+    cell, states = nn.LSTMCell(4, 8), []
+    h = torch.zeros(2, 8), torch.zeros(2, 8)
+    for _ in range(40):
+        h = cell(torch.randn(2, 4), h)
+        states.append(h[0].sum())
+    drawing = gradviz.draw(torch.stack(states).sum(), names={"cell": cell})
+    edges = drawing.shown[0].graph.edges(data="times", default=1)
+    with opened(drawing) as page:
+        shown = page.evaluate("gradvizViewer.picture.edges.map(edge => edge.times)")
+    assert sorted(shown) == sorted(times for _, _, times in edges)
+    assert max(shown) > 30
+
+
+def test_a_program_s_recording_knows_the_modules(browser: Browser, explained: Path) -> None:
+    with new_page(browser, explained / "run.html") as page:
+        assert "first 2" in page.get_by_role("navigation", name="modules").inner_text()
+
+
 DEEP = """\
 import torch
 from torch import nn

@@ -2810,6 +2810,9 @@ function placeLabels(model, nodes, edges) {
     });
   }
   edges.forEach((edge, number) => {
+    const { row, group } = nodes[edge.source];
+    const isNumbered = group < 0 && (row.outputs || 1) > 1;
+    if (!isNumbered && edge.times < 2) return;
     const points = pointsOn(edge.before || edge.route);
     const middle = Math.floor(points.length / 2);
     const place = (text, wanted, aside) => {
@@ -2830,8 +2833,7 @@ function placeLabels(model, nodes, edges) {
       occupied.add([best.x, best.y - 0.8 * size, best.x + width, best.y + 0.2 * size]);
       return best;
     };
-    const { row, group } = nodes[edge.source];
-    if (group < 0 && (row.outputs || 1) > 1) edge.labels.push(place(`[${edge.output}]`, points.slice(2, 14), 4));
+    if (isNumbered) edge.labels.push(place(`[${edge.output}]`, points.slice(2, 14), 4));
     if (edge.times > 1) {
       const around = points.map((_, at) => points[middle + (at % 2 ? 1 : -1) * Math.ceil(at / 2)]).filter(Boolean);
       edge.labels.push(place(`\u00d7${countText(edge.times)}`, around, 6));
