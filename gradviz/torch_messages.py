@@ -212,7 +212,7 @@ class MessageKind(Enum):
         r"optimizer can only optimize Tensors, but one of the params is (?P<python_type>[\w.]+)"
     )
     GRADIENT_LAYOUT = _seen(r"(?P<name>\w+) does not support (?P<got>sparse|dense) gradients")
-    SPARSE_ADDED = _seen(r"add\(sparse, dense\) is not supported")
+    SPARSE_ADDED = _seen(r"add\(sparse, dense\) is not supported", "2.13")
     STATE_OF_ANOTHER = _seen(
         r"loaded state dict (?:contains a parameter group that doesn't match the size of|has a "
         r"different number of parameter groups)"

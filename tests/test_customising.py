@@ -353,7 +353,7 @@ def test_events_are_told_once_all_or_by_kind(program: Path) -> None:
     assert kinds.startswith("train.py:6  loss  backward\ntrain.py:6  loss  backward\n")
     assert "mul, " not in kinds
     with gradviz.record() as story:
-        exec(compile(PROGRAM, "train.py", "exec"), {})
+        exec(compile(PROGRAM, str(program / "train.py"), "exec"), {})
     text = gradviz.draw(story, events=EventKind.BACKWARD.value).text
     assert text.count("backward\n") == 3
 

@@ -446,6 +446,14 @@ def _() -> None:
     torch.optim.SGD([{"params": [w]}, {"params": [w]}], lr=0.1)
 
 
+@provokes(MessageKind.SPARSE_ADDED)
+def _() -> None:
+    table = torch.nn.Embedding(4, 2, sparse=True)
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1, weight_decay=0.1)
+    table(torch.tensor([1])).sum().backward()
+    optimizer.step()
+
+
 @provokes(MessageKind.SCALER_WITHOUT_GRADIENTS)
 def _() -> None:
     scaler = torch.amp.GradScaler("cpu")
