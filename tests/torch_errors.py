@@ -446,14 +446,6 @@ def _() -> None:
     torch.optim.SGD([{"params": [w]}, {"params": [w]}], lr=0.1)
 
 
-@provokes(MessageKind.SPARSE_ADDED)
-def _() -> None:
-    table = torch.nn.Embedding(4, 2, sparse=True)
-    optimizer = torch.optim.SGD(table.parameters(), lr=0.1, weight_decay=0.1)
-    table(torch.tensor([1])).sum().backward()
-    optimizer.step()
-
-
 @provokes(MessageKind.SCALER_WITHOUT_GRADIENTS)
 def _() -> None:
     scaler = torch.amp.GradScaler("cpu")
@@ -599,6 +591,7 @@ def distributed(what: str) -> None:
     raise RuntimeError(done.stdout.strip())
 
 
+provokes(MessageKind.SPARSE_ADDED)(lambda: torch.eye(2).to_sparse().add(torch.ones(2, 2)))
 provokes(MessageKind.DDP_UNUSED, indices=(2, 3))(lambda: distributed("unused"))
 provokes(MessageKind.DDP_MARKED_TWICE, index=1, name="used.bias")(lambda: distributed("marked"))
 provokes(MessageKind.PEER_LOST)(lambda: distributed("lost"))
