@@ -581,12 +581,8 @@ def distributed(what: str) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     program = DISTRIBUTED.replace("PORT", str(port))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, what],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", program, what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     raise RuntimeError(done.stdout.strip())
 
