@@ -461,13 +461,10 @@ def _changed_by_a_collective(context: Context, question: Question) -> Evidence |
 
     The value of a root does not matter: its own gradient is 1.
     """
-    if "unseen" not in context.cache:
-        changes = context.happened(EventKind.IN_PLACE)
-        context.cache["unseen"] = [each for each in changes if each.action is Action.NOT_SEEN]
+    changes = context.happened(EventKind.IN_PLACE)
+    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    unseen = [
-        event for event in context.cache["unseen"] if added and event.number < added[-1].number
-    ]
+    unseen = [event for event in every if added and event.number < added[-1].number]
     if not unseen:
         return None
     makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}

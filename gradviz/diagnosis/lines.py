@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gradviz.facts import SourceLocation
 from gradviz.shown import files_of_cell
+from gradviz.story import Event
 from gradviz.wording import inside_text
 
 
@@ -250,7 +251,24 @@ def is_showing(call: ast.expr) -> bool:
     return isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING)
 
 
-def switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLocation, str]]:
+def files_of(events: Iterable[Event]) -> list[str]:
+    """The files of the lines of some events."""
+    return sorted({event.location.file for event in events if event.location})
+
+
+def line_of_flag(files: Iterable[str], attribute: str, module: str) -> SourceLocation:
+    """The only line that sets an attribute to False; none when there are several.
+
+    Of a module's ``requires_grad``, which parameters have as well, the variable must be that of
+    the module.
+    """
+    found = _switched_off_by(files, attribute)
+    if attribute == "requires_grad":
+        found = [row for row in found if row[1] == module]
+    return found[0][0] if len(found) == 1 else SourceLocation()
+
+
+def _switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLocation, str]]:
     """The lines that set an attribute to False, and of what: ``model.features``.
 
     Args:

@@ -17,7 +17,13 @@ from gradviz.diagnosis.context import (
     listed,
     stops_on_every_way,
 )
-from gradviz.diagnosis.lines import locations_of, mention, statement_at, transforms_in
+from gradviz.diagnosis.lines import (
+    files_of,
+    locations_of,
+    mention,
+    statement_at,
+    transforms_in,
+)
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
@@ -28,7 +34,7 @@ from gradviz.diagnosis.not_connected import (
     lines_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import CLEARS, clearing_word, files_of, steps_of
+from gradviz.diagnosis.training import CLEARS, clearing_word, steps_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
@@ -267,7 +273,7 @@ def _no_pass(context: Context, question: Question) -> Evidence | None:
     if left_off(context) is not None or not context.happened(EventKind.STEP):
         return None
     words = {"more": "", "fix": "call backward() on the loss before the step"}
-    if lines := tuple(transforms_in(files_of(context))[:1]):
+    if lines := tuple(transforms_in(files_of(context.events or ()))[:1]):
         words["more"] = f"; torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
         words["fix"] = "assign what torch.func returns to .grad before the step, or call backward()"
     return Evidence(words, locations=lines)

@@ -459,7 +459,8 @@ def _equal_values(values: Values, key: str) -> Suspect | None:
 
 
 def _is_root(data: NodeData) -> bool:
-    return (number_of(data.get("options", {}).get("exponent", "1")) or 1) < 1
+    exponent = number_of(data.get("options", {}).get("exponent", "1"))
+    return exponent is not None and exponent < 1
 
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:

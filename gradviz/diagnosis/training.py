@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention, rebound_updates, switched_off_by
+from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention, rebound_updates
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
@@ -32,7 +32,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
         return None
     module = question.name.removesuffix(f".{flag.parameter}")
     module = (module if module != question.name else "the module") if flag.owner else ""
-    line = _line_of_flag(context, flag.attribute, module)
+    line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
     what = f"{module or 'its attribute'}{'.' if module else ' '}{flag.attribute} = False"
     is_module = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
@@ -40,19 +40,6 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     words = {"what": what, "why": why, "fix": fix}
     words["where"] = f"; it is set at {mention(line)}" if line else ""
     return Evidence(words, locations=(line,))
-
-
-def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocation:
-    """The only line of the recorded files that sets an attribute; none when there are several."""
-    found = switched_off_by(files_of(context), attribute)
-    if attribute == "requires_grad":
-        found = [row for row in found if row[1] == module]
-    return found[0][0] if len(found) == 1 else SourceLocation()
-
-
-def files_of(context: Context) -> list[str]:
-    """The files of the recorded lines."""
-    return sorted({event.location.file for event in context.events or () if event.location})
 
 
 def _rebound(context: Context, question: Question) -> Evidence | None:
@@ -76,7 +63,7 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     """The lines of the recorded files that assign an update to a variable."""
-    return context.cached("rebound", lambda: rebound_updates(files_of(context)))
+    return context.cached("rebound", lambda: rebound_updates(files_of(context.events or ())))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -135,6 +122,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
 
 def _is_forgotten(context: Context, question: Question) -> bool:
     """Whether one element that is no parameter got gradients over steps, and nothing used them."""
+    # Data has more elements; a gradient that is cleared or returned is one that the program uses.
     key, data = question.key, question.data
     added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
     calls = [getattr(each.details, "inputs", None) for each in context.happened(EventKind.BACKWARD)]
@@ -154,6 +142,7 @@ def _how_to_add(name: str) -> str:
 
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer contains it, or the program updates it between two gradients."""
+    # A change after the last of several passes may be no update: models are moved, and loaded.
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     changes = context.happened_to(question.key, EventKind.IN_PLACE)
     last = added[-1].number if len(added) > 1 else sys.maxsize
@@ -178,7 +167,7 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
     nodes = context.graph._node
     return context.cached(
-        ("kinds held", id(details)),
+        ("kinds held", id(details)),  # the event lives as long as the context
         lambda: {nodes[each]["kind"] if each in nodes else None for each in details.held},
     )
 
@@ -272,6 +261,8 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
 
 def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
     """Passes of one line, of which the last before each step is used, and others are cleared."""
+    # A pass for another purpose, such as that of a generator through its critic, has its own line,
+    # or is followed by the step of another optimizer.
     events = history_of(context, question.key)
     dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
     added, used = list[Event](), 0
@@ -496,6 +487,8 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "call step() of that optimizer after backward()",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
+        "The optimizer was among the variables of the program, and the gradient was cleared and "
+        "came again without a step, or many passes were added up.",
     ),
     Rule(
         "an update that assigns to a variable",
@@ -506,6 +499,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
+        "No optimizer made a step, and a line of the program assigns an update to a variable.",
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
@@ -517,6 +511,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "to add up several passes for each step, call zero_grad() only after step()",
         Needs.RECORDING,
         (EventKind.STEP, EventKind.GRAD),
+        "Before each step, several passes of one line, of which only the last was not cleared.",
     ),
     Rule(
         "a frozen tensor that an optimizer still changes",
@@ -527,6 +522,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "set its gradient to None, {name}.grad = None, or create the optimizer without it",
         Needs.RECORDING,
         (EventKind.STEP,),
+        "requires_grad was switched off, and a later step changed values of the tensor.",
     ),
     Rule(
         "an attribute without effect",
@@ -534,6 +530,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _attribute,
         "{what} has no effect, as {why}: it requires grad{where}",
         "to freeze it: {fix}",
+        docs="A plain attribute of a tensor or module with a name like requires_grad.",
     ),
     Rule(
         "in a plain container of a module",
@@ -541,6 +538,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a {plain}{held}",
         "register it: {register}",
+        docs="A parameter found in a plain container that is an attribute of a module.",
     ),
 )
 

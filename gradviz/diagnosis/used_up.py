@@ -470,9 +470,10 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _leaves_changed(context: Context, freeing: Event) -> bool:
     """Whether a step, or the program, changed a leaf since the pass that freed saved tensors."""
+    leaves = set(context.graph.leaves)
     return any(
         event.number > freeing.number
-        and (kind is EventKind.STEP or set(context.graph.leaves).intersection(event.nodes))
+        and (kind is EventKind.STEP or leaves.intersection(event.nodes))
         for kind in (EventKind.STEP, EventKind.IN_PLACE)
         for event in context.happened(kind)
     )

@@ -137,10 +137,10 @@ def record(
             watch = Watch(make)
         progress = stage(f"running {target.place}", False, lambda: watch.passes)
         with request.outputs.quieted(), progress:
-            run, said = record_program(target, request.argv, watch, until, step)
+            run, said, is_reached = record_program(target, request.argv, watch, until, step)
         if end is None:
             _, recording = watch.chosen
-        if said.startswith("Warning:") or (said and not request.quiet):
+        if said and not (is_reached and request.quiet):
             aside(said)
         if watch.about and not request.quiet:
             aside(f"gradviz: {watch.about}")
@@ -152,7 +152,7 @@ def record(
         if every is not None:
             _write_norms(request, recording.gradient_norms, norms)
     _report_failure(request, run)
-    if said.startswith("Warning:"):  # it did not get as far as was asked
+    if not is_reached:
         request.ctx.exit(1)
 
 

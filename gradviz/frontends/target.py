@@ -360,7 +360,7 @@ def start_program(target: Target, argv: Sequence[str], watch: Watch) -> ProgramR
 
 def record_program(
     target: Target, argv: Sequence[str], watch: Watch, until: str, step: int | None
-) -> tuple[ProgramRun, str]:
+) -> tuple[ProgramRun, str, bool]:
     """Run a program within a recording.
 
     Args:
@@ -371,12 +371,12 @@ def record_program(
         step: end it after the backward pass with this number; None for none.
 
     Returns:
-        The run, and a line about where it ended; or "".
+        The run, a line about where it ended or "", and whether it got as far as was asked.
     """
     if not until and step is None:
         run = start_program(target, argv, watch)
         leave_fork(run)
-        return run, ""
+        return run, "", True
     call = "" if target.is_script or target.is_main else _wanted(target)[1]
     wanted, _ = _wanted(replace(target, names=parse_names(until) if until else ()))
     is_top = not any(each.scope for each in wanted)
@@ -387,17 +387,18 @@ def record_program(
         leave_fork(run)
         is_reached = until in run.namespace or run.failed
         said = f"Warning: {target.place} gave {until} no value; recorded to its end"
-        return run, "" if is_reached else said
+        return run, "" if is_reached else said, is_reached
     watch.search = lambda: Search(wanted, None, Extent(step, ready=bool(until)))
     run = run_program(target, argv, watch, call)
     search, _ = watch.chosen
     leave_fork(run)
     if search.stopped and search.found:
         run = replace(run, failed=False)
-        return run, f"gradviz: {_ended(target, run, search)}"
+        return run, f"gradviz: {_ended(target, run, search)}", True
     passes = f"ran backward {counted(search.passes, 'time')}, and --step asks for pass {step}"
     what = f"gave {until} no value" if until else passes
-    return run, "" if run.failed else f"Warning: {target.place} {what}; recorded to its end"
+    said = "" if run.failed else f"Warning: {target.place} {what}; recorded to its end"
+    return run, said, run.failed
 
 
 def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
