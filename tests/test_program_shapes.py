@@ -182,24 +182,6 @@ class Monitoring:
         sys.setprofile(profile if events else None)
 
 
-GENERATES = """
-import torch
-def parts():
-    w = torch.ones(2, requires_grad=True)
-    for at in range(3):
-        part = (w * at).sum()
-        yield part
-list(parts())
-"""
-
-
-def test_the_variables_of_a_generator_are_left_alone(start: Path) -> None:
-    Path("train.py").write_text(GENERATES)
-    result = CliRunner().invoke(cli, ["draw", "train.py:parts.part"])
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
-    assert result.stdout.startswith("part  f32[]  =  4")
-
-
 def test_locals_are_found_by_monitoring(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("train.py").write_text(
         "import torch\ndef make():\n    loss = (torch.ones(2, requires_grad=True) * 2).sum()\n"
@@ -218,28 +200,6 @@ def test_a_program_that_closes_standard_output(start: Path) -> None:
     result = CliRunner().invoke(cli, ["explain", "train.py"])
     assert (result.exit_code, result.stdout[:14]) == (0, "w  accumulated")
     assert "stopped after backward 2" in result.stderr
-
-
-CHAINED = """
-import torch
-def inner(at):
-    if at:
-        inner(at - 1)
-    torch.ones(2) + "x"
-def main():
-    try:
-        inner(2)
-    except TypeError as error:
-        raise ValueError("outer") from error
-main()
-"""
-
-
-def test_a_traceback_of_several_errors_has_the_lines_of_the_program_alone(start: Path) -> None:
-    Path("train.py").write_text(CHAINED)
-    ran = in_a_process("run", "train.py")
-    plain = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (1, plain.stderr)
 
 
 def test_an_error_without_text(start: Path) -> None:
