@@ -37,7 +37,8 @@ class UntrackedOverlay:
         state: has the records of untracked tensors.
         keys: assigns the keys.
         labels: names of tensors.
-        since: operations whose nodes are gone are shown if they were created from this number on.
+        since: operations whose nodes are gone are shown if they were created from this number on,
+            and so are numbers and arrays that were read and are not used.
 
     Attributes:
         flows: by the key of a node, the tensors whose data it used without a gradient, with the
@@ -154,7 +155,8 @@ class UntrackedOverlay:
             used.update(_untracked_inputs(leaf.untracked))
         for number in sorted({*chosen, *kept}, reverse=True):
             found = kept.get(number) or chosen[number]
-            if number in used or found.is_plain_value or found.ref() is not None:
+            is_recent = found.is_plain_value and (everything or found.read_at >= self._since)
+            if number in used or is_recent or found.ref() is not None:
                 kept[number] = found
                 for each in found.inputs:
                     if isinstance(each.source, UntrackedTensor) and each.source.matters:
