@@ -557,13 +557,11 @@ class Provenance:
         """Add the record of a number or array, replacing the last one from the same line."""
         new = self.add(None, word, data.cause, location, (data,), matters=True)
         new.read_at = creation_count()
-        shown = self._shown
-        for at in range(len(shown) - 2, max(-1, len(shown) - 2 - _SAME_LINE), -1):
-            old = shown[at]
+        for old in self._shown[-1 - _SAME_LINE : -1]:
             if old.is_plain_value and old.word == word and old.location == location:
                 new.cut_leaves = merge_cut_leaves(old.cut_leaves, new.cut_leaves)
                 self.same_node.append((old.identity, new.identity))
-                del shown[at]
+                del self._shown[self._shown.index(old, -1 - _SAME_LINE)]
                 break
         return new
 

@@ -37,8 +37,7 @@ class UntrackedOverlay:
         state: has the records of untracked tensors.
         keys: assigns the keys.
         labels: names of tensors.
-        since: operations whose nodes are gone are shown if they were created from this number on,
-            and so are numbers and arrays that were read and are not used.
+        since: what is older is only shown if it is used or alive.
 
     Attributes:
         flows: by the key of a node, the tensors whose data it used without a gradient, with the
@@ -144,9 +143,8 @@ class UntrackedOverlay:
         everything = not snapshot.graph
         chosen: dict[int, UntrackedTensor] = {}
         for untracked in self._state.provenance.shown:
-            is_here = any(self._is_here(each, chosen) for each in untracked.inputs)
-            has_no_input = not untracked.inputs and untracked.ref() is not None
-            if everything or is_here or has_no_input:
+            is_alone = not untracked.inputs and untracked.ref() is not None
+            if everything or is_alone or any(self._is_here(i, chosen) for i in untracked.inputs):
                 chosen[untracked.number] = untracked
         roots = [*direct, *snapshot.untracked_roots.values()]
         used = {untracked.number for untracked in roots}
