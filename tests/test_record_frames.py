@@ -366,6 +366,20 @@ def test_a_number_of_an_earlier_step_is_left_out() -> None:
     assert read[-1] == 1
 
 
+def test_a_frame_leaves_the_forward_pass_that_has_begun_to_the_next() -> None:
+    model = nn.Linear(2, 1)
+    with gradviz.record() as run:
+        for _ in range(3):
+            loss = model(torch.ones(3, 2)).pow(2).mean()
+            assert loss.item() >= 0
+            model.zero_grad()  # after the forward pass, of which a number was read
+            loss.backward()
+    kinds = [frame.kind for frame in run.frames]
+    assert FrameKind.AFTER_GRADIENT_CHANGE in kinds
+    for frame in run.frames:
+        assert sum(data.get("op") == "pow" for _, data in frame.graph.nodes(data=True)) == 1
+
+
 def test_of_many_heads_beside_a_loss_the_latest_few_are_shown() -> None:
     with gradviz.record() as run:
         w = torch.ones(2, requires_grad=True)

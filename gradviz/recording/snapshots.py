@@ -77,6 +77,7 @@ class SnapshotSeries:
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
+        self._until = sys.maxsize
         self._traced_until = -1
         self._flows: WeakKeyDictionary[GradGraph, Flows] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
@@ -97,7 +98,7 @@ class SnapshotSeries:
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
         roots = _distinct(roots)
-        self._before, count = self._since, creation_count()
+        self._before, self._since = self._since, creation_count()
         self._paths = {}
         names = self._names()
         self.hooked = held_with_hooks(names)
@@ -107,7 +108,7 @@ class SnapshotSeries:
         self.sets.look(each for frame in self._frames() for each in variables_of(frame))
         self.sets.call((each, name) for each, name, _ in names.entries)
         self._contents[graph] = contents_of(roots, self.snapshot.operations, graph._node)
-        self._roots, self._since = [weakly(root) for root in roots], count
+        self._roots = [weakly(root) for root in roots]
         return graph
 
     def after_backward(self, has_grown: bool) -> GradGraph:
@@ -126,7 +127,15 @@ class SnapshotSeries:
         Args:
             with_outputs: include tensors computed since the latest backward pass.
         """
-        if not with_outputs and self._roots and self._traced_until == creation_count():
+        if with_outputs or not self._roots:
+            return self._now(with_outputs=True)
+        self._until = self._since  # the next forward pass may have begun: it has its own frame
+        graph = self._now(with_outputs=False)
+        self._until = sys.maxsize
+        return graph
+
+    def _now(self, with_outputs: bool) -> GradGraph:
+        if not with_outputs and self._traced_until == creation_count():
             self._state.event_log.flush()  # no operation ran since the last one, as before a step
             renewed = renew_after_backward(self.snapshot, self._state, has_run=False)
             if renewed is None and len(self.roots) < len(self._roots):
@@ -136,7 +145,7 @@ class SnapshotSeries:
                 return self._finish(self._overlay(self._names_before()))
         names, roots = self._names(), self.roots
         new: list[torch.Tensor] = []
-        if with_outputs or not self._roots:
+        if with_outputs:
             outputs = live_outputs(self._state, self._since, roots, names)
             new = [output for output in outputs if _is_traceable(output)]
         if len(roots) < len(self._roots) and not new:
@@ -355,7 +364,8 @@ class SnapshotSeries:
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:
-        return UntrackedOverlay(self.snapshot, self._state, self.keys, Labels(names), self._before)
+        span = self._before, self._until
+        return UntrackedOverlay(self.snapshot, self._state, self.keys, Labels(names), span)
 
     def _alive(self) -> list[tuple[str, nn.Module]]:
         return [(name, module) for name, ref in self._modules if (module := ref()) is not None]

@@ -21,6 +21,7 @@ from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
 
+Span = tuple[int, int]
 Flows = dict[str, list[tuple[str, CutLeaves]]]
 _INDEXED = "setitem_ index index_put nll_loss nll_loss2d embedding masked_fill where"
 _RANK: dict[str | None, int] = {  # which operation of a call takes an index or a condition
@@ -37,7 +38,7 @@ class UntrackedOverlay:
         state: has the records of untracked tensors.
         keys: assigns the keys.
         labels: names of tensors.
-        since: what is older is only shown if it is used or alive.
+        span: numbers of the operations it is about; what is older is shown if it is used or alive.
 
     Attributes:
         flows: by the key of a node, the tensors whose data it used without a gradient, with the
@@ -45,13 +46,13 @@ class UntrackedOverlay:
     """
 
     def __init__(
-        self, snapshot: Snapshot, state: RecordingState, keys: Keys, labels: Labels, since: int
+        self, snapshot: Snapshot, state: RecordingState, keys: Keys, labels: Labels, span: Span
     ) -> None:
         self._snapshot = snapshot
         self._state = state
         self._keys = keys
         self._labels = labels
-        self._since = since
+        self._since, self._until = span
         self.flows: Flows = {}
         self._recorded: dict[int, str] = {}  # keys of operations known only from their records
         self._graph = GradGraph()
@@ -140,8 +141,7 @@ class UntrackedOverlay:
     def _shown(self, direct: list[UntrackedTensor]) -> list[UntrackedTensor]:
         """The untracked tensors of this frame, in the order of their creation."""
         snapshot = self._snapshot
-        everything = not snapshot.graph
-        chosen: dict[int, UntrackedTensor] = {}
+        everything, chosen = not snapshot.graph, dict[int, UntrackedTensor]()
         for untracked in self._state.provenance.shown:
             is_alone = not untracked.inputs and untracked.ref() is not None
             if everything or is_alone or any(self._is_here(i, chosen) for i in untracked.inputs):
@@ -171,7 +171,7 @@ class UntrackedOverlay:
             return source.number in chosen
         if source.created in snapshot.operations:
             return True
-        return source.created >= self._since and any(
+        return self._since <= source.created < self._until and any(
             each.number in snapshot.leaves
             if isinstance(each, Leaf)
             else each in snapshot.operations
