@@ -311,7 +311,7 @@ class GradientFlow:
         """Whether its values can be read here: to read a `DTensor`, ranks communicate."""
         return (
             type(gradient) is torch.Tensor
-            and gradient.device.type == "cpu"
+            and gradient.is_cpu
             and gradient.layout is torch.strided
             and gradient.is_floating_point()
             and 0 < gradient.numel() <= self._left
