@@ -60,7 +60,8 @@ pictures: $(READY)
 # The site shows the graphs of real models, saved as JSON: building it needs none of the models.
 MODELS := resnet50 bert-base gpt2 llama-small t5-small vit lstm-1000 unet mixture neural-ode maml-1
 gallery-graphs: $(READY)
-	$(BIN)/python benchmarks/models.py --save docs/gallery --as json --only $(MODELS)
+	GRADVIZ_ENGINE=layered $(BIN)/python benchmarks/models.py --save docs/gallery --as json \
+	  --only $(MODELS)
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs $(SITE)

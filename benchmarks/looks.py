@@ -6,9 +6,9 @@ each program it draws the default picture and prints the smallest text when the 
 boxes. Goal: text of at least 9 px, at most 2,000 px high. ``--recorded`` draws the story of two
 training steps instead of one result; ``--models`` measures real models with random weights
 (those of ``transformers`` where it is installed); ``--save FOLDER`` keeps the pictures.
-``--sheets FOLDER`` draws the examples and the pictures of the README instead, and writes contact
-sheets of them as a reader sees them: light and dark, 1,400, 700 and 390 pixels wide; as PNG too
-where ``chromium`` is installed.
+``--sheets FOLDER`` draws the examples, the models of the site and the pictures of the README
+instead, and writes contact sheets of them as a reader sees them: light and dark, 1,400, 700 and 390
+pixels wide; as PNG too where ``chromium`` is installed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ import torch
 from torch import nn
 
 import gradviz
+from gradviz.frontends.drawing import Drawing
+from gradviz.serialize import loads
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 scene_faults: Any = importlib.import_module("scene_faults")
@@ -354,15 +356,19 @@ HIGHEST_SHEET = 8_000  # pixels
 
 
 def sheets(folder: Path) -> None:
-    """Write contact sheets of the examples and the README's pictures into a folder."""
+    """Write contact sheets of the examples, models and the README's pictures into a folder."""
     root = Path(__file__).resolve().parent.parent
     for theme, (page, ink) in COLORS.items():
         inside = folder / theme
         inside.mkdir(parents=True, exist_ok=True)
         for example in sorted((root / "examples").glob("[a-z]*.py")):
             with contextlib.redirect_stdout(io.StringIO()), gradviz.record() as run:
-                runpy.run_path(str(example), run_name="__main__")
+                kept = iter([runpy.run_path(str(example), run_name="__main__")])
             gradviz.draw(run, theme=theme).save(inside / f"{example.stem}.svg")
+            del kept  # until now its tensors were alive; an iterator gives them no other names
+        for model in (root / "docs" / "gallery").glob("*.json"):
+            drawing = Drawing(loads(model.read_text(encoding="utf-8")), views=(), theme=theme)
+            drawing.save(inside / f"model-{model.stem}.svg")
         for picture in (root / "docs" / "pictures").glob("*.svg"):
             text = picture.read_text(encoding="utf-8")
             (inside / f"readme-{picture.name}").write_text(text, encoding="utf-8")

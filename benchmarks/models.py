@@ -37,6 +37,7 @@ Model = tuple[Tensor, object]
 """The loss, and what to call the tensors."""
 
 LIMIT = 60
+WHOLE = (views.hide_bookkeeping, views.clone_shared_leaves)
 
 
 def transformer(config: str, model: str, *, inputs: str = "input_ids", **sizes: Any) -> Model:
@@ -77,7 +78,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "mixture": plain_models.mixture,
     "neural-ode": plain_models.neural_ode,
     "maml": plain_models.maml,
-    "maml-1": lambda: plain_models.maml(1),
+    "maml-1": lambda: plain_models.maml(1, inner=0),
     "gpt-plain": plain_models.gpt,
 }
 
@@ -100,6 +101,10 @@ def measure(name: str, folder: Path | None, suffix: str) -> str:
     svg = drawing.svg
     done = time.perf_counter()
     if folder:
+        if suffix == "json":  # as it is drawn, which for a wide graph is folded further
+            shown = WHOLE if graph.number_of_nodes() <= 60 else views.DEFAULT
+            story, _ = Drawing(gradviz.Frame("", graph, caption(graph)), views=shown)._drawn
+            drawing = Drawing(story, views=())
         drawing.save(folder / f"{name}.{suffix}")
     boxes = seen.number_of_nodes()
     times = f"{traced - start:7.2f} {viewed - traced:7.2f} {done - viewed:7.2f} {done - start:7.2f}"

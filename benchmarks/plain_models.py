@@ -201,11 +201,10 @@ def neural_ode(steps: int = 5000) -> Model:
     return y.square().sum(), {"field": field}
 
 
-def maml(steps: int = 5) -> Model:
+def maml(steps: int = 5, inner: int = 1) -> Model:
     """A loss after some steps of gradient descent that are themselves differentiated."""
-    model = nn.Sequential(
-        nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1)
-    )
+    hidden = [layer for _ in range(inner) for layer in (nn.Linear(16, 16), nn.Tanh())]
+    model = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), *hidden, nn.Linear(16, 1))
     x, y = torch.randn(8, 1), torch.randn(8, 1)
     fast: dict[str, Tensor] = dict(model.named_parameters())
     for _ in range(steps):

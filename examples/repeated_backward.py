@@ -24,8 +24,8 @@ with gradviz.record() as cleared:
         print(f"backward {count}, cleared:    ", others.grad)  # 3 every time
         others.grad.zero_()
 
-adding = gradviz.Story([frame for frame in kept.frames if "backward" in frame.title])
-renewing = gradviz.Story([frame for frame in cleared.frames if "backward" in frame.title])
+adding = gradviz.Story([frame for frame in kept.frames if frame.kind == "after backward"])
+renewing = gradviz.Story([frame for frame in cleared.frames if frame.kind == "after backward"])
 captions = "It was None.", "It was 3.", "It was 6.", *["It was cleared."] * 3
 story = gradviz.Story(
     [

@@ -21,7 +21,7 @@ with gradviz.record() as run:
         loss.backward()
         print(f"window {window}: loss {loss.item():.4f}  w.grad {w.grad.item():.4f}")
 
-first, second = [frame.graph for frame in run.frames if "backward" in frame.title]
+first, second = [frame.graph for frame in run.frames if frame.kind == "after backward"]
 story = gradviz.Story(
     (
         gradviz.Frame("after window 1", first, "Backward runs through two steps."),

@@ -390,7 +390,7 @@ def _range(value: Any) -> tuple[float, float]:
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
-    no_numbers = ("shape", "values", "is_sparse", *_SUMMARY_TEXT)
+    no_numbers = ("shape", "values", "bins", "is_sparse", *_SUMMARY_TEXT)
     read: dict[str, Any] = {
         name: item if item is None else _number(item)
         for name, item in value.items()
@@ -400,6 +400,8 @@ def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     read["shape"], read["is_sparse"] = _shape(value["shape"]), bool(value.get("is_sparse"))
     if value.get("values") is not None:
         read["values"] = tuple(_number(item) for item in value["values"])
+    if value.get("bins") is not None:
+        read["bins"] = tuple(_count(item) for item in value["bins"])
     return TensorSummary(**read)
 
 

@@ -105,10 +105,10 @@ def test_json_is_written_and_read_without_being_held_whole(tmp_path: Path) -> No
 def test_a_large_picture_is_made_and_written_in_pieces(tmp_path: Path) -> None:
     graph = unrolled(600)
     drawing = Drawing(graph, views=())
-    assert len(drawing._scene.description) > 0
+    assert len(drawing._drawn[1].description) > 0
     whole = b"".join(drawing.pieces("svg"))
     assert whole == drawing.svg.encode()
-    assert len({group.key for group in drawing._scene.groups}) > graph.number_of_nodes()
+    assert len({group.key for group in drawing._drawn[1].groups}) > graph.number_of_nodes()
     again = Drawing(graph, views=())
     again.save(tmp_path / "x.svg")
     assert (tmp_path / "x.svg").read_bytes() == whole

@@ -12,8 +12,10 @@ from scene_faults import box_of, faults_of, overlap
 from torch import nn
 
 import gradviz
+from gradviz.graph import EdgeKind, GradGraph, NodeKind
 from gradviz.renderers.caption import legend_of
 from gradviz.renderers.compose import compose_each
+from gradviz.renderers.module_frames import frames_of
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Text
 from gradviz.renderers.text import to_text
 from gradviz.story import Story
@@ -196,3 +198,18 @@ def test_names_are_relative_only_to_a_frame_that_contains_them():
     titles = [f'-module-{path}"' in svg for path in ("0", "1")]
     assert svg.count(">0.bias<") == sum(titles)
     assert svg.count(">1.0.bias<") + svg.count(">0.0.bias<") == 2 - sum(titles)
+
+
+def test_the_title_of_a_frame_is_relative_only_to_a_frame_that_is_drawn():
+    rects = {"a": (10, 40, 90, 70), "b": (10, 100, 90, 130), "c": (10, 170, 90, 200)}
+    graph = GradGraph()
+    for key, module in (("a", "stem.0"), ("b", "stem.0"), ("c", "stem.1")):
+        graph.add_node(key, kind=NodeKind.OPERATION, op="relu", module=module)
+    for ends in ("ab", "bc"):
+        graph.add_edge(*ends, kind=EdgeKind.GRADIENT)
+    frames = frames_of(graph, rects, {}, [])
+    assert [frame.title.words[0].text for frame in frames] == ["0", "stem"]
+    beside = {**rects, "other": (95, 165, 150, 205)}  # there is no room for the frame of stem
+    graph.add_node("other", kind=NodeKind.OPERATION, op="relu")
+    frames = frames_of(graph, beside, {}, [])
+    assert [frame.title.words[0].text for frame in frames] == ["stem.0"]

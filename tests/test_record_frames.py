@@ -348,6 +348,24 @@ def test_losses_of_other_rounds_are_left_out() -> None:
     assert len(held) == 3
 
 
+def test_a_number_of_an_earlier_step_is_left_out() -> None:
+    model = nn.Linear(2, 1)
+    x = torch.ones(3, 2)
+    with gradviz.record() as run:
+        for _ in range(4):
+            loss = model(x).sum()
+            loss.backward()
+            with torch.no_grad():
+                score = (model(x) > 0).float().mean().item()
+    assert score in (0.0, 1.0)
+    read = [
+        sum(data.get("op") == "item" for _, data in frame.graph.nodes(data=True))
+        for frame in run.frames
+    ]
+    assert set(read) == {0, 1}
+    assert read[-1] == 1
+
+
 def test_of_many_heads_beside_a_loss_the_latest_few_are_shown() -> None:
     with gradviz.record() as run:
         w = torch.ones(2, requires_grad=True)

@@ -188,3 +188,41 @@ def test_what_runs_between_two_calls_of_a_linear_is_not_in_it():
     graph = infer_modules(gradviz.trace(model(torch.ones(2, 3)).sum(), names=model))
     found = {data["op"]: data.get("module") for _, data in graph.nodes(data=True) if "op" in data}
     assert (found["addmm"], found["sin"]) == ("layer", None)
+
+
+def a_differentiated_step() -> tuple[nn.Module, torch.Tensor]:
+    """The loss of a network after a step of gradient descent that is differentiated itself."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    x = torch.randn(8, 1)
+    named = dict(net.named_parameters())
+    slopes = torch.autograd.grad(net(x).square().mean(), list(named.values()), create_graph=True)
+    steps = zip(named.items(), slopes, strict=True)
+    moved = {name: leaf - 0.1 * slope for (name, leaf), slope in steps}
+    return net, torch.func.functional_call(net, moved, (x,)).square().mean()
+
+
+@pytest.mark.parametrize("tangle", [0, 12, 1_000])
+def test_a_box_of_leaves_keeps_the_links_of_their_copies(tangle: int) -> None:
+    net, loss = a_differentiated_step()
+    graph = hide_bookkeeping(gradviz.trace(loss, names=net))
+    copied = clone_shared_leaves(graph, tangle=tangle)
+    docked = dock_leaves(copied)
+    steps = [key for key, data in graph.nodes(data=True) if data.get("op") == "sub"]
+    assert len(steps) == 6
+    for step in steps:
+        assert docked.in_degree(step) == copied.in_degree(step) == 2
+
+
+def test_a_step_of_gradient_descent_runs_in_no_module() -> None:
+    net, loss = a_differentiated_step()
+    graph = infer_modules(gradviz.trace(loss, names=net))
+    found = [(data.get("op"), data.get("module", "")) for _, data in graph.nodes(data=True)]
+    assert [module for op, module in found if op == "sub"] == [""] * 6
+    assert sorted(module for op, module in found if op == "addmm" and module) == ["0", "2", "4"]
+
+
+def test_a_picture_that_fits_gives_up_at_most_half_of_its_boxes_to_be_narrower() -> None:
+    net, loss = a_differentiated_step()
+    drawing = gradviz.draw(loss, names=net)
+    assert drawing.svg.count("-node ") * 2 >= len(drawing.shown[0].graph)

@@ -155,6 +155,27 @@ def test_only_small_ones_are_read_on_request() -> None:
     assert large == TensorSummary((9,), "float32", "cpu")
 
 
+def test_a_sample_is_counted_in_intervals_from_min_to_max() -> None:
+    ramp = torch.arange(1200.0)
+    rows = torch.zeros(64, 64)
+    rows[:, :6] = 1  # a sample of one column would be all ones or all zeros
+    odd = torch.cat([torch.arange(100.0), torch.tensor([math.nan, math.inf])])
+    tensors = [ramp, rows, odd, ramp.half(), torch.ones(100), torch.ones(3)]
+    even, matrix, finite, half, equal, small = summarize(tensors, with_bins=True)
+    assert even.bins is not None
+    assert even.bins == half.bins
+    assert max(even.bins) - min(even.bins) <= 1
+    assert 100 < sum(even.bins) < 200
+    assert matrix.bins is not None
+    assert matrix.bins[-1] / sum(matrix.bins) == pytest.approx(6 / 64, abs=0.05)
+    assert not any(matrix.bins[1:-1])
+    assert finite.bins is not None
+    assert sum(finite.bins) == 100
+    assert equal.bins is None
+    assert small.bins is None
+    assert summarize([ramp])[0].bins is None
+
+
 def test_stacking_as_on_an_accelerator_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(2)
     shapes = [(3,), (40,), (5, 8), (100,), (), (40,), (0,), (7,)]
@@ -162,7 +183,7 @@ def test_stacking_as_on_an_accelerator_gives_the_same(monkeypatch: pytest.Monkey
     tensors += [tensors[1].bfloat16(), tensors[2].to(torch.complex64).conj(), tensors[3] > 0]
     tensors += [torch.tensor([2**60 + 1]), torch.tensor([1 + 2j]).conj(), tensors[0] > 0]
     tensors += [torch.full((40,), math.nan), tensors[0].bfloat16(), tensors[2].t()]
-    expected = summarize(tensors)
+    expected = summarize(tensors, with_bins=True)
     copies = 0
 
     def to_host(*args: Any) -> torch.Tensor:
@@ -173,8 +194,9 @@ def test_stacking_as_on_an_accelerator_gives_the_same(monkeypatch: pytest.Monkey
     monkeypatch.setattr(summary, "_array", lambda data: None)
     monkeypatch.setattr(summary, "_is_on_accelerator", lambda data: True)
     monkeypatch.setattr(torch.Tensor, "cpu", to_host)
-    found = summarize(tensors)
+    found = summarize(tensors, with_bins=True)
     assert copies == 1
+    assert [each.bins for each in found] == [each.bins for each in expected]
     for left, right in zip(found, expected, strict=True):
         assert (left.shape, left.dtype, left.values) == (right.shape, right.dtype, right.values)
         assert (left.min, left.max, left.nan) == (right.min, right.max, right.nan)

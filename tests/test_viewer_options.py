@@ -192,3 +192,37 @@ def test_the_copied_command_of_some_frames_counts_as_the_recording_does(
     assert command == "gradviz record prog.py --frames 4 -o graph.svg"
     cli(shlex.split(command)[1:], standalone_mode=False)
     assert "2 passes" in Path("graph.svg").read_text()
+
+
+def test_the_values_of_a_gradient_are_counted_in_intervals(opened: Open) -> None:
+    torch.manual_seed(0)
+    wide, few = torch.randn(40, 40, requires_grad=True), torch.zeros(5, requires_grad=True)
+    ramp = torch.arange(1600.0).reshape(40, 40)
+    loss = (wide * ramp).sum() + (few * torch.arange(5.0)).sum()
+    loss.backward()
+    with opened(gradviz.draw(loss)) as page:
+        page.locator(".drawing .node", has_text="wide").click()
+        counted = page.get_by_role("img", name="of 1,600 values")
+        heights = [
+            float(height.removesuffix("%"))
+            for height in counted.locator(".bin").evaluate_all(
+                "all => all.map(e => e.style.height)"
+            )
+        ]
+        assert len(heights) == 12
+        assert min(heights) > 70  # a ramp has as many values in each interval
+        assert "0 to 1599, standard deviation" in page.locator(".range").inner_text()
+        page.locator(".drawing .node", has_text="few").click()
+        assert page.get_by_role("img", name="histogram of 5 values").locator(".bin").count() == 5
+
+
+def test_what_was_asked_is_open_first(opened: Open) -> None:
+    w = torch.ones(2, requires_grad=True)
+    loss = (w * 3).sum()
+    loss.backward()
+    for drawn, tab in (
+        (gradviz.draw(gradviz.explain(w, loss)), "Explain"),
+        (gradviz.draw(loss), "Details"),
+    ):
+        with opened(drawn) as page:
+            assert page.get_by_role("tab", selected=True).inner_text() == tab

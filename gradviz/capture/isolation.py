@@ -209,8 +209,10 @@ class Threads:
                 if is_first:
                     self.ending, self.ended = error, threading.current_thread()
             if not isinstance(error, SystemExit) or type(error) is SystemExit:
-                code = getattr(run, "__code__", None)
-                error.__traceback__ = _within(code, error.__traceback__)
+                entry = error.__traceback__
+                inside = _within(getattr(run, "__code__", None), entry)
+                if entry is not None and inside is not entry:
+                    entry.tb_next = error.__traceback__ = inside  # 3.10 raises with the entry
                 raise
             # A command ends the program: the main thread may wait for this one for ever.
             if is_first and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

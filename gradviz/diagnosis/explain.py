@@ -47,6 +47,7 @@ from gradviz.diagnosis.training import (
     all_frozen,
     cleared_before_step,
     first_training_rules,
+    history_of,
     steps_of,
     training_rules,
     unseen,
@@ -442,13 +443,11 @@ def _is_a_copy(context: Context, key: str) -> bool:
 
 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:
-    """Whether a leaf is a copy of one that an optimizer holds and that got no gradient."""
-    return any(
-        source in context.held
-        and not context.happened_to(source, EventKind.ACCUMULATE)
-        and not context.happened_to(source, EventKind.GRAD)
-        for source in _copied_to(context, key)
-    )
+    """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
+    since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
+    held = (each for each in _copied_to(context, key) if each in context.held)
+    histories = (history_of(context, each) for each in held)
+    return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
 
 
 def _copied_to(context: Context, key: str) -> list[str]:

@@ -220,7 +220,7 @@ def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, *_CALLS):
         return None
     assert error.read is not None
-    return error.evidence(call=_CALLS[error.read.kind])
+    return error.evidence(call=_CALLS[error.read.kind], fix="" if context.is_recorded else RECORD)
 
 
 # Backward was called on more than one number.
@@ -518,7 +518,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _unknown_start,
         "{call} was called{at} on a tensor that does not require grad and was not computed by "
         "a recorded operation",
-        RECORD,
+        "{fix}",
         Needs.ERROR,
     ),
     Rule(

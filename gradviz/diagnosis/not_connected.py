@@ -26,7 +26,7 @@ from gradviz.story import Event
 
 FIX_OF_CAUSE = {
     Cause.DETACH: "leave out the detach()",
-    Cause.NO_GRAD: "compute it outside of torch.no_grad()",
+    Cause.NO_GRAD: "compute it outside of torch.no_grad(), or under torch.enable_grad()",
     Cause.INFERENCE_MODE: "compute it outside of torch.inference_mode()",
     Cause.DATA: "use the tensor itself instead of .data",
     Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist(); several become one by "

@@ -12,6 +12,7 @@ from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
     Why,
+    hooked_by,
     locations_of_error,
     names_of,
     raised_in_backward,
@@ -573,7 +574,7 @@ def _event_of_error(asked: Asked) -> Event | None:
 
 def _context(asked: Asked, names: Names) -> Context:
     # Without an exception, the tensors are those whose gradients are explained, not roots.
-    given = asked.tensors if asked.error is not None else []
+    given = (asked.tensors or hooked_by(asked.error)) if asked.error is not None else []
     tensors = [each for each in given if id(each) not in asked.parameters]
     if asked.recording is None or not asked.recording.frames:  # it may not have been entered
         return look(Asked(roots=tensors), names)[0]

@@ -273,6 +273,12 @@ def result_of(error: BaseException | None) -> Any:
     return None
 
 
+def hooked_by(error: BaseException | None) -> list[Any]:
+    """The tensor on which ``register_hook`` raised; [] if it was another call."""
+    frames = (each for each in _frames_of(error) if each.f_code.co_name == "register_hook")
+    return [_locals_of(each)["self"] for each in frames if "self" in each.f_locals][:1]
+
+
 def module_of(error: BaseException | None, kind: str) -> Any:
     """The module of a class, by its name, in whose method the error was raised; or None."""
     for _, held in _frames(error):

@@ -17,7 +17,7 @@ from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mentio
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
-from gradviz.graph import GradGraph, NodeKind, TensorSummary, leaf_uses
+from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
 
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
@@ -45,10 +45,11 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    is_trained = any(not added or e.number > added[0].number for e, _ in steps_of(context))
+    steps = [each for event, each in steps_of(context) if added and event.number > added[0].number]
+    is_trained = not added or any(each.changed_count for each in steps)
     if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
         return None
-    found = rebound_in(context) if added and not _is_held(context, question) else []
+    found = rebound_in(context) if steps or not _is_held(context, question) else []
     # A variable that gets a new leaf in each step is updated; then each has one gradient.
     is_loop = question.kind is NodeKind.PARAMETER and len(found) == 1 and found[0][2]
     if not is_loop and len(added) < 2:
@@ -121,14 +122,16 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
 
 
 def _is_forgotten(context: Context, question: Question) -> bool:
-    """Whether one element that is no parameter got gradients over steps, and nothing used them."""
-    # Data has more elements; a gradient that is cleared or returned is one that the program uses.
-    key, data = question.key, question.data
+    """Whether a learned value that is no parameter got gradients over steps, and none was used."""
+    key, shape = question.key, question.data.get("shape", (2, 2))
     added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
     calls = [getattr(each.details, "inputs", None) for each in context.happened(EventKind.BACKWARD)]
+    graph = context.graph_of_latest_pass(key) if len(shape) == 1 else None
+    is_value = math.prod(shape) == 1 or (graph is not None and is_broadcast(graph, key))
     return (
-        bool(added and data.get("name") and math.prod(data.get("shape", (2,))) == 1)
+        bool(added and question.data.get("name") and is_value)
         and any(added[0] < event.number < added[-1] for event, _ in steps_of(context))
+        # A gradient that is cleared or returned is one that the program uses.
         and not context.happened_to(key, EventKind.GRAD)
         and not any(key in (inputs or ()) for inputs in calls)
     )
@@ -374,10 +377,8 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
         return ""
     if in_forward:
         return "; GradScaler skipped the step, and a lower scale does not help"
-    normal = ": normal in the first steps, if later ones are not skipped"
-    return (
-        f"; GradScaler skipped the step and lowers its scale{'' if in_forward is None else normal}"
-    )
+    end = "" if in_forward is None else ": normal in the first steps, if later ones are not skipped"
+    return f"; GradScaler skipped the step and lowers its scale{end}"
 
 
 # Parameters of an optimizer that are in no frame.
@@ -499,7 +500,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "No optimizer made a step, and a line of the program assigns an update to a variable.",
+        "No optimizer changed a tensor, and a line of the program assigns an update to a variable.",
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
@@ -548,8 +549,7 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     scale = scale_of(context, question.key) if context.is_recorded else None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     used = [e for e, details in steps_of(context) if added and question.key in details.changed]
-    is_plain = used and used[-1].number > added[-1].number and ".step()" in used[-1].location.text
-    if scale in (None, 1.0) or not is_plain:
+    if scale in (None, 1.0) or not used or used[-1].number < added[-1].number:
         return None
     words = {"scale": f"{scale:,g}", "line": mention(used[-1].location)}
     return Evidence(words, locations=(used[-1].location,))
@@ -584,8 +584,9 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.STEP,),
         "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
-        "A tensor of one element that is no parameter counts if nothing cleared or returned its "
-        "gradients. Where a program optimizes, for example, an image, the rule does not answer.",
+        "A tensor of one element, or a vector that is broadcast, that is no parameter counts if "
+        "nothing cleared or returned its gradients. Where a program optimizes, for example, an "
+        "image, the rule does not answer.",
     ),
 )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-VIEWER_HEIGHT = 620
+VIEWER_HEIGHT = 720
 """Height of the viewer in a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds
 

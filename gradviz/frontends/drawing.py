@@ -270,29 +270,30 @@ class Drawing:
             return to_html(ViewerPage(whole, shown, *rest))
 
     @cached_property
-    def _scene(self) -> Scene:
-        shown, style = self.shown, self.options.style()
+    def _drawn(self) -> tuple[Story, Scene]:
+        """The story as it is drawn, perhaps folded further than `shown`, and its picture."""
+        style, runs = self.options.style(), runs_of_frames([each.graph for each in self._marked])
         with stage("layout"):
-            runs = runs_of_frames([frame.graph for frame in self._marked])
-            scene = compose(shown, style, runs=runs)
-        smaller = self._smaller(shown, runs)
-        tried = {outline_of(shown)}
-        for tries, story in enumerate(smaller):  # some also where it is only rather wide
-            if fits_a_page(scene) and (scene.width <= NARROW or tries >= (3, 1)[len(shown) > 1]):
+            story, scene = self.shown, compose(self.shown, style, runs=runs)
+        tried = {outline_of(story)}
+        for tries, smaller in enumerate(self._smaller(story, runs)):
+            # Some are tried also where it is only rather wide.
+            if fits_a_page(scene) and (scene.width <= NARROW or tries >= (4, 1)[len(story) > 1]):
                 break
-            if (outline := outline_of(story)) in tried:
-                continue
-            tried.add(outline)
-            with stage("layout"):
-                other = compose(story, style, runs=runs)
-            scene = other if is_better(other, scene) else scene
-        return scene
+            if (outline := outline_of(smaller)) not in tried:
+                tried.add(outline)
+                with stage("layout"):
+                    other = compose(smaller, style, runs=runs)
+                story, scene = (smaller, other) if is_better(other, scene) else (story, scene)
+        return story, scene
 
     def _smaller(self, shown: Story, runs: Sequence[int]) -> Iterator[Story]:
         """The story with parameters in boxes, then folded as if pages were smaller."""
         seen = [frame.graph for frame in shown]
         if tuple(self._views) == DEFAULT:
             yield with_graphs(shown, list(map(dock_leaves, seen)))
+            if len(seen) == 1:
+                yield with_graphs(shown, fit_pages(seen[0], [(30, 1)]))
             drawn = len(moments_of(shown, runs))
             pages = [min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :]]
             sizes = [*((60, n) for n in pages), (30, 1), (12, 1)]
@@ -307,7 +308,7 @@ class Drawing:
     @cached_property
     def svg(self) -> str:
         """The picture as SVG text, for light and dark."""
-        return "".join(iter_svg(self._scene, self.theme, self.transparent))
+        return "".join(iter_svg(self._drawn[1], self.theme, self.transparent))
 
     @property
     def digraph(self) -> graphviz.Digraph:
@@ -355,7 +356,7 @@ class Drawing:
         if scale is not None:
             if format != "png":
                 raise UsageError(f"scale={scale!r} is for PNG; {format} has no pixels")
-            return to_png(self._scene, self.theme, self.transparent, scale)
+            return to_png(self._drawn[1], self.theme, self.transparent, scale)
         data = self._renderers[format]()
         return data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
 
@@ -377,7 +378,7 @@ class Drawing:
         if scale is None and format == "json":
             texts = serialize.iter_json(self._answered)
         elif scale is None and format == "svg" and "svg" not in self.__dict__:
-            texts = iter_svg(self._scene, self.theme, self.transparent)
+            texts = iter_svg(self._drawn[1], self.theme, self.transparent)
         else:
             return iter([self.render(format, scale=scale)])
         return (text.encode("utf-8", "backslashreplace") for text in texts)
@@ -386,9 +387,9 @@ class Drawing:
     def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
         return {
             "svg": lambda: self.svg,
-            "png": lambda: to_png(self._scene, self.theme, self.transparent),
-            "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
-            "eps": lambda: to_eps(self._scene, self.theme, self.transparent),
+            "png": lambda: to_png(self._drawn[1], self.theme, self.transparent),
+            "pdf": lambda: to_pdf(self._drawn[1], self.theme, self.transparent),
+            "eps": lambda: to_eps(self._drawn[1], self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self._answered),
             "html": lambda: self.html,
@@ -487,7 +488,7 @@ class Drawing:
         count = sum(frame.graph.number_of_nodes() for frame in self.story)
         try:
             with waiting(f"drawing {count:,} nodes"):
-                return output(self.svg, self._scene.description)
+                return output(self.svg, self._drawn[1].description)
         except GradvizError as error:
             # A display hook must not raise: show the text and the reason instead.
             return preformatted(f"{self.text}\n{error}")
@@ -504,7 +505,7 @@ class Drawing:
     def _pdf(self) -> bytes | None:
         try:
             with waiting("drawing it as PDF too"):
-                return to_pdf(self._scene, self.theme, self.transparent, _PDF_SECONDS)
+                return to_pdf(self._drawn[1], self.theme, self.transparent, _PDF_SECONDS)
         except GradvizError:
             return None
 

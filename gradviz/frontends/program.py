@@ -291,10 +291,8 @@ def _execute(
             exec(code, variables, names)
             call()
             return
-        if isinstance(within, Watch):
-            first, context = within(code, variables)
-        else:
-            first, context = contextlib.nullcontext(), within
+        pair = contextlib.nullcontext(), within
+        first, context = within(code, variables) if isinstance(within, Watch) else pair
         outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
         inner = {"first": first, "context": context, "code": code, "names": names, "call": call}
         exec(outer, variables, inner)
@@ -425,13 +423,11 @@ def run_module(
 def _find(name: str) -> importlib.machinery.ModuleSpec | None:
     try:
         return importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name + ".").startswith(error.name + "."):
-            return None
-        raise ScriptError(f"cannot import {name}: {_message(error)}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            return None
         raise ScriptError(f"cannot import {name}: {_message(error)}") from error
 
 
@@ -512,21 +508,24 @@ def leave_fork(run: ProgramRun) -> None:
     """
     if not run.is_fork:
         return
-    if isinstance(run.error, SystemExit):
-        raise run.error
-    if run.error is None:
-        raise SystemExit(0)
+    if run.error is None or isinstance(run.error, SystemExit):
+        raise run.error or SystemExit(0)
     aside(traceback_text(run.error).rstrip("\n"), is_own=False)
     raise SystemExit(1) from run.error
 
 
 def traceback_text(error: BaseException) -> str:
     """The traceback as Python prints it for the script, without the frames that run it."""
-    report = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in report.stack if not frame.filename.startswith(_OURS)]
-    if len({(frame.filename, frame.name) for frame in frames[:2]}) < len(frames[:2]):
-        del frames[0]  # the line that starts the recording, under the script's name
-    report.stack = traceback.StackSummary.from_list(frames)
+    report: Any = traceback.TracebackException.from_exception(error)
+    waiting = [report]
+    for each in waiting:  # also the errors before it, and those in a group
+        frames = [frame for frame in each.stack if not frame.filename.startswith(_OURS)]
+        starts = [(frame.filename, frame.name) for frame in frames[:2]]
+        if starts and starts[:1] == starts[1:] and frames[0].name == "<module>":
+            del frames[0]  # the line that starts the recording, under the script's name
+        each.stack = traceback.StackSummary.from_list(frames)
+        others = each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ())
+        waiting += filter(None, others)
     return "".join(report.format())
 
 

@@ -569,7 +569,7 @@ def _not_called(target: Target, values: Mapping[str, object], passes: int) -> st
     if not waiting or passes:
         names = [f"{scope.path}.{name}" for scope in scopes for name in scope.names]
         found = _some("; variables of its functions are", names[::-1])
-        return f"{found}; try: {target.typed(names[-1])}" if found else others
+        return others or (f"{found}; try: {target.typed(names[-1])}" if found else "")
     said = f", and {_listed(waiting[:3])} ran no backward pass in this process{others}"
     module = Path(target.place).stem if target.is_script else target.place
     for path in waiting:

@@ -254,6 +254,7 @@ Follow = Callable[[str, str, EdgeData], bool]
 """Whether to follow an edge: called with its source, its target and its attributes."""
 
 _CHUNK = 256
+_BROADCAST = ("add", "sub", "rsub", "mul", "div", "expand")
 
 
 def has_cycle(graph: GradGraph) -> bool:
@@ -406,6 +407,28 @@ def leaf_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
     holders = [user for user in graph.successors(key) if nodes[user]["kind"] is NodeKind.ACCUMULATE]
     edges = graph.out_edges([key, *holders], data=True)
     return [(user, edge) for _, user, edge in edges if user not in holders]
+
+
+def is_broadcast(graph: GradGraph, key: str) -> bool:
+    """Whether an operation broadcasts the elements of a leaf to a larger shape.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("bias", kind=NodeKind.LEAF, shape=(3,))
+        >>> graph.add_node("sum", kind=NodeKind.OPERATION, op="add", shape=(8, 3))
+        >>> _ = graph.add_edge("bias", "sum", 0, kind=EdgeKind.GRADIENT)
+        >>> is_broadcast(graph, "bias")
+        True
+    """
+    nodes = graph._node
+    shape = nodes[key].get("shape", ()) if key in nodes else ()
+
+    def is_same(_: str, node: str, edge: EdgeData) -> bool:
+        return nodes[node]["kind"] is NodeKind.ACCUMULATE or nodes[node].get("shape") == shape
+
+    users = {user for each in descendants(graph, [key], is_same) for user in graph._succ[each]}
+    wide = [nodes[user] for user in users if len(nodes[user].get("shape", ())) > len(shape)]
+    return any(data.get("op") in _BROADCAST and data["shape"][-1:] == shape[-1:] for data in wide)
 
 
 def word_of(data: NodeData) -> str:

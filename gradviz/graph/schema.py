@@ -120,6 +120,8 @@ class TensorSummary:
         inf: number of infinite elements.
         note: a special state in words ("meta: no values", "values not read: ..."), or "".
         is_sparse: whether its layout is sparse.
+        bins: how many elements of a sample lie in each of equal intervals from ``min`` to
+            ``max``, or None.
 
     Example:
         >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
@@ -139,6 +141,7 @@ class TensorSummary:
     inf: int = 0
     note: str = ""
     is_sparse: bool = False
+    bins: tuple[int, ...] | None = None
 
     @property
     def numel(self) -> int:

@@ -162,9 +162,11 @@ class Returns:
         if code in self._codes and threading.get_ident() == self._thread:
             self._call(sys._getframe(1))
 
-    def _profile(self, frame: FrameType, event: str, _: object) -> None:
+    def _profile(self, frame: FrameType, event: str, result: object) -> None:
         if event == "return" and frame.f_code in self._codes:
             self._call(frame)
+            # Python writes this dict back to the variables of a generator: fill it again.
+            _ = frame.f_locals
 
 
 def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:

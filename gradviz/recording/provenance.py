@@ -176,6 +176,7 @@ class UntrackedTensor:
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
+        read_at: of a number or array, the number of nodes when it was read.
         leaf: its record as a leaf, if it required grad before, or requires grad since.
         replaced: the data that was overwritten, and the number of nodes when it was.
         alias: the data that it had before any was written into it: the two may share memory.
@@ -189,6 +190,7 @@ class UntrackedTensor:
     changes: tuple[str, ...] = ()
     depth: int = 0
     is_plain_value: bool = False
+    read_at: int = 0
     leaf: Leaf | None = None
     grad_of: Leaf | None = None
     replaced: tuple[tuple[int, Input], ...] = ()
@@ -553,12 +555,15 @@ class Provenance:
 
     def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, replacing the last one from the same line."""
-        for old in self._shown[-_SAME_LINE:]:
+        new = self.add(None, word, data.cause, location, (data,), matters=True)
+        new.read_at = creation_count()
+        for old in self._shown[-1 - _SAME_LINE : -1]:
             if old.is_plain_value and old.word == word and old.location == location:
-                old.inputs = (data,)
-                old.cut_leaves = merge_cut_leaves(old.cut_leaves, data.cut_leaves)
-                return old
-        return self.add(None, word, data.cause, location, (data,), matters=True)
+                new.cut_leaves = merge_cut_leaves(old.cut_leaves, new.cut_leaves)
+                self.same_node.append((old.identity, new.identity))
+                del self._shown[self._shown.index(old, -1 - _SAME_LINE)]
+                break
+        return new
 
     def _of_array(self, tensor: torch.Tensor) -> UntrackedTensor | None:
         """The array that a tensor was made from without a recorded call: `torch.from_numpy`."""

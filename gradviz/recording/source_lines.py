@@ -419,7 +419,7 @@ def _stored(code: CodeType, offset: int, line: int, targets: dict[_Span, str]) -
     own, *rest = (each for each in dis.get_instructions(code) if each.offset >= offset)
     changes = own.opname in _CHANGES  # ``model.state = x`` changes model
     loads = takewhile(lambda each: each.opname.startswith("LOAD_"), rest)
-    after = rest[0 if changes else len(list(loads))]
+    after = [*rest, own][0 if changes else len(list(loads))]  # nothing follows a ``raise``
     if own.opname == "FOR_ITER" or (
         not changes and after.opname not in (*_STORES, *_CHANGES, *_AFTER)
     ):

@@ -488,7 +488,9 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     grads = [tensor.grad for *_, tensor in alive]
     present = [grad for grad in grads if grad is not None]
     only_small = [*(True for _ in small), *(False for _ in present)]
-    summaries = iter(summarize([*(tensor for _, tensor in small), *present], only_small))
+    summaries = iter(
+        summarize([*(tensor for _, tensor in small), *present], only_small, with_bins=True)
+    )
     for key, _ in small:
         nodes[key]["value"] = next(summaries)
     for (key, leaf, tensor), grad in zip(alive, grads, strict=True):

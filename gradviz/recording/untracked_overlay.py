@@ -37,7 +37,7 @@ class UntrackedOverlay:
         state: has the records of untracked tensors.
         keys: assigns the keys.
         labels: names of tensors.
-        since: operations whose nodes are gone are shown if they were created from this number on.
+        since: what is older is only shown if it is used or alive.
 
     Attributes:
         flows: by the key of a node, the tensors whose data it used without a gradient, with the
@@ -143,9 +143,8 @@ class UntrackedOverlay:
         everything = not snapshot.graph
         chosen: dict[int, UntrackedTensor] = {}
         for untracked in self._state.provenance.shown:
-            is_here = any(self._is_here(each, chosen) for each in untracked.inputs)
-            has_no_input = not untracked.inputs and untracked.ref() is not None
-            if everything or is_here or has_no_input:
+            is_alone = not untracked.inputs and untracked.ref() is not None
+            if everything or is_alone or any(self._is_here(i, chosen) for i in untracked.inputs):
                 chosen[untracked.number] = untracked
         roots = [*direct, *snapshot.untracked_roots.values()]
         used = {untracked.number for untracked in roots}
@@ -154,7 +153,8 @@ class UntrackedOverlay:
             used.update(_untracked_inputs(leaf.untracked))
         for number in sorted({*chosen, *kept}, reverse=True):
             found = kept.get(number) or chosen[number]
-            if number in used or found.is_plain_value or found.ref() is not None:
+            is_recent = found.is_plain_value and (everything or found.read_at >= self._since)
+            if number in used or is_recent or found.ref() is not None:
                 kept[number] = found
                 for each in found.inputs:
                     if isinstance(each.source, UntrackedTensor) and each.source.matters:

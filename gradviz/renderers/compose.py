@@ -121,10 +121,12 @@ def _excess(scene: Scene) -> float:
 
 
 def is_better(other: Scene, scene: Scene) -> bool:
-    """Whether another picture of the same fits a page, and is narrower or lower."""
+    """Whether another picture of the same fits better; one that fits keeps half of its boxes."""
     if not fits_a_page(scene):
         return _excess(other) < _excess(scene)
-    return fits_a_page(other) and other.width <= max(NARROW, _CLEARLY * scene.width)
+    boxes, all_boxes = (sum(g.kind.startswith("node") for g in s.groups) for s in (other, scene))
+    is_narrower = other.width <= max(NARROW, _CLEARLY * scene.width)
+    return fits_a_page(other) and is_narrower and 2 * boxes >= all_boxes
 
 
 NARROW = 1_100  # points: then text of 11 points is 7 pixels high at a width of 700 pixels

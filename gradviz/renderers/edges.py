@@ -223,8 +223,9 @@ Rect = tuple[float, float, float, float]
 
 _ALONG = tuple(0.5 + step / 50 for step in sorted(range(-20, 21), key=abs))  # for a count
 _FROM_START = (10.0, 16.0, 22.0, 30.0, 40.0, 52.0)  # points from the start: for output numbers
-_ASIDE = 6.0
+_ASIDE = (6.0, 14.0, 22.0)
 _CELL = 24.0
+_MARK = 7.0  # points, half the size of the sign of a cut
 
 
 class _Occupied:
@@ -285,7 +286,8 @@ def labels_beside(
         numbers: where `output_numbers` has put them, which knows only the numbers themselves.
         width: of the page.
     """
-    drawn, lines, causes = drawn_edges(graph), [], []
+    drawn, lines = drawn_edges(graph), list[Route]()
+    marks: list[Rect] = []
     for edge in drawn:
         route = routes[edge[:3]]
         lines.append(route)
@@ -293,8 +295,11 @@ def labels_beside(
             after = routes[box.key]
             lines += [after, (route[-1], route[-1], after[0], after[0])]
             shapes = _cause(route[-1], after[0], edge[3], False)
-            causes += [extent(shape) for shape in shapes if isinstance(shape, Text)]
-    occupied = _Occupied(width, [*boxes, *causes], lines)
+            marks += [extent(shape) for shape in shapes if isinstance(shape, Text)]
+        elif edge[3].get("kind") is EdgeKind.CUT or edge[3].get("through"):
+            (x, y), _ = _middle(_without_tip(route))
+            marks.append((x - _MARK, y - _MARK, x + _MARK, y + _MARK))
+    occupied = _Occupied(width, [*boxes, *marks], lines)
     placed: dict[object, Text] = {}
     counts: dict[object, Text] = {}
     for edge in drawn:
@@ -309,8 +314,9 @@ def labels_beside(
             key = edge[:3]
             route = routes[box.key if box else key]
             line = (TextSpan(f"×{times:,}", Role.FACT),)
-            points = (_point_on(route, share) for share in _ALONG)
-            counts[key] = _free(list(_around(line, points, _ASIDE)), occupied)
+            along = [_point_on(route, share) for share in _ALONG]
+            places = [place for aside in _ASIDE for place in _around(line, along, aside)]
+            counts[key] = _free(places, occupied)
     return placed, counts
 
 

@@ -393,16 +393,33 @@ def clean(text: str) -> str:
 
 
 def _short(text: str, longest: int = _LONGEST_NAME) -> str:
-    """The text, shortened: a long path to its last parts, another long name to its two ends."""
+    """The text, shortened: a path without some of its words, another long name to its two ends.
+
+    The numbers of a path stay as long as possible: they tell one layer from another.
+
+    Example:
+        >>> _short("model.blocks.1.layers.2.layers.attention.qkv", 40)
+        '…blocks.1.layers.2.layers.attention.qkv'
+        >>> _short("blocks.1.layers.2.layers.attention.qkv", 30)
+        'blocks.1…2…attention.qkv'
+    """
     text = clean(text)
     if len(text) <= longest:
         return text
     parts = text.split(".")
-    while len(parts) > 1 and len(text) > longest:
-        del parts[0]
-        text = f"…{'.'.join(parts)}"
-    if len(text) <= longest and len(parts) > 1:
-        return text
+    numbers = [at for at, part in enumerate(parts) if part.rpartition(" ")[2].isdecimal()] or [
+        len(parts)
+    ]
+    words = [at for at in range(len(parts) - 1) if at not in numbers]
+    # First what all have, then the words after the first number, then the name of its list.
+    words.sort(key=lambda at: (at == numbers[0] - 1, at > numbers[0], at))
+    kept = list(range(len(parts)))
+    for at in [*words, *numbers[:-1]]:
+        kept.remove(at)
+        gaps = ("." if place - 1 in kept else "…" if place else "" for place in kept)
+        text = "".join(gap + parts[place] for gap, place in zip(gaps, kept, strict=True))
+        if len(text) <= longest:
+            return text
     half = longest // 2
     return f"{text[: half - 1]}…{text[-half:]}"
 

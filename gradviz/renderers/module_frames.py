@@ -91,12 +91,11 @@ def _tensors(graph: GradGraph, path: str, keys: set[str]) -> Iterator[str]:
 
 def clusters_of(graph: GradGraph, framed: Container[str]) -> list[Cluster]:
     """What the layout is to keep together so that these modules can have frames."""
-    modules = opened_modules(graph)
+    modules = {path: keys for path, keys in opened_modules(graph).items() if path in framed}
     found = []
     for path, keys in modules.items():
-        if path in framed:
-            title = _title(graph, path, keys, _outer(modules, path))
-            found.append(Cluster(frozenset(keys), line_width(title) + 2 * _SIDE))
+        title = _title(graph, path, keys, _outer(modules, path))
+        found.append(Cluster(frozenset(keys), line_width(title) + 2 * _SIDE))
     return found
 
 
@@ -135,9 +134,26 @@ def frames_of(
         texts: what stands beside the edges.
     """
     modules = opened_modules(graph)
+    lines = [_Line(route) for route in routes.values()]
+    while True:
+        frames = _frames(graph, modules, boxes, routes, lines, texts)
+        if all(_outer(modules, path) in ("", *frames) for path in frames):
+            return list(frames.values())
+        # A title is relative to the frame around it; one for which there is no room names none.
+        modules = {path: modules[path] for path in frames}
+
+
+def _frames(
+    graph: GradGraph,
+    modules: Mapping[str, set[str]],
+    boxes: Mapping[str, Rect],
+    routes: Mapping[object, Route],
+    lines: Sequence[_Line],
+    texts: Sequence[Text],
+) -> dict[str, ModuleFrame]:
+    """By path, the frames of modules for which there is room."""
     causes = {key: key.split()[1:3] for key in boxes if key not in graph}
     frames: dict[str, ModuleFrame] = {}
-    lines = [_Line(route) for route in routes.values()]
     for path, keys in modules.items():
         within = {*keys, *(key for key, ends in causes.items() if keys.issuperset(ends))}
         nested = {each for each in frames if modules[each] <= keys}
@@ -155,7 +171,7 @@ def frames_of(
         content += [around(points) for edge, points in routes.items() if _joins(edge, keys, within)]
         if frame := room.frame(path, _title(graph, path, keys, _outer(modules, path)), content):
             frames[path] = frame
-    return list(frames.values())
+    return frames
 
 
 def _joins(edge: object, keys: set[str], within: set[str]) -> bool:

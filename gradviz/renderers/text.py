@@ -53,7 +53,7 @@ def to_text(story: Story, most_lines: int = 400, width: int = 0, styled: bool = 
     blocks = [[clean(story.title)]] if story.title else []
     for number, frame in enumerate(story, 1):
         title = [f"{number}  {clean(frame.title)}"] if several or frame.title else []
-        notes = [f"({note})" for note in frame.graph.notes if "drawn again" not in note]
+        notes = [f"({note})" for note in frame.graph.notes]
         scale = scale_text(frame.graph)
         bars = f"(column: {scale}; empty where it is not known)"
         legend = bars if has_bars(frame.graph) else scale and f"({scale})"

@@ -15,6 +15,7 @@
  * @property {number} [nan]
  * @property {number} [inf]
  * @property {string} [note]
+ * @property {number[]} [bins] how many elements of a sample lie in equal intervals from min to max
  */
 
 /**

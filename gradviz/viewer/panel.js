@@ -103,37 +103,46 @@ function savedTable(saved) {
   return h("ul", { class: "plain" }, ...rows);
 }
 
-/** A small picture of the values: how many lie where; or the range, if only that is known. */
-/** @param {Summary} summary */
+/** A small picture of the values: how many lie where, and mean and deviation, as far as they are known. @param {Summary} summary */
 function histogram(summary) {
-  const values = (summary.values || []).map(Number).filter(Number.isFinite);
-  if (values.length < 4) return rangeOf(summary);
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  if (low === high) return null;
-  const count = Math.min(12, values.length);
-  const bins = new Array(count).fill(0);
-  for (const value of values) bins[Math.min(count - 1, Math.floor(((value - low) / (high - low)) * count))] += 1;
+  const bins = summary.bins || binsOf(summary);
+  const range = rangeOf(summary);
+  if (!bins) return range;
   const most = Math.max(...bins);
+  const seen = bins.reduce((sum, bin) => sum + bin, 0);
+  const all = summary.shape.reduce((product, size) => product * size, 1);
+  const text = `histogram of ${seen < all ? `${countText(seen)} of ${counted(all, "value")}` : counted(all, "value")}`;
   const bars = bins.map((bin) => h("span", { class: "bin", style: `height:${Math.round((bin / most) * 100)}%` }));
-  const text = `histogram of ${counted(values.length, "value")}, ${numberText(low)} to ${numberText(high)}`;
-  return h("figure", { class: "histogram", role: "img", "aria-label": text },
-    h("div", { class: "bins", "aria-hidden": "true" }, ...bars),
-    h("figcaption", { "aria-hidden": "true" }, `${numberText(low)} to ${numberText(high)}`));
+  return h("div", {},
+    h("figure", { class: "histogram", role: "img", "aria-label": text, title: text }, h("div", { class: "bins", "aria-hidden": "true" }, ...bars)),
+    range);
+}
+
+/** How many of the few values that are kept lie in equal intervals. @param {Summary} summary */
+function binsOf(summary) {
+  const values = (summary.values || []).map(Number).filter(Number.isFinite);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (values.length < 4 || low === high) return null;
+  const bins = new Array(values.length).fill(0);
+  for (const value of values) bins[Math.min(values.length - 1, Math.floor(((value - low) / (high - low)) * values.length))] += 1;
+  return bins;
 }
 
 /** Mean and deviation on the line from the least to the greatest value. @param {Summary} summary */
 function rangeOf(summary) {
-  const { min, max, mean, std } = summary;
-  if (typeof min !== "number" || typeof max !== "number" || typeof mean !== "number" || min === max) return null;
+  const values = (summary.values || []).map(Number).filter(Number.isFinite);
+  const mean = summary.mean ?? (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : undefined);
+  const min = summary.min ?? Math.min(...values);
+  const max = summary.max ?? Math.max(...values);
+  if (typeof mean !== "number" || min >= max) return null;
   const at = (/** @type {number} */ value) => Math.max(0, Math.min(100, ((value - min) / (max - min)) * 100));
-  const spread = typeof std === "number" ? std : 0;
+  const spread = summary.std || 0;
   const text = `mean ${numberText(mean)}${spread ? `, standard deviation ${numberText(spread)}` : ""}, ${numberText(min)} to ${numberText(max)}`;
   return h("figure", { class: "range", role: "img", "aria-label": text },
     h("div", { class: "track", "aria-hidden": "true" },
       h("span", { class: "spread", style: `left:${at(mean - spread)}%;width:${at(mean + spread) - at(mean - spread)}%` }),
       h("span", { class: "mean", style: `left:${at(mean)}%` })),
-    h("figcaption", { "aria-hidden": "true" }, spread ? `${text}` : text));
+    h("figcaption", { "aria-hidden": "true" }, `${numberText(min)} to ${numberText(max)}${spread ? `, standard deviation ${numberText(spread)}` : ""}`));
 }
 
 /**

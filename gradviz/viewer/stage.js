@@ -15,6 +15,7 @@ const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const WHOLE = 0.66; // a first picture that needs no smaller scale is shown as a whole
 const SMALLEST = 0.82; // scale of a first picture that is larger than the stage: text of 9 pixels
+const NARROW = 820; // on a narrower stage a picture of text of 7 pixels is better than one cut at its sides
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
@@ -194,7 +195,9 @@ export class Stage {
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
     const whole = Math.min(wide, high);
-    const scale = Math.max(LEAST, Math.min(LARGEST, isFirst && whole < WHOLE ? SMALLEST : whole));
+    const isWidthShown = width < NARROW && !picture.isSideways && wide >= WHOLE;
+    const inPart = isWidthShown ? Math.min(wide, SMALLEST) : SMALLEST;
+    const scale = Math.max(LEAST, Math.min(LARGEST, isFirst && whole < WHOLE ? inPart : whole));
     const at = picture.place.get(this.start.id);
     const node = at === undefined ? { x: picture.width / 2, y: picture.height / 2 } : picture.nodes[at];
     const pad = MARGIN / scale;

@@ -500,7 +500,7 @@ function firstState(data) {
     rankdir: data.rankdir,
     color: COLORS.includes(data.color) ? data.color : "",
     selected: "",
-    tab: data.answers.some((answer) => !answer.is_fine) ? "answers" : "details",
+    tab: data.frames.length === 1 ? (data.answers.length ? "answers" : "details") : data.answers.some((answer) => !answer.is_fine) ? "answers" : "details",
     theme: data.theme,
   };
 }
@@ -1300,33 +1300,42 @@ function savedTable(saved) {
 }
 
 function histogram(summary) {
-  const values = (summary.values || []).map(Number).filter(Number.isFinite);
-  if (values.length < 4) return rangeOf(summary);
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  if (low === high) return null;
-  const count = Math.min(12, values.length);
-  const bins = new Array(count).fill(0);
-  for (const value of values) bins[Math.min(count - 1, Math.floor(((value - low) / (high - low)) * count))] += 1;
+  const bins = summary.bins || binsOf(summary);
+  const range = rangeOf(summary);
+  if (!bins) return range;
   const most = Math.max(...bins);
+  const seen = bins.reduce((sum, bin) => sum + bin, 0);
+  const all = summary.shape.reduce((product, size) => product * size, 1);
+  const text = `histogram of ${seen < all ? `${countText(seen)} of ${counted(all, "value")}` : counted(all, "value")}`;
   const bars = bins.map((bin) => h("span", { class: "bin", style: `height:${Math.round((bin / most) * 100)}%` }));
-  const text = `histogram of ${counted(values.length, "value")}, ${numberText(low)} to ${numberText(high)}`;
-  return h("figure", { class: "histogram", role: "img", "aria-label": text },
-    h("div", { class: "bins", "aria-hidden": "true" }, ...bars),
-    h("figcaption", { "aria-hidden": "true" }, `${numberText(low)} to ${numberText(high)}`));
+  return h("div", {},
+    h("figure", { class: "histogram", role: "img", "aria-label": text, title: text }, h("div", { class: "bins", "aria-hidden": "true" }, ...bars)),
+    range);
+}
+
+function binsOf(summary) {
+  const values = (summary.values || []).map(Number).filter(Number.isFinite);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (values.length < 4 || low === high) return null;
+  const bins = new Array(values.length).fill(0);
+  for (const value of values) bins[Math.min(values.length - 1, Math.floor(((value - low) / (high - low)) * values.length))] += 1;
+  return bins;
 }
 
 function rangeOf(summary) {
-  const { min, max, mean, std } = summary;
-  if (typeof min !== "number" || typeof max !== "number" || typeof mean !== "number" || min === max) return null;
+  const values = (summary.values || []).map(Number).filter(Number.isFinite);
+  const mean = summary.mean ?? (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : undefined);
+  const min = summary.min ?? Math.min(...values);
+  const max = summary.max ?? Math.max(...values);
+  if (typeof mean !== "number" || min >= max) return null;
   const at = (/** @type {number} */ value) => Math.max(0, Math.min(100, ((value - min) / (max - min)) * 100));
-  const spread = typeof std === "number" ? std : 0;
+  const spread = summary.std || 0;
   const text = `mean ${numberText(mean)}${spread ? `, standard deviation ${numberText(spread)}` : ""}, ${numberText(min)} to ${numberText(max)}`;
   return h("figure", { class: "range", role: "img", "aria-label": text },
     h("div", { class: "track", "aria-hidden": "true" },
       h("span", { class: "spread", style: `left:${at(mean - spread)}%;width:${at(mean + spread) - at(mean - spread)}%` }),
       h("span", { class: "mean", style: `left:${at(mean)}%` })),
-    h("figcaption", { "aria-hidden": "true" }, spread ? `${text}` : text));
+    h("figcaption", { "aria-hidden": "true" }, `${numberText(min)} to ${numberText(max)}${spread ? `, standard deviation ${numberText(spread)}` : ""}`));
 }
 
 function detailsOf(what, act) {
@@ -3373,6 +3382,7 @@ const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const WHOLE = 0.66; // a first picture that needs no smaller scale is shown as a whole
 const SMALLEST = 0.82; // scale of a first picture that is larger than the stage: text of 9 pixels
+const NARROW = 820; // on a narrower stage a picture of text of 7 pixels is better than one cut at its sides
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
@@ -3528,7 +3538,9 @@ class Stage {
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
     const whole = Math.min(wide, high);
-    const scale = Math.max(LEAST, Math.min(LARGEST, isFirst && whole < WHOLE ? SMALLEST : whole));
+    const isWidthShown = width < NARROW && !picture.isSideways && wide >= WHOLE;
+    const inPart = isWidthShown ? Math.min(wide, SMALLEST) : SMALLEST;
+    const scale = Math.max(LEAST, Math.min(LARGEST, isFirst && whole < WHOLE ? inPart : whole));
     const at = picture.place.get(this.start.id);
     const node = at === undefined ? { x: picture.width / 2, y: picture.height / 2 } : picture.nodes[at];
     const pad = MARGIN / scale;

@@ -273,7 +273,6 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     reverse = graph.graph.get("flow") == "gradient"
     rank = _ranks(graph, reverse)
     cloned: GradGraph = graph.copy()
-    repeated: list[str] = []
     for leaf, data in graph.nodes(data=True):
         is_shared = data["kind"] in _LEAVES or is_box_of_leaves(data)
         if not is_shared or "clone_of" in data:
@@ -283,13 +282,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
         span = sum(rank[user] - rank[users[0]] for user in users)
         if len(users) < 2 or 0 < tangle >= span:
             continue
-        repeated.append(str(data.get("name") or "a tensor without a name"))
         for number, user in enumerate(users[1:], 1):
             _clone(cloned, leaf, user, f"{leaf}_{number}", reverse)
-    if repeated:
-        called = list(dict.fromkeys(repeated))
-        names = ", ".join(called[:4]) + (", ..." if len(called) > 4 else "")
-        cloned.with_note(f"drawn again at each use: {names}")
     return cloned
 
 

@@ -386,6 +386,8 @@ class _PartInside:
             for place, (_, data) in enumerate(self.nodes)
             if "clone_of" in data and data["clone_of"] in self.place
         }
+        for place, first in self.original.items():  # a copy goes where its leaf goes
+            self.owner[place] = max(self.owner[place], self.owner[first])
 
     def outputs(self) -> dict[int, list[Any]]:
         """For each part, the nodes in it that nodes outside use; not ``weight.t()`` if others."""

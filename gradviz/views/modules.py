@@ -177,17 +177,25 @@ def _anchors(
 def _of_backward(sequence: OpSequence) -> Iterator[int]:
     """Operations that a backward pass recorded: ``tanh_backward``, ``mm`` with ``weight.t().t()``.
 
-    They use the parameters of a module, and are none of its calls.
+    They use the parameters of a module, and are none of its calls; nor is the step of gradient
+    descent with such a gradient, ``weight - rate * gradient``.
     """
     bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
     turned: dict[int, int] = {}  # how often a parameter was transposed
+    used: set[int] = set()  # leaves
     for place, data in enumerate(sequence.data):
         op, inputs = data.get("op", ""), sources[bounds[place] : bounds[place + 1]]
         if op == "t" and len(inputs) == 1 and (inputs[0] < 0 or inputs[0] in turned):
             turned[place] = turned.get(inputs[0], 0) + 1
         is_twice = any(turned.get(each, 0) > 1 for each in (place, *inputs))
-        if (is_twice or "_backward" in op) and not data.get("module"):
+        is_step = op == "sub" and inputs[0] in used and _has_shape_of(sequence, place, inputs[0])
+        if (is_twice or is_step or "_backward" in op) and not data.get("module"):
             yield place
+        used.update(each for each in inputs if each < 0)
+
+
+def _has_shape_of(sequence: OpSequence, place: int, leaf: int) -> bool:
+    return sequence.data[place].get("shape") == sequence.leaves[-1 - leaf].get("shape")
 
 
 def _penalties(sequence: OpSequence) -> set[int]:

@@ -123,10 +123,11 @@ def _folded(graph: GradGraph, best: GradGraph, how: str, most: int) -> GradGraph
     if seen is best:
         seen = clone_shared_leaves(best)
     fold_notes = [note for note in best.notes if note not in graph.notes]
+    fold_notes.append(graph.graph.get("page_note"))  # of an earlier page
     kept = [note for note in seen.notes if note not in fold_notes]
     how = how.removeprefix(", ")
-    notes = (_note(seen, how, most) if how else "", note_of_edges(seen), *kept)
-    seen.graph["notes"] = tuple(filter(None, notes))
+    note = seen.graph["page_note"] = _note(seen, how, most) if how else ""
+    seen.graph["notes"] = tuple(filter(None, (note, note_of_edges(seen), *kept)))
     return seen
 
 

@@ -487,7 +487,9 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
             inside = [path[len(prefix) :] for path in paths[repeat.start : repeat.stop]]
             begin = next(path for path in inside if path)
             end = next(path for path in reversed(inside) if len(path) >= len(begin))
-            ends = f"{'.'.join(begin)} to {'.'.join(end)}"
+            rest = zip(begin[1:], end[1:], strict=False)
+            depth = next((n for n, (one, other) in enumerate(rest, 2) if one != other), None)
+            ends = f"{'.'.join(begin[:depth])} to {'.'.join(end[:depth])}"
             torn = [(*prefix, *each)[: level + 1] for each in (begin, end)]  # in part elsewhere
             data |= contents_of([*torn, *(paths[place] for place in places)])
         data["name"] = ".".join((*prefix, ends))

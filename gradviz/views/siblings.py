@@ -19,6 +19,7 @@ import numpy as np
 from gradviz.errors import UsageError
 from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
 from gradviz.graph.text import counted, is_zero, listed, must_be
+from gradviz.views.details import clone_shared_leaves
 from gradviz.views.groups import Part, contract, words_of
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
@@ -113,9 +114,15 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     if type(fewest) is not int or fewest < 2:
         raise UsageError(must_be("fewest", "an integer >= 2", fewest))
     sets: dict[tuple[object, ...], list[str]] = {}
+    users = {key: set(graph._succ[key]) for key in graph}
+    clones = ((key, data.get("clone_of")) for key, data in graph._node.items())
+    copies = {key: first for key, first in clones if first in users}
+    for key, first in copies.items():
+        users[first] |= users[key]
     for key, data in graph._node.items():
-        if data["kind"] in _LEAVES and "root" not in data and not graph._pred[key]:
-            facts = (*_state(data), frozenset(graph._succ[key]))
+        is_leaf = data["kind"] in _LEAVES and key not in copies
+        if is_leaf and "root" not in data and not graph._pred[key]:
+            facts = (*_state(data), frozenset(users[key]))
             sets.setdefault(facts, []).append(key)
     parts = []
     rows = [keys for keys in sets.values() if len(keys) >= fewest]
@@ -126,7 +133,8 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
         if verdict := each[0].get("verdict"):
             called["verdict"] = verdict
         parts.append(Part(keys, called, 0, True))
-    return contract(graph, parts) if parts else graph.copy()
+    docked: GradGraph = contract(graph, parts) if parts else graph.copy()
+    return clone_shared_leaves(docked) if copies and parts else docked
 
 
 def dock_alike(graphs: Sequence[GradGraph], runs: Sequence[int]) -> list[GradGraph]:

@@ -18,6 +18,23 @@ from gradviz.frontends.program import run_script
 KNOWN = {each.name: each for each in questions()}
 CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
 FIXES = {
+    "prior_is_in_no_optimizer": (
+        "model.parameters(), lr=1e-3)\n",
+        'model.parameters(), lr=1e-3)\noptimizer.add_param_group({"params": '
+        "[prior_mean, prior_log_std]})\n",
+    ),
+    "guidance_inside_no_grad": (
+        "    def guide(self",
+        "    @torch.enable_grad()\n    def guide(self",
+    ),
+    "optimizer_of_ones_own_rebinds": (
+        'p = p - group["lr"] * update.sign()',
+        'p -= group["lr"] * update.sign()',
+    ),
+    "states_of_users_in_a_dict": (
+        "        h = self.cell",
+        "        h = h.detach()\n        h = self.cell",
+    ),
     "total_loss_is_differentiated_each_time": (
         "    optimizer.step()\n",
         "    optimizer.step()\n    total_loss = total_loss.detach()\n",

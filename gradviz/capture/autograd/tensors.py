@@ -307,3 +307,17 @@ class KeptStorages:
                 if not keeper["saved_bytes"]:
                     del keeper["saved_bytes"]
             data["storage"] = number
+
+
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The shape; -1 for a dimension without a single size."""
+    if not tensor.is_nested:
+        return plain_shape(tensor.shape)
+    sizes = []
+    for dim in range(tensor.dim()):
+        try:
+            size = tensor.size(dim)
+        except RuntimeError:
+            size = -1
+        sizes.append(size if type(size) is int else -1)
+    return tuple(sizes)

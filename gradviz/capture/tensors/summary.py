@@ -19,7 +19,7 @@ import torch
 
 from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import is_part, shard_of
-from gradviz.capture.autograd.tensors import is_transformed, quietly
+from gradviz.capture.autograd.tensors import is_transformed, quietly, shape_of
 from gradviz.graph import TensorSummary
 
 FEW = 8
@@ -40,6 +40,7 @@ class _TensorReading:
     repeats: int = 1  # how often the elements of ``data`` occur in the tensor
     values: tuple[Number, ...] | None = None
     statistics: Statistics | None = None
+    bins: tuple[int, ...] | None = None
 
     def summary(self) -> TensorSummary:
         facts = (self.shape, self.dtype, self.device)
@@ -48,15 +49,19 @@ class _TensorReading:
             return TensorSummary(*facts, self.values, norm, nan=nan, inf=inf, note=self.note)
         if self.statistics is None:
             return TensorSummary(*facts, note=self.note, is_sparse=self.is_sparse)
-        norm, mean, std, low, high, nan, inf = self.statistics
+        norm, mean, std, low, high, nan, inf, _ = self.statistics
         if norm is not None:
             norm *= math.sqrt(self.repeats)
         nan, inf = nan * self.repeats, inf * self.repeats
-        return TensorSummary(*facts, None, norm, mean, std, low, high, nan, inf, self.note)
+        return TensorSummary(
+            *facts, None, norm, mean, std, low, high, nan, inf, self.note, bins=self.bins
+        )
 
 
 def summarize(
-    tensors: Sequence[torch.Tensor], values_only_if_small: bool | Sequence[bool] = False
+    tensors: Sequence[torch.Tensor],
+    values_only_if_small: bool | Sequence[bool] = False,
+    with_bins: bool = False,
 ) -> list[TensorSummary]:
     """Read tensors without side effects: no error, warning, graph, version bump or mode call.
 
@@ -69,6 +74,7 @@ def summarize(
         tensors: tensors of any kind, dtype, device and layout.
         values_only_if_small: do not read tensors of more than `FEW` elements; they get only shape,
             dtype and device. One value for all tensors, or one per tensor.
+        with_bins: also count a sample of the elements of each large tensor in equal intervals.
 
     Returns:
         One `TensorSummary` per tensor, in the order given. Up to `FEW` elements: ``values``
@@ -97,6 +103,8 @@ def summarize(
             if device.type == "cuda":  # another stream may still write a gradient
                 torch.cuda.synchronize(device)
             _fill(group)
+        if with_bins:
+            _add_bins(readings)
     return [reading.summary() for reading in readings]
 
 
@@ -113,7 +121,7 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
         if torch.nn.parameter.is_lazy(tensor):
             reading.note = "not initialized"
             return reading
-        reading.shape = _shape(tensor)
+        reading.shape = shape_of(tensor)
         data, reading.note = readable(tensor)
         reading.is_sparse = str(tensor.layout).startswith("torch.sparse")
         if data is None:
@@ -192,7 +200,7 @@ class Kept:
             dtype, shape = self._type
             assert self._memory is not None
             array = as_array(self._memory, dtype).reshape(shape).copy()  # torch warns of bytes
-            self._summary = summarize([torch.from_numpy(array)])[0]
+            self._summary = summarize([torch.from_numpy(array)], with_bins=True)[0]
         return self._summary
 
     @property
@@ -258,20 +266,6 @@ def _memory_of(tensor: torch.Tensor, strides: tuple[int, ...] | None = None) -> 
 
 
 _KEPT = 512  # elements of the largest tensor that is copied
-
-
-def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
-    """The shape; -1 for a dimension without a single size."""
-    if not tensor.is_nested:
-        return plain_shape(tensor.shape)
-    sizes = []
-    for dim in range(tensor.dim()):
-        try:
-            size = tensor.size(dim)
-        except RuntimeError:
-            size = -1
-        sizes.append(size if type(size) is int else -1)
-    return tuple(sizes)
 
 
 def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
@@ -346,6 +340,39 @@ def _fill(group: list[_TensorReading]) -> None:
         reading.statistics = facts
 
 
+BINS = 12
+_SAMPLE = 128  # elements of a sample, about
+
+
+def _sampling(count: int) -> slice:
+    """Of that many elements, some at equal distances, in no column or row of a matrix alone."""
+    step = max(1, count // _SAMPLE)
+    while math.gcd(step, count) > 1:
+        step += 1
+    return slice(None, None, step)
+
+
+def _add_bins(readings: Sequence[_TensorReading]) -> None:
+    """Count the sample of each tensor in equal intervals from its smallest to its largest element.
+
+    All samples are counted at once: an array operation costs more than the few elements of one.
+    """
+    pairs = [(each, each.statistics) for each in readings if each.statistics is not None]
+    found = [(each, facts) for each, facts in pairs if facts.min is not None and facts.sample.size]
+    if not found:
+        return
+    sizes = [facts.sample.size for _, facts in found]
+    low, high = (np.repeat([facts[at] for _, facts in found], sizes) for at in (3, 4))
+    with np.errstate(all="ignore"):
+        place = (np.concatenate([facts.sample for _, facts in found]) - low) / (high - low)
+    is_finite = np.isfinite(place)
+    inside = np.clip(place[is_finite] * BINS, 0, BINS - 1).astype(np.int64)
+    owner = np.repeat(np.arange(len(found)) * BINS, sizes)[is_finite]
+    counts = np.bincount(owner + inside, minlength=BINS * len(found)).reshape(-1, BINS)
+    for (each, _), row in zip(found, counts.tolist(), strict=True):
+        each.bins = tuple(row) if any(row) else None
+
+
 def _of_values(values: Sequence[Number]) -> tuple[float | None, int, int]:
     """Norm of the finite values (None if there are none); counts of NaN and infinite values."""
     if not any(isinstance(value, complex) for value in values):
@@ -367,7 +394,10 @@ Number = float | int | bool | complex
 
 
 class Statistics(NamedTuple):
-    """Statistics of the finite elements (None if there are none), and counts of the others."""
+    """Statistics of the finite elements (None if there are none), and counts of the others.
+
+    ``sample`` has some of the elements, of any kind.
+    """
 
     norm: float | None
     mean: float | None
@@ -376,6 +406,7 @@ class Statistics(NamedTuple):
     max: float | None
     nan: int = 0
     inf: int = 0
+    sample: npt.NDArray[Any] = np.empty(0)
 
 
 def countable(data: torch.Tensor) -> torch.Tensor:
@@ -414,8 +445,8 @@ def read(
     found: dict[int, Statistics | None] = {}
     with np.errstate(all="ignore"):
         for number, data in enumerate(large):
-            if (array := _array(data)) is not None:
-                found[number] = _of_array(array)
+            if (array := _array(data)) is not None and (facts := _of_array(array)) is not None:
+                found[number] = facts._replace(sample=array[_sampling(array.size)])
     exact = [number for number in range(len(large)) if found.get(number) is None]
     batches = [*_batches(large, exact)]
     fetched = fetch([*small, *(each for _, rows in batches for each in _row_statistics(rows))])
@@ -423,7 +454,8 @@ def read(
     chunks: dict[int, list[Any]] = {number: [] for number in exact}
     for numbers, _ in batches:
         columns = [next(fetched) for _ in range(8)]
-        for number, row in zip(numbers, zip(*columns, strict=True), strict=True):
+        samples = np.array(next(fetched)).reshape(len(numbers), -1)
+        for number, *row in zip(numbers, *columns, samples, strict=True):
             chunks[number].append(row)
     found.update((number, _of_chunks(rows)) for number, rows in chunks.items())
     return values, [stats for _, stats in sorted(found.items()) if stats is not None]
@@ -449,20 +481,18 @@ def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
 
 def _of_array(array: npt.NDArray[Any]) -> Statistics | None:
     """The statistics of an array; a small one, of which float32 is not enough, in float64."""
-    found = _from_sums(array.size, *_sums_in_place(array))
+    found = _from_sums(array.size, _sums_in_place(array))
     if found is None and array.dtype == np.float32 and array.size <= _CHUNK:
         wide = array.astype(np.float64)
-        return _from_sums(wide.size, *_sums_in_place(wide), _IN_FLOAT64)
+        return _from_sums(wide.size, _sums_in_place(wide), _IN_FLOAT64)
     return found
 
 
 def _sums_in_place(array: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     """Sum, norm, smallest and largest element, without temporary memory."""
-    total, low, high = _sum(array), np.minimum.reduce(array), np.maximum.reduce(array)
+    # The methods of an array call the same functions through Python.
+    total, low, high = (each.reduce(array) for each in (np.add, np.minimum, np.maximum))
     return float(total), math.sqrt(array.dot(array)), float(low), float(high)
-
-
-_sum = np.add.reduce  # the methods of an array call the same functions through Python
 
 
 def _batches(
@@ -499,18 +529,14 @@ _IN_FLOAT64 = 1e-140, 1e-9
 
 
 def _from_sums(
-    count: int,
-    total: float,
-    norm: float,
-    low: float,
-    high: float,
-    limits: tuple[float, float] = _IN_FLOAT32,
+    count: int, sums: Sequence[float], limits: tuple[float, float] = _IN_FLOAT32
 ) -> Statistics | None:
     """Compute statistics from sums; None if the result would not be accurate enough.
 
     This is the case when an element is not finite, when squares exceed the range of the dtype, or
     when the mean is so much larger than the deviation that their difference is rounding error.
     """
+    total, norm, low, high = sums
     if not (math.isfinite(total) and math.isfinite(norm)):
         return None
     low, high = low + 0.0, high + 0.0  # which of 0 and -0 was found depends on the device
@@ -526,7 +552,7 @@ def _from_sums(
 def _row_statistics(rows: torch.Tensor) -> list[torch.Tensor]:
     """Of each row, exactly, in float64; elements that are not finite are excluded and counted.
 
-    Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max.
+    Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max; a sample.
     """
     wide = rows.to(_widest(rows))
     nan = torch.count_nonzero(wide != wide, dim=1)
@@ -543,6 +569,7 @@ def _row_statistics(rows: torch.Tensor) -> list[torch.Tensor]:
         torch.linalg.vector_norm(kept, dim=1),
         _replaced(wide, math.inf).amin(dim=1),
         _replaced(wide, -math.inf).amax(dim=1),
+        wide[:, _sampling(wide.shape[1])],
     ]
 
 
@@ -553,7 +580,7 @@ def _replaced(data: torch.Tensor, value: float) -> torch.Tensor:
 
 def _of_chunks(chunks: list[list[Any]]) -> Statistics:
     """The statistics of one tensor from those of its chunks."""
-    counts, nans, infs, means, spreads, norms, lows, highs = zip(*chunks, strict=True)
+    counts, nans, infs, means, spreads, norms, lows, highs, samples = zip(*chunks, strict=True)
     count = sum(counts)
     if not count:
         return Statistics(None, None, None, None, None, sum(nans), sum(infs))
@@ -561,7 +588,8 @@ def _of_chunks(chunks: list[list[Any]]) -> Statistics:
     shifts = [math.sqrt(n) * (m - mean) for n, m in zip(counts, means, strict=True)]
     std = math.hypot(*spreads, *shifts) / math.sqrt(count)
     low, high = min(lows) + 0.0, max(highs) + 0.0
-    return Statistics(math.hypot(*norms), mean + 0.0, std, low, high, sum(nans), sum(infs))
+    sample = np.concatenate(samples)
+    return Statistics(math.hypot(*norms), mean + 0.0, std, low, high, sum(nans), sum(infs), sample)
 
 
 def fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:

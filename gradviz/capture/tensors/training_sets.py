@@ -10,6 +10,7 @@ import functools
 import gc
 import weakref
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from contextlib import suppress
 from difflib import SequenceMatcher
 from itertools import compress, islice
 from types import FunctionType, ModuleType
@@ -268,8 +269,9 @@ def attributes_of(values: Iterable[object]) -> list[Any]:
     found: list[Any] = []
     for each in values:
         if type(each).__dictoffset__ and not issubclass(type(each), _NO_OWNERS):
-            own = object.__getattribute__(each, "__dict__")
-            found += islice(own.values(), _MOST_INSIDE)
+            with suppress(AttributeError):  # a ``TypeVar`` of Python 3.12 has a hidden one
+                own = object.__getattribute__(each, "__dict__")
+                found += islice(own.values(), _MOST_INSIDE)
     return found
 
 

@@ -290,7 +290,7 @@ class Builder:
         readings, gradients = self._readings, self._gradients
         tensors = [*(each.tensor for each in readings), *(gradient for _, gradient in gradients)]
         only_small = [*(not each.whole for each in readings), *(False for _ in gradients)]
-        found = iter(summarize(tensors, only_small))
+        found = iter(summarize(tensors, only_small, with_bins=True))
         for reading, summary in zip(readings, found, strict=False):
             data = reading.data
             if reading.shape:
