@@ -46,6 +46,7 @@ class Entry:
     operation: the tuple of the operation, if autograd recorded it too (in-place and tracked).
     count: number of its tensors.
     is_hidden: whether it is not shown: a helper of torch caused it, not the program.
+    repeats: how often a loop repeated it; each is an event of its own.
     """
 
     kind: EventKind
@@ -58,6 +59,7 @@ class Entry:
     operation: Operation | None = None
     count: int = 1
     is_hidden: bool = False
+    repeats: int = 0
 
 
 _Row = Operation | Entry
@@ -103,28 +105,27 @@ class EventLog:
         del self.entries[: len(entries)]  # the hot path has a reference to this list
         digest, count, place = self.digest, self.count, 0
         rows: list[_Row] = []  # no object is created for each: the garbage collector would run
-        before: Operation | Entry | None = None
-        operation: Operation | None = None
-        is_hidden = False
+        operation: Operation | None
         for index, entry in enumerate(entries):
             if isinstance(entry, tuple):
                 place = hash((entry[2], id(entry[3]), entry[4]))
-                operation, is_hidden = entry, False
-            elif entry is not before:  # a loop may add one object many times
+                operation, times = entry, 1
+            else:
                 code, offset, _ = entry.location
-                place = hash((entry.word, id(code), offset))
-                operation, is_hidden = entry.operation, entry.is_hidden
-            before = entry
+                place = hash((entry.word, id(code), offset, entry.repeats))
+                operation, times = entry.operation, 0 if entry.is_hidden else 1 + entry.repeats
             digest = hash((digest, place))
             if operation is not None:
                 is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
-                if not (is_last or is_hidden):
+                if times and not is_last:
                     self._repeated.add(count + len(rows))
-            if not is_hidden:
+            if times == 1:
                 rows.append(entry)
+            elif times:
+                rows += [entry] * times
         self.digest, self.count = digest, count + len(rows)
         room = self._most_first - len(self._first)
         self._first += rows[:room] if room > 0 else ()

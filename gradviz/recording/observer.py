@@ -279,7 +279,7 @@ class Observer:
         """Whether a pass that repeats an earlier one gave the leaves such gradients, too."""
         if not self._steady.is_on:
             return False
-        readings = self._steady.read()
+        readings = self._steady.read(has_only_run=True)
         is_same = len(changed) == len(readings) and all(
             each.grad is not None and each.grad.is_healthy for each in readings.values()
         )
@@ -525,8 +525,7 @@ class Observer:
     ) -> None:
         """Add a frame."""
         moment = self._moment(kind, entry)
-        title = with_gradients(self._title(moment), added())
-        frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
+        frame = self._frame(moment, self._facts, lambda: graph, added)
         is_new = self.frame_store.add(frame, moment.word, always=kind in _ALWAYS)
         self._steady.note(moment, graph if is_new else None)
         self.snapshots.keys.turn()
@@ -542,9 +541,22 @@ class Observer:
         word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
         return StepMoment(kind, word, entry.action, entry.count, digest)
 
-    def _title(self, moment: StepMoment) -> str:
+    @property
+    def _facts(self) -> tuple[int, int, int]:
+        """The numbers of this moment: of the step or 0, of backward passes, and of the last row."""
         step = 0 if self.sampling is None else self.sampling.step
-        return with_step(frame_title(moment.kind, self._passes, *moment[1:4]), step)
+        return step, self._passes, self._rows - 1
+
+    @staticmethod
+    def _frame(
+        moment: StepMoment,
+        facts: tuple[int, int, int],
+        graph: Callable[[], GradGraph],
+        added: Callable[[], list[tuple[str, GradientDetails]]],
+    ) -> Frame:
+        step, passes, row = facts
+        title = with_step(frame_title(moment.kind, passes, *moment[1:4]), step)
+        return Frame(with_gradients(title, added()), graph(), "", moment.kind, passes, row)
 
     def _add_now(self, kind: FrameKind, entry: Entry | None = None) -> None:
         """Add a frame of this moment, in which only leaves have changed since the latest one."""
@@ -573,12 +585,8 @@ class Observer:
             return None
         if not found:
             return GradGraph  # the frame would show the same as the latest one
-        graph, title = self._steady.build(found, readings), self._title(moment)
-        passes, row = self._passes, self._rows
-
-        def build() -> Frame:
-            return Frame(with_gradients(title, added()), graph(), "", kind, passes, row - 1)
-
+        graph = self._steady.build(found, readings)
+        build = functools.partial(self._frame, moment, self._facts, graph, added)
         self.frame_store.add(LaterFrame(build), moment.word)
         return graph
 

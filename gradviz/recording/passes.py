@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from math import isfinite
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.autograd.function import BackwardCFunction
+from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.nodes import (
@@ -27,7 +28,7 @@ from gradviz.capture.autograd.nodes import (
 )
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.summary import Kept, plain_array, summarize
+from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize
 from gradviz.capture.tensors.training_sets import attributes_of, entries_of
 from gradviz.facts import GradientDetails, Loss, StepDetails
 from gradviz.graph import TensorSummary
@@ -244,9 +245,11 @@ class GradientFlow:
         self.lost: list[tuple[int, int, Loss]] = []
         self.shares: list[tuple[int, int, float]] = []
         self._failed, self._left = failed, _READ
+        self._handles: list[RemovableHandle] = []
         nodes = (getattr(root, "grad_fn", None) for root in roots)
         starts = [node for node in nodes if node is not None]
-        self._handles = []
+        if not starts:
+            return
         watched = list(islice(visit_ancestors(starts, nearest_first=True), _WATCHED))
         children = [child for _, edges in watched for child, _ in edges]
         shared, counts = _shared(children), Counter(children)
@@ -310,7 +313,7 @@ class GradientFlow:
         """Whether its values can be read here: to read a `DTensor`, ranks communicate."""
         return (
             type(gradient) is torch.Tensor
-            and gradient.device.type == "cpu"
+            and gradient.is_cpu
             and gradient.layout is torch.strided
             and gradient.is_floating_point()
             and 0 < gradient.numel() <= self._left
@@ -384,13 +387,15 @@ class Before:
             changed.append(leaf)
         return changed
 
-    def add_summaries(self, numbers: Container[int], leaves: Iterable[Leaf]) -> None:
+    def add_summaries(self, numbers: Collection[int], leaves: Iterable[Leaf]) -> None:
         """Read the gradients of leaves that the frame does not show.
 
         Args:
             numbers: the ``id`` of each leaf that matters.
             leaves: the recorded ones.
         """
+        if not numbers:
+            return
         found = [
             (leaf.number, tensor.grad)
             for leaf in leaves
@@ -484,22 +489,25 @@ def _is_trained(tensor: torch.Tensor | None) -> bool:
 
 
 def _copy(tensor: torch.Tensor) -> Any:
-    if (array := plain_array(tensor)) is not None:  # numpy compares small arrays faster
-        return array.copy()
+    if (memory := memory_of(tensor)) is not None:  # it compares small arrays faster
+        return memory
     is_readable = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu"
     return tensor.detach().clone() if is_readable else None
 
 
 def is_same(tensor: torch.Tensor, before: Any) -> bool:
     """Whether the values have not changed; NaN equals NaN."""
-    is_tensor = isinstance(before, torch.Tensor)
-    now: Any = tensor.detach() if is_tensor else plain_array(tensor)  # it records nothing
-    if now is None or now.shape != before.shape:
-        return False
-    if not is_tensor and now.size:  # the first element differs after most steps
+    now: Any = tensor.detach()  # it records nothing
+    if isinstance(before, bytes):
+        memory = memory_of(tensor)
+        if memory is None or memory == before or len(memory) != len(before):
+            return memory == before
+        now, before = as_array(memory, tensor.dtype), as_array(before, tensor.dtype)
         old, new = before.item(0), now.item(0)
-        if old != new and (old == old or new == new):
+        if old != new and (old == old or new == new):  # it differs after most steps
             return False
+    elif now.shape != before.shape:
+        return False
     differs = now != before
     return not differs.any() or not bool((differs & ((now == now) | (before == before))).any())
 

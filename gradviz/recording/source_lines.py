@@ -69,10 +69,13 @@ class SourceLine(NamedTuple):
 NO_LINE = SourceLine(SourceLocation(), "")
 
 
-@functools.lru_cache(maxsize=4_096)
+_absolute = functools.lru_cache(maxsize=4_096)(os.path.realpath)
+
+
 def _real(filename: str) -> str:
-    """The path of a file of code, for every recording of a process."""
-    return os.path.realpath(filename)
+    """The path of a file of code; where the name does not depend on the folder, found once."""
+    is_absolute = os.path.isabs(filename)  # noqa: PTH117, this is called for every frame once
+    return _absolute(filename) if is_absolute else os.path.realpath(filename)
 
 
 def _folder(path: str) -> str:
@@ -215,11 +218,11 @@ def is_library(filename: str) -> bool:
     """
     if filename.startswith("<") or cell_name(filename):
         return False
-    path = Path(os.path.realpath(filename))
-    if _is_installed(str(path)):
+    path = _real(filename)
+    if _is_installed(path):
         return True
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    own = {_import_folder(Path(os.path.realpath(main)))} if main else set()
+    own = {_import_folder(_real(main))} if main else set()
     try:
         own.add(Path.cwd())
     except OSError:  # the folder was deleted
@@ -231,9 +234,10 @@ def _is_installed(path: str) -> bool:
     return any(os.sep + folder in path for folder in _INSTALLED)
 
 
-def _import_folder(path: Path) -> Path:
+@functools.lru_cache(maxsize=4_096)
+def _import_folder(path: str) -> Path:
     """The folder from which a file is imported: the first parent that is not a package."""
-    folder = path.parent
+    folder = Path(path).parent
     while (folder / "__init__.py").exists() and folder != folder.parent:
         folder = folder.parent
     return folder

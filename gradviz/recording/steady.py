@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradviz.capture.autograd.nodes import outline
@@ -23,6 +24,7 @@ from gradviz.facts import Action, FrameKind
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.passes import leaves_of
+from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
@@ -95,6 +97,29 @@ class _Course:
         graph = self.moments[0][1]
         assert graph is not None
         return graph
+
+    @cached_property
+    def leaves(self) -> list[tuple[int, Leaf, bool]]:
+        """The number of each leaf, the leaf, and whether frames show its values."""
+        nodes, leaves = self.snapshot.graph._node, self.snapshot.leaves
+        return [(number, leaf, "value" in nodes[key]) for number, (key, leaf) in leaves.items()]
+
+
+class _LaterGraph:
+    """Builds the graph of a moment from that of the earlier pass, once, when it is needed."""
+
+    __slots__ = ("_made", "_moment")
+
+    def __init__(self, *moment: Any) -> None:
+        self._moment = moment
+        self._made: GradGraph | None = None
+
+    def __call__(self) -> GradGraph:
+        """The graph."""
+        if self._made is None:
+            steady, *moment = self._moment
+            self._made, self._moment = steady.built(*moment), ()
+        return self._made
 
 
 class Steady:
@@ -233,12 +258,8 @@ class Steady:
         self._known.pop(course.signature, None)
         has_run, shift = self._at > 1, self._shift
         old = course.after if has_run else course.snapshot
-        keys = self._keys(course, shift)(old.graph)
-        graph = _shifted(copy_graph(old.graph, keys), shift)
-        self._update_leaves(graph, course, self._readings)
-        for key in old.graph.roots:
-            if "value" in old.graph._node[key]:
-                graph._node[keys[key]]["value"] = self._loss and self._loss.summary
+        keys = self._keys(old.graph, course, shift)
+        graph = self.built(old.graph, course, shift, self._loss, self._readings)
         new = replace(
             old,
             graph=graph,
@@ -251,15 +272,24 @@ class Steady:
         )
         self._snapshots.resume(new)
 
-    def read(self) -> dict[int, LeafReading]:
-        """Read the leaves of the pass, by number."""
+    def read(self, has_only_run: bool = False) -> dict[int, LeafReading]:
+        """Read the leaves of the pass, by number.
+
+        Args:
+            has_only_run: whether only the pass itself ran since the latest reading: a value whose
+                version is the same has not changed.
+        """
         assert self._course is not None
-        nodes, readings = self._course.snapshot.graph._node, {}
-        for number, (key, leaf) in self._course.snapshot.leaves.items():
+        before, readings = self._readings if has_only_run else {}, {}
+        for number, leaf, is_shown in self._course.leaves:
             if (tensor := leaf.ref()) is not None:
-                value = Kept(tensor) if "value" in nodes[key] else None
-                grad = None if tensor.grad is None else Kept(tensor.grad)
-                readings[number] = LeafReading(value, grad, version_of(tensor), leaf.passes)
+                version, old, grad = version_of(tensor), before.get(number), tensor.grad
+                if old is not None and old.version == version:
+                    value = old.value
+                else:
+                    value = Kept(tensor) if is_shown else None
+                kept = None if grad is None else Kept(grad)
+                readings[number] = LeafReading(value, kept, version, leaf.passes)
         self._readings = readings
         return readings
 
@@ -278,48 +308,37 @@ class Steady:
 
     def build(self, graph: GradGraph, readings: dict[int, LeafReading]) -> Callable[[], GradGraph]:
         """Build the graph of a moment from that of the earlier pass, once, when it is needed."""
-        assert self._course is not None
-        course, shift, loss = self._course, self._shift, self._loss
-        keys_of = self._keys(course, shift)
-        made: list[GradGraph] = []  # ``functools.cache`` would take longer than the rest
+        return _LaterGraph(self, graph, self._course, self._shift, self._loss, readings)
 
-        def built() -> GradGraph:
-            if made:
-                return made[0]
-            keys = keys_of(graph)
-            new = _shifted(copy_graph(graph, keys), shift)
-            self._update_leaves(new, course, readings)
-            for key in graph.roots:
-                if "value" in graph._node[key]:
-                    new._node[keys[key]]["value"] = loss and loss.summary
-            self._snapshots.copied(graph, new, keys)
-            made.append(new)
-            return new
-
-        return built
-
-    @staticmethod
-    def _update_leaves(
-        graph: GradGraph, course: _Course, readings: Mapping[int, LeafReading]
-    ) -> None:
+    def built(
+        self,
+        graph: GradGraph,
+        course: _Course,
+        shift: int,
+        loss: Kept | None,
+        readings: Mapping[int, LeafReading],
+    ) -> GradGraph:
+        """A copy of a graph, with the loss of a later pass, and its leaves at a moment."""
+        keys = self._keys(graph, course, shift)
+        new = _shifted(copy_graph(graph, keys), shift)
         for number, (key, _) in course.snapshot.leaves.items():
-            if number in readings and key in graph:
-                _update_leaf(graph._node[key], readings[number])
+            if number in readings and key in new:
+                _update_leaf(new._node[key], readings[number])
+        for key in graph.roots:
+            if "value" in graph._node[key]:
+                new._node[keys[key]]["value"] = loss and loss.summary
+        self._snapshots.copied(graph, new, keys)
+        return new
 
-    def _keys(self, course: _Course, shift: int) -> Callable[[GradGraph], dict[str, str]]:
+    def _keys(self, graph: GradGraph, course: _Course, shift: int) -> dict[str, str]:
         """The keys of the nodes of a copy: those that the passes share stay as they are."""
-        keys = self._snapshots.keys
-
-        def keys_of(graph: GradGraph) -> dict[str, str]:
-            found = {}
-            for key in graph._node:
-                identity = course.snapshot.identities.get(key)
-                moved = (key, "later", shift) if identity is None else _moved(identity, shift)
-                is_lasting = moved == identity or (identity is None and key in course.lasting)
-                found[key] = key if is_lasting else keys.of(moved)
-            return found
-
-        return keys_of
+        found = {}
+        for key in graph._node:
+            identity = course.snapshot.identities.get(key)
+            moved = (key, "later", shift) if identity is None else _moved(identity, shift)
+            is_lasting = moved == identity or (identity is None and key in course.lasting)
+            found[key] = key if is_lasting else self._snapshots.keys.of(moved)
+        return found
 
 
 def _is_healthy(gradient: TensorSummary | None) -> bool:

@@ -87,6 +87,7 @@ _MANY_TYPES = "CppFunction"  # the Python type of nodes that share one type
 Edges = tuple[tuple[Node | None, int], ...]
 """The ``next_functions`` of a node."""
 
+_own_types: dict[type, OperationType] = {}  # of torch's own operations
 _known_types: WeakKeyDictionary[type, OperationType] = WeakKeyDictionary()
 
 
@@ -103,11 +104,12 @@ def operation_type(node: Node) -> OperationType:
         ('sum', ('dim', 'keepdim'))
     """
     cls = type(node)
-    found = _known_types.get(cls)
+    found = _own_types.get(cls) or _known_types.get(cls)
     if found is None:
         found = _operation_type(node)
         if cls.__name__ != _MANY_TYPES:
-            _known_types[cls] = found
+            known = _own_types if found.raw != _CUSTOM else _known_types
+            known[cls] = found
     return found
 
 
@@ -215,24 +217,33 @@ def outline(root: Node, since: int, most: int) -> Hashable:
         most: the number of nodes; None for a larger graph, and for one with custom functions.
     """
     rows: list[object] = []
-    places: dict[Node, object] = {}
-    for node, edges in visit_ancestors([root]):
-        if not edges and (leaf := leaf_of(node)) is not None:
-            rows.append(id(leaf))
-            continue
-        kind, number = operation_type(node), sequence_number(node) - since
-        if len(rows) >= most or kind.opaque or kind.raw == _CUSTOM or number < 0:
+    places: dict[Node, object] = {root: sequence_number(root) - since}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        kind, number = operation_type(node), places[node]
+        if len(rows) >= most or kind.opaque or kind.raw == _CUSTOM or number < 0:  # type: ignore[operator]
             return None
-        options = repr(kind.read_options(node)) if kind.read_options else ""
-        factor = _number_in(node, kind) if operation(kind.op).number else ""
-        results = node._input_metadata
-        shapes = tuple([(tuple(each.shape), each.dtype, each.device) for each in results])
-        rows.append((kind.grad_fn, number, shapes, options, factor))
-        for child, _ in edges:
-            if child is not None and child not in places:
+        rows += kind.grad_fn, number
+        if kind.read_options is not None:
+            rows.append(repr(kind.read_options(node)))
+        if operation(kind.op).number:
+            rows.append(_number_in(node, kind))
+        for each in node._input_metadata:
+            rows += tuple(each.shape), each.dtype, each.device
+        for child, output in node.next_functions:
+            place = None if child is None else places.get(child)
+            if child is not None and place is None:
                 made = sequence_number(child)
-                places[child] = made - since if made != ACCUMULATE_NR else (id(leaf_of(child)),)
-        rows.extend(child and (out, places[child]) for child, out in edges)
+                if made != ACCUMULATE_NR:
+                    place = made - since
+                    waiting.append(child)
+                elif (leaf := leaf_of(child)) is not None:
+                    place = f"leaf {id(leaf)}"
+                else:
+                    return None
+                places[child] = place
+            rows += place, output
     return tuple(rows)
 
 

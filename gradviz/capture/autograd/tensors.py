@@ -20,6 +20,10 @@ from gradviz.graph.schema import SavedTensor
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
+_no_function: Any = torch._C.DisableTorchFunction
+_no_dispatch: Any = torch._C._DisableTorchDispatch
+
+
 class quietly:  # noqa: N801
     """Hide reads from ``TorchFunctionMode``, ``TorchDispatchMode`` and subclasses.
 
@@ -29,10 +33,10 @@ class quietly:  # noqa: N801
     __slots__ = ("_dispatch", "_function")
 
     def __enter__(self) -> None:
-        guards: list[Any] = [torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch()]
-        self._function, self._dispatch = guards
-        for guard in guards:
-            guard.__enter__()
+        self._function = function = _no_function()
+        function.__enter__()
+        self._dispatch = dispatch = _no_dispatch()
+        dispatch.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._dispatch.__exit__(*error)

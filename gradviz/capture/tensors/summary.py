@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from ctypes import string_at
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -182,41 +183,54 @@ class Kept:
         (0.0, 0.0)
     """
 
-    __slots__ = ("_array", "_summary")
+    __slots__ = ("_memory", "_summary", "_type")
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self._array: npt.NDArray[Any] | None = None
-        self._summary: TensorSummary | None = None
-        if tensor.numel() <= _KEPT and (array := plain_array(tensor)) is not None:
-            self._array = array.copy()
-        if self._array is None:
-            self._summary = summarize([tensor])[0]
+        if tensor.numel() <= _KEPT and (memory := memory_of(tensor)) is not None:
+            self._memory: bytes | None = memory
+            self._type = tensor.dtype, tensor.shape
+            self._summary: TensorSummary | None = None
+        else:
+            self._memory, self._summary = None, summarize([tensor])[0]
 
     @property
     def summary(self) -> TensorSummary:
         """The summary of the tensor at the time of the copy."""
         if self._summary is None:
-            self._summary = summarize([torch.from_numpy(self._array)], with_bins=True)[0]
+            dtype, shape = self._type
+            assert self._memory is not None
+            array = as_array(self._memory, dtype).reshape(shape).copy()  # torch warns of bytes
+            self._summary = summarize([torch.from_numpy(array)], with_bins=True)[0]
         return self._summary
 
     @property
     def is_healthy(self) -> bool:
         """Whether all elements are finite, and one is not zero; False if that is not certain."""
-        if self._array is None:
+        if self._memory is None:
             each = self.summary
             return each.is_finite and bool(each.norm)
-        flat = self._array.ravel()
+        flat = as_array(self._memory, self._type[0])
         with np.errstate(all="ignore"):
             return bool(0 < flat.dot(flat) < math.inf)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Kept):
             return NotImplemented
-        if self._array is None or other._array is None:
+        if self._memory is None or other._memory is None:
             return self.summary == other.summary
-        return np.array_equal(self._array, other._array)
+        return self._memory == other._memory and self._type == other._type
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def memory_of(tensor: torch.Tensor) -> bytes | None:
+    """A copy of the memory of an ordinary contiguous tensor of floats on the CPU, or None."""
+    return string_at(tensor.data_ptr(), tensor.nbytes) if _is_plain(tensor) else None
+
+
+def as_array(memory: bytes, dtype: torch.dtype) -> npt.NDArray[Any]:
+    """What `memory_of` copied, as a flat array."""
+    return np.frombuffer(memory, _TYPES[dtype])
 
 
 def plain_array(tensor: torch.Tensor) -> npt.NDArray[Any] | None:

@@ -106,7 +106,7 @@ def _repeatable(after: _Look, is_cut: bool = False) -> Handler:
             result = func(*args, **kwargs) if kwargs else func(*args)
             if type(result) is float:
                 if result == known.number:
-                    state.event_log.entries.append(known.entry)
+                    known.entry.repeats += 1
                     if result:  # the same object, whose record is known; but -0.0 equals 0.0
                         return known.number
                     state.provenance.read.remember_numbers(result, known.record)
@@ -114,7 +114,7 @@ def _repeatable(after: _Look, is_cut: bool = False) -> Handler:
             elif type(result) is _Tensor and known.record.ref() is None:
                 known.record.ref = weakref.ref(result)
                 state.provenance.tensors.latest = known.record
-                state.event_log.entries.append(known.entry)
+                known.entry.repeats += 1
                 return result
         else:
             if is_cut and state.before_cut is not None:

@@ -70,7 +70,7 @@ class Repeated:
             and _is_tracking() is self.is_tracking
             and bool(entries)
             and entries[-1] is self.entry
-            and len(entries) < _MOST_ENTRIES
+            and len(entries) + self.entry.repeats < _MOST_ENTRIES
         )
 
 
