@@ -521,8 +521,8 @@ class _NormsDrawing(Drawing):
         self.norms = norms
 
     @cached_property
-    def _scene(self) -> Scene:
-        return heatmap(self.norms, self.options["title"])
+    def _drawn(self) -> tuple[Story, Scene]:
+        return self.story, heatmap(self.norms, self.options["title"])
 
     @property
     def text(self) -> str:
