@@ -36,7 +36,8 @@ _COLUMNS = 1_180.0  # points, the width of columns beside each other
 _HIGHEST = 1_950.0
 _LEAST = 400.0  # that a graph gets in any case
 _ROOM = 250.0  # of a graph among others: title, captions, table
-_SPREAD, _PACKED = 1.5, 0.9  # a picture compared with `page_size`: links and leaves widen a rank
+_SPREAD = 1.5  # links and leaves widen a rank that has several
+_PACKED = 0.9  # the height of a picture compared with its ranks
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
 
@@ -196,7 +197,7 @@ def _excess(graph: GradGraph, page: _Page) -> float:
 
 
 def _excess_of(size: tuple[float, float], page: _Page) -> float:
-    width, height = size[0] * _SPREAD, size[1] * _PACKED
+    width, height = size[0], size[1] * _PACKED
     columns = max(1, int(_COLUMNS // max(width, 1)))
     return max(width / _WIDEST, height / (columns * page.height))
 
@@ -372,7 +373,7 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
     for key in reversed(list(nx.topological_sort(graph))):
         rank[key] = max((rank[user] + 1 for user in graph._succ[key]), default=0)
     depth = max(rank.values(), default=0) + 1
-    widths, rows = [0.0] * depth, [1] * depth
+    widths, rows, counts = [0.0] * depth, [1] * depth, [0] * depth
     for key, data in graph._node.items():
         lines = _lines(data)
         at = rank[key]
@@ -380,11 +381,15 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
         if data["kind"] in _TENSORS or is_docked:  # it is drawn close to its users
             at = 1 + max((rank[user] for user in graph._succ[key]), default=-1)
         widths[at] += max(map(len, lines)) * _CHARACTER + _MARGIN
-        rows[at] = max(rows[at], len(lines))
+        rows[at], counts[at] = max(rows[at], len(lines)), counts[at] + 1
         for user in graph._succ[key]:
             for between in range(rank[user] + 1, at):
                 widths[between] += _LINK
-    return max(widths, default=0.0), sum(_RANK + _ROW * count for count in rows)
+                counts[between] += 1
+    spread = [
+        width * (_SPREAD if count > 1 else 1) for width, count in zip(widths, counts, strict=True)
+    ]
+    return max(spread, default=0.0), sum(_RANK + _ROW * count for count in rows)
 
 
 def _lines(data: Mapping[str, Any]) -> list[str]:
