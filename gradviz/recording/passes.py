@@ -246,8 +246,7 @@ class GradientFlow:
         self.shares: list[tuple[int, int, float]] = []
         self._failed, self._left = failed, _READ
         self._handles: list[RemovableHandle] = []
-        nodes = (getattr(root, "grad_fn", None) for root in roots)
-        starts = [node for node in nodes if node is not None]
+        starts = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
         if not starts:
             return
         watched = list(islice(visit_ancestors(starts, nearest_first=True), _WATCHED))
@@ -489,10 +488,9 @@ def _is_trained(tensor: torch.Tensor | None) -> bool:
 
 
 def _copy(tensor: torch.Tensor) -> Any:
-    if (memory := memory_of(tensor)) is not None:  # it compares small arrays faster
-        return memory
-    is_readable = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu"
-    return tensor.detach().clone() if is_readable else None
+    memory = memory_of(tensor)  # bytes are compared faster than small arrays
+    is_other = memory is None and type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_cpu
+    return tensor.detach().clone() if is_other else memory
 
 
 def is_same(tensor: torch.Tensor, before: Any) -> bool:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.nodes import plain_shape, sequence_number
-from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import shard_of
 from gradviz.capture.autograd.tensors import (
     base_of,

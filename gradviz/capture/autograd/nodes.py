@@ -35,25 +35,6 @@ from gradviz.graph.operations import forward_word, operation
 from gradviz.graph.text import number_text
 from gradviz.torch_messages import MessageKind
 
-__all__ = [
-    "ACCUMULATE",
-    "ACCUMULATE_NR",
-    "Edges",
-    "NodeReader",
-    "few_attributes",
-    "forward_class",
-    "has_no_bias",
-    "leaf_of",
-    "node_name",
-    "operation_type",
-    "operations_before",
-    "outline",
-    "parameters_inside",
-    "plain_shape",
-    "sequence_number",
-    "visit_ancestors",
-]
-
 _CUSTOM = ("_raw_saved_tensors",)
 ACCUMULATE = "AccumulateGrad"  # the class of the node that adds a gradient to a leaf
 
@@ -108,8 +89,7 @@ def operation_type(node: Node) -> OperationType:
     if found is None:
         found = _operation_type(node)
         if cls.__name__ != _MANY_TYPES:
-            known = _own_types if found.raw != _CUSTOM else _known_types
-            known[cls] = found
+            (_known_types if found.raw == _CUSTOM else _own_types)[cls] = found
     return found
 
 

@@ -235,7 +235,7 @@ def as_array(memory: bytes, dtype: torch.dtype) -> npt.NDArray[Any]:
 
 def plain_array(tensor: torch.Tensor) -> npt.NDArray[Any] | None:
     """The memory of an ordinary contiguous tensor of floats on the CPU; None for any other."""
-    return _memory_of(tensor) if _is_plain(tensor) else None
+    return np.asarray(_Memory(tensor)) if _is_plain(tensor) else None
 
 
 _TYPES = {torch.float32: "=f4", torch.float64: "=f8"}
@@ -249,7 +249,7 @@ class _Memory:
 
     __slots__ = ("__array_interface__", "_tensor")
 
-    def __init__(self, tensor: torch.Tensor, strides: tuple[int, ...] | None) -> None:
+    def __init__(self, tensor: torch.Tensor, strides: tuple[int, ...] | None = None) -> None:
         self._tensor = tensor
         self.__array_interface__ = {
             "version": 3,
@@ -258,11 +258,6 @@ class _Memory:
             "data": (tensor.data_ptr(), False),
             "strides": strides,
         }
-
-
-def _memory_of(tensor: torch.Tensor, strides: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
-    """An array of the memory of a tensor of floats on the CPU, with strides in bytes."""
-    return np.asarray(_Memory(tensor, strides))
 
 
 _KEPT = 512  # elements of the largest tensor that is copied
@@ -476,7 +471,7 @@ def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
     except RuntimeError:  # a tensor that torch.func has wrapped
         return None
     strides = tuple(step * data.element_size() for step in data.stride())
-    return _memory_of(data, strides).ravel("K") if has_memory else None
+    return np.asarray(_Memory(data, strides)).ravel("K") if has_memory else None
 
 
 def _of_array(array: npt.NDArray[Any]) -> Statistics | None:
