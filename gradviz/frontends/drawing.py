@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes
-from gradviz.comparison.ranks import mark_ranks
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import (
@@ -218,10 +217,10 @@ class Drawing:
         if not self.story:  # its picture says that there is nothing to draw
             return replace(self.story, frames=(Frame("", GradGraph()),))
         if self.story.ranks:
+            from gradviz.comparison.ranks import mark_ranks  # it loads the diagnosis
+
             return mark_ranks(self.story)
-        if len(self.story) == 1:
-            return results_apart(self.story)
-        return mark_changes(self.story)
+        return results_apart(self.story) if len(self.story) == 1 else mark_changes(self.story)
 
     @cached_property
     def shown(self) -> Story:
