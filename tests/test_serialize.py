@@ -213,3 +213,14 @@ def test_a_damaged_event_is_refused_in_one_line(event: str, says: str) -> None:
     with pytest.raises(DamagedFileError, match="damaged") as caught:
         serialize.loads(text)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_histogram_of_a_gradient_is_kept() -> None:
+    w = torch.ones(40, requires_grad=True)
+    loss = (w * torch.arange(40.0)).sum()
+    loss.backward()
+    graph = gradviz.trace(loss)
+    [read] = serialize.loads(serialize.to_json(graph))
+    bins = [each.nodes[leaf]["grad"].bins for each in (graph, read.graph) for leaf in each.leaves]
+    assert bins[0] == bins[1]
+    assert sum(bins[0]) == 40

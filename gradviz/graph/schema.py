@@ -6,7 +6,7 @@ All values are plain: there are no tensors, and everything can be saved as JSON.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypedDict
 
@@ -121,7 +121,7 @@ class TensorSummary:
         note: a special state in words ("meta: no values", "values not read: ..."), or "".
         is_sparse: whether its layout is sparse.
         bins: how many elements of a sample lie in each of equal intervals from ``min`` to
-            ``max``, or None.
+            ``max``, or None. It is not compared: what is equal without it is equal.
 
     Example:
         >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
@@ -141,7 +141,7 @@ class TensorSummary:
     inf: int = 0
     note: str = ""
     is_sparse: bool = False
-    bins: tuple[int, ...] | None = None
+    bins: tuple[int, ...] | None = field(default=None, compare=False)
 
     @property
     def numel(self) -> int:

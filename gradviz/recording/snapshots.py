@@ -130,9 +130,10 @@ class SnapshotSeries:
         if with_outputs or not self._roots:
             return self._now(with_outputs=True)
         self._until = self._since  # the next forward pass may have begun: it has its own frame
-        graph = self._now(with_outputs=False)
-        self._until = sys.maxsize
-        return graph
+        try:
+            return self._now(with_outputs=False)
+        finally:
+            self._until = sys.maxsize
 
     def _now(self, with_outputs: bool) -> GradGraph:
         if not with_outputs and self._traced_until == creation_count():

@@ -118,9 +118,14 @@ function histogram(summary) {
     range);
 }
 
+/** The values that are kept, as far as they are finite numbers. @param {Summary} summary */
+function finite(summary) {
+  return (summary.values || []).map(Number).filter(Number.isFinite);
+}
+
 /** How many of the few values that are kept lie in equal intervals. @param {Summary} summary */
 function binsOf(summary) {
-  const values = (summary.values || []).map(Number).filter(Number.isFinite);
+  const values = finite(summary);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   if (values.length < 4 || low === high) return null;
   const bins = new Array(values.length).fill(0);
@@ -130,19 +135,20 @@ function binsOf(summary) {
 
 /** Mean and deviation on the line from the least to the greatest value. @param {Summary} summary */
 function rangeOf(summary) {
-  const values = (summary.values || []).map(Number).filter(Number.isFinite);
-  const mean = summary.mean ?? (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : undefined);
+  const values = finite(summary);
+  const mean = summary.mean ?? values.reduce((sum, value) => sum + value, 0) / values.length;
   const min = summary.min ?? Math.min(...values);
   const max = summary.max ?? Math.max(...values);
-  if (typeof mean !== "number" || min >= max) return null;
+  if (!(min < max)) return null;
   const at = (/** @type {number} */ value) => Math.max(0, Math.min(100, ((value - min) / (max - min)) * 100));
   const spread = summary.std || 0;
-  const text = `mean ${numberText(mean)}${spread ? `, standard deviation ${numberText(spread)}` : ""}, ${numberText(min)} to ${numberText(max)}`;
-  return h("figure", { class: "range", role: "img", "aria-label": text },
+  const range = `${numberText(min)} to ${numberText(max)}`;
+  const deviation = spread ? `, standard deviation ${numberText(spread)}` : "";
+  return h("figure", { class: "range", role: "img", "aria-label": `mean ${numberText(mean)}${deviation}, ${range}` },
     h("div", { class: "track", "aria-hidden": "true" },
       h("span", { class: "spread", style: `left:${at(mean - spread)}%;width:${at(mean + spread) - at(mean - spread)}%` }),
       h("span", { class: "mean", style: `left:${at(mean)}%` })),
-    h("figcaption", { "aria-hidden": "true" }, `${numberText(min)} to ${numberText(max)}${spread ? `, standard deviation ${numberText(spread)}` : ""}`));
+    h("figcaption", { "aria-hidden": "true" }, range + deviation));
 }
 
 /**

@@ -30,7 +30,7 @@ export function firstState(data) {
     rankdir: data.rankdir,
     color: COLORS.includes(data.color) ? data.color : "",
     selected: "",
-    tab: data.frames.length === 1 ? (data.answers.length ? "answers" : "details") : data.answers.some((answer) => !answer.is_fine) ? "answers" : "details",
+    tab: data.answers.some((answer) => !answer.is_fine || data.frames.length === 1) ? "answers" : "details",
     theme: data.theme,
   };
 }

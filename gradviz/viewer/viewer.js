@@ -500,7 +500,7 @@ function firstState(data) {
     rankdir: data.rankdir,
     color: COLORS.includes(data.color) ? data.color : "",
     selected: "",
-    tab: data.frames.length === 1 ? (data.answers.length ? "answers" : "details") : data.answers.some((answer) => !answer.is_fine) ? "answers" : "details",
+    tab: data.answers.some((answer) => !answer.is_fine || data.frames.length === 1) ? "answers" : "details",
     theme: data.theme,
   };
 }
@@ -1313,8 +1313,12 @@ function histogram(summary) {
     range);
 }
 
+function finite(summary) {
+  return (summary.values || []).map(Number).filter(Number.isFinite);
+}
+
 function binsOf(summary) {
-  const values = (summary.values || []).map(Number).filter(Number.isFinite);
+  const values = finite(summary);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   if (values.length < 4 || low === high) return null;
   const bins = new Array(values.length).fill(0);
@@ -1323,19 +1327,20 @@ function binsOf(summary) {
 }
 
 function rangeOf(summary) {
-  const values = (summary.values || []).map(Number).filter(Number.isFinite);
-  const mean = summary.mean ?? (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : undefined);
+  const values = finite(summary);
+  const mean = summary.mean ?? values.reduce((sum, value) => sum + value, 0) / values.length;
   const min = summary.min ?? Math.min(...values);
   const max = summary.max ?? Math.max(...values);
-  if (typeof mean !== "number" || min >= max) return null;
+  if (!(min < max)) return null;
   const at = (/** @type {number} */ value) => Math.max(0, Math.min(100, ((value - min) / (max - min)) * 100));
   const spread = summary.std || 0;
-  const text = `mean ${numberText(mean)}${spread ? `, standard deviation ${numberText(spread)}` : ""}, ${numberText(min)} to ${numberText(max)}`;
-  return h("figure", { class: "range", role: "img", "aria-label": text },
+  const range = `${numberText(min)} to ${numberText(max)}`;
+  const deviation = spread ? `, standard deviation ${numberText(spread)}` : "";
+  return h("figure", { class: "range", role: "img", "aria-label": `mean ${numberText(mean)}${deviation}, ${range}` },
     h("div", { class: "track", "aria-hidden": "true" },
       h("span", { class: "spread", style: `left:${at(mean - spread)}%;width:${at(mean + spread) - at(mean - spread)}%` }),
       h("span", { class: "mean", style: `left:${at(mean)}%` })),
-    h("figcaption", { "aria-hidden": "true" }, `${numberText(min)} to ${numberText(max)}${spread ? `, standard deviation ${numberText(spread)}` : ""}`));
+    h("figcaption", { "aria-hidden": "true" }, range + deviation));
 }
 
 function detailsOf(what, act) {

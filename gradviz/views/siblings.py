@@ -114,15 +114,15 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     if type(fewest) is not int or fewest < 2:
         raise UsageError(must_be("fewest", "an integer >= 2", fewest))
     sets: dict[tuple[object, ...], list[str]] = {}
-    users = {key: set(graph._succ[key]) for key in graph}
     clones = ((key, data.get("clone_of")) for key, data in graph._node.items())
-    copies = {key: first for key, first in clones if first in users}
+    copies = {key: first for key, first in clones if first in graph._node}
+    users = {first: set(graph._succ[first]) for first in copies.values()}
     for key, first in copies.items():
-        users[first] |= users[key]
+        users[first].update(graph._succ[key])
     for key, data in graph._node.items():
         is_leaf = data["kind"] in _LEAVES and key not in copies
         if is_leaf and "root" not in data and not graph._pred[key]:
-            facts = (*_state(data), frozenset(users[key]))
+            facts = (*_state(data), frozenset(users.get(key, graph._succ[key])))
             sets.setdefault(facts, []).append(key)
     parts = []
     rows = [keys for keys in sets.values() if len(keys) >= fewest]

@@ -191,7 +191,7 @@ class Kept:
             self._type = tensor.dtype, tensor.shape
             self._summary: TensorSummary | None = None
         else:
-            self._memory, self._summary = None, summarize([tensor])[0]
+            self._memory, self._summary = None, summarize([tensor], with_bins=True)[0]
 
     @property
     def summary(self) -> TensorSummary:
@@ -335,7 +335,7 @@ def _fill(group: list[_TensorReading]) -> None:
         reading.statistics = facts
 
 
-BINS = 12
+_BINS = 12
 _SAMPLE = 128  # elements of a sample, about
 
 
@@ -361,9 +361,9 @@ def _add_bins(readings: Sequence[_TensorReading]) -> None:
     with np.errstate(all="ignore"):
         place = (np.concatenate([facts.sample for _, facts in found]) - low) / (high - low)
     is_finite = np.isfinite(place)
-    inside = np.clip(place[is_finite] * BINS, 0, BINS - 1).astype(np.int64)
-    owner = np.repeat(np.arange(len(found)) * BINS, sizes)[is_finite]
-    counts = np.bincount(owner + inside, minlength=BINS * len(found)).reshape(-1, BINS)
+    inside = np.clip(place[is_finite] * _BINS, 0, _BINS - 1).astype(np.int64)
+    owner = np.repeat(np.arange(len(found)) * _BINS, sizes)[is_finite]
+    counts = np.bincount(owner + inside, minlength=_BINS * len(found)).reshape(-1, _BINS)
     for (each, _), row in zip(found, counts.tolist(), strict=True):
         each.bins = tuple(row) if any(row) else None
 
