@@ -220,7 +220,7 @@ def test_the_histogram_of_a_gradient_is_kept() -> None:
     loss = (w * torch.arange(40.0)).sum()
     loss.backward()
     graph = gradviz.trace(loss)
-    [read] = serialize.loads(serialize.to_json(graph))
+    [read] = serialize.loads(serialize.to_json(Story((Frame("", graph),))))
     bins = [each.nodes[leaf]["grad"].bins for each in (graph, read.graph) for leaf in each.leaves]
     assert bins[0] == bins[1]
     assert sum(bins[0]) == 40
