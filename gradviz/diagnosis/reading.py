@@ -240,6 +240,7 @@ def context_of(asked: Asked, story: Story) -> Context:
         lost=lost,
         numbers=numbers,
         flat=recording._snapshots.flat_parts(),
+        copies=recording._snapshots.copies(),
         called=called,
         is_of_roots=bool(roots and keys),
         was_cut=recording._was_cut,
