@@ -58,7 +58,7 @@ from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_of_node
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
