@@ -540,3 +540,29 @@ def test_a_tensor_that_was_filled_by_what_was_not_seen_is_no_empty_tensor() -> N
     nodes = [data for _, data in run.frames[-1].graph.nodes(data=True)]
     words = {data["name"]: data.get("op") for data in nodes if data["kind"] is NodeKind.UNTRACKED}
     assert words == {"filled": None, "zeros": "zeros"}
+
+
+def test_a_tensor_has_one_name_in_all_frames() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(3, 2)
+
+        def finish(self, loss: torch.Tensor) -> None:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def compute(net: Net) -> torch.Tensor:
+        return net.part(torch.ones(3)).sum()
+
+    def train(model: Net) -> None:
+        loss = compute(model)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss = compute(model)
+        model.finish(loss)
+
+    with gradviz.record() as run:
+        train(Net())
+    for frame in run.frames:
+        names = {frame.graph.nodes[leaf]["name"] for leaf in frame.graph.leaves}
+        assert names == {"model.part.weight", "model.part.bias"}, frame.title
+        assert frame.graph.graph["modules"]["model.part"] == "Linear"
