@@ -187,6 +187,7 @@ class Context:
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
+        copies: by the keys of leaves, those from which values were written into them.
         called: the names that the caller passed, by the keys of their tensors.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         was_cut: whether a command or Ctrl-C ended the program, perhaps before an optimizer's step.
@@ -208,6 +209,7 @@ class Context:
     waiting: Mapping[str, str] = field(default_factory=dict)
     elsewhere: int = 0
     flat: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
     called: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     was_cut: bool = False
@@ -458,35 +460,30 @@ class Context:
 
     def made_at(self, line: str, key: str) -> Sequence[Event]:
         """The operations on a line and that of a node, in order, the node's own last."""
-        known = self._made_at.get((line, key))
-        if known is None:
+
+        def find() -> Sequence[Event]:
             own = [e for kind in _MADE for e in self.happened_to(key, kind)]
             own = [e for e in own if str(e.location) == line] or own  # it may be changed elsewhere
             numbers = {event.number for event in own}
             others = [e for e in self._by_line.get(line, ()) if e.number not in numbers]
-            known = self._made_at[line, key] = [*others, *sorted(own, key=lambda e: e.number)]
-        return known
+            return [*others, *sorted(own, key=lambda e: e.number)]
+
+        return self.cached(("made at", line, key), find)
 
     def written_on(self, line: str) -> tuple[frozenset[str], frozenset[str]]:
         """The words of the operations and changes on a line, and what it changes in place."""
-        if line not in self._written_on:
+
+        def find() -> tuple[frozenset[str], frozenset[str]]:
             events = self._by_line.get(line, ())
             keys = (key for e in events if e.kind is EventKind.IN_PLACE for key in e.nodes)
-            self._written_on[line] = frozenset(e.word for e in events), frozenset(keys)
-        return self._written_on[line]
+            return frozenset(e.word for e in events), frozenset(keys)
+
+        return self.cached(("written on", line), find)
 
     def node_in_a_frame(self, key: str) -> NodeData | None:
         """The attributes of a node in the latest frame that has it."""
         graphs = (self.graph, *(frame.graph for frame in reversed(self.frames)))
         return next((graph.nodes[key] for graph in graphs if key in graph), None)
-
-    @cached_property
-    def _written_on(self) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-        return {}
-
-    @cached_property
-    def _made_at(self) -> dict[tuple[str, str], Sequence[Event]]:
-        return {}
 
     @cached_property
     def _by_line(self) -> Mapping[str, Sequence[Event]]:

@@ -58,7 +58,7 @@ from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_of_node
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
@@ -365,11 +365,14 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
-    is_copied = is_of_target and each.verdict is Verdict.NOT_CONNECTED
-    is_copied |= is_without and _is_a_copy(context, key)
-    if is_copied and not _replaces_a_trained_one(context, key):
-        reason = "its values are copied from another tensor, and no optimizer holds it"
-        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    is_copied = is_of_target or (is_without and _is_a_copy(context, key))
+    is_template = not added and each.verdict in _NO_GRADIENT and _is_a_template(context, key)
+    if is_template or (is_copied and not _replaces_a_trained_one(context, key)):
+        which = "copied to one that an optimizer holds" if is_template else "copied from another"
+        reason = f"its values are {which}, and no optimizer holds it"
+        is_meant = not added and each.verdict is not Verdict.NOT_RUN
+        verdict = Verdict.FINE if is_meant else Verdict.UNTRAINED
+        return replace(each, verdict=verdict, reason=reason, fix="")
     if each.verdict in _NO_GRADIENT and not added:
         reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
@@ -439,26 +442,21 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
 def _is_a_copy(context: Context, key: str) -> bool:
     """Whether the values of a leaf were copied from one with a gradient, as in a target network."""
     kind = EventKind.ACCUMULATE
-    return any(context.happened_to(source, kind) for source in _copied_to(context, key))
+    return any(context.happened_to(source, kind) for source in context.copies.get(key, ()))
+
+
+def _is_a_template(context: Context, key: str) -> bool:
+    """Whether an optimizer trains a copy of a leaf, as of the layer of a ``TransformerEncoder``."""
+    copies = (copy for copy, sources in context.copies.items() if key in sources)
+    return any(e in context.held and context.happened_to(e, EventKind.ACCUMULATE) for e in copies)
 
 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:
     """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
     since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
-    held = (each for each in _copied_to(context, key) if each in context.held)
+    held = (each for each in context.copies.get(key, ()) if each in context.held)
     histories = (history_of(context, each) for each in held)
     return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
-
-
-def _copied_to(context: Context, key: str) -> list[str]:
-    """The tensors from which values were copied to a leaf."""
-    graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
-    return [
-        leaf_of_node(graph, each)
-        for graph in graphs
-        for each in ancestors(graph, [key], lambda *edge: edge[2].get("cause") is _COPIED)
-        if each != key
-    ]
 
 
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:

@@ -32,19 +32,14 @@ from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
     Ancestors,
     CutSite,
+    OperationOutput,
     OpRecord,
     merge_cut_leaves,
 )
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.module_stack import FunctionCalls, ModuleStack, called_from, is_forward
-from gradviz.recording.provenance import (
-    Input,
-    Leaf,
-    OperationOutput,
-    Provenance,
-    UntrackedTensor,
-)
+from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
     SCALER_MODULE,
