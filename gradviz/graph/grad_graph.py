@@ -257,6 +257,41 @@ _CHUNK = 256
 _BROADCAST = ("add", "sub", "rsub", "mul", "div", "expand")
 
 
+class Insertion:
+    """Adds nodes and edges directly to the dictionaries in which networkx stores a new graph.
+
+    It does not check for existing entries, and does not copy the attributes.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> insertion = Insertion(graph)
+        >>> insertion.add_node("n0", {"op": "sum"})
+        >>> insertion.add_node("n1", {"op": "mul"})
+        >>> insertion.add_edge("n1", "n0", 0, {"input": 0, "output": 0})
+        >>> list(graph.edges(keys=True, data=True))
+        [('n1', 'n0', 0, {'input': 0, 'output': 0})]
+    """
+
+    def __init__(self, graph: GradGraph) -> None:
+        self.nodes: dict[str, dict[str, Any]] = graph._node
+        self.successors: dict[str, dict[str, dict[int, Any]]] = graph._succ
+        self.predecessors: dict[str, dict[str, dict[int, Any]]] = graph._pred
+
+    def add_node(self, key: str, data: dict[str, Any]) -> None:
+        """Add a new node; ``data`` becomes its attributes."""
+        self.nodes[key] = data
+        self.successors[key] = {}
+        self.predecessors[key] = {}
+
+    def add_edge(self, source: str, target: str, position: int, data: dict[str, Any]) -> None:
+        """Add an edge between two existing nodes; ``data`` becomes its attributes."""
+        targets = self.successors[source]
+        if target in targets:
+            targets[target][position] = data
+        else:
+            targets[target] = self.predecessors[target][source] = {position: data}
+
+
 def has_cycle(graph: GradGraph) -> bool:
     """Whether some node depends on itself, which autograd never records.
 

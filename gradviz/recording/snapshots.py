@@ -371,7 +371,10 @@ class SnapshotSeries:
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:
-        span = self._before, self._until
+        begin, end = self.span
+        if not any(begin <= created < end for created in self.snapshot.operations):
+            begin = end  # the graph of that pass is gone, so its numbers have no origin here
+        span = begin, self._until
         return UntrackedOverlay(self.snapshot, self._state, self.keys, Labels(names), span)
 
     def _alive(self) -> list[tuple[str, nn.Module]]:
