@@ -12,9 +12,9 @@ import subprocess
 import sys
 from collections import Counter
 
-LIMIT_MS = 60.0
 IMPORT = "import gradviz"
 FIRST_USE = "import gradviz; gradviz.draw"  # what is loaded when a name is first used
+LIMITS_MS = {IMPORT: 60.0, FIRST_USE: 120.0}  # where Python keeps bytecode
 TIMED = "import time, torch; began = time.perf_counter(); {}; print(time.perf_counter() - began)"
 
 
@@ -46,12 +46,12 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=9, help="runs per median (default 9)")
     repeat = parser.parse_args().repeat
     print(f"ms on top of `import torch`, median of {repeat}")
-    for statement in (IMPORT, FIRST_USE):
+    for statement, limit in LIMITS_MS.items():
         times = milliseconds(statement, repeat)
         median = statistics.median(times)
-        verdict = f"limit {LIMIT_MS:.0f}: {'met' if median <= LIMIT_MS else 'MISSED'}"
+        verdict = f"limit {limit:.0f}: {'met' if median <= limit else 'MISSED'}"
         spread = f"({times[0]:.1f} to {times[-1]:.1f})"
-        print(f"{statement:30}{median:8.1f}  {spread:18}{verdict if statement == IMPORT else ''}")
+        print(f"{statement:30}{median:8.1f}  {spread:18}{verdict}")
     print(f"\nms of its own by package, the biggest of `{FIRST_USE}`")
     for package, own in breakdown(FIRST_USE).most_common(8):
         print(f"{package:30}{own:8.1f}")

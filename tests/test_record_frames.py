@@ -12,8 +12,9 @@ from torch import nn
 import gradviz
 from gradviz.errors import UsageError
 from gradviz.facts import FrameKind
-from gradviz.graph import Buffers, Cause, GradGraph, NodeKind
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.recording.frame_store import FrameStore
+from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import panels_of
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story
@@ -487,3 +488,81 @@ def test_a_cut_inside_a_module_takes_no_frame() -> None:
         loss = Quantize()(x).sum()
         loss = loss * 2
     assert titles(run) == ["end"]
+
+
+def _one_step(model: nn.Module) -> None:
+    loss = model(torch.ones(2, 3)).relu().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    loss.item()
+
+
+def test_the_last_frame_has_no_number_of_a_pass_whose_graph_is_gone() -> None:
+    model = nn.Linear(3, 2)
+    with gradviz.record(model) as run:
+        _one_step(model)
+        with torch.no_grad():
+            sample = model(torch.zeros(1, 3))
+    last = run.frames[-1]
+    assert last.kind is FrameKind.END and sample.shape == (1, 2)
+    values = [data for _, data in last.graph.nodes(data=True) if data["kind"] is NodeKind.UNTRACKED]
+    assert [data.get("name") for data in values] == ["sample"]
+    assert caption_of(last).startswith("sample has no grad_fn: the path is cut by no_grad")
+
+
+def test_a_frozen_tensor_that_no_operation_uses_is_left_out() -> None:
+    model, spare = nn.Linear(3, 2), nn.Linear(3, 5)
+    with gradviz.record(model) as run:
+        weight = spare.weight.requires_grad_(False)
+        _one_step(model)
+    assert weight is spare.weight
+    for frame in run.frames:
+        shapes = [data.get("shape") for _, data in frame.graph.nodes(data=True)]
+        assert (5, 3) not in shapes, frame.title
+
+
+def test_the_cut_is_told_of_what_was_computed_from_it() -> None:
+    graph = GradGraph()
+    graph.add_node("f", kind=NodeKind.UNTRACKED, name="frozen")
+    graph.add_node("w", kind=NodeKind.LEAF, name="w", root=0)
+    graph.add_node("n", kind=NodeKind.UNTRACKED, name="number")
+    graph.add_edge("w", "n", 0, kind=EdgeKind.CUT, input=0, output=0, cause=Cause.ITEM)
+    assert caption_of(Frame("", graph)).startswith("number has no grad_fn: the path is cut by item")
+
+
+def test_a_tensor_that_was_filled_by_what_was_not_seen_is_no_empty_tensor() -> None:
+    w = torch.ones(3, requires_grad=True)
+    with gradviz.record() as run:
+        filled, zeros = torch.empty(3), torch.zeros(3)
+        with torch._C.DisableTorchFunction():  # as the code that unpickles a batch of a worker
+            filled.fill_(2.0)
+        loss = (w * filled + zeros).sum()
+    assert loss.item() == 6
+    nodes = [data for _, data in run.frames[-1].graph.nodes(data=True)]
+    words = {data["name"]: data.get("op") for data in nodes if data["kind"] is NodeKind.UNTRACKED}
+    assert words == {"filled": None, "zeros": "zeros"}
+
+
+def test_a_tensor_has_one_name_in_all_frames() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(3, 2)
+
+        def finish(self, loss: torch.Tensor) -> None:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def compute(net: Net) -> torch.Tensor:
+        return net.part(torch.ones(3)).sum()
+
+    def train(model: Net) -> None:
+        loss = compute(model)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss = compute(model)
+        model.finish(loss)
+
+    with gradviz.record() as run:
+        train(Net())
+    for frame in run.frames:
+        names = {frame.graph.nodes[leaf]["name"] for leaf in frame.graph.leaves}
+        assert names == {"model.part.weight", "model.part.bias"}, frame.title
+        assert frame.graph.graph["modules"]["model.part"] == "Linear"

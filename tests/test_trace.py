@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from gradviz.capture import trace
 from gradviz.errors import SubjectError
 from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeKind
-from gradviz.recording.untracked_overlay import Insertion
+from gradviz.graph.grad_graph import Insertion
 
 
 def leaf(*values: float) -> torch.Tensor:

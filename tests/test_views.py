@@ -141,3 +141,13 @@ def test_a_long_row_of_views_is_one_edge_with_a_few_words() -> None:
     seen = hide_bookkeeping(graph)
     assert seen.number_of_nodes() == 2
     assert len(seen.edges["n0", "end", 0]["through"]) < 10
+
+
+def test_an_operation_without_recorded_inputs_has_no_step_of_gradient_descent() -> None:
+    graph = GradGraph()
+    graph.add_node("s", kind=NodeKind.OPERATION, op="sub", shape=(2,))
+    graph.add_node("w", kind=NodeKind.LEAF, name="net.weight", parameter="net.weight", shape=(2,))
+    graph.add_node("n", kind=NodeKind.OPERATION, op="mul", shape=(2,), root=0)
+    graph.add_edge("s", "n", 0, kind=EdgeKind.GRADIENT, input=0, output=0)
+    graph.add_edge("w", "n", 1, kind=EdgeKind.GRADIENT, input=1, output=0)
+    assert views.group_by_module()(graph).number_of_nodes()

@@ -9,15 +9,16 @@ A row applies if the text is of one of its kinds. Its sentences use the fields o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, listed
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
-from gradviz.facts import Action, SourceLocation
+from gradviz.facts import Action, FrameKind, SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
@@ -188,8 +189,8 @@ _TABLE: Sequence[Row] = (
         "a Function marked @once_differentiable was differentiated twice",
         (Kind.DIFFERENTIATED_TWICE,),
         Verdict.NO_DERIVATIVE,
-        "backward{at} reached the backward of a Function that is marked @once_differentiable, so "
-        "it has no derivative",
+        "backward{at} reached the backward of a Function{changed} that is marked "
+        "@once_differentiable, so it has no derivative",
         "write its backward with torch operations, and leave out @once_differentiable",
     ),
     (
@@ -440,12 +441,27 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
             return None
         kind = _AFTER.get(read.kind)
         change = _latest(context, *kind) if kind is not None else None
-        lines = (change.location,) if change is not None else ()
+        lines: tuple[SourceLocation, ...] = (change.location,) if change is not None else ()
         what = "change in place" if kind is not None and not kind[1] else "call"
-        where = f" (the latest {what} is at {mention(*lines)})" if lines else ""
+        where = f" (the latest {what} is at {mention(lines[0])})" if lines else ""
+        if read.kind is Kind.DIFFERENTIATED_TWICE:
+            where, lines = _function_in(context)
         return error.evidence(locations=lines, words=_words(context, error), changed=where)
 
     return match
+
+
+def _function_in(context: Context) -> tuple[str, tuple[SourceLocation, ...]]:
+    """The Function in the last pass of ``torch.autograd.grad``, if it is the only one there."""
+    graphs = [f.graph for f in context.frames if f.kind is FrameKind.AFTER_AUTOGRAD_GRAD]
+    graph = graphs[-1] if graphs else context.graph
+    nodes = [
+        graph.nodes[key] for key in replace(context, graph=graph, roots=(*graph.roots,)).functions
+    ]
+    lines = locations_of(dict.fromkeys(str(data.get("source", "")) for data in nodes))
+    if len({data.get("op") for data in nodes}) != 1 or not lines:
+        return "", ()
+    return f" ({nodes[0].get('op')}, called at {listed([mention(each) for each in lines])})", lines
 
 
 _AFTER = {

@@ -27,15 +27,7 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import (
-    Cause,
-    EdgeKind,
-    GradGraph,
-    NodeData,
-    NodeKind,
-    TensorSummary,
-    ancestors,
-)
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
@@ -228,8 +220,6 @@ def context_of(asked: Asked, story: Story) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    numbers = recording._snapshots.number_reads()
-    called = _called(asked, graph)
     return Context(
         graph,
         tuple(keys),
@@ -238,9 +228,10 @@ def context_of(asked: Asked, story: Story) -> Context:
         before,
         kept=kept,
         lost=lost,
-        numbers=numbers,
+        numbers=recording._snapshots.number_reads(),
         flat=recording._snapshots.flat_parts(),
-        called=called,
+        copies=recording._snapshots.copies(),
+        called=_called(asked, graph),
         is_of_roots=bool(roots and keys),
         was_cut=recording._was_cut,
     )

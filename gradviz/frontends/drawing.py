@@ -14,7 +14,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
-from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import (
@@ -32,7 +31,6 @@ from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import NARROW, compose, fits_a_page, is_better
 from gradviz.renderers.heatmap import heatmap, heatmap_text
-from gradviz.renderers.html import Answer, ViewerPage, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of, outline_of, results_apart, runs_of_frames
 from gradviz.renderers.scene import Scene
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from gradviz.diagnosis import Explanation
+    from gradviz.renderers.html import Answer
 
 _MOST_PAGES = 5  # graphs of a story on one page
 _PDF_SECONDS = 10  # the time limit in a notebook for the PDF, which only LaTeX uses
@@ -220,7 +219,11 @@ class Drawing:
             from gradviz.comparison.ranks import mark_ranks  # it loads the diagnosis
 
             return mark_ranks(self.story)
-        return results_apart(self.story) if len(self.story) == 1 else mark_changes(self.story)
+        if len(self.story) == 1:
+            return results_apart(self.story)
+        from gradviz.comparison import mark_changes  # here, as that above and pages of HTML:
+
+        return mark_changes(self.story)  # the first picture of a process needs none of them
 
     @cached_property
     def shown(self) -> Story:
@@ -263,6 +266,8 @@ class Drawing:
             whole = results_apart(replace(self.story, frames=(frame,)))
         if changes := [*self.options.marks(), *self.options.relabel()]:
             whole = with_graphs(whole, _through([frame.graph for frame in whole], changes))
+        from gradviz.renderers.html import ViewerPage, to_html
+
         with stage("layout"):
             files, style = program_files(self.story), self.options.style()
             rest = self.theme, self.target, self._answers, files, style, self.command
@@ -567,18 +572,12 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
 
 def _answer(explanation: Explanation) -> Answer:
     from gradviz.diagnosis import Verdict
+    from gradviz.renderers.html import Answer
 
-    return Answer(
-        explanation.name,
-        explanation.verdict.value,
-        explanation.verdict.state,
-        explanation.reason,
-        explanation.fix,
-        explanation.nodes,
-        explanation.culprit,
-        explanation.lines,
-        explanation.verdict is Verdict.FINE,
-    )
+    verdict = explanation.verdict
+    words = explanation.name, verdict.value, verdict.state, explanation.reason, explanation.fix
+    places = explanation.nodes, explanation.culprit, explanation.lines
+    return Answer(*words, *places, verdict is Verdict.FINE)
 
 
 def answer_html(answer: Any) -> str:

@@ -32,6 +32,13 @@ class CutSite(NamedTuple):
     word: str = ""
 
 
+class OperationOutput(NamedTuple):
+    """An output of an operation of the graph, by the sequence number of its node."""
+
+    created: int
+    output: int
+
+
 @dataclass(slots=True, eq=False)
 class OpRecord:
     """An operation at the time of a cut; its node may be gone by the next frame.

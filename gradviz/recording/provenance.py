@@ -34,6 +34,7 @@ from gradviz.recording.cut_leaves import (
     Ancestors,
     CutLeaves,
     CutSite,
+    OperationOutput,
     OpRecord,
     ValuesRead,
     WeakTensors,
@@ -60,13 +61,6 @@ def cause_of(inputs: Sequence[Input]) -> Cause:
     if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
         return Cause.NOT_RECORDED
     return indirect or Cause.CONSTANT
-
-
-class OperationOutput(NamedTuple):
-    """An output of an operation of the graph, by the sequence number of its node."""
-
-    created: int
-    output: int
 
 
 @dataclass(slots=True, eq=False)
@@ -303,10 +297,12 @@ class Provenance:
             operation that made them.
         read: the numbers and arrays that were read from tensors.
         arrays: the addresses of storages that NumPy can write, which no recording sees.
+        copied: by the numbers of leaves, those whose values were written into them.
     """
 
     def __init__(self) -> None:
         self.arrays: set[object] = set()
+        self.copied: dict[int, int] = {}
         self.written: dict[int, list[Written]] = {}
         self.tensors: WeakTensors[UntrackedTensor | Leaf] = WeakTensors()
         self.left_out = 0
@@ -483,6 +479,9 @@ class Provenance:
         old = record.untracked
         if not new and (old is None or not replaces):
             return
+        bits = (leaves for each in new for leaves in each.cut_leaves.values())
+        before = 0 if replaces else self.copied.get(record.number, 0)
+        self.copied[record.number] = reduce(or_, bits, before)
         inputs, replaced = (old.inputs, old.replaced) if old is not None else ((), ())
         if replaces:  # operations that used the old data are still there
             end = creation_count()

@@ -27,10 +27,11 @@ from gradviz.recording.cut_leaves import (
     NO_CUTS,
     Ancestors,
     CutLeaves,
+    OperationOutput,
     OpRecord,
     merge_cut_leaves,
 )
-from gradviz.recording.provenance import OperationOutput, Provenance
+from gradviz.recording.provenance import Provenance
 
 _MOST_OP_RECORDS = 4_096
 _OP_RECORDS = 8  # operations recorded before a cut

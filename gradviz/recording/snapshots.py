@@ -264,6 +264,12 @@ class SnapshotSeries:
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
         return found
 
+    def copies(self) -> dict[str, list[str]]:
+        """By the keys of leaves into which values of other leaves were written, those leaves."""
+        rows = ((number, *leaves_in(b)) for number, b in self._state.provenance.copied.items())
+        keys = ([self.keys.of(Leaf(number).identity) for number in row] for row in rows)
+        return {copy: sources for copy, *sources in keys}
+
     def cuts_behind(self, tensor: torch.Tensor) -> list[CutEdge]:
         """Where the data of a tensor outside the graph left it, whether or not a frame shows it.
 
@@ -365,7 +371,10 @@ class SnapshotSeries:
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:
-        span = self._before, self._until
+        begin, end = self.span
+        if not any(begin <= created < end for created in self.snapshot.operations):
+            begin = end  # the graph of that pass is gone, so its numbers have no origin here
+        span = begin, self._until
         return UntrackedOverlay(self.snapshot, self._state, self.keys, Labels(names), span)
 
     def _alive(self) -> list[tuple[str, nn.Module]]:

@@ -32,19 +32,14 @@ from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
     Ancestors,
     CutSite,
+    OperationOutput,
     OpRecord,
     merge_cut_leaves,
 )
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.module_stack import FunctionCalls, ModuleStack, called_from, is_forward
-from gradviz.recording.provenance import (
-    Input,
-    Leaf,
-    OperationOutput,
-    Provenance,
-    UntrackedTensor,
-)
+from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
     SCALER_MODULE,
@@ -219,6 +214,7 @@ class RecordingState:
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
+        self.zeros_given = False
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)

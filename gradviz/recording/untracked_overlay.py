@@ -14,9 +14,10 @@ from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
+from gradviz.graph.grad_graph import Insertion
 from gradviz.graph.operations import operation, words
-from gradviz.recording.cut_leaves import CutLeaves, OpRecord
-from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
+from gradviz.recording.cut_leaves import CutLeaves, OperationOutput, OpRecord
+from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
@@ -124,9 +125,16 @@ class UntrackedOverlay:
             self._fill(end)
         for key, data in self._written:
             self._add_written(key, data)
-        for add in (self._add_aliases, self._add_values, self._keep_names):
+        for add in (self._add_aliases, self._add_values, self._keep_names, self._drop_unused):
             add()
         return self._graph
+
+    def _drop_unused(self) -> None:
+        """Beside operations, leave out untracked tensors that no line of the picture reaches."""
+        graph = self._graph
+        if any(data["kind"] is NodeKind.OPERATION for data in graph._node.values()):
+            unused = [key for key in self._own if not graph.degree(key)]
+            graph.remove_nodes_from(key for key in unused if "root" not in graph._node[key])
 
     def _keep_names(self) -> None:
         """Of the tensors that one call made, only what it returned has the variable's name."""
@@ -153,14 +161,23 @@ class UntrackedOverlay:
             used.update(_untracked_inputs(leaf.untracked))
         for number in sorted({*chosen, *kept}, reverse=True):
             found = kept.get(number) or chosen[number]
-            is_recent = found.is_plain_value and (everything or found.read_at >= self._since)
-            if number in used or is_recent or found.ref() is not None:
+            if number in used or self._is_recent_number(found) or found.ref() is not None:
                 kept[number] = found
                 for each in found.inputs:
                     if isinstance(each.source, UntrackedTensor) and each.source.matters:
                         used.add(each.source.number)
                         kept.setdefault(each.source.number, each.source)
         return [kept[number] for number in sorted(kept)]
+
+    def _is_recent_number(self, found: UntrackedTensor) -> bool:
+        """Whether a number was read since the pass, of results that are not gone with the pass."""
+        is_recent = found.is_plain_value and found.read_at >= self._since
+        return is_recent and any(
+            not isinstance((source := each.source), OperationOutput)
+            or source.created >= self._since
+            or source.created in self._snapshot.operations
+            for each in found.inputs
+        )
 
     def _is_here(self, data: Input, chosen: dict[int, UntrackedTensor]) -> bool:
         """Whether the source of an input is in this frame."""
@@ -190,7 +207,10 @@ class UntrackedOverlay:
             data = dict(self._graph.nodes[key])
         leaf = untracked.leaf
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
-        if untracked.word and not is_tracked:
+        version = version_of(tensor) if tensor is not None else 0
+        # Something wrote into it that was not seen, as a worker of a loader into ``empty``.
+        is_written = version and not untracked.changes and operation(untracked.word).from_nothing
+        if untracked.word and not is_tracked and not is_written:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
         line = self._state.lines.at(untracked.location)
         if name := self._name(untracked, tensor):
@@ -205,7 +225,7 @@ class UntrackedOverlay:
             data["requires_grad"] = False
         if untracked.cause is Cause.INFERENCE_MODE:
             data["inference"] = True
-        if tensor is not None and (version := version_of(tensor)):
+        if version:
             data["version"] = version
         if line.source:
             data["source"] = line.source
@@ -520,41 +540,6 @@ def _is_index(data: Input) -> bool:
 def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:
     inputs = untracked.inputs if untracked is not None else ()
     return [each.source.number for each in inputs if isinstance(each.source, UntrackedTensor)]
-
-
-class Insertion:
-    """Adds nodes and edges directly to the dictionaries in which networkx stores a new graph.
-
-    It does not check for existing entries, and does not copy the attributes.
-
-    Example:
-        >>> graph = GradGraph()
-        >>> insertion = Insertion(graph)
-        >>> insertion.add_node("n0", {"op": "sum"})
-        >>> insertion.add_node("n1", {"op": "mul"})
-        >>> insertion.add_edge("n1", "n0", 0, {"input": 0, "output": 0})
-        >>> list(graph.edges(keys=True, data=True))
-        [('n1', 'n0', 0, {'input': 0, 'output': 0})]
-    """
-
-    def __init__(self, graph: GradGraph) -> None:
-        self.nodes: dict[str, dict[str, Any]] = graph._node
-        self.successors: dict[str, dict[str, dict[int, Any]]] = graph._succ
-        self.predecessors: dict[str, dict[str, dict[int, Any]]] = graph._pred
-
-    def add_node(self, key: str, data: dict[str, Any]) -> None:
-        """Add a new node; ``data`` becomes its attributes."""
-        self.nodes[key] = data
-        self.successors[key] = {}
-        self.predecessors[key] = {}
-
-    def add_edge(self, source: str, target: str, position: int, data: dict[str, Any]) -> None:
-        """Add an edge between two existing nodes; ``data`` becomes its attributes."""
-        targets = self.successors[source]
-        if target in targets:
-            targets[target][position] = data
-        else:
-            targets[target] = self.predecessors[target][source] = {position: data}
 
 
 def ranks(graph: GradGraph) -> dict[str, int]:

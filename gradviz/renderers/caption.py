@@ -16,7 +16,9 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     ancestors,
+    descendants,
     is_box_of_leaves,
+    is_data,
 )
 from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
@@ -188,15 +190,19 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
 
 def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     """The caption of a graph in which no operation leads to the roots."""
-    cut = next((data for *_, data in graph.edges(data=True) if _is_known_cut(data)), None)
+    edges = graph.edges(data=True)
+    target, cut = next(((end, data) for _, end, data in edges if _is_known_cut(data)), ("", None))
     if cut is not None:
+        after = descendants(graph, [target], is_data)
         outside = [data for key, data in graph.nodes(data=True) if not graph.out_degree(key)]
-        ends = [data for data in outside if data["kind"] is NodeKind.UNTRACKED]
+        untracked = {key for key in after if graph.nodes[key]["kind"] is NodeKind.UNTRACKED}
+        ends = [graph.nodes[key] for key in graph if key in untracked and not graph.out_degree(key)]
         subject = _names(ends or outside)
         where = f" at {cut['source']}" if cut.get("source") else ""
         verb = "have" if len(ends) > 1 else "has"
         return f"{subject} {verb} no grad_fn: the path is cut by {cut['cause'].value}{where}."
-    return f"{_names(roots)} is a leaf: no operation created it." if roots else ""
+    verbs = ("is a leaf", "it") if len(roots) == 1 else ("are leaves", "them")
+    return "{} {}: no operation created {}.".format(_names(roots), *verbs) if roots else ""
 
 
 def _is_known_cut(data: EdgeData) -> bool:

@@ -188,7 +188,8 @@ def _of_backward(sequence: OpSequence) -> Iterator[int]:
         if op == "t" and len(inputs) == 1 and (inputs[0] < 0 or inputs[0] in turned):
             turned[place] = turned.get(inputs[0], 0) + 1
         is_twice = any(turned.get(each, 0) > 1 for each in (place, *inputs))
-        is_step = op == "sub" and inputs[0] in used and _has_shape_of(sequence, place, inputs[0])
+        minuend = inputs[0] if inputs else place  # all inputs may be untracked
+        is_step = op == "sub" and minuend in used and _has_shape_of(sequence, place, minuend)
         if (is_twice or is_step or "_backward" in op) and not data.get("module"):
             yield place
         used.update(each for each in inputs if each < 0)

@@ -16,7 +16,7 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` to ``p_*`` are also asked from the shell, as ``gradviz explain
+Programs of the files ``j_*`` to ``q_*`` are also asked from the shell, as ``gradviz explain
 program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
 stand there; ``# shell: --full`` is an option for the first. A program that asks gradviz itself says
 `# expect printed: ...` of what it prints.
@@ -50,7 +50,7 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
-IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_", "p_")
+IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_", "p_", "q_")
 
 # Lines of `gradviz explain` that are about tensors with a fault.
 _STATES = sorted({each.state for each in Verdict} - {"fine", "not trained", "error"})
@@ -250,6 +250,8 @@ def _wrong_output(question: Question, text: str) -> Iterator[str]:
         for line in text.splitlines():
             if re.fullmatch(_FAULTY, line):
                 yield f"not fine: {line}\n{text}"
+        for word in (word for each in question.expected for word in each.never if word in text):
+            yield f"says {word!r}\n{text}"
         return
     for each in question.expected:
         names = each.verdicts[0].startswith("names ")
@@ -268,6 +270,7 @@ def _wrong_answer(
         if each.verdicts == ["healthy"]:
             for one in told.wrong:
                 yield f"run: {one.name} is {one.verdict.value!r}\n{text}"
+            yield from (f"run: says {word!r}\n{text}" for word in each.never if word in text)
             return
         if found := re.fullmatch(r"step changed (\d+)", each.verdicts[0]):
             step = [event for event in recording.events if event.kind.value == "step"][-1]
