@@ -527,3 +527,42 @@ def test_the_cut_is_told_of_what_was_computed_from_it() -> None:
     graph.add_node("n", kind=NodeKind.UNTRACKED, name="number")
     graph.add_edge("w", "n", 0, kind=EdgeKind.CUT, input=0, output=0, cause=Cause.ITEM)
     assert caption_of(Frame("", graph)).startswith("number has no grad_fn: the path is cut by item")
+
+
+def test_a_tensor_that_was_filled_by_what_was_not_seen_is_no_empty_tensor() -> None:
+    w = torch.ones(3, requires_grad=True)
+    with gradviz.record() as run:
+        filled, zeros = torch.empty(3), torch.zeros(3)
+        with torch._C.DisableTorchFunction():  # as the code that unpickles a batch of a worker
+            filled.fill_(2.0)
+        loss = (w * filled + zeros).sum()
+    assert loss.item() == 6
+    nodes = [data for _, data in run.frames[-1].graph.nodes(data=True)]
+    words = {data["name"]: data.get("op") for data in nodes if data["kind"] is NodeKind.UNTRACKED}
+    assert words == {"filled": None, "zeros": "zeros"}
+
+
+def test_a_tensor_has_one_name_in_all_frames() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(3, 2)
+
+        def finish(self, loss: torch.Tensor) -> None:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def compute(net: Net) -> torch.Tensor:
+        return net.part(torch.ones(3)).sum()
+
+    def train(model: Net) -> None:
+        loss = compute(model)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss = compute(model)
+        model.finish(loss)
+
+    with gradviz.record() as run:
+        train(Net())
+    for frame in run.frames:
+        names = {frame.graph.nodes[leaf]["name"] for leaf in frame.graph.leaves}
+        assert names == {"model.part.weight", "model.part.bias"}, frame.title
+        assert frame.graph.graph["modules"]["model.part"] == "Linear"

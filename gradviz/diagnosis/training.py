@@ -45,7 +45,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    steps = [each for event, each in steps_of(context) if added and event.number > added[0].number]
+    steps = [each for event, each in context.steps if added and event.number > added[0].number]
     is_trained = not added or any(each.changed_count for each in steps)
     if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
         return None
@@ -88,15 +88,6 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(holder[0].location,) if holder else ())
 
 
-def steps_of(context: Context) -> list[tuple[Event, StepDetails]]:
-    """The steps of optimizers, in order."""
-    return [
-        (event, event.details)
-        for event in context.happened(EventKind.STEP)
-        if isinstance(event.details, StepDetails)
-    ]
-
-
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
@@ -130,7 +121,7 @@ def _is_forgotten(context: Context, question: Question) -> bool:
     is_value = math.prod(shape) == 1 or (graph is not None and is_broadcast(graph, key))
     return (
         bool(added and question.data.get("name") and is_value)
-        and any(added[0] < event.number < added[-1] for event, _ in steps_of(context))
+        and any(added[0] < event.number < added[-1] for event, _ in context.steps)
         # A gradient that is cleared or returned is one that the program uses.
         and not context.happened_to(key, EventKind.GRAD)
         and not any(key in (inputs or ()) for inputs in calls)
@@ -151,7 +142,7 @@ def _is_held(context: Context, question: Question) -> bool:
     last = added[-1].number if len(added) > 1 else sys.maxsize
     return (
         question.key in context.held
-        or any(question.key in details.held for _, details in steps_of(context))
+        or any(question.key in details.held for _, details in context.steps)
         or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
@@ -159,7 +150,7 @@ def _is_held(context: Context, question: Question) -> bool:
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
     """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    steps = steps_of(context)
+    steps = context.steps
     if not added or not steps or steps[-1][0].number < added[0].number:
         return None
     # A program may optimize an image; then the image is in the graph.
@@ -188,7 +179,7 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 def _unchanged(context: Context, question: Question) -> Evidence | None:
     """Several steps used its gradient at a rate of 0, or none changed a value of any parameter."""
     key = question.key
-    steps = [(event, each) for event, each in steps_of(context) if key in each.changed]
+    steps = [(event, each) for event, each in context.steps if key in each.changed]
     at_rest = all(key in each.at_rest for _, each in steps)
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
@@ -207,7 +198,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = context.happened_to(key, EventKind.IN_PLACE) if added else ()
     is_updated = any(event.number > added[0].number for event in changes)
-    if not added or is_updated or any(key in details.held for _, details in steps_of(context)):
+    if not added or is_updated or any(key in details.held for _, details in context.steps):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
     clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
@@ -222,14 +213,6 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
 
 
-def history_of(context: Context, key: str) -> list[Event]:
-    """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
-    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = [each for kind in kinds for each in context.happened_to(key, kind)]
-    events += [step for step, details in steps_of(context) if key in details.held]
-    return sorted(events, key=lambda event: event.number)
-
-
 def clearings_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that cleared the gradient of a leaf, in order."""
     return [e.number for e in context.happened_to(key, EventKind.GRAD) if e.action in CLEARS]
@@ -242,31 +225,40 @@ def clearing_word(event: Event) -> str:
 
 def cleared_before_step(context: Context, question: Question) -> Evidence | None:
     """``zero_grad`` cleared the gradient after backward, before the step that needs it."""
-    key = question.key
-    steps = [step for step, details in steps_of(context) if key in details.held]
-    if not steps:
+    history = context.history_of(question.key)
+    steps = [at for at, each in enumerate(history) if each.kind is EventKind.STEP]
+    before = history[: steps[-1]] if steps else []
+    added = [at for at, each in enumerate(before) if each.kind is EventKind.ACCUMULATE]
+    after = before[added[-1] + 1 :] if added else []
+    clears = [at for at, each in enumerate(after) if each.action in CLEARS]
+    if not clears or any(each.action is Action.ASSIGNED for each in after[clears[-1] :]):
         return None
-    last = steps[-1].number
-    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < last]
-    changes = [e for e in context.happened_to(key, EventKind.GRAD) if e.number < last]
-    cleared = [event for event in changes if event.action in CLEARS]
-    if not added or not cleared or added[-1].number > cleared[-1].number:
+    is_used = any(each.kind is EventKind.STEP for each in after[: clears[-1]])  # by an earlier one
+    if is_used or set_aside(context, question.key) is not None:
         return None
-    if any(e.action is Action.ASSIGNED and e.number > cleared[-1].number for e in changes):
-        return None
-    if any(added[-1].number < step.number < cleared[-1].number for step in steps):
-        return None  # an earlier step has used it
-    clear = cleared[-1]
+    clear, step = after[clears[-1]], history[steps[-1]]
     words = {"word": clearing_word(clear), "clear": mention(clear.location)}
-    words["step"] = mention(steps[-1].location)
-    return Evidence(words, locations=(clear.location, steps[-1].location))
+    words["step"] = mention(step.location)
+    return Evidence(words, locations=(clear.location, step.location))
+
+
+def set_aside(context: Context, key: str) -> Event | None:
+    """Where ``.grad = None`` left a parameter out of the last step, which used other gradients."""
+    held = [(step, each.held) for step, each in context.steps if key in each.held][-1:]
+    rows = [[e for e in context.history_of(key) if e.number < step.number] for step, _ in held]
+    clear = rows[0][-1] if rows and rows[0] else None
+    if clear is None or clear.word != "grad" or clear.action is not Action.SET_TO_NONE:
+        return None
+    others = (context.history_of(each) for step, keys in held for each in keys)
+    before = ([e for e in row if e.number < held[0][0].number][-1:] for row in others)
+    return clear if any(e.kind is EventKind.ACCUMULATE for row in before for e in row) else None
 
 
 def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
     """Passes of one line, of which the last before each step is used, and others are cleared."""
     # A pass for another purpose, such as that of a generator through its critic, has its own line,
     # or is followed by the step of another optimizer.
-    events = history_of(context, question.key)
+    events = context.history_of(question.key)
     dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
     added, used = list[Event](), 0
     for each in events:
@@ -292,7 +284,7 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
 
 def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
     """Whether an optimizer that does not hold a leaf made a step between two events."""
-    steps = (details for step, details in steps_of(context) if added < step.number < clear)
+    steps = (details for step, details in context.steps if added < step.number < clear)
     return any(key not in details.held for details in steps)
 
 
@@ -310,11 +302,9 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
         return None
     moved = [
         event
-        for event, details in steps_of(context)
-        if event.number > off[-1].number
-        and question.key in details.changed
-        and question.key not in details.same
-        and details.changed_values != 0
+        for event, each in context.steps
+        if event.number > off[-1].number and question.key in {*each.changed} - {*each.same}
+        if each.changed_values != 0
     ]
     if not moved:
         return None
@@ -370,7 +360,7 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     is_skipped = added and any(
         event.number > added[-1].number and question.key in details.held
-        for event, details in steps_of(context)
+        for event, details in context.steps
         if event.action is Action.SKIPPED
     )
     if not is_skipped:
@@ -455,7 +445,7 @@ all_frozen: Rule[Any, Any] = Rule(
 
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
-    steps = steps_of(context)
+    steps = context.steps
     last = {(each.optimizer, each.count): event for event, each in steps}
     seen = {key for _, details in steps for key in details.held}
     own = len(context.held.intersection({*explained, *context.flat}) - seen)
@@ -466,18 +456,14 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     return [each for each in found if each is not None]
 
 
-def _too_early(verdict: Verdict) -> Rule[Any, Any]:
-    return Rule(
-        "zero_grad between backward and step",
-        verdict,
-        cleared_before_step,
-        "{word} at {clear} cleared it after backward and before the step at {step}, which had no "
-        "gradient to use",
-        "call zero_grad() before backward(), or after step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-    )
+def _zeroed_before_step(context: Context, question: Question) -> Evidence | None:
+    return cleared_before_step(context, question) if question.has_zero_gradient else None
 
+
+_TOO_EARLY = (
+    *((Verdict.CLEARED, cleared_before_step), (Verdict.ZERO, _zeroed_before_step)),
+    (Verdict.NO_STEP, cleared_before_step),  # a later pass gave it a gradient
+)
 
 first_training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
@@ -502,8 +488,19 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.ACCUMULATE,),
         "No optimizer changed a tensor, and a line of the program assigns an update to a variable.",
     ),
-    _too_early(Verdict.CLEARED),
-    _too_early(Verdict.ZERO),
+    *(
+        Rule(
+            "zero_grad between backward and step",
+            verdict,
+            match,
+            "{word} at {clear} cleared it after backward and before the step at {step}, which had "
+            "no gradient to use",
+            "call zero_grad() before backward(), or after step()",
+            Needs.RECORDING,
+            (EventKind.STEP,),
+        )
+        for verdict, match in _TOO_EARLY
+    ),
     Rule(
         "cleared in each pass, and a step after several",
         Verdict.NO_STEP,
@@ -548,7 +545,7 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     """A step of the optimizer itself used a gradient that GradScaler scaled."""
     scale = scale_of(context, question.key) if context.is_recorded else None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    used = [e for e, details in steps_of(context) if added and question.key in details.changed]
+    used = [e for e, details in context.steps if added and question.key in details.changed]
     if scale in (None, 1.0) or not used or used[-1].number < added[-1].number:
         return None
     words = {"scale": f"{scale:,g}", "line": mention(used[-1].location)}
@@ -593,7 +590,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
 
 def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
-    steps = [event.number for event, details in steps_of(context) if key in details.held]
+    steps = [event.number for event, details in context.steps if key in details.held]
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
     return sorted([*steps, *(each for each in changes if added and each > added[0].number)])

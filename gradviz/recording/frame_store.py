@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections import Counter, deque
+from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice, pairwise, zip_longest
@@ -149,7 +149,9 @@ class FrameStore:
     @property
     def frames(self) -> tuple[Frame, ...]:
         """The frames that were kept, in order."""
-        return tuple(_built(row[1]) for row in self._rows)
+        built = tuple(_built(row[1]) for row in self._rows)
+        _name_alike([frame.graph for frame in built])
+        return built
 
     @property
     def _rows(self) -> list[_Row]:
@@ -182,6 +184,32 @@ class FrameStore:
 
 def _built(frame: Frame | LaterFrame) -> Frame:
     return frame.frame if isinstance(frame, LaterFrame) else frame
+
+
+def _name_alike(graphs: Sequence[GradGraph]) -> None:
+    """Give each tensor that is no result one name in all graphs: the one that most of them have.
+
+    A function may call ``net`` what another calls ``model`` and its own methods call ``self``.
+    """
+    names: dict[str, Counter[str]] = {}
+    for graph in graphs:
+        for key, data in graph._node.items():
+            if "name" in data and data["kind"] is not NodeKind.OPERATION:
+                names.setdefault(key, Counter())[data["name"]] += 1
+    chosen = {
+        key: min(each, key=lambda name: (name.startswith("self."), -each[name]))
+        for key, each in names.items()
+        if len(each) > 1
+    }
+    modules = (
+        {} if not chosen else dict(ChainMap(*(graph.graph.get("modules", {}) for graph in graphs)))
+    )
+    for graph in graphs if chosen else ():
+        graph.graph["modules"] = modules
+        for key in graph._node.keys() & chosen.keys():
+            data = graph._node[key]
+            if "name" in data:  # graphs share the attributes of nodes that did not change
+                graph._node[key] = {**data, "name": chosen[key]}
 
 
 def _is_same(one: GradGraph, other: GradGraph) -> bool:

@@ -207,7 +207,10 @@ class UntrackedOverlay:
             data = dict(self._graph.nodes[key])
         leaf = untracked.leaf
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
-        if untracked.word and not is_tracked:
+        version = version_of(tensor) if tensor is not None else 0
+        # Something wrote into it that was not seen, as a worker of a loader into ``empty``.
+        is_written = version and not untracked.changes and operation(untracked.word).from_nothing
+        if untracked.word and not is_tracked and not is_written:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
         line = self._state.lines.at(untracked.location)
         if name := self._name(untracked, tensor):
@@ -222,7 +225,7 @@ class UntrackedOverlay:
             data["requires_grad"] = False
         if untracked.cause is Cause.INFERENCE_MODE:
             data["inference"] = True
-        if tensor is not None and (version := version_of(tensor)):
+        if version:
             data["version"] = version
         if line.source:
             data["source"] = line.source

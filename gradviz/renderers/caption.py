@@ -201,7 +201,8 @@ def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
         where = f" at {cut['source']}" if cut.get("source") else ""
         verb = "have" if len(ends) > 1 else "has"
         return f"{subject} {verb} no grad_fn: the path is cut by {cut['cause'].value}{where}."
-    return f"{_names(roots)} is a leaf: no operation created it." if roots else ""
+    verbs = ("is a leaf", "it") if len(roots) == 1 else ("are leaves", "them")
+    return "{} {}: no operation created {}.".format(_names(roots), *verbs) if roots else ""
 
 
 def _is_known_cut(data: EdgeData) -> bool:
