@@ -28,6 +28,7 @@ from gradviz.graph.text import (
     counted,
     dtype_text,
     is_loud,
+    listed,
     number_text,
     shape_text,
     summary_text,
@@ -39,6 +40,7 @@ _CAUSES = frozenset(cause.value for cause in Cause)
 _SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_AGAIN = 30
+_MOST_SHAPES = 2  # of the outputs of a group
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
 _FEW_MEMBERS = 4  # operations of a module: its class says more than their number
@@ -305,8 +307,9 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(f"steps {first:,}–{last:,}", Role.FACT))
     members = data.get("members", 0)
     contents = data.get("contents", ())
-    if "module_class" in data:
-        head.append(TextSpan(_short(data["module_class"]), Role.WORD))
+    if word := data.get("module_class", "") or data.get("part_of", ""):
+        head += [TextSpan("part of", Role.FACT)] * ("module_class" not in data)
+        head.append(TextSpan(_short(word), Role.WORD))
         if members > _FEW_MEMBERS:
             head.append(TextSpan(counted(members, "op"), Role.FACT))
     elif members == 1 and len(contents) == 1:
@@ -315,7 +318,7 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(counted(members, "op"), Role.FACT))
     # If the output is reshaped for all, the shape inside differs from that of the output.
     edges = [edge for *_, edge in graph.out_edges(key, data=True)]
-    reshaped = bool(edges) and all("through" in edge for edge in edges)
+    reshaped = bool(edges) and all("through" in e and "reshaped" not in e for e in edges)
     return head + ([] if reshaped else _shape(data)) + _change_spans(data)
 
 
@@ -425,10 +428,12 @@ def _short(text: str, longest: int = _LONGEST_NAME) -> str:
 
 
 def _shape(data: NodeData) -> list[TextSpan]:
-    if "shape" not in data:
+    shapes = data.get("shapes") or ([data["shape"]] if "shape" in data else [])
+    if not shapes:
         return []
-    text = shape_text(data["shape"], data.get("dtype", ""), data.get("device", "cpu"))
-    return [TextSpan(text, Role.FACT)]
+    dtype, device = data.get("dtype", ""), data.get("device", "cpu")
+    texts = [shape_text(shape, dtype, device) for shape in shapes]
+    return [TextSpan(listed(texts, _MOST_SHAPES), Role.FACT)]
 
 
 def _shape_differs(graph: GradGraph, key: str, data: NodeData) -> bool:
