@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
@@ -22,7 +22,6 @@ from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf
 from gradviz.story import Event
 
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
-_UNSCALES = ("unscale_", "step")
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
@@ -181,17 +180,18 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def _unchanged(context: Context, question: Question) -> Evidence | None:
-    """Several steps used its gradient at a rate of 0, or none changed a value of any parameter."""
-    key = question.key
-    steps = [(event, each) for event, each in context.steps if key in each.changed]
-    at_rest = all(key in each.at_rest for _, each in steps)
+    """Its last steps had a rate of 0, or none changed a value of any parameter."""
+    key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
+    last = [*takewhile(lambda row: key in row[1].at_rest, reversed(every))][::-1]
+    at_rest = len(last) > 2 or last == every  # a schedule may end with a rate of 0
+    steps, start = (last, "the last " * (last != every)) if at_rest else (every, "")
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
-    event, each = steps[-1]
     why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
-    words = {"why": "its learning rate is 0" if at_rest else why}
-    words["steps"] = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
-    return Evidence(words, locations=(event.location,))
+    line = steps[-1][0].location
+    where = f"{start}{len(steps):,} steps of {steps[-1][1].optimizer} at {mention(line)}"
+    words = {"why": "its learning rate is 0" if at_rest else why, "steps": where}
+    return Evidence(words, locations=(line,))
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
@@ -300,8 +300,8 @@ def _takes_a_closure(event: Event) -> bool:
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     switches = (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)
-    switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
-    off = [event for event in switched if event.action in switches]
+    changes = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
+    off = [event for event in changes if event.action in switches]
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
     moved = [
@@ -312,9 +312,9 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     ]
     if not moved:
         return None
-    words = {"off": mention(off[-1].location), "step": mention(moved[-1].location)}
-    words["name"] = question.name
-    return Evidence(words, locations=(off[-1].location, moved[-1].location))
+    lines = off[-1].location, moved[-1].location
+    words = {"off": mention(lines[0]), "step": mention(lines[1]), "name": question.name}
+    return Evidence(words, locations=lines)
 
 
 # Gradients that GradScaler has scaled.
@@ -338,7 +338,7 @@ def scale_of(context: Context, key: str) -> float | None:
 def is_unscaled(context: Context, key: str) -> bool:
     """Whether ``GradScaler`` unscaled the gradient of a leaf, itself or in its ``step``."""
     changes = context.gradient_changes(key)
-    return any(each.word in _UNSCALES and each.action in _CHANGES for each in changes)
+    return any(each.word in ("unscale_", "step") and each.action in _CHANGES for each in changes)
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
@@ -378,8 +378,7 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
 # Parameters of an optimizer that are in no frame.
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """An optimizer, with its last step and the number of explained parameters in no frame."""
 
     name: str
