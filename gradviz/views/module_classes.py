@@ -284,7 +284,7 @@ def facts_of_modules(graph: GradGraph, modules: Iterable[str], module: str) -> N
     found = NodeData()
     if len(classes) == 1 and (word := classes.pop()):
         found["module_class"] = word
-    if not paths and (word := _class_around(graph, module)):
+    if module and not paths and (word := _class_around(graph, module)):
         found["part_of"] = word
     if frozen := sum(frozen_in(graph, each) for each in paths):
         found["frozen"] = frozen
