@@ -354,7 +354,7 @@ class RecordingState:
                 elif all(result is not each for each in args):
                     given = [each for each in args if isinstance(each, torch.Tensor)]
                     self.outside(word_of(func), given, [result], location)
-                    if location.offset >= 0 and location.caller is None:
+                    if location.offset >= 0:
                         self.called[id(location.code), location.offset] = func, location
                 return
             with quietly():
