@@ -473,6 +473,13 @@ class Context:
         return any(e in self.held and self.happened_to(e, EventKind.ACCUMULATE) for e in copies)
 
     @cached_property
+    def differentiates_data(self) -> bool:
+        """Whether a leaf that is no parameter got a gradient."""
+        keys = {key for event in self.happened(EventKind.ACCUMULATE) for key in event.nodes}
+        kinds = {data["kind"] for key in keys if (data := self.node_in_a_frame(key)) is not None}
+        return NodeKind.LEAF in kinds
+
+    @cached_property
     def pass_of(self) -> Mapping[int, Event]:
         """The backward passes by number; the first one of a number counts."""
         found: dict[int, Event] = {}

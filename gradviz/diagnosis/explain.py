@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_arguments
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.gradient import (
+    has_mild_hooks,
+    hook_on_tensor,
+    hooks_that_broke_it,
+    last_rules,
+    sparse,
+)
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
@@ -57,9 +63,9 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
+from gradviz.facts import Action, EventKind, GradientDetails, Loss, SavedVerdict
 from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
-from gradviz.story import Event, Story, recorded_in
+from gradviz.story import Story, recorded_in
 from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
@@ -328,7 +334,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
         return replace(each, verdict=Verdict.FINE, reason="a step in a hook used it", fix="")
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
-    if each.verdict is Verdict.HOOK and _has_mild_hooks(context):
+    if each.verdict is Verdict.HOOK and has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
     graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
     is_known = bool({*each.nodes} - {key}) or each.verdict is not Verdict.ZERO
@@ -366,6 +372,11 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     """
     key, shape = question.key, question.data.get("shape")
     added = context.happened_to(key, EventKind.ACCUMULATE)
+    is_alone = not (context.held or context.steps or uses_of(context, key))
+    is_summed = each.verdict is Verdict.ACCUMULATED and question.kind is NodeKind.PARAMETER
+    if is_summed and is_alone and context.differentiates_data:
+        reason = f"no optimizer holds it: {each.reason}"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_held = key in context.held or any(
         key in each.held or (each.count > len(each.held) and not (key and context.held))
@@ -410,7 +421,10 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
 
 
 def _is_training(context: Context) -> bool:
-    """Whether an optimizer made a step after a pass on the line of the latest one."""
+    """Whether an optimizer made a step after a pass on the line of the latest one, or was to."""
+    kind = EventKind.ACCUMULATE
+    if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
+        return True  # the command stopped before the end of its first step
     last = context.passes[-1].location if context.passes else None
     first = next((each.number for each in context.passes if each.location == last), 0)
     return any(event.number > first for event, _ in reversed(context.steps))
@@ -449,7 +463,7 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
     data: Any = {**question.data, "grad": details.after, "accumulations": details.accumulations}
     before = explain_tensor(replace(question, data=data), context)
     if before.verdict is Verdict.HOOK:
-        return None if _has_mild_hooks(context) else before
+        return None if has_mild_hooks(context) else before
     return before if before.verdict in _FAULTS_OF_A_STEP else None
 
 
@@ -478,20 +492,6 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
     return bool(uses_that_cancel(context, question)) or (was_other and not is_known)
-
-
-def _has_mild_hooks(context: Context) -> bool:
-    return all(map(_is_mild, context.happened(EventKind.HOOK)))
-
-
-def _is_mild(event: Event) -> bool:
-    """Whether a hook kept the size of the gradient, as one that masks or refines it does."""
-    if not isinstance(event.details, HookDetails):
-        return True
-    before, after = event.details.before, event.details.after
-    if before is None or after is None or not before.norm or not after.is_finite:
-        return False
-    return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

@@ -488,6 +488,21 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     Needs.RECORDING,
     (EventKind.HOOK,),
 )
+
+
+def has_mild_hooks(context: Context) -> bool:
+    """Whether each hook kept the size of the gradient, as one that masks or refines it does."""
+    details = (event.details for event in context.happened(EventKind.HOOK))
+    rows = ((each.before, each.after) for each in details if isinstance(each, HookDetails))
+    return all(
+        before is not None
+        and after is not None
+        and bool(before.norm and after.is_finite and after.norm is not None)
+        and 0.01 < (after.norm or 0) / (before.norm or 1) < 100
+        for before, after in rows
+    )
+
+
 last_rules: tuple[Rule[Any, Any], ...] = (
     *unseen_rules,
     not_averaged,

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention, rebound_updates
+from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention
+from gradviz.diagnosis.name_flow import rebound_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
+from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
 
@@ -57,14 +58,9 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
     if not own:
         return None
-    line, name, is_of_loop = own[0]
-    words = {"line": mention(line), "name": name, "of": " of its loop" if is_of_loop else ""}
+    line, name, of = own[0][0], own[0][1], " of its loop" if own[0][2] else ""
+    words = {"line": mention(line), "name": name, "of": of}
     return Evidence(words, locations=(line,))
-
-
-def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
-    """The lines of the recorded files that assign an update to a variable."""
-    return context.cached("rebound", lambda: rebound_updates(files_of(context.events or ())))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -96,14 +92,16 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     if (holder := _holder(context, question)) is None:
         return None
-    words = {
-        "holder": _what_it_holds(context, *holder),
-        "fix": "give the optimizer the parameters that are trained: " + _how_to_add(question.name),
-    }
+    words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
+    is_name = all(part.isidentifier() for part in question.name.split("."))
+    how = f'optimizer.add_param_group({{"params": [{question.name}]}})' if is_name else _LATE
+    words["fix"] = f"give the optimizer the parameters that are trained: {how}"
+    if _is_held_by_copies(context, question.key):
+        words["none"] = "the optimizer that makes the steps holds a copy of it"
+        words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
     used = question.key in context.graph and leaf_uses(context.graph, question.key)
     graph = context.graph if used else context.graph_of_latest_pass(question.key)
-    uses = leaf_uses(graph, question.key) if graph is not None else []
-    line = ""
+    uses, line = leaf_uses(graph, question.key) if graph is not None else [], ""
     if not question.data.get("name"):
         line = graph.nodes[uses[0][0]].get("source", "") if graph is not None and uses else ""
         words["holder"] += f"; it is used at {mention(line)}" if line else ""
@@ -128,10 +126,7 @@ def _is_forgotten(context: Context, question: Question) -> bool:
     )
 
 
-def _how_to_add(name: str) -> str:
-    if all(part.isidentifier() for part in name.split(".")):
-        return f'optimizer.add_param_group({{"params": [{name}]}})'
-    return "create it after the model has all of them, or call optimizer.add_param_group"
+_LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
 def _is_held(context: Context, question: Question) -> bool:
@@ -140,17 +135,26 @@ def _is_held(context: Context, question: Question) -> bool:
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     changes = context.happened_to(question.key, EventKind.IN_PLACE)
     last = added[-1].number if len(added) > 1 else sys.maxsize
-    return (
+    return not _is_held_by_copies(context, question.key) and (
         question.key in context.held
         or any(question.key in details.held for _, details in context.steps)
         or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
 
+def _is_held_by_copies(context: Context, key: str) -> bool:
+    """Whether the optimizer that steps now holds copies, as one that was deep-copied does."""
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    own = [step.number for step, details in context.steps if key in details.held]
+    if not context.steps or (own and (not added or own[-1] > added[-1].number)):
+        return False
+    copies = (each for each in context.held if key in context.copies.get(each, ()))
+    return key not in context.steps[-1][1].held and any(copies)
+
+
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
     """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    steps = context.steps
+    added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
     if not added or not steps or steps[-1][0].number < added[0].number:
         return None
     # A program may optimize an image; then the image is in the graph.
@@ -204,11 +208,11 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
-    what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
-    what += "added up"
+    where = f"at {mention(added[0].location)}"
+    what = f"the gradients of {len(added):,} backward passes {where} were added up"
     if clears:
-        what = f"the gradient from backward at {mention(added[0].location)} was cleared by "
-        what += f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        what = f"the gradient from backward {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
 
@@ -576,7 +580,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "in no optimizer",
         Verdict.NOT_TRAINED,
         _in_no_optimizer,
-        "no optimizer holds it: {holder}",
+        "{none}: {holder}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),
