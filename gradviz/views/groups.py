@@ -381,10 +381,9 @@ class _PartInside:
 
     def modules_of(self, row: int, parts: Sequence[Part]) -> tuple[str, str]:
         """The modules of the ends of an edge, each of the part that it is in, if any."""
-        ends = (self.edges.sources[row], self.edges.targets[row])
         one, other = (
             self.nodes[end][1] if self.owner[end] == _OUTSIDE else parts[self.owner[end]].data
-            for end in ends
+            for end in (self.edges.sources[row], self.edges.targets[row])
         )
         return one.get("module", ""), other.get("module", "")
 
