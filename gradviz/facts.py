@@ -187,6 +187,7 @@ class BackwardDetails:
             ``inputs=``. Of ``autograd.grad``, those whose gradient it returned.
         gradient_given, retain_graph, create_graph: the arguments of the call.
         has_failed: whether it raised an exception.
+        zeros_given: whether all elements of the gradient that was passed are 0, where it was read.
         lost: where it lost a gradient, as far as that was watched.
         shares: what each use of a leaf with several uses, or passes, added, as far as watched.
     """
@@ -200,6 +201,7 @@ class BackwardDetails:
     has_failed: bool = False
     lost: tuple[LostGradient, ...] = ()
     shares: tuple[LeafGradient, ...] = ()
+    zeros_given: bool = False
 
 
 @dataclass(frozen=True)

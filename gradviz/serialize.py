@@ -452,6 +452,7 @@ _TEXT = (
     "verdict",
     "color",
     "module_class",
+    "part_of",
 )
 _COUNTS = (
     "outputs",
@@ -488,6 +489,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "uses_inside": _words,
     "runs_with": _words,
     "shape": _shape,
+    "shapes": lambda shapes: tuple(map(_shape, shapes)),
     "calls": _shape,
     "value": _summary,
     "used_value": _summary,
@@ -509,6 +511,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "input": int,
     "output": int,
     "through": _words,
+    "reshaped": lambda rows: tuple((_text(module), _shape(shape)) for module, shape in rows),
     _LINE: _text,
     "inside": _text,
     "is_own": bool,

@@ -35,6 +35,13 @@ def outer(module, x):
 
 def inner(module, x):
     return module(x)
+
+def read(x, how):
+    return getattr(x, how)(*[1] * (how == "add_"))
+
+def doubled(x):
+    with torch.no_grad():
+        return x * 2
 """
 _PROGRAM = """
 import torch, lib_of_others
@@ -117,6 +124,28 @@ def test_a_change_in_place_has_both_lines(tmp_path: Path, monkeypatch: Any) -> N
     assert "mul_ at " in told.reason
     assert ", inside site-packages/lib_of_others.py:8 (x.mul_(2)), changed it" in told.reason
     assert "give the library a copy: h.clone()" in told.fix
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        ("read(w, 'detach')", "detach"),
+        ("read(w, 'item')", "item"),
+        ("read(plain, 'add_')", "add_"),
+        ("doubled(w)", "mul"),
+    ],
+)
+def test_each_of_several_calls_of_a_library_has_its_line(
+    call: str, word: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A repeated call shares the record of the latest, unless another line called the library."""
+    called = f"lib_of_others.{call}"
+    line = "w, plain = torch.ones((), requires_grad=True), torch.ones(1)\n"
+    line += f"for _ in range(3): {called}\n{called}\nfor _ in range(2): {called}\nh = w * a.weight"
+    recording, _ = _recorded(line, tmp_path, monkeypatch)
+    lines = [event.location.line for event in recording.story.events if event.word == word]
+    assert [each for each in lines if each < 11] == [8, 8, 8, 9, 10, 10]
+    assert recording.story.notes == ()
 
 
 def test_the_copy_that_the_fix_asks_for_is_right(tmp_path: Path, monkeypatch: Any) -> None:

@@ -151,3 +151,94 @@ def test_the_last_result_of_autograd_grad_is_shown():
         (curvature,) = torch.autograd.grad(slope, x, create_graph=True)
     assert curvature.item() == 12
     assert "curvature  f32[]  =  12\n← mul  ×3\n← mul  ×2" in str(gradviz.draw(run))
+
+
+class Heads(nn.Module):
+    """Attention that ends by turning its heads into a row, with code of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x, bias=None):
+        q, k, v = (part.view(2, 3, 2, 4).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        scores = q @ k.transpose(-1, -2)
+        scores = scores if bias is None else scores + bias
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 3, 8)
+
+
+class Block(nn.Module):
+    def __init__(self, biased: bool) -> None:
+        super().__init__()
+        self.attend, self.norm, self.fc = Heads(), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.bias = nn.Parameter(torch.zeros(1)) if biased else None
+
+    def forward(self, x):
+        x = x + self.attend(x, self.bias)
+        return x + self.fc(self.norm(x)) * torch.ones(8)
+
+
+class Blocks(nn.Module):
+    """Stacked blocks of which the first differs a little."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.blocks = nn.ModuleList(Block(not number) for number in range(count))
+        self.last = nn.LayerNorm(8)
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_blocks_after_a_first_that_differs_are_whole_blocks_with_a_shape(is_recorded):
+    net = Blocks(8)
+    if is_recorded:
+        with gradviz.record(net) as run:
+            net(torch.ones(2, 3, 8)).sum().backward()
+        drawing = gradviz.draw(run)
+    else:
+        drawing = gradviz.draw(net(torch.ones(2, 3, 8)).sum(), names=net)
+    for frame in drawing.shown:
+        labels = labels_of(frame.graph)
+        boxes = [labels[k].plain() for k, d in frame.graph.nodes.data() if d.get("repeat", 1) > 1]
+        assert len(boxes) == 1
+        assert re.match(r"blocks\.1…7  ×7  Block  \d+ ops  (freed  )?f32\[2,3,8\]", boxes[0])
+
+
+def test_the_shape_of_a_box_is_that_of_what_its_module_returns():
+    net = nn.ModuleDict({"heads": Heads(), "out": nn.Linear(8, 8)})
+    with gradviz.record(net) as run:
+        net["out"](net["heads"](torch.ones(2, 3, 8))).sum().backward()
+    graph = gradviz.views.group_by_module(
+        gradviz.views.hide_bookkeeping(run.story[0].graph), depth=1
+    )
+    (heads,) = [data for data in groups_of(graph) if data.get("module_class") == "Heads"]
+    assert heads["shape"] == (2, 3, 8)  # its last operation that computes returns four dimensions
+    (key,) = [key for key, data in graph.nodes.data() if data is heads]
+    assert all("through" not in edge for *_, edge in graph.out_edges(key, data=True))
+
+
+def test_a_part_of_a_module_says_so():
+    net = Blocks(4)
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module]
+    graph = gradviz.draw(net(torch.ones(2, 3, 8)).sum(), names=net, views=views).shown[0].graph
+    plain = [label.plain() for label in labels_of(graph).values()]
+    assert sum("part of  Block  29 ops  f32[2,3,8]" in text for text in plain) == 3
+    assert "blocks.1.norm  LayerNorm  f32[2,3,8]  16 parameters  .grad  None" in plain
+
+
+def test_a_box_has_the_shape_of_its_input_where_it_differs():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Flatten(), nn.Linear(24, 2), nn.Tanh())
+    x = torch.ones(2, 3, 4, requires_grad=True)
+    result = net(x).sum()
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module]
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    heads = [label.plain() for label in labels_of(graph).values()]
+    assert any("0  Linear  [2,3,4] →  f32[2,3,8]" in head for head in heads)
+    assert any("2  Linear  [2,24] →  f32[2,2]" in head for head in heads)
+    assert not any("Tanh" in head and "→" in head for head in heads)

@@ -18,7 +18,8 @@ import gradviz
 from gradviz import views
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.views.groups import count_of, elements_of
+from gradviz.views.groups import count_of
+from gradviz.views.module_classes import elements_of
 from gradviz.views.op_sequence import op_sequence
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -22,6 +22,7 @@ from gradviz.facts import (
     LostGradient,
     PartCall,
     PlainContainer,
+    StepDetails,
     ValueRead,
 )
 from gradviz.graph import (
@@ -35,7 +36,6 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_data,
-    is_gradient,
     word_of,
 )
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
@@ -444,10 +444,40 @@ class Context:
         return [event for event in changes if added and event.number > added[-1].number]
 
     @cached_property
+    def steps(self) -> list[tuple[Event, StepDetails]]:
+        """The steps of optimizers, in order."""
+        steps = ((event, event.details) for event in self.happened(EventKind.STEP))
+        return [(event, details) for event, details in steps if isinstance(details, StepDetails)]
+
+    def history_of(self, key: str) -> list[Event]:
+        """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
+        kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+        events = [each for kind in kinds for each in self.happened_to(key, kind)]
+        events += [step for step, details in self.steps if key in details.held]
+        return sorted(events, key=lambda event: event.number)
+
+    @cached_property
     def passes(self) -> Sequence[Event]:
         """The backward passes that accumulate into ``.grad``."""
         passes = self.happened(EventKind.BACKWARD)
         return [event for event in passes if event.action is not Action.AUTOGRAD_GRAD]
+
+    def is_copy(self, key: str, shape: object) -> bool:
+        """Whether the values of a leaf were copied from one with a gradient and of its shape."""
+        sources = [e for e in self.copies.get(key, ()) if self.happened_to(e, EventKind.ACCUMULATE)]
+        return any((self.node_in_a_frame(e) or {}).get("shape", shape) == shape for e in sources)
+
+    def is_template(self, key: str) -> bool:
+        """Whether an optimizer trains a copy of a leaf, as ``TransformerEncoder`` does."""
+        copies = (copy for copy, sources in self.copies.items() if key in sources)
+        return any(e in self.held and self.happened_to(e, EventKind.ACCUMULATE) for e in copies)
+
+    @cached_property
+    def differentiates_data(self) -> bool:
+        """Whether a leaf that is no parameter got a gradient."""
+        keys = {key for event in self.happened(EventKind.ACCUMULATE) for key in event.nodes}
+        kinds = {data["kind"] for key in keys if (data := self.node_in_a_frame(key)) is not None}
+        return NodeKind.LEAF in kinds
 
     @cached_property
     def pass_of(self) -> Mapping[int, Event]:
@@ -556,36 +586,6 @@ def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
                 seen.add(target)
                 stack.append(target)
     return is_met
-
-
-def stops_on_every_way(
-    graph: GradGraph, roots: Iterable[str], key: str, stops: Container[tuple[str, int]]
-) -> list[str]:
-    """The operations that stop the gradient on every way from some roots to a node.
-
-    Args:
-        graph: where they are.
-        roots: where the gradient starts.
-        key: the node.
-        stops: operations with the number of an input that gets nothing from them.
-
-    Returns:
-        Each once, those nearest to the node last; none when a way leads past all of them.
-    """
-    path = {key, *descendants(graph, [key])}
-    stack = [root for root in roots if root in path]
-    reached, found = set(stack), []
-    while stack:
-        target = stack.pop()
-        for source, _, edge in graph.in_edges(target, data=True):
-            if source not in path or not is_gradient(source, target, edge):
-                continue
-            if (target, edge.get("input", 0)) in stops:
-                found.append(target)
-            elif source not in reached:
-                reached.add(source)
-                stack.append(source)
-    return [] if key in reached else list(dict.fromkeys(found))
 
 
 def call_of(context: Context) -> str:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_arguments
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.gradient import (
+    has_mild_hooks,
+    hook_on_tensor,
+    hooks_that_broke_it,
+    last_rules,
+    sparse,
+)
+from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -47,8 +54,7 @@ from gradviz.diagnosis.training import (
     all_frozen,
     cleared_before_step,
     first_training_rules,
-    history_of,
-    steps_of,
+    set_aside,
     training_rules,
     unseen,
     unused_by_steps,
@@ -57,9 +63,9 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
+from gradviz.facts import Action, EventKind, GradientDetails, Loss, SavedVerdict
 from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
-from gradviz.story import Event, Story, recorded_in
+from gradviz.story import Story, recorded_in
 from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
@@ -305,7 +311,7 @@ def _answers(
 def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
     """An answer about a program that ended early: the turn of some optimizers did not come."""
     optimizer = context.waiting.get(key)
-    if optimizer is None or each.verdict not in _NO_GRADIENT or not steps_of(context):
+    if optimizer is None or each.verdict not in _NO_GRADIENT or not context.steps:
         return each
     reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
@@ -328,7 +334,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
         return replace(each, verdict=Verdict.FINE, reason="a step in a hook used it", fix="")
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
-    if each.verdict is Verdict.HOOK and _has_mild_hooks(context):
+    if each.verdict is Verdict.HOOK and has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
     graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
     is_known = bool({*each.nodes} - {key}) or each.verdict is not Verdict.ZERO
@@ -347,17 +353,36 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         if is_right and (uses or getattr(last, "has_failed", False)):
             reason = "its gradient was used" if uses else "cleared for the pass that failed"
             return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+    if is_gone and (clear := set_aside(context, key)) is not None:
+        reason = f".grad = None at {mention(clear.location)} leaves it out of the step"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     returned = None if added else only_returned(context, key, each.verdict)
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")
+    return _without_optimizer(each, question, context)
+
+
+def _without_optimizer(each: Explanation, question: Question, context: Context) -> Explanation:
+    """An answer in a list of all tensors, if no optimizer holds the tensor and others are trained.
+
+    Returns:
+        FINE for a copy of a trained tensor, or a template, that needs no gradient.
+    """
+    key, shape = question.key, question.data.get("shape")
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    is_alone = not (context.held or context.steps or uses_of(context, key))
+    is_summed = each.verdict is Verdict.ACCUMULATED and question.kind is NodeKind.PARAMETER
+    if is_summed and is_alone and context.differentiates_data:
+        reason = f"no optimizer holds it: {each.reason}"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_held = key in context.held or any(
         key in each.held or (each.count > len(each.held) and not (key and context.held))
-        for _, each in steps_of(context)
+        for _, each in context.steps
     )
-    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key)
+    is_of_target = not added and each.verdict in _NO_GRADIENT and context.is_copy(key, shape)
     is_unnamed = not question.data.get("name") and not all(e.is_own for e in each.locations)
     if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
         return each
@@ -365,8 +390,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
-    is_copied = is_of_target or (is_without and _is_a_copy(context, key))
-    is_template = not added and each.verdict in _NO_GRADIENT and _is_a_template(context, key)
+    is_copied = is_of_target or (is_without and context.is_copy(key, shape))
+    is_template = not added and each.verdict in _NO_GRADIENT and context.is_template(key)
     if is_template or (is_copied and not _replaces_a_trained_one(context, key)):
         which = "copied to one that an optimizer holds" if is_template else "copied from another"
         reason = f"its values are {which}, and no optimizer holds it"
@@ -388,7 +413,7 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
     written = context.happened_to(key, EventKind.IN_PLACE)
     loads = {event.number for event in written if event.word == "load_state_dict"}
     later = {use for use in uses if use > added[-1].number} - loads if added else set()
-    stepped = {step.number for step, details in steps_of(context) if key in details.held}
+    stepped = {step.number for step, details in context.steps if key in details.held}
     if len(stepped & later) == 1 and min(later) in stepped:
         return True  # what was written into it after the step did not use the gradient
     copies = {event.number for event in written if event.word in _COPIES}
@@ -396,15 +421,18 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
 
 
 def _is_training(context: Context) -> bool:
-    """Whether an optimizer made a step after a pass on the line of the latest one."""
+    """Whether an optimizer made a step after a pass on the line of the latest one, or was to."""
+    kind = EventKind.ACCUMULATE
+    if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
+        return True  # the command stopped before the end of its first step
     last = context.passes[-1].location if context.passes else None
     first = next((each.number for each in context.passes if each.location == last), 0)
-    return any(event.number > first for event, _ in reversed(steps_of(context)))
+    return any(event.number > first for event, _ in reversed(context.steps))
 
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:
     """Whether a step used the gradient of the last pass, a healthy one, and a hook cleared it."""
-    hooks, steps = cleared_in_hooks(context, key), steps_of(context)
+    hooks, steps = cleared_in_hooks(context, key), context.steps
     before = getattr(hooks[-1].details, "before", None) if hooks else None
     if not hooks or is_wrong(before):
         return False
@@ -422,7 +450,7 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
 def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
-    steps = steps_of(context) if assigned else ()
+    steps = context.steps if assigned else ()
     return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
 
 
@@ -430,32 +458,20 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
     """What was wrong with the last gradient when it was cleared; None if nothing is known."""
     last = context.happened_to(question.key, EventKind.ACCUMULATE)[-1:]
     details = last[0].details if last else None
-    if not isinstance(details, GradientDetails) or not details.after or not steps_of(context):
+    if not isinstance(details, GradientDetails) or not details.after or not context.steps:
         return None
     data: Any = {**question.data, "grad": details.after, "accumulations": details.accumulations}
     before = explain_tensor(replace(question, data=data), context)
     if before.verdict is Verdict.HOOK:
-        return None if _has_mild_hooks(context) else before
+        return None if has_mild_hooks(context) else before
     return before if before.verdict in _FAULTS_OF_A_STEP else None
-
-
-def _is_a_copy(context: Context, key: str) -> bool:
-    """Whether the values of a leaf were copied from one with a gradient, as in a target network."""
-    kind = EventKind.ACCUMULATE
-    return any(context.happened_to(source, kind) for source in context.copies.get(key, ()))
-
-
-def _is_a_template(context: Context, key: str) -> bool:
-    """Whether an optimizer trains a copy of a leaf, as of the layer of a ``TransformerEncoder``."""
-    copies = (copy for copy, sources in context.copies.items() if key in sources)
-    return any(e in context.held and context.happened_to(e, EventKind.ACCUMULATE) for e in copies)
 
 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:
     """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
     since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
     held = (each for each in context.copies.get(key, ()) if each in context.held)
-    histories = (history_of(context, each) for each in held)
+    histories = (context.history_of(each) for each in held)
     return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
 
 
@@ -476,20 +492,6 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
     return bool(uses_that_cancel(context, question)) or (was_other and not is_known)
-
-
-def _has_mild_hooks(context: Context) -> bool:
-    return all(map(_is_mild, context.happened(EventKind.HOOK)))
-
-
-def _is_mild(event: Event) -> bool:
-    """Whether a hook kept the size of the gradient, as one that masks or refines it does."""
-    if not isinstance(event.details, HookDetails):
-        return True
-    before, after = event.details.before, event.details.after
-    if before is None or after is None or not before.norm or not after.is_finite:
-        return False
-    return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

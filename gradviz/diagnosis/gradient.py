@@ -13,14 +13,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import (
-    CLEARS,
-    clearings_of,
-    is_of_another,
-    scale_of,
-    steps_of,
-    uses_of,
-)
+from gradviz.diagnosis.training import CLEARS, clearings_of, is_of_another, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -350,7 +343,7 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     older = " on a gradient from before the recording" if _had_older(context, added) else ""
     if times + bool(older) <= 1:
         return None
-    if older and (used := [details for _, details in steps_of(context)]):
+    if older and (used := [details for _, details in context.steps]):
         if not any(question.key in each.held for each in used):
             return None
     elif _is_meant(context, question, added):
@@ -466,7 +459,7 @@ def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
     if grad is None or not grad.is_sparse:
         return None
-    is_used = any(question.key in details.changed for _, details in steps_of(context))
+    is_used = any(question.key in details.changed for _, details in context.steps)
     return None if is_used else Evidence()
 
 
@@ -495,6 +488,21 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     Needs.RECORDING,
     (EventKind.HOOK,),
 )
+
+
+def has_mild_hooks(context: Context) -> bool:
+    """Whether each hook kept the size of the gradient, as one that masks or refines it does."""
+    details = (event.details for event in context.happened(EventKind.HOOK))
+    rows = ((each.before, each.after) for each in details if isinstance(each, HookDetails))
+    return all(
+        before is not None
+        and after is not None
+        and bool(before.norm and after.is_finite and after.norm is not None)
+        and 0.01 < (after.norm or 0) / (before.norm or 1) < 100
+        for before, after in rows
+    )
+
+
 last_rules: tuple[Rule[Any, Any], ...] = (
     *unseen_rules,
     not_averaged,

@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
+    files_of,
     is_only_shown,
     is_showing,
     locations_of,
+    rebound_updates,
     statement_at,
     syntax_tree,
 )
@@ -430,3 +432,8 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
         ):
             found.add(node.name)
     return found
+
+
+def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
+    """The lines of the recorded files that assign an update to a variable."""
+    return context.cached("rebound", lambda: rebound_updates(files_of(context.events or ())))

@@ -7,23 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import (
-    RECORD,
-    UNNAMED,
-    Context,
-    Question,
-    Reach,
-    call_of,
-    listed,
-    stops_on_every_way,
-)
-from gradviz.diagnosis.lines import (
-    files_of,
-    locations_of,
-    mention,
-    statement_at,
-    transforms_in,
-)
+from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of, listed
+from gradviz.diagnosis.lines import files_of, locations_of, mention, statement_at, transforms_in
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
@@ -34,10 +19,18 @@ from gradviz.diagnosis.not_connected import (
     lines_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import CLEARS, clearing_word, steps_of
+from gradviz.diagnosis.training import CLEARS, clearing_word
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
-from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
+from gradviz.graph import (
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    is_gradient,
+    stops_on_every_way,
+    word_of,
+)
 from gradviz.graph.operations import operation, twin_of
 from gradviz.story import Event
 
@@ -148,7 +141,7 @@ def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict
     if any(isinstance(statement_at(e.inside or e.location), ast.Expr) for e in calls):
         return None
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
-    steps = steps_of(context)
+    steps = context.steps
     is_held = key in context.held or any(key in each.held for _, each in steps)
     if asked and not is_held and (asked[-1].inside or not (context.passes or steps)):
         line = mention(asked[-1].location)

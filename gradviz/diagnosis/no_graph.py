@@ -8,7 +8,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, listed
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
-from gradviz.diagnosis.name_flow import is_unused_by, number_reads
+from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
     cut_words,
@@ -18,7 +18,6 @@ from gradviz.diagnosis.not_connected import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
-from gradviz.diagnosis.training import rebound_in
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors
 from gradviz.graph.operations import forward_word

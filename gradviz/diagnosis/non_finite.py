@@ -10,7 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scaling_of, skipped_step, steps_of
+from gradviz.diagnosis.training import scaling_of, skipped_step
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
 from gradviz.graph import (
@@ -181,7 +181,7 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
 def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     """The same, if an earlier gradient, or a step that divides, made a parameter NaN."""
     leaf = _nan_parameter(values, suspect.key)
-    steps = [(event, each) for event, each in steps_of(context) if leaf and leaf in each.held]
+    steps = [(event, each) for event, each in context.steps if leaf and leaf in each.held]
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     usual = list(takewhile(lambda each: each.norm is not None and each.norm < _USUAL, after))
@@ -344,8 +344,8 @@ def _nan_parameter(values: Values, key: str) -> str:
     if graph.nodes[key].get("op") in _PUT_IN:
         return ""
     for source, _ in graph.inputs(key):
-        while graph.nodes[source].get("op") in _TURNS:
-            source = next(graph.inputs(source))[0]
+        while graph.nodes[source].get("op") in _TURNS and (row := next(graph.inputs(source), ())):
+            source = row[0]
         source = leaf_of_node(graph, source)
         if graph.nodes[source]["kind"] in LEAVES:
             value = values.of(source)

@@ -16,7 +16,6 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
-from gradviz.diagnosis.training import steps_of
 from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, descendants, is_data, word_of
@@ -463,7 +462,7 @@ def _part_not_called(context: Context, question: Question) -> Evidence | None:
 def _step_without_gradients(context: Context, question: Question) -> Evidence | None:
     """Steps of its optimizer, with no pass between them, found no gradient of any parameter."""
     # Where ``held`` is empty, no frame has the parameters of that optimizer.
-    steps = [row for row in steps_of(context) if question.key in row[1].held or not row[1].held]
+    steps = [row for row in context.steps if question.key in row[1].held or not row[1].held]
     if question.key not in context.held or any(each.changed_count for _, each in steps):
         return None
     numbers = [event.number for event, _ in steps]

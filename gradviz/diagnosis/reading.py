@@ -27,15 +27,7 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import (
-    Cause,
-    EdgeKind,
-    GradGraph,
-    NodeData,
-    NodeKind,
-    TensorSummary,
-    ancestors,
-)
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:

@@ -12,22 +12,9 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question, listed
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.not_connected import (
-    cut_words,
-    fix_of_cut,
-    lines_of,
-    other_cuts,
-    rank_of_cut,
-)
+from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.training import (
-    CLEARS,
-    history_of,
-    is_unscaled,
-    scale_of,
-    scaling_of,
-    steps_of,
-)
+from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of, scaling_of
 from gradviz.diagnosis.values import (
     Addend,
     addends_of,
@@ -47,15 +34,7 @@ from gradviz.facts import (
     GradientDetails,
     ValueRead,
 )
-from gradviz.graph import (
-    Cause,
-    GradGraph,
-    NodeKind,
-    ancestors,
-    descendants,
-    is_data,
-    leaf_uses,
-)
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 from gradviz.story import Event
@@ -253,7 +232,7 @@ _OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is st
 def _not_averaged(context: Context, question: Question) -> Evidence | None:
     """The latest step used a gradient that ``DistributedDataParallel`` has not averaged."""
     key = question.key
-    step = next((e for e, details in reversed(steps_of(context)) if key in details.changed), None)
+    step = next((e for e, details in reversed(context.steps) if key in details.changed), None)
     added = context.happened_to(key, EventKind.ACCUMULATE)
     used = [event for event in added if step is not None and event.number < step.number]
     details = used[-1].details if used else None
@@ -355,7 +334,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
 def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
     """The gradient was clipped after the step that used it, and before the next pass."""
     key = question.key
-    for step, clip in pairwise(history_of(context, key)):
+    for step, clip in pairwise(context.history_of(key)):
         is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
         if is_late and _has_changed(context, key, clip):
             words = {
@@ -369,7 +348,7 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
 
 def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
     """Clipped while it was None or zero, then computed, and used by the last step."""
-    events = history_of(context, question.key)
+    events = context.history_of(question.key)
     while events and events[-1].kind is not EventKind.STEP:
         events.pop()
     events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
@@ -389,7 +368,7 @@ def _clipped_before_backward(context: Context, question: Question) -> Evidence |
 
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
     """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    history = [each.number for each in history_of(context, key) if each.kind is not EventKind.STEP]
+    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
     at = history.index(clip.number)
     frames = [each for each in context.frames if key in each.graph]
     if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
@@ -527,14 +506,14 @@ def _trained_by(context: Context, event: Event) -> frozenset[str]:
             added.setdefault(number, {}).update(dict.fromkeys(each.nodes, each.number))
         context.cache[_trained_by] = added
     keys = context.cache[_trained_by].get(getattr(event.details, "pass_number", 0), {})
-    is_alone = not steps_of(context)
+    is_alone = not context.steps
     return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
 
 
 def _is_used(context: Context, key: str, added: int) -> bool:
     """Whether a step used what an event added to a gradient, before it was cleared."""
     if (name := ("uses", key)) not in context.cache:
-        history = history_of(context, key)
+        history = context.history_of(key)
         ends = (e for e in history if e.kind is EventKind.STEP or e.action in CLEARS)
         context.cache[name] = [(e.number, e.kind is EventKind.STEP) for e in ends]
     ends = context.cache[name]

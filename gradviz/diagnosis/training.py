@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention, rebound_updates
+from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention
+from gradviz.diagnosis.name_flow import rebound_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
+from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
 
@@ -45,7 +46,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    steps = [each for event, each in steps_of(context) if added and event.number > added[0].number]
+    steps = [each for event, each in context.steps if added and event.number > added[0].number]
     is_trained = not added or any(each.changed_count for each in steps)
     if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
         return None
@@ -57,14 +58,9 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
     if not own:
         return None
-    line, name, is_of_loop = own[0]
-    words = {"line": mention(line), "name": name, "of": " of its loop" if is_of_loop else ""}
+    line, name, of = own[0][0], own[0][1], " of its loop" if own[0][2] else ""
+    words = {"line": mention(line), "name": name, "of": of}
     return Evidence(words, locations=(line,))
-
-
-def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
-    """The lines of the recorded files that assign an update to a variable."""
-    return context.cached("rebound", lambda: rebound_updates(files_of(context.events or ())))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -88,15 +84,6 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(holder[0].location,) if holder else ())
 
 
-def steps_of(context: Context) -> list[tuple[Event, StepDetails]]:
-    """The steps of optimizers, in order."""
-    return [
-        (event, event.details)
-        for event in context.happened(EventKind.STEP)
-        if isinstance(event.details, StepDetails)
-    ]
-
-
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
@@ -105,14 +92,16 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     if (holder := _holder(context, question)) is None:
         return None
-    words = {
-        "holder": _what_it_holds(context, *holder),
-        "fix": "give the optimizer the parameters that are trained: " + _how_to_add(question.name),
-    }
+    words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
+    is_name = all(part.isidentifier() for part in question.name.split("."))
+    how = f'optimizer.add_param_group({{"params": [{question.name}]}})' if is_name else _LATE
+    words["fix"] = f"give the optimizer the parameters that are trained: {how}"
+    if _is_held_by_copies(context, question.key):
+        words["none"] = "the optimizer that makes the steps holds a copy of it"
+        words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
     used = question.key in context.graph and leaf_uses(context.graph, question.key)
     graph = context.graph if used else context.graph_of_latest_pass(question.key)
-    uses = leaf_uses(graph, question.key) if graph is not None else []
-    line = ""
+    uses, line = leaf_uses(graph, question.key) if graph is not None else [], ""
     if not question.data.get("name"):
         line = graph.nodes[uses[0][0]].get("source", "") if graph is not None and uses else ""
         words["holder"] += f"; it is used at {mention(line)}" if line else ""
@@ -130,17 +119,14 @@ def _is_forgotten(context: Context, question: Question) -> bool:
     is_value = math.prod(shape) == 1 or (graph is not None and is_broadcast(graph, key))
     return (
         bool(added and question.data.get("name") and is_value)
-        and any(added[0] < event.number < added[-1] for event, _ in steps_of(context))
+        and any(added[0] < event.number < added[-1] for event, _ in context.steps)
         # A gradient that is cleared or returned is one that the program uses.
         and not context.happened_to(key, EventKind.GRAD)
         and not any(key in (inputs or ()) for inputs in calls)
     )
 
 
-def _how_to_add(name: str) -> str:
-    if all(part.isidentifier() for part in name.split(".")):
-        return f'optimizer.add_param_group({{"params": [{name}]}})'
-    return "create it after the model has all of them, or call optimizer.add_param_group"
+_LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
 def _is_held(context: Context, question: Question) -> bool:
@@ -149,17 +135,26 @@ def _is_held(context: Context, question: Question) -> bool:
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     changes = context.happened_to(question.key, EventKind.IN_PLACE)
     last = added[-1].number if len(added) > 1 else sys.maxsize
-    return (
+    return not _is_held_by_copies(context, question.key) and (
         question.key in context.held
-        or any(question.key in details.held for _, details in steps_of(context))
+        or any(question.key in details.held for _, details in context.steps)
         or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
 
+def _is_held_by_copies(context: Context, key: str) -> bool:
+    """Whether the optimizer that steps now holds copies, as one that was deep-copied does."""
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    own = [step.number for step, details in context.steps if key in details.held]
+    if not context.steps or (own and (not added or own[-1] > added[-1].number)):
+        return False
+    copies = (each for each in context.held if key in context.copies.get(each, ()))
+    return key not in context.steps[-1][1].held and any(copies)
+
+
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
     """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    steps = steps_of(context)
+    added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
     if not added or not steps or steps[-1][0].number < added[0].number:
         return None
     # A program may optimize an image; then the image is in the graph.
@@ -188,7 +183,7 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 def _unchanged(context: Context, question: Question) -> Evidence | None:
     """Several steps used its gradient at a rate of 0, or none changed a value of any parameter."""
     key = question.key
-    steps = [(event, each) for event, each in steps_of(context) if key in each.changed]
+    steps = [(event, each) for event, each in context.steps if key in each.changed]
     at_rest = all(key in each.at_rest for _, each in steps)
     if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
@@ -207,27 +202,19 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = context.happened_to(key, EventKind.IN_PLACE) if added else ()
     is_updated = any(event.number > added[0].number for event in changes)
-    if not added or is_updated or any(key in details.held for _, details in steps_of(context)):
+    if not added or is_updated or any(key in details.held for _, details in context.steps):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
     clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
-    what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
-    what += "added up"
+    where = f"at {mention(added[0].location)}"
+    what = f"the gradients of {len(added):,} backward passes {where} were added up"
     if clears:
-        what = f"the gradient from backward at {mention(added[0].location)} was cleared by "
-        what += f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        what = f"the gradient from backward {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
-
-
-def history_of(context: Context, key: str) -> list[Event]:
-    """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
-    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = [each for kind in kinds for each in context.happened_to(key, kind)]
-    events += [step for step, details in steps_of(context) if key in details.held]
-    return sorted(events, key=lambda event: event.number)
 
 
 def clearings_of(context: Context, key: str) -> list[int]:
@@ -242,31 +229,40 @@ def clearing_word(event: Event) -> str:
 
 def cleared_before_step(context: Context, question: Question) -> Evidence | None:
     """``zero_grad`` cleared the gradient after backward, before the step that needs it."""
-    key = question.key
-    steps = [step for step, details in steps_of(context) if key in details.held]
-    if not steps:
+    history = context.history_of(question.key)
+    steps = [at for at, each in enumerate(history) if each.kind is EventKind.STEP]
+    before = history[: steps[-1]] if steps else []
+    added = [at for at, each in enumerate(before) if each.kind is EventKind.ACCUMULATE]
+    after = before[added[-1] + 1 :] if added else []
+    clears = [at for at, each in enumerate(after) if each.action in CLEARS]
+    if not clears or any(each.action is Action.ASSIGNED for each in after[clears[-1] :]):
         return None
-    last = steps[-1].number
-    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < last]
-    changes = [e for e in context.happened_to(key, EventKind.GRAD) if e.number < last]
-    cleared = [event for event in changes if event.action in CLEARS]
-    if not added or not cleared or added[-1].number > cleared[-1].number:
+    is_used = any(each.kind is EventKind.STEP for each in after[: clears[-1]])  # by an earlier one
+    if is_used or set_aside(context, question.key) is not None:
         return None
-    if any(e.action is Action.ASSIGNED and e.number > cleared[-1].number for e in changes):
-        return None
-    if any(added[-1].number < step.number < cleared[-1].number for step in steps):
-        return None  # an earlier step has used it
-    clear = cleared[-1]
+    clear, step = after[clears[-1]], history[steps[-1]]
     words = {"word": clearing_word(clear), "clear": mention(clear.location)}
-    words["step"] = mention(steps[-1].location)
-    return Evidence(words, locations=(clear.location, steps[-1].location))
+    words["step"] = mention(step.location)
+    return Evidence(words, locations=(clear.location, step.location))
+
+
+def set_aside(context: Context, key: str) -> Event | None:
+    """Where ``.grad = None`` left a parameter out of the last step, which used other gradients."""
+    held = [(step, each.held) for step, each in context.steps if key in each.held][-1:]
+    rows = [[e for e in context.history_of(key) if e.number < step.number] for step, _ in held]
+    clear = rows[0][-1] if rows and rows[0] else None
+    if clear is None or clear.word != "grad" or clear.action is not Action.SET_TO_NONE:
+        return None
+    others = (context.history_of(each) for step, keys in held for each in keys)
+    before = ([e for e in row if e.number < held[0][0].number][-1:] for row in others)
+    return clear if any(e.kind is EventKind.ACCUMULATE for row in before for e in row) else None
 
 
 def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
     """Passes of one line, of which the last before each step is used, and others are cleared."""
     # A pass for another purpose, such as that of a generator through its critic, has its own line,
     # or is followed by the step of another optimizer.
-    events = history_of(context, question.key)
+    events = context.history_of(question.key)
     dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
     added, used = list[Event](), 0
     for each in events:
@@ -292,7 +288,7 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
 
 def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
     """Whether an optimizer that does not hold a leaf made a step between two events."""
-    steps = (details for step, details in steps_of(context) if added < step.number < clear)
+    steps = (details for step, details in context.steps if added < step.number < clear)
     return any(key not in details.held for details in steps)
 
 
@@ -310,11 +306,9 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
         return None
     moved = [
         event
-        for event, details in steps_of(context)
-        if event.number > off[-1].number
-        and question.key in details.changed
-        and question.key not in details.same
-        and details.changed_values != 0
+        for event, each in context.steps
+        if event.number > off[-1].number and question.key in {*each.changed} - {*each.same}
+        if each.changed_values != 0
     ]
     if not moved:
         return None
@@ -370,7 +364,7 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     is_skipped = added and any(
         event.number > added[-1].number and question.key in details.held
-        for event, details in steps_of(context)
+        for event, details in context.steps
         if event.action is Action.SKIPPED
     )
     if not is_skipped:
@@ -455,7 +449,7 @@ all_frozen: Rule[Any, Any] = Rule(
 
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
-    steps = steps_of(context)
+    steps = context.steps
     last = {(each.optimizer, each.count): event for event, each in steps}
     seen = {key for _, details in steps for key in details.held}
     own = len(context.held.intersection({*explained, *context.flat}) - seen)
@@ -466,18 +460,14 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     return [each for each in found if each is not None]
 
 
-def _too_early(verdict: Verdict) -> Rule[Any, Any]:
-    return Rule(
-        "zero_grad between backward and step",
-        verdict,
-        cleared_before_step,
-        "{word} at {clear} cleared it after backward and before the step at {step}, which had no "
-        "gradient to use",
-        "call zero_grad() before backward(), or after step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-    )
+def _zeroed_before_step(context: Context, question: Question) -> Evidence | None:
+    return cleared_before_step(context, question) if question.has_zero_gradient else None
 
+
+_TOO_EARLY = (
+    *((Verdict.CLEARED, cleared_before_step), (Verdict.ZERO, _zeroed_before_step)),
+    (Verdict.NO_STEP, cleared_before_step),  # a later pass gave it a gradient
+)
 
 first_training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
@@ -502,8 +492,19 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.ACCUMULATE,),
         "No optimizer changed a tensor, and a line of the program assigns an update to a variable.",
     ),
-    _too_early(Verdict.CLEARED),
-    _too_early(Verdict.ZERO),
+    *(
+        Rule(
+            "zero_grad between backward and step",
+            verdict,
+            match,
+            "{word} at {clear} cleared it after backward and before the step at {step}, which had "
+            "no gradient to use",
+            "call zero_grad() before backward(), or after step()",
+            Needs.RECORDING,
+            (EventKind.STEP,),
+        )
+        for verdict, match in _TOO_EARLY
+    ),
     Rule(
         "cleared in each pass, and a step after several",
         Verdict.NO_STEP,
@@ -548,7 +549,7 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     """A step of the optimizer itself used a gradient that GradScaler scaled."""
     scale = scale_of(context, question.key) if context.is_recorded else None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    used = [e for e, details in steps_of(context) if added and question.key in details.changed]
+    used = [e for e, details in context.steps if added and question.key in details.changed]
     if scale in (None, 1.0) or not used or used[-1].number < added[-1].number:
         return None
     words = {"scale": f"{scale:,g}", "line": mention(used[-1].location)}
@@ -579,7 +580,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "in no optimizer",
         Verdict.NOT_TRAINED,
         _in_no_optimizer,
-        "no optimizer holds it: {holder}",
+        "{none}: {holder}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),
@@ -593,7 +594,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
 
 def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
-    steps = [event.number for event, details in steps_of(context) if key in details.held]
+    steps = [event.number for event, details in context.steps if key in details.held]
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
     return sorted([*steps, *(each for each in changes if added and each > added[0].number)])

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question, stops_on_every_way
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -33,6 +33,7 @@ from gradviz.graph import (
     ancestors,
     is_gradient,
     leaf_of_node,
+    stops_on_every_way,
     word_of,
 )
 from gradviz.graph.operations import Blocks, operation, words
@@ -298,9 +299,10 @@ def _one_entry(step: Step) -> Block | None:
 
 
 def _no_label(step: Step) -> Block | None:
-    """A loss over labels that are all ignored."""
+    """A loss over labels that are all ignored; one of each sample has no total weight."""
     weight = step.values.saved(step.target, "total_weight")
-    if weight is not None and is_all_zero(weight):
+    is_reduced = step.options.get("reduction") != "none"
+    if is_reduced and weight is not None and is_all_zero(weight):
         ignored = step.options.get("ignore_index", "-100")
         why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
         return Block(step.target, why, "check the labels: at least one in a batch must count")
@@ -383,6 +385,12 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
     grads = context.happened_to(question.key, EventKind.GRAD)
     changes = [event for event in grads if event.action is Action.ZEROED][-1:]
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    passes = (context.pass_of.get(getattr(each.details, "pass_number", 0)) for each in added)
+    if added and all(each and getattr(each.details, "zeros_given", False) for each in passes):
+        line = added[-1].location
+        what = f"backward at {mention(line)} began with what was passed to it as gradient, zeros"
+        fix = "check what is passed as gradient: at least one of its elements must not be 0"
+        return Evidence({"what": what, "fix": fix}, locations=(line,))
     fix = "call backward() after it"
     if not changes or (added and changes[-1].number < added[-1].number):
         if not added or is_wrong(getattr(added[-1].details, "after", None)):
@@ -392,7 +400,8 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
     if not changes:
         return None
     line = changes[0].location
-    return Evidence({"word": changes[0].word, "line": mention(line), "fix": fix}, locations=(line,))
+    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
+    return Evidence({"what": what, "fix": fix}, locations=(line,))
 
 
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
@@ -419,14 +428,9 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     blocks = blocks or _searched(context, values, False).blocks_of(question.key)
     if not blocks:
         return None
-    data = values.graph.nodes[blocks[0].key]
-    line = data.get("source", "")
     words = {
-        "op": _called(context, blocks[0].key, data.get("op", "")),
-        "where": f" at {mention(line)}" if line else "",
-        "why": blocks[0].why,
+        **_words_of(context, values, blocks[0]),
         "more": _others(context, values.graph, blocks),
-        "fix": blocks[0].fix,
     }
     keys = tuple(block.key for block in blocks)
     lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
@@ -501,15 +505,16 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     blocks = _searched(context, values, True).blocks_of(question.key)
     if not blocks:
         return None
-    data = values.graph.nodes[blocks[0].key]
-    line, op = data.get("source", ""), data.get("op")
-    words = {
-        **{"norm": f"{grad.norm:.4g}", "op": op},
-        "where": f" at {mention(line)}" if line else "",
-        "why": blocks[0].why,
-        "fix": blocks[0].fix,
-    }
-    return Evidence(words, (blocks[0].key,), locations_of([line]), blocks[0].key)
+    words = {"norm": f"{grad.norm:.4g}", **_words_of(context, values, blocks[0])}
+    key = blocks[0].key
+    return Evidence(words, (key,), locations_of([values.graph.nodes[key].get("source", "")]), key)
+
+
+def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
+    data = values.graph.nodes[block.key]
+    where = f" at {mention(line)}" if (line := data.get("source", "")) else ""
+    called = _called(context, block.key, data.get("op", ""))
+    return {"op": called, "where": where, "why": block.why, "fix": block.fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
@@ -535,7 +540,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "the gradient was set to zeros",
         Verdict.ZERO,
         _set_to_zero,
-        "it was set to zeros by {word} at {line}, and nothing was added",
+        "{what}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.GRAD,),

@@ -14,6 +14,7 @@ from gradviz.graph.grad_graph import (
     leaf_of_node,
     leaf_uses,
     longest_paths,
+    stops_on_every_way,
     word_of,
 )
 from gradviz.graph.schema import (
@@ -53,5 +54,6 @@ __all__ = [
     "leaf_of_node",
     "leaf_uses",
     "longest_paths",
+    "stops_on_every_way",
     "word_of",
 ]

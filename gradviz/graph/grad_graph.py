@@ -8,7 +8,7 @@ no tensors: it does not change when training goes on, and can be saved and drawn
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -464,6 +464,36 @@ def is_broadcast(graph: GradGraph, key: str) -> bool:
     users = {user for each in descendants(graph, [key], is_same) for user in graph._succ[each]}
     wide = [nodes[user] for user in users if len(nodes[user].get("shape", ())) > len(shape)]
     return any(data.get("op") in _BROADCAST and data["shape"][-1:] == shape[-1:] for data in wide)
+
+
+def stops_on_every_way(
+    graph: GradGraph, roots: Iterable[str], key: str, stops: Container[tuple[str, int]]
+) -> list[str]:
+    """The operations that stop the gradient on every way from some roots to a node.
+
+    Args:
+        graph: where they are.
+        roots: where the gradient starts.
+        key: the node.
+        stops: operations with the number of an input that gets nothing from them.
+
+    Returns:
+        Each once, those nearest to the node last; none when a way leads past all of them.
+    """
+    path = {key, *descendants(graph, [key])}
+    stack = [root for root in roots if root in path]
+    reached, found = set(stack), []
+    while stack:
+        target = stack.pop()
+        for source, _, edge in graph.in_edges(target, data=True):
+            if source not in path or not is_gradient(source, target, edge):
+                continue
+            if (target, edge.get("input", 0)) in stops:
+                found.append(target)
+            elif source not in reached:
+                reached.add(source)
+                stack.append(source)
+    return [] if key in reached else list(dict.fromkeys(found))
 
 
 def word_of(data: NodeData) -> str:

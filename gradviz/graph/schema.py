@@ -237,6 +237,7 @@ class NodeData(TypedDict, total=False):
     name              the user's name of the tensor; for an operation, the name of its result
     aliases           the other names of the same tensor (shared parameters)
     shape             sizes of the tensor, or of the first output of an operation
+    shapes            of a group with several outputs, their shapes, if they differ
     dtype, device     same: ``"float32"``, ``"cuda:0"``
     outputs           number of outputs of an operation, when there is more than one
     runs_with         names of the parameters of the module that a reentrant checkpoint runs
@@ -288,6 +289,7 @@ class NodeData(TypedDict, total=False):
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
     module_class      of a group: the class of its module, or of each that repeats
+    part_of           of a group that is no whole module: the class of the one that it is part of
     contents          of a group: its modules, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what changed since the previous frame, in few words, by attribute:
@@ -316,6 +318,7 @@ class NodeData(TypedDict, total=False):
     name: str
     aliases: tuple[str, ...]
     shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     dtype: str
     device: str
     outputs: int
@@ -355,6 +358,7 @@ class NodeData(TypedDict, total=False):
     structure: str
     first: str
     module_class: str
+    part_of: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
@@ -382,6 +386,7 @@ class EdgeData(TypedDict, total=False):
     output     which output of the source it is: 0, 1, ...
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
+    reshaped   of each of these, where modules are known: its module, "" if not sure, and its shape
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
     inside     of the same, when that line called a library: the line of the library
     is_own     whether that library is a folder of the program, not an installed package
@@ -402,6 +407,7 @@ class EdgeData(TypedDict, total=False):
     output: int
     cause: Cause
     through: tuple[str, ...]
+    reshaped: tuple[tuple[str, tuple[int, ...]], ...]
     source: str
     inside: str
     is_own: bool

@@ -300,12 +300,14 @@ class Observer:
         flags = call.retain_graph, call.create_graph, isinstance(outcome, BaseException)
         lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
         number, find_roots, given = done.number, done.roots, done.given  # no call: it has tensors
+        zeros = given and self._state.zeros_given
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
             rows = tuple(LostGradient(key_of(node), at, loss) for node, at, loss in lost)
             added = tuple(LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
-            return BackwardDetails(number, find_roots(key_of), limited, given, *flags, rows, added)
+            ends = find_roots(key_of), limited, given, *flags
+            return BackwardDetails(number, *ends, rows, added, zeros)
 
         return details
 

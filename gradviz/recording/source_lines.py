@@ -230,6 +230,7 @@ def is_library(filename: str) -> bool:
     return _import_folder(path) not in own
 
 
+@functools.lru_cache(maxsize=4_096)
 def _is_installed(path: str) -> bool:
     return any(os.sep + folder in path for folder in _INSTALLED)
 
@@ -263,11 +264,11 @@ def user_location(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     if location is None or location.code is not code:
         location = verdicts.locations[id(code), offset] = CodeLocation(code, offset)
     if verdicts.is_library(code.co_filename):
-        return location._replace(caller=_caller(frame, verdicts))
+        return CodeLocation(code, offset, caller_of(frame, verdicts))
     return location
 
 
-def _caller(library: FrameType, verdicts: UserFiles) -> CodeLocation | None:
+def caller_of(library: FrameType, verdicts: UserFiles) -> CodeLocation | None:
     """Where the user's own code called a library; None if it did not.
 
     Only installed code is known to be a library's when what calls it has no file: a test runner
@@ -277,8 +278,8 @@ def _caller(library: FrameType, verdicts: UserFiles) -> CodeLocation | None:
     frame = library.f_back
     while frame is not None:
         name = frame.f_code.co_filename
-        has_file = not name.startswith("<") or bool(cell_name(name))
-        if (has_file or is_installed) and verdicts[name] and not verdicts.is_library(name):
+        is_own = verdicts[name] and not verdicts.is_library(name)
+        if is_own and (is_installed or not name.startswith("<") or cell_name(name)):
             return CodeLocation(frame.f_code, ~frame.f_lasti)
         frame = frame.f_back
     return None

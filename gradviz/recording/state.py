@@ -214,6 +214,7 @@ class RecordingState:
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
+        self.zeros_given = False
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)
@@ -353,7 +354,7 @@ class RecordingState:
                 elif all(result is not each for each in args):
                     given = [each for each in args if isinstance(each, torch.Tensor)]
                     self.outside(word_of(func), given, [result], location)
-                    if location.offset >= 0 and location.caller is None:
+                    if location.offset >= 0:
                         self.called[id(location.code), location.offset] = func, location
                 return
             with quietly():

@@ -20,6 +20,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    is_box_of_leaves,
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import (
@@ -28,17 +29,20 @@ from gradviz.graph.text import (
     counted,
     dtype_text,
     is_loud,
+    listed,
     number_text,
     shape_text,
     summary_text,
 )
 from gradviz.views.groups import norm_of
+from gradviz.views.module_classes import shape_entering
 from gradviz.wording import problem_text, spread_text
 
 _CAUSES = frozenset(cause.value for cause in Cause)
 _SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_AGAIN = 30
+_MOST_SHAPES = 2  # of the outputs of a group
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
 _FEW_MEMBERS = 4  # operations of a module: its class says more than their number
@@ -305,8 +309,9 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(f"steps {first:,}–{last:,}", Role.FACT))
     members = data.get("members", 0)
     contents = data.get("contents", ())
-    if "module_class" in data:
-        head.append(TextSpan(_short(data["module_class"]), Role.WORD))
+    if word := data.get("module_class", "") or data.get("part_of", ""):
+        head += [TextSpan("part of", Role.FACT)] * ("module_class" not in data)
+        head.append(TextSpan(_short(word), Role.WORD))
         if members > _FEW_MEMBERS:
             head.append(TextSpan(counted(members, "op"), Role.FACT))
     elif members == 1 and len(contents) == 1:
@@ -315,8 +320,25 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(counted(members, "op"), Role.FACT))
     # If the output is reshaped for all, the shape inside differs from that of the output.
     edges = [edge for *_, edge in graph.out_edges(key, data=True)]
-    reshaped = bool(edges) and all("through" in edge for edge in edges)
-    return head + ([] if reshaped else _shape(data)) + _change_spans(data)
+    reshaped = bool(edges) and all("through" in e and "reshaped" not in e for e in edges)
+    shape = [] if reshaped else _shape(data)
+    if shape and "shape" in data and "module_class" in data:
+        before = _input_shape(graph, key)
+        if before is not None and before != data["shape"]:
+            shape.insert(0, TextSpan(f"{shape_text(before)} →", Role.FACT))
+    return head + shape + _change_spans(data)
+
+
+def _input_shape(graph: GradGraph, key: str) -> tuple[int, ...] | None:
+    """The shape of the only tensor that a group gets from outside; None if there are several."""
+    if graph.graph.get("flow") == "gradient":
+        return None
+    found: set[tuple[int, ...] | None] = set()
+    for source, _, edge in graph.in_edges(key, data=True):
+        data: NodeData = graph.nodes[source]
+        if data["kind"] is not NodeKind.PARAMETER and not is_box_of_leaves(data):
+            found.add(shape_entering(edge, data, graph.nodes[key].get("module", "")))
+    return found.pop() if len(found) == 1 else None
 
 
 def _group_rows(data: NodeData) -> list[Line]:
@@ -425,10 +447,12 @@ def _short(text: str, longest: int = _LONGEST_NAME) -> str:
 
 
 def _shape(data: NodeData) -> list[TextSpan]:
-    if "shape" not in data:
+    shapes = data.get("shapes") or ([data["shape"]] if "shape" in data else [])
+    if not shapes:
         return []
-    text = shape_text(data["shape"], data.get("dtype", ""), data.get("device", "cpu"))
-    return [TextSpan(text, Role.FACT)]
+    dtype, device = data.get("dtype", ""), data.get("device", "cpu")
+    texts = [shape_text(shape, dtype, device) for shape in shapes]
+    return [TextSpan(listed(texts, _MOST_SHAPES), Role.FACT)]
 
 
 def _shape_differs(graph: GradGraph, key: str, data: NodeData) -> bool:

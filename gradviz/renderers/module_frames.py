@@ -14,8 +14,7 @@ from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Rectangle, ShapeGroup, Text, around, extent
-from gradviz.views.groups import elements_of
-from gradviz.views.module_classes import frozen_in
+from gradviz.views.module_classes import elements_of, frozen_in
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 

@@ -18,12 +18,10 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.views.module_classes import WORDS_KEPT
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 from gradviz.views.view import view
-
-# Only the first few words of a chain are kept, so that folding a million stays linear.
-_WORDS_KEPT = 6
 
 
 @view
@@ -52,7 +50,8 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
     """
     hidden: GradGraph = graph.copy()
     folded: dict[str, int] = {}
-    linear = _linear_layers(hidden)
+    ran_in = _modules_of(graph)
+    linear = _linear_layers(hidden, ran_in)
     rows = _join_rows(hidden, linear)
     for key in list(hidden.nodes):
         data = hidden.nodes[key]
@@ -60,19 +59,21 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
             _bypass(hidden, key, ())
         elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
             folded[data["op"]] = folded.get(data["op"], 0) + 1
-            _bypass(hidden, key, (data["op"],))
-    _call_dropout(hidden)
+            _bypass(hidden, key, (data["op"],), ran_in)
+    _call_dropout(hidden, ran_in)
     for key, data in hidden.nodes(data=True):
         if key in rows:
             for _, _, edge in hidden.in_edges(key, data=True):
                 if edge.get("through", ())[-1:] == ("view",):
                     edge["through"] = edge["through"][:-1]
+                    edge["reshaped"] = edge.get("reshaped", ())[:-1]
                     folded["view"] = folded.get("view", 1) - 1
-                    if not edge["through"]:
-                        del edge["through"]
+                    for name in [n for n in ("through", "reshaped") if not edge[n]]:
+                        del edge[name]
         weight = _linear_weight(hidden, key, data.get("op", ""))
         if weight is not None:
             weight.pop("through")
+            weight.pop("reshaped", None)
             folded["t"] = folded.get("t", 1) - 1
         if weight is not None or key in linear:
             data["op"] = "linear"
@@ -104,14 +105,13 @@ _DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")
 _MOST_LOOKED_AT = 5_000  # nodes
 
 
-def _call_dropout(graph: GradGraph) -> None:
+def _call_dropout(graph: GradGraph, known: Mapping[str, str]) -> None:
     """Call a multiplication by the mask of a dropout what it is, and its mask ``mask``.
 
     It is known from a recording, or from the class of the module that ran it.
     """
     modules = graph.graph.get("modules", {})
     inside = {path for path, word in modules.items() if word in _DROPOUTS}
-    known = _modules_of(graph) if inside else {}
     for key, data in graph.nodes(data=True):
         ran_in = known.get(key, "")
         is_dropout = data.get("op") == "mul" and ("called" in data or ran_in in inside)
@@ -130,7 +130,7 @@ def _call_dropout(graph: GradGraph) -> None:
                 mask["op"] = "mask"
 
 
-def _linear_layers(graph: GradGraph) -> set[str]:
+def _linear_layers(graph: GradGraph, paths: Mapping[str, str]) -> set[str]:
     """The layers known from a recording, a parameter of theirs, or the sequence they run in."""
     modules = graph.graph.get("modules", {})
     layers = {path for path, word in modules.items() if word == "Linear"}
@@ -147,15 +147,14 @@ def _linear_layers(graph: GradGraph) -> set[str]:
         ):
             found.add(key)
     if layers and (rest := products.keys() - found):
-        paths = _modules_of(graph)
         ran = Counter(paths.get(key, "") for key in products)
         found |= {key for key in rest if paths.get(key) in layers and ran[paths[key]] == 1}
     return found
 
 
 def _modules_of(graph: GradGraph) -> dict[str, str]:
-    """The module of each operation; nothing for a large graph."""
-    if len(graph) > _MOST_LOOKED_AT:
+    """The module of each operation; nothing for a large graph, or if no classes are known."""
+    if len(graph) > _MOST_LOOKED_AT or not graph.graph.get("modules"):
         return {}
     units = op_sequence(graph)
     return {k: ".".join(p) for k, p in zip(units.keys, module_paths(units), strict=True)}
@@ -218,7 +217,9 @@ def _only_rearranges(graph: GradGraph, key: str, data: dict[str, Any]) -> bool:
     )
 
 
-def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
+def _bypass(
+    graph: GradGraph, key: str, through: tuple[str, ...], ran_in: Mapping[str, str] | None = None
+) -> None:
     """Remove ``key`` and connect its input to each of its users."""
     ((source, _, into),) = graph.in_edges(key, data=True)
     hooks, gone = graph.nodes[key].get("hooks", 0), graph.nodes[key]
@@ -230,12 +231,16 @@ def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
     if hooks:
         graph.nodes[source]["hooks"] = graph.nodes[source].get("hooks", 0) + hooks
     for _, user, number, out in list(graph.out_edges(key, keys=True, data=True)):
-        words = (*into.get("through", ()), *through, *out.get("through", ()))[:_WORDS_KEPT]
+        words = (*into.get("through", ()), *through, *out.get("through", ()))[:WORDS_KEPT]
         joined = {**out, "output": into.get("output", 0)}
         if "grad" in into and graph.out_degree(key) == 1:
             joined["grad"] = into["grad"]
         if words:
             joined["through"] = words
+        if ran_in:
+            own = (ran_in.get(key, ""), gone.get("shape", ()))
+            shapes = (*into.get("reshaped", ()), own, *out.get("reshaped", ()))
+            joined["reshaped"] = shapes[:WORDS_KEPT]
         graph.add_edge(source, user, number, **joined)
     graph.remove_node(key)
 

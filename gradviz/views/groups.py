@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,11 @@ from gradviz.graph import (
     TensorSummary,
 )
 from gradviz.graph.operations import operation
-from gradviz.graph.text import counted, element_count
-from gradviz.views.module_classes import facts_of_modules
+from gradviz.graph.text import counted
+from gradviz.views.module_classes import edge_behind, elements_of, facts_of_modules, shape_leaving
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
-_ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MOST_CONTENTS = 12
-_PRODUCTS = ("addmm", "mm")
-_MOST_WORDS = 4
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 _WRITTEN = frozenset(("version", "value"))
 
@@ -100,30 +97,6 @@ def fingerprint(*facts: object) -> str:
     return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
 
-def words_of(nodes: Sequence[Any]) -> str:
-    """The first few operations of a list, without those that only rearrange, unless all do.
-
-    Example:
-        >>> words_of([{"op": "exp"}, {"op": "t"}, {"op": "addmm"}, {"op": "sum"}])
-        'exp → linear → sum'
-    """
-    words = list(islice(_words(nodes), _MOST_WORDS + 1))
-    words = words or [str(node["op"]) for node in nodes[: _MOST_WORDS + 1]]
-    return " → ".join(words[:_MOST_WORDS]) + (" …" if len(words) > _MOST_WORDS else "")
-
-
-def _words(nodes: Sequence[Any]) -> Iterator[str]:
-    """The word of each operation that computes; a product with a transposed weight is linear."""
-    before = ""
-    for node in nodes:
-        op = str(node.get("op", ""))
-        if node.get("called") == "linear" or (op in _PRODUCTS and before == "t"):
-            yield "linear"
-        elif not operation(op).rearranges:
-            yield op or str(node.get("name", "?"))
-        before = op
-
-
 def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
     """The attributes of a group.
 
@@ -133,7 +106,7 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     """
     found = _Count(nodes)
     data: dict[str, Any] = {"kind": NodeKind.GROUP}
-    data.update((fact, last[fact]) for fact in ("shape", "dtype", "device") if fact in last)
+    data.update((fact, last[fact]) for fact in (*_FACTS, "shapes") if fact in last)
     groups = [node for node in found.others if node["kind"] is NodeKind.GROUP]
     leaves = [node for node in found.others if node["kind"] in _LEAVES]
     data["members"] = found.operations + count_of_nodes(groups)
@@ -157,22 +130,6 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
         more = ("…",) if len(contents) > _MOST_CONTENTS else ()
         data["contents"] = (*contents[:_MOST_CONTENTS], *more)
     return data
-
-
-def elements_of(nodes: Iterable[Any]) -> dict[str, int]:
-    """The number of elements of the parameters among nodes, and of the leaves that are none.
-
-    Example:
-        >>> elements_of([{"kind": NodeKind.LEAF, "shape": (2, 3)}])
-        {'leaf_elements': 6}
-    """
-    found: dict[str, int] = {}
-    for node in nodes:
-        counts = {fact: node[fact] for fact in _ELEMENTS.values() if fact in node}
-        if own := _ELEMENTS.get(node["kind"]):
-            counts = {own: element_count(node.get("shape", (0,)))}
-        found.update((fact, found.get(fact, 0) + count) for fact, count in counts.items())
-    return found
 
 
 def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -326,15 +283,19 @@ def contract(
                     kept[number][key] = data
         elif place not in gone and place not in inside.original:
             seen.add_node(key, **data)
-    structures, outputs = inside.structures(parts), inside.outputs()
+    structures, outputs = inside.structures(parts), inside.outputs(parts)
     for number, part in enumerate(parts):
         first = _first_seen(graph, part)
         unused = part.keys[-1:] if _is_operation(graph, part.keys[-1]) else part.keys
         last = _output(outputs.get(number, [graph._node[key] for key in unused]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
-        modules = (part.data.get("module", ""),) if part.modules is None else part.modules
-        found.update(facts_of_modules(graph, modules))
+        module = part.data.get("module", "")
+        modules = (module,) if part.modules is None else part.modules
+        if found["members"]:
+            found.update(facts_of_modules(graph, modules, module))
+        else:  # a box of leaves
+            found.pop("shapes", None)
         if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
             found["grad_range"] = each
         if graph.graph.get("marked"):
@@ -342,7 +303,7 @@ def contract(
         seen._node[names[number]].update({**found, **part.data})
         if kept is not None:
             seen._node[names[number]][INSIDE] = kept[number]
-    _add_edges(inside, seen, names, gone)
+    _add_edges(inside, seen, parts, names, gone)
     return seen
 
 
@@ -374,6 +335,7 @@ class _PartInside:
     def __init__(self, graph: GradGraph, parts: Sequence[Part]) -> None:
         self.nodes: list[tuple[str, dict[str, Any]]] = list(graph._node.items())
         self.edges = graph.edge_columns()
+        self.classes: dict[str, str] = graph.graph.get("modules", {})
         self.sources = np.asarray(self.edges.sources)
         self.targets = np.asarray(self.edges.targets)
         self.place = {key: place for place, (key, _) in enumerate(self.nodes)}
@@ -389,18 +351,41 @@ class _PartInside:
         for place, first in self.original.items():  # a copy goes where its leaf goes
             self.owner[place] = max(self.owner[place], self.owner[first])
 
-    def outputs(self) -> dict[int, list[Any]]:
-        """For each part, the nodes in it that nodes outside use; not ``weight.t()`` if others."""
+    def outputs(self, parts: Sequence[Part]) -> dict[int, list[Any]]:
+        """For each part, the facts of what leaves it, once each; not ``weight.t()`` if others do.
+
+        What its own modules do to the shape of a result is on the edge to the first other one.
+        """
         owner = np.asarray(self.owner)
         begins, ends = owner[self.sources], owner[self.targets]
         rows = np.flatnonzero((begins != _OUTSIDE) & (begins != ends))
-        found: dict[int, list[int]] = {}
-        for place in np.unique(self.sources[rows]).tolist():
-            found.setdefault(self.owner[place], []).append(place)
-        for number, each in found.items():
-            if len(each) > 1:
-                found[number] = [p for p in each if not self._is_turned_leaf(p)] or each
-        return {number: [self.nodes[p][1] for p in each] for number, each in found.items()}
+        found: dict[int, dict[int, list[Any]]] = {}
+        for row in rows[np.argsort(self.sources[rows], kind="stable")].tolist():
+            place = self.edges.sources[row]
+            number = self.owner[place]
+            data, edge = self.nodes[place][1], self.edges.data(row)
+            facts: Any = {fact: data[fact] for fact in _FACTS if fact in data}
+            module, user = self.modules_of(row, parts)
+            facts.update(shape_leaving(edge, facts, module, user, self.classes.get(module, "")))
+            each = found.setdefault(number, {}).setdefault(place, [])
+            each += [facts] * (facts not in each)
+        for number, places in found.items():
+            if len(places) > 1:
+                rest = {p: each for p, each in places.items() if not self._is_turned_leaf(p)}
+                found[number] = rest or places
+
+        def sure(each: list[Any]) -> list[Any]:  # what also leaves as it is, is the output
+            return [facts for facts in each if "shape" in facts] or each
+
+        return {n: list(chain(*map(sure, places.values()))) for n, places in found.items()}
+
+    def modules_of(self, row: int, parts: Sequence[Part]) -> tuple[str, str]:
+        """The modules of the ends of an edge, each of the part that it is in, if any."""
+        one, other = (
+            self.nodes[end][1] if self.owner[end] == _OUTSIDE else parts[self.owner[end]].data
+            for end in (self.edges.sources[row], self.edges.targets[row])
+        )
+        return one.get("module", ""), other.get("module", "")
 
     def _is_turned_leaf(self, place: int) -> bool:
         if not operation(self.nodes[place][1].get("op", "")).rearranges:
@@ -459,11 +444,19 @@ class _PartInside:
         return fingerprint(rows)
 
 
-def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
-    """Shape, dtype and device of the output of a group; nothing if its outputs differ."""
-    facts = ("shape", "dtype", "device")
-    found: list[dict[str, Any]] = [{f: d.get(f) for f in facts if f in d} for d in nodes]
-    return found[0] if all(each == found[0] for each in found) else {}
+_FACTS = ("shape", "dtype", "device")
+
+
+def _output(nodes: Sequence[Any]) -> dict[str, Any]:
+    """Shape, dtype and device of the output of a group; all shapes if only these differ."""
+    found: list[dict[str, Any]] = [{f: d.get(f) for f in _FACTS if f in d} for d in nodes]
+    same = {fact: found[0][fact] for fact in found[0] if fact != "shape"}
+    if any({**each, "shape": ()} != {**same, "shape": ()} for each in found):
+        return {}
+    shapes = tuple(dict.fromkeys(each.get("shape") for each in found))
+    if None in shapes:
+        return same if len(found) == 1 else {}
+    return {**same, "shapes": shapes} if len(shapes) > 1 else found[0]
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
@@ -546,7 +539,13 @@ def _belongs(data: dict[str, Any], part: Part) -> bool:
     return bool(module) and str(data["name"]).startswith(f"{module}.")
 
 
-def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone: set[int]) -> None:
+def _add_edges(
+    inside: _PartInside,
+    seen: GradGraph,
+    parts: Sequence[Part],
+    groups: Sequence[str],
+    gone: set[int],
+) -> None:
     def name(place: int, number: int) -> str:
         if number != _OUTSIDE:
             return groups[number]
@@ -562,6 +561,7 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
         data, slot = inside.edges.data(row), inside.edges.inputs[row]
         edge: dict[str, Any] = {**data}
         if number != _OUTSIDE:
+            edge = edge_behind(edge, *inside.modules_of(row, parts))
             edge.update(_carried(inside.nodes[place][1], data), output=0)
         if into != _OUTSIDE or number != _OUTSIDE:
             ends = source, target, data.get("kind")

@@ -6,10 +6,13 @@ there. What fits several modules, or none, is left without a module: a box must 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from gradviz.graph import GradGraph, NodeData
-from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
+from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
+from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, without_wrappers
 
 # The operations of a module without parameters, one each time that it runs.
 _PLAIN: dict[str, tuple[str, ...]] = {
@@ -40,6 +43,7 @@ _TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 """What a cell runs after its last product with a weight."""
+_ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MAY_BE_NOTHING = frozenset(
     (
         *("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "StochasticDepth", "DropPath"),
@@ -48,6 +52,10 @@ _MAY_BE_NOTHING = frozenset(
 )
 _HOLDERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 _LISTS = frozenset(("ModuleList", "ModuleDict"))
+ONE_OPERATION = frozenset(("Linear", "Conv1d", "Conv2d", "Conv3d", "LayerNorm", "Embedding"))
+"""Classes that compute nothing else: what runs between two calls of one runs outside of it."""
+# Only the first few words of a chain are kept, so that folding a million stays linear.
+WORDS_KEPT = 6
 _INSIDE_ANOTHER = "NonDynamicallyQuantizableLinear"  # its parent reads its parameters itself
 _BEGINS = frozenset(("cat", "split", "chunk", "slice", "permute", "roll", "transpose", "view"))
 _ATTENTION = "MultiheadAttention"
@@ -93,7 +101,12 @@ class ModuleClasses:
         return path
 
     def in_gap(
-        self, before: Path, after: Path, ops: Sequence[str], are_skips: Sequence[bool]
+        self,
+        before: Path,
+        after: Path,
+        ops: Sequence[str],
+        are_skips: Sequence[bool],
+        are_asides: Sequence[bool],
     ) -> list[Path | None]:
         """The modules of the operations between two modules; None where it is not certain.
 
@@ -102,6 +115,7 @@ class ModuleClasses:
             after: the one that ran after them; () for none.
             ops: their words, in order.
             are_skips: whether each adds something from before the first module.
+            are_asides: whether what is after them still uses an input of each.
         """
         found: list[Path | None] = [None] * len(ops)
         common = before[:-1] if before == after else _common(before, after)
@@ -131,7 +145,7 @@ class ModuleClasses:
                 dropouts = self._candidates("dropout", before, after, common)
                 if dropouts:  # one ran, or a product
                     if all(each[:-1] == common for each in dropouts):  # either way in that module
-                        found[at] = self._own(before, after, common, "mul", is_skip=False)
+                        found[at] = self._own(before, after, common, False, is_skip=False)
                     continue
             if around and ops[at] in _TURNS:
                 continue
@@ -141,13 +155,24 @@ class ModuleClasses:
             if len(modules) == 1:
                 found[at] = modules[0]
             elif not modules:
-                found[at] = self._own(before, after, common, ops[at], is_skip=are_skips[at])
+                begins = are_asides[at] or ops[at] in _BEGINS
+                found[at] = self._own(before, after, common, begins, is_skip=are_skips[at])
         for word, modules in named.items():
             places = [at for at in range(first, last) if ops[at] == word]
             if len(modules) == len(places):
                 for at, module in zip(places, modules, strict=True):
                     found[at] = module
-        return found
+        outer = self._around(common)
+        return [
+            outer if path is None and not operation(op).rearranges else path
+            for path, op in zip(found, ops, strict=True)
+        ]
+
+    def _around(self, common: Path) -> Path | None:
+        """The innermost module that surely ran what ran between two others: no mere container."""
+        while common and not self._runs(common):
+            common = common[:-1]
+        return common or None
 
     def _count_of(self, module: Path, ops: Sequence[str]) -> int:
         """How many of some operations, from the first, a plain module ran; 0 if not that one."""
@@ -227,13 +252,13 @@ class ModuleClasses:
         )
 
     def _own(
-        self, before: Path, after: Path, common: Path, word: str, *, is_skip: bool
+        self, before: Path, after: Path, common: Path, begins: bool, *, is_skip: bool
     ) -> Path | None:
         """The module whose own code ran an operation; None where there are several."""
         left = [each for each in self._inside(before, common) if self._runs(each)]
         right = [each for each in self._inside(after, common) if self._runs(each)]
         if not self._runs(common):
-            is_end = len(left) == 1 and not (right and word in _BEGINS)
+            is_end = len(left) == 1 and not (right and begins)
             return left[0] if left and (is_skip or is_end) else None
         if (not left and not right) or (is_skip and not right):
             return common
@@ -248,27 +273,113 @@ class ModuleClasses:
         return self.class_of(path) not in without and not self._is_sequence(path)
 
 
-def facts_of_modules(graph: GradGraph, modules: Iterable[str]) -> NodeData:
+def facts_of_modules(graph: GradGraph, modules: Iterable[str], module: str) -> NodeData:
     """The class of the modules that a group is, and the elements of their frozen parameters.
 
     Args:
         graph: knows the classes and the frozen parameters.
         modules: their paths; "" for none.
+        module: of a group that is none, the path of the one that it is a part of; "" for none.
     """
     paths = {path for path in modules if path}
     classes = {graph.graph.get("modules", {}).get(each, "") for each in paths}
     found = NodeData()
     if len(classes) == 1 and (word := classes.pop()):
         found["module_class"] = word
+    if module and not paths and (word := _class_around(graph, module)):
+        found["part_of"] = word
     if frozen := sum(frozen_in(graph, each) for each in paths):
         found["frozen"] = frozen
     return found
+
+
+def _class_around(graph: GradGraph, module: str) -> str:
+    """The class of a module, or of the one around it if it is a mere container."""
+    classes: Mapping[str, str] = graph.graph.get("modules", {})
+    while module and classes.get(module, "") in _HOLDERS:
+        module = module.rpartition(".")[0]
+    return classes.get(module, "") if module in classes else ""
+
+
+def edge_behind(edge: Mapping[str, Any], module: str, user: str) -> dict[str, Any]:
+    """The attributes of an edge to a user, without the folded operations that a module ran."""
+    own = _reshapes_in(edge, module, user)
+    cut = {fact: edge[fact][own:] for fact in ("through", "reshaped") if own}
+    return {fact: each for fact, each in {**edge, **cut}.items() if each != ()}
+
+
+def _reshapes_in(edge: Mapping[str, Any], module: str, user: str) -> int:
+    """How many of the operations that were folded into an edge, from the first, a module ran.
+
+    A module inside of it that uses the result ran the others.
+    """
+
+    def is_in(own: str, path: str) -> bool:
+        return bool(path) and f"{own}.".startswith(f"{path}.")
+
+    ends = user if user != module and is_in(user, module) else ""
+    inside = (is_in(own, module) and not is_in(own, ends) for own, _ in edge.get("reshaped", ()))
+    return [*inside, False].index(False)
+
+
+def shape_leaving(edge: EdgeData, facts: NodeData, module: str, user: str, word: str) -> NodeData:
+    """The shape of what leaves a module through an edge, if it is not that of the last operation.
+
+    Args:
+        edge: from the last operation of the module.
+        facts: of that operation; its shape is removed if that of the output is not sure.
+        module: the path of the module.
+        user: the path of the one that uses the output.
+        word: the class of the module.
+    """
+    own, rows = _reshapes_in(edge, module, user), edge.get("reshaped", ())
+    found = NodeData(shape=rows[own - 1][1]) if own else NodeData()
+    unsure = itertools.takewhile(lambda row: not row[0], rows[own:])
+    shape = found.get("shape", facts.get("shape"))
+    is_unsure = any(other != shape for _, other in unsure) or own == WORDS_KEPT
+    if word not in ONE_OPERATION and is_unsure:
+        facts.pop("shape", None)
+        return NodeData()
+    return found
+
+
+def shape_entering(edge: EdgeData, source: NodeData, module: str) -> tuple[int, ...] | None:
+    """The shape of what a module gets through an edge, before it reshapes it; None if not sure."""
+    rows = edge.get("reshaped", ())
+    shape = source.get("shape") if not edge.get("output") else None
+    if len(rows) != len(edge.get("through", ())):
+        return None
+    for own, after in rows:
+        if f"{own}.".startswith(f"{module}."):
+            break
+        if not own and after != shape:
+            return None
+        shape = after
+    else:
+        return shape if len(rows) < WORDS_KEPT else None
+    return shape
 
 
 def frozen_in(graph: GradGraph, path: str) -> int:
     """The number of elements of the parameters of a module that do not require grad."""
     rows = graph.graph.get("frozen", {}).items()
     return sum(count for name, count in rows if name.startswith(f"{path}."))
+
+
+def elements_of(nodes: Iterable[Any]) -> dict[str, int]:
+    """The number of elements of the parameters among nodes, and of the leaves that are none.
+
+    Example:
+        >>> elements_of([{"kind": NodeKind.LEAF, "shape": (2, 3)}])
+        {'leaf_elements': 6}
+    """
+    found: dict[str, int] = {}
+    for node in nodes:
+        counts = {fact: node[fact] for fact in _ELEMENTS.values() if fact in node}
+        if own := _ELEMENTS.get(node["kind"]):
+            counts = {own: element_count(node.get("shape", (0,)))}
+        found.update((fact, found.get(fact, 0) + count) for fact, count in counts.items())
+    return found
 
 
 def _common(before: Path, after: Path) -> Path:

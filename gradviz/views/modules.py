@@ -12,7 +12,7 @@ from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
 from gradviz.graph.text import Path, counted, must_be, without_wrappers
 from gradviz.views.groups import Part, contract, count_of_nodes
-from gradviz.views.module_classes import ModuleClasses
+from gradviz.views.module_classes import ONE_OPERATION, ModuleClasses
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
@@ -92,10 +92,11 @@ def _certain(
     """The modules of the operations in gaps, as far as classes tell them."""
     by_place: dict[int, Path] = {**dict(known), len(sequence): ()}
     ends: dict[Path, dict[str, int]] = {}
+    last_use = sequence.last_use()
     for left, start, stop, before, after in gaps:
         ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
         earlier = ends.setdefault(_without_number(before), {})
-        calls_itself = sequence.modules.get(".".join(before)) in _ONE_OPERATION and any(
+        calls_itself = sequence.modules.get(".".join(before)) in ONE_OPERATION and any(
             not operation(op).rearranges for op in ops
         )
         if before == after and before and not calls_itself:
@@ -107,14 +108,14 @@ def _certain(
             while first > 0 and by_place.get(first - 1, inside)[: len(inside)] == inside:
                 first -= 1
             skips = [_is_skip(sequence, place, first) for place in range(start, stop)]
-            found = classes.in_gap(before, after, ops, skips)
+            asides = [
+                any(0 <= s < start and last_use[s] >= stop for s in sequence.inputs(place))
+                for place in range(start, stop)
+            ]
+            found = classes.in_gap(before, after, ops, skips, asides)
             _as_before(earlier, before, ops, found)
             for place, path in enumerate(found, start):
                 yield place, place + 1, path or ()
-
-
-_ONE_OPERATION = frozenset(("Linear", "Conv1d", "Conv2d", "Conv3d", "LayerNorm", "Embedding"))
-"""Classes that compute nothing else: what runs between two calls of one runs outside of it."""
 
 
 def _as_before(
@@ -128,9 +129,8 @@ def _as_before(
         ops: what followed it.
         found: the modules of these; those that are not known are filled in.
     """
-    known = None not in found
     for at, (word, path) in enumerate(zip(ops, found, strict=True)):
-        if known and path is not None and path == before[: len(path)]:
+        if path is not None and path == before[: len(path)]:
             ends.setdefault(word, len(path))
         elif path is None:
             if word not in ends:
@@ -483,7 +483,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
         cut: number of path parts that distinguish modules; None for all.
     """
     parts = []
-    labels = [path[:cut] for path in paths]
+    labels = _without_gaps(sequence, [path[:cut] for path in paths])
     around = {label[:depth] for label in set(labels) for depth in range(len(label))}
     torn = _torn(sequence, paths)
     calls = list(_calls(sequence, labels, cut))
@@ -506,6 +506,17 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts
+
+
+def _without_gaps(sequence: OpSequence, labels: list[Path]) -> list[Path]:
+    """The labels; reshaping operations without one have that of both their neighbors, if equal."""
+    found, start = list(labels), 0
+    for place, label in enumerate(labels):
+        if label or not operation(str(sequence.data[place].get("op", ""))).rearranges:
+            if start and label == found[start - 1]:
+                found[start:place] = [label] * (place - start)
+            start = place + 1
+    return found
 
 
 def _torn(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
 
 Ints = NDArray[np.int64]
 
 _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
+_PRODUCTS = ("addmm", "mm")
+_MOST_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ class OpSequence:
             for source in self.inputs(place)
             if source < 0 and self.leaves[-1 - source]["kind"] is NodeKind.PARAMETER
         ]
+
+    def last_use(self) -> Ints:
+        """For each operation the position of the last one that uses it; its own for none."""
+        found: Ints = np.arange(len(self))
+        users = np.repeat(found, np.diff(self.starts))
+        inside = self.sources >= 0
+        np.maximum.at(found, self.sources[inside], users[inside])
+        return found
 
     def foldable(self, place: int) -> bool:
         """Whether a view may fold the operation: it is neither a root nor the node of a problem."""
@@ -231,3 +243,27 @@ def _by_height(graph: GradGraph, keys: Sequence[str]) -> list[str]:
         # The last one pushed is visited first.
         stack += [(source, False) for source in sorted(inputs[key], key=height.__getitem__)]
     return list(order)
+
+
+def words_of(nodes: Sequence[Any]) -> str:
+    """The first few operations of a list, without those that only rearrange, unless all do.
+
+    Example:
+        >>> words_of([{"op": "exp"}, {"op": "t"}, {"op": "addmm"}, {"op": "sum"}])
+        'exp → linear → sum'
+    """
+    words = list(islice(_words(nodes), _MOST_WORDS + 1))
+    words = words or [str(node["op"]) for node in nodes[: _MOST_WORDS + 1]]
+    return " → ".join(words[:_MOST_WORDS]) + (" …" if len(words) > _MOST_WORDS else "")
+
+
+def _words(nodes: Sequence[Any]) -> Iterator[str]:
+    """The word of each operation that computes; a product with a transposed weight is linear."""
+    before = ""
+    for node in nodes:
+        op = str(node.get("op", ""))
+        if node.get("called") == "linear" or (op in _PRODUCTS and before == "t"):
+            yield "linear"
+        elif not operation(op).rearranges:
+            yield op or str(node.get("name", "?"))
+        before = op

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
-from gradviz.views.groups import Part, contract, count_of_nodes, words_of
+from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.modules import (
     check_depth,
     contents_of,
@@ -23,7 +23,7 @@ from gradviz.views.modules import (
     root_of,
     shared_by,
 )
-from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
+from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
 
 
@@ -200,10 +200,7 @@ class _Search:
         self.found: list[Repeat] = []
         self.starts: Ints = np.arange(len(sequence) + 1)
         self.row, self.names = _rows(sequence, paths)
-        self.last_use: Ints = np.arange(len(sequence))
-        users = np.repeat(np.arange(len(sequence)), np.diff(sequence.starts))
-        inside = sequence.sources >= 0
-        np.maximum.at(self.last_use, sequence.sources[inside], users[inside])
+        self.last_use = sequence.last_use()
 
     def fold_shortest(self) -> bool:
         """Fold the repetitions with the shortest part; False if nothing repeats."""
@@ -295,10 +292,13 @@ class _Search:
 
     def _begins_module(self, place: int, stack: Stack) -> bool:
         at, top = stack.level, len(stack.prefix)
-        before = self.paths[place - 1][: at + 1] if place else ()
-        # Of what turns the input of a layer it may not be known that it is in the layer.
-        own = next((path for path in islice(self.paths, place, None) if path), ())[: at + 1]
-        return len(own) > at and own != before and own[:top] == stack.prefix
+        # Of what runs between two layers it may not be known that it is in one of them.
+        earlier = (self.paths[each] for each in range(place - 1, -1, -1))
+        before, own = (
+            next((path[: at + 1] for path in paths if len(path) > at), ())
+            for paths in (earlier, islice(self.paths, place, None))
+        )
+        return own != before and own[:top] == stack.prefix
 
     def _is_worth(self, repeat: Repeat) -> bool:
         """Whether folding a loop saves enough, and each step uses a result of the previous step."""

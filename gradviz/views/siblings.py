@@ -20,9 +20,9 @@ from gradviz.errors import UsageError
 from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
 from gradviz.graph.text import counted, is_zero, listed, must_be
 from gradviz.views.details import clone_shared_leaves
-from gradviz.views.groups import Part, contract, words_of
+from gradviz.views.groups import Part, contract
 from gradviz.views.modules import module_paths, shared_by
-from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
+from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
 
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.views.groups import INSIDE, sums_of, words_of
+from gradviz.views.groups import INSIDE, sums_of
 from gradviz.views.module_classes import facts_of_modules
 from gradviz.views.modules import module_paths, shared_by
-from gradviz.views.op_sequence import op_sequence
+from gradviz.views.op_sequence import op_sequence, words_of
 
 TOP, LEFT_OUT = -1, -2
 """Instead of a group number: the node is in no group; the picture does not show the node."""
@@ -222,7 +222,11 @@ class _Builder:
         for name, part in parts.items():
             path = (*prefix, name)
             module = ".".join(path)
-            facts = {"name": module, "module": module, **facts_of_modules(self.graph, [module])}
+            facts = {
+                "name": module,
+                "module": module,
+                **facts_of_modules(self.graph, [module], module),
+            }
             described = self._described(part, facts)
             number = self._add(part, described, parent, is_open=is_open)
             self._split(part, number, path, is_open=is_open)

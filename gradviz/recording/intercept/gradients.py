@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from gradviz.capture.autograd.tensors import unwrapped
+from gradviz.capture.autograd.tensors import is_inside_transform, unwrapped
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import Ancestors
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
-from gradviz.recording.state import RecordingState, TorchCall
+from gradviz.recording.state import RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
 _UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
@@ -40,10 +40,16 @@ def before_backward_call(state: RecordingState, call: TorchCall) -> None:
     names = ("grad_tensors", "grad_outputs", "gradient")
     given = call.kwargs.get(next((name for name in names if name in call.kwargs), ""), None)
     position = 2 if call.func is torch.autograd.grad else 1
-    state.gradient_given = given is not None or call.args[position : position + 1] not in (
-        (),
-        (None,),
-    )
+    given = next(iter(call.args[position : position + 1]), None) if given is None else given
+    state.gradient_given = given is not None
+    read = [_is_all_zero(each) for each in tensors_in((given,))] if given is not None else []
+    state.zeros_given = bool(read) and all(read)
+
+
+def _is_all_zero(tensor: torch.Tensor) -> bool:
+    """Whether the gradient that backward is given is 0 everywhere: only read on the CPU."""
+    is_plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided and tensor.is_cpu
+    return is_plain and not is_inside_transform() and not bool(tensor.detach().any())
 
 
 def after_backward_call(state: RecordingState, call: TorchCall) -> None:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -23,7 +23,7 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, word_of
 from gradviz.recording.module_stack import is_forward
 from gradviz.recording.provenance import Leaf, UntrackedTensor, cause_of
-from gradviz.recording.source_lines import CodeLocation
+from gradviz.recording.source_lines import CodeLocation, caller_of, user_location
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall
 from gradviz.story import EventKind
 
@@ -38,6 +38,7 @@ class Repeated:
 
     Args:
         func, code, offset: the function and where it was called.
+        is_of_library: whether that is code of a library, which other lines can call.
         is_tracking: whether autograd was recording.
         ref: the tensor it was called on.
         record: of its result.
@@ -49,6 +50,7 @@ class Repeated:
     func: Any
     code: CodeType
     offset: int
+    is_of_library: bool
     is_tracking: bool
     ref: Callable[[], torch.Tensor | None]
     record: UntrackedTensor
@@ -71,6 +73,10 @@ class Repeated:
             and bool(entries)
             and entries[-1] is self.entry
             and len(entries) + self.entry.repeats < _MOST_ENTRIES
+            and (
+                not self.is_of_library
+                or caller_of(frame, state.verdicts) == self.entry.location.caller
+            )
         )
 
 
@@ -82,11 +88,11 @@ def may_repeat(
     if not entries or not call.args:
         return
     entry, ref = entries[-1], weakref.ref(call.args[0])
-    is_direct = location.offset >= 0 and location.caller is None and location.code is not None
+    code = location.code if location.offset >= 0 else None
     own = (("untracked", record.number),) if record.leaf is None else ()
-    if is_direct and isinstance(entry, Entry) and entry.identities == own:
+    if code is not None and isinstance(entry, Entry) and entry.identities == own:
         number = call.result if type(call.result) is float else None
-        where = cast("CodeType", location.code), location.offset
+        where = code, location.offset, state.verdicts.is_library(code.co_filename)
         mode, is_change = torch.is_grad_enabled(), entry.kind is EventKind.IN_PLACE
         has_version = is_change and not call.args[0].is_inference()
         storage = storage_address(call.args[0]) if has_version else None
@@ -135,7 +141,10 @@ def repeats_call(
         return False
     try:
         if state.is_alone and not result.requires_grad and is_quiet(args):
-            return _add_untracked(state, func, args, result, known[1])
+            location = known[1]
+            if state.verdicts.is_library(code.co_filename):  # other lines can call it
+                location = user_location(frame, state.verdicts)
+            return _add_untracked(state, func, args, result, location)
     except Exception as error:
         state.failed(error)
     return False
