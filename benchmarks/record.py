@@ -2,6 +2,11 @@
 
     python benchmarks/record.py [--rounds 9] [--only MLP]
 
+The column "floor" is the ratio of the least that any recorder of this kind can do: a mode that
+only passes each call on, or, with ``every=``, a hook that computes the norms of the gradients
+before each step. Loops "in a library" run as code of an installed package, whose calls are told
+with two lines: that of the library, and that of the program.
+
 The last lines print the memory of a process that records 1,000 training steps. TorchLens stands
 beside it where it is installed.
 """
@@ -18,9 +23,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.overrides import TorchFunctionMode
 
 import gradviz
 
@@ -107,6 +117,10 @@ def small_steps() -> dict[str, Callable[[], None]]:
             for _ in range(10_000):
                 z = z * 1.0001
 
+    def in_place() -> None:
+        for _ in range(10_000):
+            plain.add_(1)
+
     def repeated(call: Callable[[], object], count: int) -> Callable[[], None]:
         def step() -> None:
             for _ in range(count):
@@ -114,14 +128,40 @@ def small_steps() -> dict[str, Callable[[], None]]:
 
         return step
 
-    return {
+    loops = {
         "5,000 detach": repeated(y.detach, 5_000),
         "3,000 item": repeated(scalar.item, 3_000),
         "10,000 ops under no_grad": untracked,
-        "10,000 ops in place": repeated(lambda: plain.add_(1), 10_000),
+        "10,000 ops in place": in_place,
+    }
+    return {
+        **loops,
+        **{f"{name}, in a library": in_a_library(step) for name, step in loops.items()},
         "MLP, 50 steps": mlp_steps(50),
         "MLP, 500 steps": mlp_steps(500),
     }
+
+
+def in_a_library(step: Any) -> Callable[[], None]:
+    """The same function, as code of an installed package."""
+    file = str(Path("site-packages", "library", "loops.py"))
+    code = step.__code__.replace(co_filename=file)
+    return FunctionType(code, globals(), step.__name__, None, step.__closure__)
+
+
+def gpt_steps(count: int) -> Callable[[], None]:
+    """Training steps of a GPT of 4 layers."""
+    model = GPT(64, 4, 32)
+    optimizer = torch.optim.Adam(model.parameters())
+    forward_backward = gpt_step(model, torch.randint(1000, (BATCH, 32)))
+
+    def step() -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            forward_backward()
+            optimizer.step()
+
+    return step
 
 
 def mlp_steps(count: int) -> Callable[[], None]:
@@ -146,6 +186,38 @@ def recorded(step: Callable[[], None], every: int | None = None) -> Callable[[],
     return run
 
 
+class Empty(TorchFunctionMode):
+    """A mode that only passes each call on."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+def least(step: Callable[[], None], every: int | None = None) -> Callable[[], None]:
+    """The same step with the least that a recorder can do."""
+
+    def read(optimizer: Any, *_: object) -> None:
+        groups = optimizer.param_groups
+        norms.append(torch._foreach_norm([p.grad for g in groups for p in g["params"]]))
+
+    def with_norms() -> None:
+        handle = register_optimizer_step_pre_hook(read)
+        try:
+            step()
+        finally:
+            handle.remove()
+            norms.clear()
+
+    def with_mode() -> None:
+        with Empty():
+            step()
+
+    norms: list[Any] = []
+    return with_mode if every is None else with_norms
+
+
 def seconds(task: Callable[[], object]) -> float:
     gc.collect()
     start = time.process_time()
@@ -160,17 +232,18 @@ def compare(
     rounds: int,
     every: int | None = None,
 ) -> None:
-    """Time bare and recorded in turn, and print the medians and the median ratio."""
-    pairs = []
+    """Time bare, the least and recorded in turn; print the medians and the median ratios."""
+    times = []
     for _ in range(rounds + 2):
-        clean()
-        bare = seconds(step)
-        clean()
-        pairs.append((bare, seconds(recorded(step, every))))
-    pairs = pairs[2:]
-    bare, with_it = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
-    ratio = statistics.median(b / a for a, b in pairs)
-    print(f"{name:34} {bare:9.1f} {with_it:9.1f} {ratio:7.2f}", flush=True)
+        row = []
+        for task in (step, least(step, every), recorded(step, every)):
+            clean()
+            row.append(seconds(task))
+        times.append(row)
+    times = times[2:]
+    bare, _, with_it = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
+    floor, ratio = (statistics.median(row[at] / row[0] for row in times) for at in (1, 2))
+    print(f"{name:40} {bare:9.1f} {with_it:9.1f} {ratio:7.2f} {floor:7.2f}", flush=True)
 
 
 def torchlens(model: GPT, data: Tensor) -> None:
@@ -183,7 +256,7 @@ def torchlens(model: GPT, data: Tensor) -> None:
     log = getattr(lens, "log_forward_pass", None) or lens.trace
     took = statistics.median(seconds(lambda: log(model, data)) for _ in range(3)) * 1e3
     bare = statistics.median(seconds(lambda: model(data)) for _ in range(3)) * 1e3
-    print(f"{'TorchLens, forward alone':34} {bare:9.1f} {took:9.1f} {took / bare:7.2f}")
+    print(f"{'TorchLens, forward alone':40} {bare:9.1f} {took:9.1f} {took / bare:7.2f}")
 
 
 def memory(steps: int, is_bare: bool) -> None:
@@ -228,7 +301,7 @@ def main() -> None:
     model, data = GPT(), torch.randint(1000, (BATCH, TOKENS))
     count, threads = options.rounds, torch.get_num_threads()
     print(f"milliseconds of CPU, medians of {count} pairs; {threads} threads\n")
-    print(f"{'forward + backward':34} {'bare':>9} {'recorded':>9} {'ratio':>7}")
+    print(f"{'forward + backward':40} {'bare':>9} {'recorded':>9} {'ratio':>7} {'floor':>7}")
     gpt, (layers, clear) = gpt_step(model, data), layers_step(48)
     keep = lambda: None
     rows: list[tuple[str, Callable[[], None], Callable[[], object], int | None]] = [
@@ -238,6 +311,7 @@ def main() -> None:
         ("chain of 10,000 on 4 numbers", chain_step(10_000), keep, None),
         *((name, step, keep, None) for name, step in small_steps().items()),
         ("MLP, 2,000 steps, every=100", mlp_steps(2_000), keep, 100),
+        ("GPT, 4 layers, 200 steps, every=100", gpt_steps(200), keep, 100),
     ]
     del model
     for name, step, clean, every in rows:

@@ -256,3 +256,31 @@ def test_a_recording_saved_in_python_has_its_answers(tmp_path: Path) -> None:
     one = gradviz.explain(cut, run)
     saved = gradviz.explain(load(one.save(tmp_path / "one.json")))
     assert str(saved[0]) == str(one)
+
+
+def test_the_modules_of_a_program_are_recorded(tmp_path, monkeypatch):
+    """An activation that replaces another, a loss in a module, and a model of a function."""
+    (tmp_path / "style.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Loss(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        self.loss = (x.t() @ x).pow(2).mean()\n"
+        "        return x\n"
+        "parts = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).requires_grad_(False)\n"
+        "def main():\n"
+        "    added = Loss()\n"
+        "    net = nn.Sequential(parts[0], added, nn.Tanh(), parts[2])\n"
+        "    x = torch.ones(4, 3, requires_grad=True)\n"
+        "    total = net(x).sum() + added.loss\n"
+        "    total.backward()\n"
+        "main()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run("record", "style.py", "-o", "style.json")
+    assert result.exit_code == 0, result.output
+    graph = load("style.json").frames[0].graph
+    modules = {data.get("op"): data.get("module") for _, data in graph.nodes(data=True)}
+    assert modules["mm"] == modules["mean"] == "net.1" and modules["tanh"] == "net.2"
+    assert modules["add"] == ""
+    assert graph.graph["modules"]["net.1"] == "Loss"

@@ -230,3 +230,15 @@ def test_a_part_of_a_module_says_so():
     plain = [label.plain() for label in labels_of(graph).values()]
     assert sum("part of  Block  29 ops  f32[2,3,8]" in text for text in plain) == 3
     assert "blocks.1.norm  LayerNorm  f32[2,3,8]  16 parameters  .grad  None" in plain
+
+
+def test_a_box_has_the_shape_of_its_input_where_it_differs():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Flatten(), nn.Linear(24, 2), nn.Tanh())
+    x = torch.ones(2, 3, 4, requires_grad=True)
+    result = net(x).sum()
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module]
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    heads = [label.plain() for label in labels_of(graph).values()]
+    assert any("0  Linear  [2,3,4] →  f32[2,3,8]" in head for head in heads)
+    assert any("2  Linear  [2,24] →  f32[2,2]" in head for head in heads)
+    assert not any("Tanh" in head and "→" in head for head in heads)

@@ -54,6 +54,17 @@ def two_networks() -> None:
         optimizers[0].step()
 
 
+def deep() -> None:
+    torch.manual_seed(0)
+    layers = (each for _ in range(24) for each in (nn.Linear(30, 30), nn.Tanh(), nn.LayerNorm(30)))
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for x in torch.randn(12, 4, 30):
+        optimizer.zero_grad()
+        model(x).pow(2).mean().backward()
+        optimizer.step()
+
+
 def zeros_near_the_end() -> None:
     w = torch.ones(3, requires_grad=True)
     for number in range(20):
@@ -124,6 +135,7 @@ def carried_state() -> None:
 
 
 PROGRAMS = [
+    deep,
     lambda: train(20),
     accumulate,
     never_clear,
@@ -204,6 +216,26 @@ def test_repeated_passes_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None
         train(30)
     assert sum(begun) >= 24
     assert len(run.frames) == 12
+
+
+def test_a_pass_of_hundreds_of_operations_is_repeated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, begin = [], steady.Steady.begin
+
+    def noted(self: Any, *arguments: Any) -> bool:
+        begun.append(begin(self, *arguments))
+        return begun[-1]
+
+    monkeypatch.setattr(steady.Steady, "begin", noted)
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(200)))  # with AccumulateGrad: 1,002
+    few = model[:80]
+    with gradviz.record():
+        for each in (few, model):
+            for _ in range(9):
+                each.zero_grad()
+                each(torch.ones(2, 4)).sum().backward()
+    assert sum(begun[:9]) >= 4
+    assert not any(begun[9:])
 
 
 def test_operations_of_repeated_passes_have_keys_in_their_frames() -> None:

@@ -344,8 +344,8 @@ def _nan_parameter(values: Values, key: str) -> str:
     if graph.nodes[key].get("op") in _PUT_IN:
         return ""
     for source, _ in graph.inputs(key):
-        while graph.nodes[source].get("op") in _TURNS:
-            source = next(graph.inputs(source))[0]
+        while graph.nodes[source].get("op") in _TURNS and (row := next(graph.inputs(source), ())):
+            source = row[0]
         source = leaf_of_node(graph, source)
         if graph.nodes[source]["kind"] in LEAVES:
             value = values.of(source)

@@ -114,7 +114,8 @@ def record(
 def record_a_program(max_events: int = 10_000, every: int | None = None) -> Recording:
     """As `record`, of a program whose modules are not known before it runs."""
     recording = record(max_events=max_events, every=every)
-    recording._state.module_stack.notes_all_calls = True
+    stack = recording._state.module_stack
+    stack.notes_all_calls, stack.find_root = True, recording._snapshots.find_root
     return recording
 
 

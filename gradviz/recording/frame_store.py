@@ -201,11 +201,12 @@ def _name_alike(graphs: Sequence[GradGraph]) -> None:
         for key, each in names.items()
         if len(each) > 1
     }
-    modules = (
-        {} if not chosen else dict(ChainMap(*(graph.graph.get("modules", {}) for graph in graphs)))
-    )
-    for graph in graphs if chosen else ():
-        graph.graph["modules"] = modules
+    if not chosen:
+        return
+    modules = dict(ChainMap(*(graph.graph.get("modules", {}) for graph in graphs)))
+    for graph in graphs:
+        if modules:
+            graph.graph["modules"] = modules
         for key in graph._node.keys() & chosen.keys():
             data = graph._node[key]
             if "name" in data:  # graphs share the attributes of nodes that did not change

@@ -18,7 +18,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
+from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.training_sets import parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
@@ -41,7 +42,7 @@ from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor, cause_of
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
+from gradviz.recording.source_lines import CodeLocation, UserFiles, user_frame, user_location
 
 
 class ModuleCall(NamedTuple):
@@ -77,19 +78,20 @@ class _Track:
     Attributes:
         starts: the start of each range; it ends where the next one starts.
         spans: the innermost call of each range; None if unknown.
-        stack: the open calls, each with the ``id`` of its module.
+        stack: the open calls, each with the ``id`` of its module; None for the call of a module
+            that no variable holds.
     """
 
     def __init__(self, outside: ModuleCall | None) -> None:
         self.starts = [creation_count()]
         self.spans = [outside]
-        self.stack: list[tuple[int, ModuleCall]] = []
-        self._outside = outside
+        self.stack: list[tuple[int, ModuleCall | None]] = []
+        self.outside = outside
 
     @property
     def running(self) -> ModuleCall | None:
         """The innermost open call."""
-        return self.stack[-1][1] if self.stack else self._outside
+        return self.stack[-1][1] if self.stack else self.outside
 
     def mark(self, span: ModuleCall | None) -> None:
         """Nodes from here on belong to this call."""
@@ -119,6 +121,11 @@ class ModuleStack:
         modules: by name; "" for a single one.
         failed: called with an error of this class.
 
+    Attributes:
+        notes_all_calls: whether calls of modules that are not known beforehand are recorded too.
+        find_root: in a recording of a whole program, finds the module of a variable that contains
+            a called one, with the name of the variable; None if no variable holds it.
+
     Example:
         >>> import torch
         >>> model = nn.Sequential(nn.Linear(2, 2))
@@ -137,7 +144,8 @@ class ModuleStack:
         failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.failed = failed
-        self.notes_all_calls = bool(modules)  # also those of modules that are not known beforehand
+        self.notes_all_calls = bool(modules)
+        self.find_root: Callable[[nn.Module], tuple[str, nn.Module] | None] | None = None
         # Each with the ids of its own parameters then: functional_call puts others into it.
         self._called: dict[int, tuple[weakref.ref[nn.Module], frozenset[int]]] = {}
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
@@ -146,12 +154,14 @@ class ModuleStack:
         self._past: list[_Track] = []
         self._paused = 0
         self._count = 0
+        self._began = 0  # the thread
 
     def begin(self) -> None:
         """Start recording the calls of this thread."""
         if self.notes_all_calls:
             self._learn()
-            self._tracks[threading.get_ident()] = _Track(_OUTSIDE if self._roots else None)
+            self._began = threading.get_ident()
+            self._tracks[self._began] = _Track(_OUTSIDE if self._roots else None)
             listen_to_calls(self)
             listen(self)
 
@@ -242,11 +252,14 @@ class ModuleStack:
         if known is None or known[0]() is not module:  # an id may be used again
             own = frozenset(map(id, module._parameters.values()))
             self._called[id(module)] = weakref.ref(module), own
-        if not self._roots:
+        if not self._roots and self.find_root is None:
             return
         track = self._track()
         paths = self._paths_of(module, track)
         if not paths:
+            if self.find_root is not None and not track.stack and parameters_of(module):
+                track.mark(None)
+                track.stack.append((id(module), None))
             return  # not a recorded module: its operations belong to the module that called it
         if any(known == id(module) for known, _ in track.stack):
             _drop_stale(track)
@@ -259,7 +272,7 @@ class ModuleStack:
 
     def leave(self, module: nn.Module) -> None:
         """A call of a module ends, normally or with an error."""
-        if self._paused or not self._roots:
+        if self._paused or (not self._roots and self.find_root is None):
             return
         track, number = self._track(), id(module)
         if any(known == number for known, _ in track.stack):
@@ -303,10 +316,25 @@ class ModuleStack:
 
     def _paths_of(self, module: nn.Module, track: _Track) -> list[Path]:
         known = self._known.get(id(module))
-        if (known is None or known[0]() is not module) and track.stack:
-            self._learn()  # the module may have been created since
-            known = self._known.setdefault(id(module), (weakref.ref(module), []))
+        if known is None or known[0]() is not module:
+            if track.stack:
+                self._learn()  # the module may have been created since
+                known = self._known.setdefault(id(module), (weakref.ref(module), []))
+            elif self.find_root is not None and self._began == threading.get_ident():
+                known = self._enter_root(module, track)
         return known[1] if known is not None and known[0]() is module else []
+
+    def _enter_root(
+        self, module: nn.Module, track: _Track
+    ) -> tuple[weakref.ref[nn.Module], list[Path]]:
+        """Learn the module of a variable that contains one, which is called from outside."""
+        find = self.find_root if parameters_of(module) else None  # a loss has none
+        root = find(module) if find is not None else None
+        if root is not None:
+            self._roots.append((root[0], weakref.ref(root[1])))
+            track.outside = _OUTSIDE
+            self._learn()
+        return self._known.setdefault(id(module), (weakref.ref(module), []))
 
     def _learn(self) -> None:
         """Find the paths of all modules; a shared module has several."""
@@ -334,6 +362,34 @@ class ModuleStack:
 
 # They are not called themselves where a program iterates over them.
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def holder_of(module: nn.Module, verdicts: UserFiles) -> tuple[str, nn.Module] | None:
+    """The module of a variable that contains a called one, and the name of the variable.
+
+    That of the outermost function of the user's that has one, and there the largest: a function
+    may call ``net`` what the program calls ``model``.
+
+    Args:
+        module: is called now.
+        verdicts: which code is the user's.
+    """
+    found: tuple[str, nn.Module] | None = None
+    frame = user_frame(sys._getframe(1), verdicts)
+    while frame is not None:
+        if not verdicts.is_library(frame.f_code.co_filename):
+            variables = cast(dict[str, Any], with_attributes(locals_of(frame)))
+            held = {
+                name: sum(1 for _ in each.modules())
+                for name, each in variables.items()
+                if issubclass(type(each), nn.Module) and name != "self"
+                if any(part is module for part in each.modules())
+            }
+            if held:
+                name = max(held, key=held.__getitem__)
+                found = name, variables[name]
+        frame = user_frame(frame.f_back, verdicts)
+    return found
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -32,6 +32,7 @@ from gradviz.recording.cut_leaves import (
     merge_cut_leaves,
 )
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
+from gradviz.recording.module_stack import holder_of
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.saved_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
@@ -352,6 +353,19 @@ class SnapshotSeries:
                 known.update(map(id, sizes[name]))
                 self._modules.append((name, weakref.ref(modules[name])))
 
+    def find_root(self, module: nn.Module) -> tuple[str, nn.Module] | None:
+        """The module of a variable that contains a called one, which is known from then on.
+
+        Returns:
+            It and the name of the variable; None if no variable holds it, or if another recorded
+            module has that name.
+        """
+        found = holder_of(module, self._state.verdicts)
+        if found is None or any(name == found[0] for name, _ in self._alive()):
+            return None
+        self._modules.append((found[0], weakref.ref(found[1])))
+        return found
+
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in the recorded ones, or its class."""
         if not self._paths:  # once per backward pass, because hooks ask for many modules
@@ -368,6 +382,8 @@ class SnapshotSeries:
         self._traced_until = creation_count()
         if overlay.flows:
             self._flows[graph] = overlay.flows
+        if self._classes and any(data.get("module") for data in graph._node.values()):
+            graph.graph["modules"] = self._classes  # also of modules whose leaves are all frozen
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:

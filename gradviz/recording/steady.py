@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from gradviz.capture.autograd.nodes import outline
 from gradviz.capture.autograd.tensors import version_of
-from gradviz.capture.tensors.summary import Kept
+from gradviz.capture.tensors.summary import KEPT, Kept, summarize
 from gradviz.capture.tracing.tracer import copy_graph
 from gradviz.facts import Action, FrameKind
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
@@ -281,14 +281,19 @@ class Steady:
         """
         assert self._course is not None
         before, readings = self._readings if has_only_run else {}, {}
-        for number, leaf, is_shown in self._course.leaves:
-            if (tensor := leaf.ref()) is not None:
-                version, old, grad = version_of(tensor), before.get(number), tensor.grad
+        leaves = [(*row, row[1].ref()) for row in self._course.leaves]
+        grads = {each[0]: each[3].grad for each in leaves if each[3] is not None}
+        large = [each for each in grads.values() if each is not None and each.numel() > KEPT]
+        found = iter(summarize(large, with_bins=True) if large else ())
+        for number, leaf, is_shown, tensor in leaves:
+            if tensor is not None:
+                version, old, grad = version_of(tensor), before.get(number), grads[number]
                 if old is not None and old.version == version:
                     value = old.value
                 else:
                     value = Kept(tensor) if is_shown else None
-                kept = None if grad is None else Kept(grad)
+                summary = next(found) if grad is not None and grad.numel() > KEPT else None
+                kept = None if grad is None else Kept(grad, summary)
                 readings[number] = LeafReading(value, kept, version, leaf.passes)
         self._readings = readings
         return readings

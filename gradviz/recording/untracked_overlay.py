@@ -24,6 +24,7 @@ from gradviz.recording.state import RecordingState
 
 Span = tuple[int, int]
 Flows = dict[str, list[tuple[str, CutLeaves]]]
+_UNINITIALIZED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _INDEXED = "setitem_ index index_put nll_loss nll_loss2d embedding masked_fill where"
 _RANK: dict[str | None, int] = {  # which operation of a call takes an index or a condition
     **dict.fromkeys(_INDEXED.split(), 0),
@@ -208,8 +209,10 @@ class UntrackedOverlay:
         leaf = untracked.leaf
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
         version = version_of(tensor) if tensor is not None else 0
-        # Something wrote into it that was not seen, as a worker of a loader into ``empty``.
-        is_written = version and not untracked.changes and operation(untracked.word).from_nothing
+        # Something wrote into it that was not seen, as a loader that receives a batch of a worker.
+        is_indirect = untracked.location.offset < 0 and untracked.word in _UNINITIALIZED
+        is_written = is_indirect or (version and operation(untracked.word).from_nothing)
+        is_written = is_written and not untracked.changes
         if untracked.word and not is_tracked and not is_written:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
         line = self._state.lines.at(untracked.location)

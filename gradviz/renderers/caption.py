@@ -63,9 +63,12 @@ def caption(graph: GradGraph) -> str:
         if hidden := next((node["opaque"] for node in roots if "opaque" in node), ""):
             return f"{_names(roots)}: {hidden}, where the way back cannot be seen."
         verbs = ("has", "does", "it") if len(roots) == 1 else ("have", "do", "them")
-        return "{} {} no grad_fn and {} not require grad: no gradient can flow from {}.".format(
+        text = "{} {} no grad_fn and {} not require grad: no gradient can flow from {}.".format(
             _names(untracked), *verbs
         )
+        if "is_traced" not in graph.graph:
+            return text
+        return f"{text} If operations computed {verbs[2]}, a recording (gradviz.record) shows them."
     sentences = [_extent(graph, roots), _gradients(graph), _buffers(graph)]
     return " ".join(sentence for sentence in sentences if sentence)
 

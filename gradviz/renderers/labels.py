@@ -20,6 +20,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    is_box_of_leaves,
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import (
@@ -34,6 +35,7 @@ from gradviz.graph.text import (
     summary_text,
 )
 from gradviz.views.groups import norm_of
+from gradviz.views.module_classes import shape_entering
 from gradviz.wording import problem_text, spread_text
 
 _CAUSES = frozenset(cause.value for cause in Cause)
@@ -319,7 +321,24 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
     # If the output is reshaped for all, the shape inside differs from that of the output.
     edges = [edge for *_, edge in graph.out_edges(key, data=True)]
     reshaped = bool(edges) and all("through" in e and "reshaped" not in e for e in edges)
-    return head + ([] if reshaped else _shape(data)) + _change_spans(data)
+    shape = [] if reshaped else _shape(data)
+    if shape and "shape" in data and "module_class" in data:
+        before = _input_shape(graph, key)
+        if before is not None and before != data["shape"]:
+            shape.insert(0, TextSpan(f"{shape_text(before)} →", Role.FACT))
+    return head + shape + _change_spans(data)
+
+
+def _input_shape(graph: GradGraph, key: str) -> tuple[int, ...] | None:
+    """The shape of the only tensor that a group gets from outside; None if there are several."""
+    if graph.graph.get("flow") == "gradient":
+        return None
+    found: set[tuple[int, ...] | None] = set()
+    for source, _, edge in graph.in_edges(key, data=True):
+        data: NodeData = graph.nodes[source]
+        if data["kind"] is not NodeKind.PARAMETER and not is_box_of_leaves(data):
+            found.add(shape_entering(edge, data, graph.nodes[key].get("module", "")))
+    return found.pop() if len(found) == 1 else None
 
 
 def _group_rows(data: NodeData) -> list[Line]:

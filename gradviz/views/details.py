@@ -18,12 +18,10 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.views.module_classes import WORDS_KEPT
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 from gradviz.views.view import view
-
-# Only the first few words of a chain are kept, so that folding a million stays linear.
-_WORDS_KEPT = 6
 
 
 @view
@@ -233,7 +231,7 @@ def _bypass(
     if hooks:
         graph.nodes[source]["hooks"] = graph.nodes[source].get("hooks", 0) + hooks
     for _, user, number, out in list(graph.out_edges(key, keys=True, data=True)):
-        words = (*into.get("through", ()), *through, *out.get("through", ()))[:_WORDS_KEPT]
+        words = (*into.get("through", ()), *through, *out.get("through", ()))[:WORDS_KEPT]
         joined = {**out, "output": into.get("output", 0)}
         if "grad" in into and graph.out_degree(key) == 1:
             joined["grad"] = into["grad"]
@@ -242,7 +240,7 @@ def _bypass(
         if ran_in:
             own = (ran_in.get(key, ""), gone.get("shape", ()))
             shapes = (*into.get("reshaped", ()), own, *out.get("reshaped", ()))
-            joined["reshaped"] = shapes[:_WORDS_KEPT]
+            joined["reshaped"] = shapes[:WORDS_KEPT]
         graph.add_edge(source, user, number, **joined)
     graph.remove_node(key)
 

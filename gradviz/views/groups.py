@@ -373,14 +373,17 @@ class _PartInside:
             if len(places) > 1:
                 rest = {p: each for p, each in places.items() if not self._is_turned_leaf(p)}
                 found[number] = rest or places
-        return {number: list(chain(*places.values())) for number, places in found.items()}
+
+        def sure(each: list[Any]) -> list[Any]:  # what also leaves as it is, is the output
+            return [facts for facts in each if "shape" in facts] or each
+
+        return {n: list(chain(*map(sure, places.values()))) for n, places in found.items()}
 
     def modules_of(self, row: int, parts: Sequence[Part]) -> tuple[str, str]:
         """The modules of the ends of an edge, each of the part that it is in, if any."""
-        ends = (self.edges.sources[row], self.edges.targets[row])
         one, other = (
             self.nodes[end][1] if self.owner[end] == _OUTSIDE else parts[self.owner[end]].data
-            for end in ends
+            for end in (self.edges.sources[row], self.edges.targets[row])
         )
         return one.get("module", ""), other.get("module", "")
 

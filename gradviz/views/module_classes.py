@@ -54,6 +54,8 @@ _HOLDERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 _LISTS = frozenset(("ModuleList", "ModuleDict"))
 ONE_OPERATION = frozenset(("Linear", "Conv1d", "Conv2d", "Conv3d", "LayerNorm", "Embedding"))
 """Classes that compute nothing else: what runs between two calls of one runs outside of it."""
+# Only the first few words of a chain are kept, so that folding a million stays linear.
+WORDS_KEPT = 6
 _INSIDE_ANOTHER = "NonDynamicallyQuantizableLinear"  # its parent reads its parameters itself
 _BEGINS = frozenset(("cat", "split", "chunk", "slice", "permute", "roll", "transpose", "view"))
 _ATTENTION = "MultiheadAttention"
@@ -284,7 +286,7 @@ def facts_of_modules(graph: GradGraph, modules: Iterable[str], module: str) -> N
     found = NodeData()
     if len(classes) == 1 and (word := classes.pop()):
         found["module_class"] = word
-    if not paths and (word := _class_around(graph, module)):
+    if module and not paths and (word := _class_around(graph, module)):
         found["part_of"] = word
     if frozen := sum(frozen_in(graph, each) for each in paths):
         found["frozen"] = frozen
@@ -334,10 +336,28 @@ def shape_leaving(edge: EdgeData, facts: NodeData, module: str, user: str, word:
     found = NodeData(shape=rows[own - 1][1]) if own else NodeData()
     unsure = itertools.takewhile(lambda row: not row[0], rows[own:])
     shape = found.get("shape", facts.get("shape"))
-    if word not in ONE_OPERATION and any(other != shape for _, other in unsure):
+    is_unsure = any(other != shape for _, other in unsure) or own == WORDS_KEPT
+    if word not in ONE_OPERATION and is_unsure:
         facts.pop("shape", None)
         return NodeData()
     return found
+
+
+def shape_entering(edge: EdgeData, source: NodeData, module: str) -> tuple[int, ...] | None:
+    """The shape of what a module gets through an edge, before it reshapes it; None if not sure."""
+    rows = edge.get("reshaped", ())
+    shape = source.get("shape") if not edge.get("output") else None
+    if len(rows) != len(edge.get("through", ())):
+        return None
+    for own, after in rows:
+        if f"{own}.".startswith(f"{module}."):
+            break
+        if not own and after != shape:
+            return None
+        shape = after
+    else:
+        return shape if len(rows) < WORDS_KEPT else None
+    return shape
 
 
 def frozen_in(graph: GradGraph, path: str) -> int:

@@ -483,7 +483,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
         cut: number of path parts that distinguish modules; None for all.
     """
     parts = []
-    labels = [path[:cut] for path in paths]
+    labels = _without_gaps(sequence, [path[:cut] for path in paths])
     around = {label[:depth] for label in set(labels) for depth in range(len(label))}
     torn = _torn(sequence, paths)
     calls = list(_calls(sequence, labels, cut))
@@ -506,6 +506,17 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts
+
+
+def _without_gaps(sequence: OpSequence, labels: list[Path]) -> list[Path]:
+    """The labels; reshaping operations without one have that of both their neighbors, if equal."""
+    found, start = list(labels), 0
+    for place, label in enumerate(labels):
+        if label or not operation(str(sequence.data[place].get("op", ""))).rearranges:
+            if start and label == found[start - 1]:
+                found[start:place] = [label] * (place - start)
+            start = place + 1
+    return found
 
 
 def _torn(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:

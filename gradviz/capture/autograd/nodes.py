@@ -202,7 +202,7 @@ def outline(root: Node, since: int, most: int) -> Hashable:
     while waiting:
         node = waiting.pop()
         kind, number = operation_type(node), places[node]
-        if len(rows) >= most or kind.opaque or kind.raw == _CUSTOM or number < 0:  # type: ignore[operator]
+        if len(places) > most or kind.opaque or kind.raw == _CUSTOM or number < 0:  # type: ignore[operator]
             return None
         rows += kind.grad_fn, number
         if kind.read_options is not None:

@@ -174,6 +174,7 @@ class Kept:
 
     Args:
         tensor: of any kind. If it is large, or not an ordinary one on the CPU, it is read at once.
+        summary: of a large one that was read with others.
 
     Example:
         >>> tensor = torch.zeros(2)
@@ -185,13 +186,13 @@ class Kept:
 
     __slots__ = ("_memory", "_summary", "_type")
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        if tensor.numel() <= _KEPT and (memory := memory_of(tensor)) is not None:
-            self._memory: bytes | None = memory
+    def __init__(self, tensor: torch.Tensor, summary: TensorSummary | None = None) -> None:
+        memory = None if summary is not None or tensor.numel() > KEPT else memory_of(tensor)
+        if memory is not None:
             self._type = tensor.dtype, tensor.shape
-            self._summary: TensorSummary | None = None
-        else:
-            self._memory, self._summary = None, summarize([tensor], with_bins=True)[0]
+        elif summary is None:
+            summary = summarize([tensor], with_bins=True)[0]
+        self._memory, self._summary = memory, summary
 
     @property
     def summary(self) -> TensorSummary:
@@ -207,8 +208,7 @@ class Kept:
     def is_healthy(self) -> bool:
         """Whether all elements are finite, and one is not zero; False if that is not certain."""
         if self._memory is None:
-            each = self.summary
-            return each.is_finite and bool(each.norm)
+            return self.summary.is_finite and bool(self.summary.norm)
         flat = as_array(self._memory, self._type[0])
         with np.errstate(all="ignore"):
             return bool(0 < flat.dot(flat) < math.inf)
@@ -260,7 +260,7 @@ class _Memory:
         }
 
 
-_KEPT = 512  # elements of the largest tensor that is copied
+KEPT = 512  # elements of the largest tensor that is copied
 
 
 def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
