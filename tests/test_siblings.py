@@ -226,3 +226,37 @@ def test_a_picture_that_fits_gives_up_at_most_half_of_its_boxes_to_be_narrower()
     net, loss = a_differentiated_step()
     drawing = gradviz.draw(loss, names=net)
     assert drawing.svg.count("-node ") * 2 >= len(drawing.shown[0].graph)
+
+
+def test_steps_of_a_loop_that_each_read_a_number_are_folded() -> None:
+    """As an agent that samples an action in each step of an episode."""
+    policy = nn.Linear(3, 2)
+    torch.manual_seed(0)
+    with gradviz.record(policy) as run:
+        losses = []
+        for _ in range(40):
+            probs = policy(torch.ones(3)).softmax(0)
+            action = torch.multinomial(probs, 1)
+            action.item()
+            losses.append(probs.gather(0, action))
+        loss = torch.cat(losses).sum()
+    graph = run.frames[-1].graph
+    folded = fold_siblings(graph)
+    repeats = {
+        data["op"]: data["repeat"] for _, data in folded.nodes(data=True) if "repeat" in data
+    }
+    words = ("softmax", "multinomial, not tracked", "gather")
+    assert all(repeats[word] >= 39 for word in words)  # the variables name those of the last
+    page = fit_page(graph)
+    alone = [key for key in page if not page.degree(key)]
+    assert loss.item() and len(page) < 20 and not alone
+
+
+def test_numbers_of_other_results_are_not_folded() -> None:
+    w = torch.ones(3, requires_grad=True)
+    with gradviz.record() as run:
+        results = [(w * n).sum() + n for n in range(3)] + [w.exp().sum(), w.sin().sum()]
+        numbers = [result.item() for result in results]
+    folded = fold_siblings(run.frames[-1].graph)
+    ends = [data for key, data in folded.nodes(data=True) if not folded.out_degree(key)]
+    assert len(numbers) == 5 and len([data for data in ends if "repeat" not in data]) >= 2

@@ -331,7 +331,8 @@ class ModuleStack:
         find = self.find_root if parameters_of(module) else None  # a loss has none
         root = find(module) if find is not None else None
         if root is not None:
-            self._roots.append((root[0], weakref.ref(root[1])))
+            alive = [row for row in self._roots if row[1]() is not None]
+            self._roots = [*alive, (root[0], weakref.ref(root[1]))]
             track.outside = _OUTSIDE
             self._learn()
         return self._known.setdefault(id(module), (weakref.ref(module), []))

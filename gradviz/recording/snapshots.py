@@ -363,7 +363,8 @@ class SnapshotSeries:
         found = holder_of(module, self._state.verdicts)
         if found is None or any(name == found[0] for name, _ in self._alive()):
             return None
-        self._modules.append((found[0], weakref.ref(found[1])))
+        alive = [(name, weakref.ref(each)) for name, each in self._alive()]
+        self._modules = [*alive, (found[0], weakref.ref(found[1]))]
         return found
 
     def module_name(self, module: nn.Module) -> str:

@@ -10,6 +10,7 @@ import networkx as nx
 
 from gradviz.graph import (
     Buffers,
+    Cause,
     GradGraph,
     NodeKind,
     TensorSummary,
@@ -349,3 +350,33 @@ def hide_numbers(graph: GradGraph) -> GradGraph:
     for _, _, edge in plain.edges(data=True):
         edge.pop("source", None)
     return plain
+
+
+_DULL = (Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE, Cause.NOT_RECORDED, None)
+"""Causes of cuts that a page can leave out."""
+
+
+def hide_untracked(graph: GradGraph) -> GradGraph:
+    """Leave out untracked tensors of which all uses are in one group; their number is noted.
+
+    So are equal ones that nothing uses, as the numbers that each step of a loop reads. Those
+    behind a cut that a program may not intend (``detach``, ``no_grad``, ...) stay.
+    """
+    owners: dict[str, str | None] = {}  # None of those that nothing in the picture uses
+    for key in reversed(list(nx.topological_sort(graph))):
+        data, used = graph._node[key], graph._succ[key]
+        is_group = data["kind"] is NodeKind.GROUP
+        is_folded = is_group and not data.get("members") and "grad" not in data
+        is_untracked = data["kind"] is NodeKind.UNTRACKED and "root" not in data
+        if not (is_untracked and used) and not is_folded:
+            continue
+        causes = (edge.get("cause") for *_, edge in graph.in_edges(key, data=True))
+        users = {owners.get(u, u if graph._node[u].get("members") else "") for u in used} - {None}
+        if len(users) <= 1 and "" not in users and all(cause in _DULL for cause in causes):
+            owners[key] = next(iter(users), None)
+    if not owners:
+        return graph
+    count = sum(graph._node[key].get("repeat", 1) for key in owners)
+    seen: GradGraph = graph.subgraph([key for key in graph if key not in owners]).copy()
+    seen.graph["untracked_left_out"] = count + graph.graph.get("untracked_left_out", 0)
+    return seen

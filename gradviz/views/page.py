@@ -12,7 +12,12 @@ from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
-from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, note_of_edges
+from gradviz.views.details import (
+    clone_shared_leaves,
+    hide_bookkeeping,
+    hide_untracked,
+    note_of_edges,
+)
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -25,7 +30,6 @@ from gradviz.views.siblings import (
     fold_outside_of_modules,
     fold_rows_of_leaves,
     fold_siblings,
-    hide_untracked,
 )
 from gradviz.views.view import reverse_flow, view
 

@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 
 from gradviz.errors import UsageError
-from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
+from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_box_of_leaves
 from gradviz.graph.text import counted, is_zero, listed, must_be
 from gradviz.views.details import clone_shared_leaves
 from gradviz.views.groups import Part, contract
@@ -150,38 +150,6 @@ def dock_alike(graphs: Sequence[GradGraph], runs: Sequence[int]) -> list[GradGra
     return [dock_leaves(each) if run in boxed and not has else each for each, run, has in rows]
 
 
-_DULL = (Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE, Cause.NOT_RECORDED, None)
-"""Causes of cuts that a page can leave out."""
-
-
-def hide_untracked(graph: GradGraph) -> GradGraph:
-    """Leave out untracked tensors of which all uses are in one group; their number is noted.
-
-    Those behind a cut that a program may not intend (``detach``, ``no_grad``, ...) stay.
-    """
-    owners: dict[str, str] = {}
-    for key in reversed(list(nx.topological_sort(graph))):
-        data = graph._node[key]
-        is_group = data["kind"] is NodeKind.GROUP
-        is_untracked = data["kind"] is NodeKind.UNTRACKED and "root" not in data
-        is_folded = is_group and not data.get("members") and "grad" not in data
-        if not (is_untracked or is_folded) or not graph._succ[key]:
-            continue
-        causes = (edge.get("cause") for *_, edge in graph.in_edges(key, data=True))
-        users = {
-            owners.get(user, user if graph._node[user]["kind"] is NodeKind.GROUP else "")
-            for user in graph._succ[key]
-        }
-        if len(users) == 1 and "" not in users and all(cause in _DULL for cause in causes):
-            owners[key] = users.pop()
-    if not owners:
-        return graph
-    count = sum(graph._node[key].get("repeat", 1) for key in owners)
-    seen: GradGraph = graph.subgraph([key for key in graph if key not in owners]).copy()
-    seen.graph["untracked_left_out"] = count + graph.graph.get("untracked_left_out", 0)
-    return seen
-
-
 def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:
     """Draw equal leaves whose only user is the same node as one.
 
@@ -309,6 +277,10 @@ def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
                 kinds = tuple(dict.fromkeys(edge.get("kind") for edge in edges.values()))
                 ways.add((own[user], slots, kinds))
             facts = (made[key], frozenset(ways))
+        elif not users and data["kind"] is NodeKind.UNTRACKED and "root" not in data:
+            cuts = graph.in_edges(key, data=True)  # as each step of a loop reads its number
+            ends = {(made[a], edge.get("cause"), edge.get("source")) for a, _, edge in cuts}
+            facts = (made[key], frozenset(ends), ())
         number = own[key] = groups.setdefault(facts, len(groups))
         members.setdefault(number, []).append(key)
     return [keys[::-1] for keys in reversed(list(members.values()))]
