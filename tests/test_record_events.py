@@ -376,3 +376,13 @@ print([(event.word, event.name) for event in train().events])
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     names = [("exp", ""), ("sum", "loss"), ("mul", "twice"), ("sin", ""), ("cos", "")]
     assert ast.literal_eval(done.stdout) == names
+
+
+def test_code_without_a_file_has_the_line_that_ran_it() -> None:
+    """As the methods that ``dataclasses`` generates, in a library that calls them."""
+    loss = torch.ones(3, requires_grad=True).sum()
+    with gradviz.record() as run:
+        exec("cut = loss.detach()", {"loss": loss})
+        after = here()
+    (source,) = (event.source for event in run.events if event.word == "detach")
+    assert int(source.rpartition(":")[2]) == int(after.rpartition(":")[2]) - 1

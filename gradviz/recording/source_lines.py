@@ -90,7 +90,10 @@ _STANDARD = tuple(
     {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
 )
 _INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
-_GENERATED = ("<frozen ", "<eval_with_key>", "<__array_function__ internals>")
+_GENERATED = (
+    *("<frozen ", "<eval_with_key>", "<__array_function__ internals>"),
+    *("<string>", "<attrs generated"),  # as dataclasses and attrs name the methods they generate
+)
 
 
 def _of_torch(*names: str) -> tuple[str, ...]:
@@ -196,7 +199,8 @@ def called_functions(frame: FrameType | None, verdicts: UserFiles) -> list[str]:
 @functools.lru_cache(maxsize=4_096)
 def _is_users(filename: str) -> bool:
     if filename.startswith("<"):
-        return not filename.startswith(_GENERATED)
+        is_command = filename == "<string>" and sys.argv[:1] == ["-c"]  # python -c
+        return is_command or not filename.startswith(_GENERATED)
     path = _real(filename)
     if path.startswith(_OURS):
         return path.startswith(_LESSONS)
