@@ -120,8 +120,8 @@ def describe() -> str:
     """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[10])
-         11. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[11])
+         12. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"

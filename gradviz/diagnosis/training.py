@@ -145,7 +145,7 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
     """Whether the optimizer that steps now holds copies, as one that was deep-copied does."""
     added = context.happened_to(key, EventKind.ACCUMULATE)
     own = [step.number for step, details in context.steps if key in details.held]
-    if not context.steps or (own and (not added or own[-1] > added[-1].number)):
+    if not own or not added or own[-1] > added[-1].number:
         return False
     copies = (each for each in context.held if key in context.copies.get(each, ()))
     return key not in context.steps[-1][1].held and any(copies)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
-from gradviz.graph.operations import operation
 from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, without_wrappers
 
 # The operations of a module without parameters, one each time that it runs.
@@ -162,17 +161,14 @@ class ModuleClasses:
             if len(modules) == len(places):
                 for at, module in zip(places, modules, strict=True):
                     found[at] = module
-        outer = self._around(common)
-        return [
-            outer if path is None and not operation(op).rearranges else path
-            for path, op in zip(found, ops, strict=True)
-        ]
+        return found
 
-    def _around(self, common: Path) -> Path | None:
+    def around(self, before: Path, after: Path) -> Path:
         """The innermost module that surely ran what ran between two others: no mere container."""
+        common = (before[:-1] if before == after else _common(before, after)) if after else ()
         while common and not self._runs(common):
             common = common[:-1]
-        return common or None
+        return common
 
     def _count_of(self, module: Path, ops: Sequence[str]) -> int:
         """How many of some operations, from the first, a plain module ran; 0 if not that one."""

@@ -114,8 +114,10 @@ def _certain(
             ]
             found = classes.in_gap(before, after, ops, skips, asides)
             _as_before(earlier, before, ops, found)
-            for place, path in enumerate(found, start):
-                yield place, place + 1, path or ()
+            outer = classes.around(before, after)
+            for place, (path, op) in enumerate(zip(found, ops, strict=True), start):
+                is_sure = path is not None or operation(op).rearranges
+                yield place, place + 1, (path or ()) if is_sure else outer
 
 
 def _as_before(
