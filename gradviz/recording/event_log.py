@@ -108,20 +108,21 @@ class EventLog:
         operation: Operation | None
         for index, entry in enumerate(entries):
             if isinstance(entry, tuple):
-                place = hash((entry[2], id(entry[3]), entry[4]))
+                code, offset = entry[3:5]
+                place = hash((entry[2], id(code), offset))
                 operation, times = entry, 1
             else:
                 code, offset, _ = entry.location
                 place = hash((entry.word, id(code), offset, entry.repeats))
                 operation, times = entry.operation, 0 if entry.is_hidden else 1 + entry.repeats
             digest = hash((digest, place))
+            is_last = offset >= 0 or _place(entries, index + 1) != (code, offset)
+            if times and not is_last:
+                self._repeated.add(count + len(rows))
             if operation is not None:
-                is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
-                if times and not is_last:
-                    self._repeated.add(count + len(rows))
             if times == 1:
                 rows.append(entry)
             elif times:
@@ -187,7 +188,7 @@ class EventLog:
         Args:
             number: of the row.
             entry: the row.
-            is_last: for an operation, whether it was the last call made from its location.
+            is_last: whether it was the last call made from its location.
         """
         kind, action, count, details = EventKind.OPERATION, None, 1, None
         if isinstance(entry, tuple):
@@ -197,7 +198,7 @@ class EventLog:
         else:
             kind, word, action, count = entry.kind, entry.word, entry.action, entry.count
             line = self._lines.at(entry.location)
-            name = line.target if entry.name is None else entry.name
+            name = (line.target if is_last else "") if entry.name is None else entry.name
             details = entry.details(self.key_of) if callable(entry.details) else entry.details
             operation, identities = entry.operation, entry.identities
             if operation is not None:
