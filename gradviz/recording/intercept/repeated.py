@@ -92,7 +92,7 @@ def may_repeat(
     own = (("untracked", record.number),) if record.leaf is None else ()
     if code is not None and isinstance(entry, Entry) and entry.identities == own:
         number = call.result if type(call.result) is float else None
-        where = code, location.offset, state.verdicts.is_library(code.co_filename)
+        where = code, location.offset, location.caller is not None
         mode, is_change = torch.is_grad_enabled(), entry.kind is EventKind.IN_PLACE
         has_version = is_change and not call.args[0].is_inference()
         storage = storage_address(call.args[0]) if has_version else None
