@@ -440,3 +440,18 @@ def test_the_failing_line_is_the_scripts_own(script):
     assert run.failed
     assert run.ending == "RuntimeError: deep (train.py:3)"
     sys.modules.pop("helper")
+
+
+def test_a_local_module_is_refused_with_what_to_draw(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(
+        "import torch\n"
+        "def main():\n"
+        "    model = torch.nn.Linear(2, 2)\n"
+        "    loss = model(torch.ones(2)).sum()\n"
+        "    loss.backward()\n"
+        "main()\n"
+    )
+    result = CliRunner().invoke(cli, ["draw", "train.py:model"])
+    assert result.exit_code == 2
+    assert "train.py:model: cannot draw Linear" in result.stderr and "model(x)" in result.stderr

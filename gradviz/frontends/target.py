@@ -443,11 +443,10 @@ def _ended(target: Target, run: ProgramRun, search: Search) -> str:
 
 
 def _never_seen(target: Target, search: Search) -> str:
-    places = [
-        f"{each.scope.path} ({target.place}:{each.scope.first})"
-        for each in search.wanted
-        if each.scope
-    ]
+    if search.refusal:
+        return f"{target.place}:{','.join(target.names)}: {search.refusal}"
+    scopes = [each.scope for each in search.wanted if each.scope]
+    places = [f"{each.path} ({target.place}:{each.first})" for each in scopes]
     return (
         f"{target.place} ran to its end, and {_listed(target.names)} never had a value in "
         f"{_listed(places)}: the function was not called, or ended before"

@@ -348,17 +348,16 @@ class Search:
         extent: Extent,
     ) -> None:
         self.found: Finding | None = None
-        self.passes = 0
         self.wanted, self._trace, self.extent = wanted, trace, extent
         self._next_step = extent.next_step and extent.step is None
         self.ending = self._graph_before = self._passes = self._returns = _NONE
         self._values_before: list[Any] = []
-        self._process, self.stopped, self._over = os.getpid(), False, False
+        self._process, self.passes, self.stopped, self._over = os.getpid(), 0, False, False
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
         self._again: set[tuple[CodeType, int]] = set()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._is_waiting, self._waited = False, 0
+        self._is_waiting, self._waited, self.refusal = False, 0, ""  # the last value's
         self._leaves: set[str] = set()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
@@ -539,7 +538,8 @@ class Search:
         taken = tuple(values) or roots
         try:
             story = self._trace(taken, around) if self._trace else None
-        except GradvizError:  # they are read again at the end of the program
+        except GradvizError as error:  # they are read again at the end of the program
+            self.refusal = str(error)
             return None
         where = f"backward {self.passes} ({_line(frame)})" if frame else "the end of its function"
         return Finding(taken, around, story, where)
