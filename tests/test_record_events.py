@@ -15,6 +15,7 @@ from torch import nn
 
 import gradviz
 from gradviz.errors import UsageError
+from gradviz.recording.source_lines import _is_users
 from gradviz.story import EventKind
 
 __all__ = ["strict"]
@@ -378,8 +379,10 @@ print([(event.word, event.name) for event in train().events])
     assert ast.literal_eval(done.stdout) == names
 
 
-def test_code_without_a_file_has_the_line_that_ran_it() -> None:
+def test_code_without_a_file_has_the_line_that_ran_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the methods that ``dataclasses`` generates, in a library that calls them."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])  # workers of pytest run by ``python -c``
+    _is_users.cache_clear()
     loss = torch.ones(3, requires_grad=True).sum()
     with gradviz.record() as run:
         exec("cut = loss.detach()", {"loss": loss})

@@ -155,6 +155,7 @@ class ModuleStack:
         self._paused = 0
         self._count = 0
         self._began = 0  # the thread
+        self._unnamed: set[int] = set()  # the ids of known modules that no variable holds
 
     def begin(self) -> None:
         """Start recording the calls of this thread."""
@@ -173,6 +174,11 @@ class ModuleStack:
             self._known.clear()
             for track in self._tracks.values():
                 track.stack.clear()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether only calls are noted, as no modules are known and none are to be found."""
+        return not self._roots and self.find_root is None
 
     def of(self, created: int) -> ModuleCall | None:
         """The module call in which the node with this number was created.
@@ -252,12 +258,12 @@ class ModuleStack:
         if known is None or known[0]() is not module:  # an id may be used again
             own = frozenset(map(id, module._parameters.values()))
             self._called[id(module)] = weakref.ref(module), own
-        if not self._roots and self.find_root is None:
+        if self._is_idle:
             return
         track = self._track()
         paths = self._paths_of(module, track)
         if not paths:
-            if self.find_root is not None and not track.stack and parameters_of(module):
+            if id(module) in self._unnamed and not track.stack:
                 track.mark(None)
                 track.stack.append((id(module), None))
             return  # not a recorded module: its operations belong to the module that called it
@@ -272,7 +278,7 @@ class ModuleStack:
 
     def leave(self, module: nn.Module) -> None:
         """A call of a module ends, normally or with an error."""
-        if self._paused or (not self._roots and self.find_root is None):
+        if self._paused or self._is_idle:
             return
         track, number = self._track(), id(module)
         if any(known == number for known, _ in track.stack):
@@ -328,6 +334,8 @@ class ModuleStack:
         self, module: nn.Module, track: _Track
     ) -> tuple[weakref.ref[nn.Module], list[Path]]:
         """Learn the module of a variable that contains one, which is called from outside."""
+        self._unnamed.discard(id(module))  # an id may be used again
+        self._known.pop(id(module), None)
         find = self.find_root if parameters_of(module) else None  # a loss has none
         root = find(module) if find is not None else None
         if root is not None:
@@ -335,6 +343,8 @@ class ModuleStack:
             self._roots = [*alive, (root[0], weakref.ref(root[1]))]
             track.outside = _OUTSIDE
             self._learn()
+        elif find is not None:
+            self._unnamed.add(id(module))
         return self._known.setdefault(id(module), (weakref.ref(module), []))
 
     def _learn(self) -> None:
@@ -380,12 +390,12 @@ def holder_of(module: nn.Module, verdicts: UserFiles) -> tuple[str, nn.Module] |
     while frame is not None:
         if not verdicts.is_library(frame.f_code.co_filename):
             variables = cast(dict[str, Any], with_attributes(locals_of(frame)))
-            held = {
-                name: sum(1 for _ in each.modules())
+            parts = {
+                name: {id(part) for part in each.modules()}
                 for name, each in variables.items()
                 if issubclass(type(each), nn.Module) and name != "self"
-                if any(part is module for part in each.modules())
             }
+            held = {name: len(ids) for name, ids in parts.items() if id(module) in ids}
             if held:
                 name = max(held, key=held.__getitem__)
                 found = name, variables[name]

@@ -210,10 +210,9 @@ class UntrackedOverlay:
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
         version = version_of(tensor) if tensor is not None else 0
         # Something wrote into it that was not seen, as a loader that receives a batch of a worker.
-        is_indirect = untracked.location.offset < 0 and untracked.word in _UNINITIALIZED
-        is_written = is_indirect or (version and operation(untracked.word).from_nothing)
-        is_written = is_written and not untracked.changes
-        if untracked.word and not is_tracked and not is_written:
+        is_filled = untracked.word in _UNINITIALIZED and untracked.location.offset < 0
+        is_filled |= version > 0 and operation(untracked.word).from_nothing
+        if untracked.word and not is_tracked and (untracked.changes or not is_filled):
             data["op"] = ", ".join([untracked.word, *untracked.changes])
         line = self._state.lines.at(untracked.location)
         if name := self._name(untracked, tensor):

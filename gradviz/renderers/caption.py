@@ -197,10 +197,10 @@ def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     target, cut = next(((end, data) for _, end, data in edges if _is_known_cut(data)), ("", None))
     if cut is not None:
         after = descendants(graph, [target], is_data)
-        outside = [data for key, data in graph.nodes(data=True) if not graph.out_degree(key)]
-        untracked = {key for key in after if graph.nodes[key]["kind"] is NodeKind.UNTRACKED}
-        ends = [graph.nodes[key] for key in graph if key in untracked and not graph.out_degree(key)]
-        subject = _names(ends or outside)
+        outside = [(key, data) for key, data in graph.nodes(data=True) if not graph.out_degree(key)]
+        untracked = [row for row in outside if row[1]["kind"] is NodeKind.UNTRACKED]
+        ends = [data for key, data in untracked if key in after]
+        subject = _names(ends or [data for _, data in outside])
         where = f" at {cut['source']}" if cut.get("source") else ""
         verb = "have" if len(ends) > 1 else "has"
         return f"{subject} {verb} no grad_fn: the path is cut by {cut['cause'].value}{where}."

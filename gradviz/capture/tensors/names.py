@@ -381,10 +381,6 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
     ]
 
 
-def _may_have_names(value: object) -> bool:
-    return _is_a(value, torch.Tensor) or _is_a(value, torch.nn.Module)
-
-
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
     """Enter the names that a variable gives to tensors; returns the number of entries read."""
     name, value = variable.name, variable.value
@@ -395,10 +391,7 @@ def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
         for named in found:
             _enter(best, named.tensor, [named.name, *named.aliases], variable, len(found))
     elif _is_a(value, list) or _is_a(value, tuple) or _is_a(value, dict):
-        most = min(budget, _PER_CONTAINER)
-        if type(value) is dict and not any(map(_may_have_names, islice(value.values(), most))):
-            return min(most, len(value))  # the text of its keys is not needed
-        entries = list(islice(parts(value), most))
+        entries = list(islice(parts(value), min(budget, _PER_CONTAINER)))
         for part, step in entries:
             if _is_a(part, torch.Tensor):
                 _enter(best, part, [name + step], variable)

@@ -23,7 +23,6 @@ from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.facts import Flag, PlainContainer, TrainingSets
 
 _OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in every module
-_HOLD_NOTHING = frozenset({bool, int, float, str, type(None)})
 _MOST = 1_000  # entries of one container that are searched
 _MOST_INSIDE = 100  # entries of a container among variables in which optimizers are searched
 _LOOKS = 3  # times that a module or optimizer is read; later ones only if it grows
@@ -95,13 +94,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
-        own = [
-            (name, value)
-            for name, value in vars(owner).items()
-            if type(value) not in _HOLD_NOTHING and name not in _OF_MODULES
-        ]
-        has_buffers = vars(owner).get("_buffers", True)  # a scripted module has them elsewhere
-        buffers = dict(owner.named_buffers(recurse=False)) if has_buffers else {}
+        own = [(name, value) for name, value in vars(owner).items() if name not in _OF_MODULES]
+        buffers = dict(owner.named_buffers(recurse=False))
         for attribute, value in [*own, *buffers.items()]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
                 rows = [(value, f"{prefix}{attribute}", False)]

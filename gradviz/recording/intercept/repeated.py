@@ -142,7 +142,7 @@ def repeats_call(
     try:
         if state.is_alone and not result.requires_grad and is_quiet(args):
             location = known[1]
-            if state.verdicts.is_library(code.co_filename):  # other lines can call it
+            if location.caller is not None:  # other lines can call the library
                 location = user_location(frame, state.verdicts)
             return _add_untracked(state, func, args, result, location)
     except Exception as error:
