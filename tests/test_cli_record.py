@@ -1,6 +1,9 @@
 """``gradviz record``, as a user meets it: a whole script, run unchanged."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -284,3 +287,29 @@ def test_the_modules_of_a_program_are_recorded(tmp_path, monkeypatch):
     assert modules["mm"] == modules["mean"] == "net.1" and modules["tanh"] == "net.2"
     assert modules["add"] == ""
     assert graph.graph["modules"]["net.1"] == "Loss"
+
+
+@pytest.mark.process
+def test_a_recorded_program_is_the_same_to_the_byte_in_each_process(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Trainer:\n"
+        "    def __init__(self):\n"
+        "        layers = [nn.Linear(2, 2) for _ in range(4)]\n"
+        "        self.model, self.spare = nn.Linear(3, 2), nn.Sequential(*layers)\n"
+        "        both = [*self.model.parameters(), *self.spare.parameters()]\n"
+        "        self.optimizer = torch.optim.SGD(both, lr=0.1)\n"
+        "    def fit(self):\n"
+        "        for _ in range(3):\n"
+        "            self.optimizer.zero_grad()\n"
+        "            self.model(torch.ones(4, 3)).sum().backward()\n"
+        "            self.optimizer.step()\n"
+        "torch.manual_seed(0)\n"
+        "Trainer().fit()\n"
+    )
+    for seed in ("1", "2", "3"):
+        command = [sys.executable, "-m", "gradviz", "record", "train.py", "-o", f"{seed}.json"]
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run(command, cwd=tmp_path, env=env, check=True, timeout=120)
+    assert len({(tmp_path / f"{seed}.json").read_bytes() for seed in "123"}) == 1

@@ -10,10 +10,13 @@ from recording import cuts, find, strict
 from torch import nn
 
 import gradviz
+from gradviz.capture.autograd.tensors import storage_address
 from gradviz.errors import UsageError
 from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.recording.frame_store import FrameStore
+from gradviz.recording.source_lines import NOWHERE
+from gradviz.recording.state import InPlaceChange
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import panels_of
 from gradviz.serialize import loads, to_json
@@ -566,3 +569,17 @@ def test_a_tensor_has_one_name_in_all_frames() -> None:
         names = {frame.graph.nodes[leaf]["name"] for leaf in frame.graph.leaves}
         assert names == {"model.part.weight", "model.part.bias"}, frame.title
         assert frame.graph.graph["modules"]["model.part"] == "Linear"
+
+
+def test_a_tensor_with_the_address_of_one_that_is_gone_is_not_changed_in_place() -> None:
+    w = torch.ones(2, 3, requires_grad=True)
+    with gradviz.record() as run:
+        made = w.detach().exp()
+        flat = made.flatten()
+        loss = (w * made).sum() + flat.sum()
+        gone = InPlaceChange("add_", NOWHERE, storage_address(made), 0, 1, 0)
+        run._state.changes.append(gone)  # as of a tensor whose memory was used again
+    assert loss.item() > 0
+    for frame in run.frames:
+        kinds = [edge["kind"] for *_, edge in frame.graph.edges(data=True)]
+        assert EdgeKind.ALIAS not in kinds

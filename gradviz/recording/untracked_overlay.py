@@ -467,13 +467,16 @@ class UntrackedOverlay:
         leaves, untracked = self._snapshot.leaves.values(), self._untracked.values()
         known: Iterable[tuple[str, Leaf | UntrackedTensor]] = (*leaves, *untracked)
         groups: dict[object, dict[str, None]] = {}  # a frozen leaf has two records and one key
+        written: set[object] = set()  # a tensor may have the address of one that is gone
         for key, record in known if changes else ():
             tensor = record.ref()
             address = storage_address(tensor) if tensor is not None else None
-            if address is not None:
+            if tensor is not None and address is not None:
                 groups.setdefault(address, {})[key] = None
+                if version_of(tensor) or tensor.is_inference():
+                    written.add(address)
         groups = {address: keys for address, keys in groups.items() if len(keys) > 1}
-        changed = {change.storage for change in changes} if groups else set()
+        changed = {change.storage for change in changes} & written if groups else set()
         return [[*keys] for address, keys in groups.items() if address in changed]
 
     def _add_aliases(self) -> None:

@@ -281,7 +281,7 @@ class _SeenOptimizer:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.name = type(optimizer).__name__
         self.ref = weakref.ref(optimizer)
-        self.held: set[Hashable] = set()
+        self.held: dict[Hashable, None] = {}  # in this order keys are given: no set
         self.count = self.looks = 0
         self.has_stepped = False
 
@@ -353,12 +353,13 @@ class SeenSets:
         Args:
             key_of: the key for an identity.
         """
-        held = {identity for each in self._optimizers for identity in each.held}
+        held = {identity: each for each in self._optimizers for identity in each.held}
         stepped = {key for each in self._optimizers if each.has_stepped for key in each.held}
+        waiting = {key: each.name for key, each in held.items() if key not in stepped}
         return TrainingSets(
             {key_of(each): row for each, row in self.plain.items() if each is not None},
             {key_of(each): row for each, row in self.flags.items() if each is not None},
-            {key_of(key): each.name for each in self._optimizers for key in each.held - stepped},
+            {key_of(key): name for key, name in waiting.items()},
             frozenset(map(key_of, held)),
             self.elsewhere,
             {key_of(each): name for each, name in self.names.items() if each in held},
@@ -379,7 +380,8 @@ class SeenSets:
             count += len(group.get("params", ()))
         if seen.looks < _LOOKS or seen.count != count:
             seen.looks, seen.count = seen.looks + 1, count
-            seen.held.update(filter(None, map(self._enter, _held_by(optimizer))))
+            found = filter(None, map(self._enter, _held_by(optimizer)))
+            seen.held.update(dict.fromkeys(found))
         return seen
 
     def _look_at_module(self, module: nn.Module, inputs: Container[int]) -> None:
