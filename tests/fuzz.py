@@ -222,6 +222,8 @@ class _Checked:
             may_be.add("loss not finite")
         if norm < 1e-6:  # a sum of a softmax: "0 up to rounding errors"
             may_be.add("zero")
+        if norm < 1e-4:  # its steps, with a rate of 0.01 or less, are lost in float32
+            may_be.add("no step")
         if leaf in program.hidden:
             may_be |= right | {"fine"}
         if leaf in program.hooked:
@@ -293,6 +295,8 @@ class _Checked:
             is_held = self.program.held is None or each.name in self.program.held
             if each.verdict.value in ("not trained", "left out of the optimizer") and not is_held:
                 continue  # the table knows the optimizers as well, and says what was cleared
+            if "copied to one that an optimizer holds" in each.reason and not is_held:
+                continue  # as a template or a teacher
             if own is not None:
                 yield "disagree", f"{each}\n{own}"
 

@@ -474,10 +474,14 @@ class Context:
 
     @cached_property
     def differentiates_data(self) -> bool:
-        """Whether a leaf that is no parameter got a gradient."""
-        keys = {key for event in self.happened(EventKind.ACCUMULATE) for key in event.nodes}
-        kinds = {data["kind"] for key in keys if (data := self.node_in_a_frame(key)) is not None}
-        return NodeKind.LEAF in kinds
+        """Whether the latest gradient of a leaf that is no parameter is that of one pass alone."""
+        latest = {e.nodes[0]: e.details for e in self.happened(EventKind.ACCUMULATE) if e.nodes}
+        return any(
+            isinstance(details, GradientDetails)
+            and details.accumulations == 1
+            and (self.node_in_a_frame(key) or {}).get("kind") is NodeKind.LEAF
+            for key, details in latest.items()
+        )
 
     @cached_property
     def pass_of(self) -> Mapping[int, Event]:

@@ -297,7 +297,8 @@ class Provenance:
             operation that made them.
         read: the numbers and arrays that were read from tensors.
         arrays: the addresses of storages that NumPy can write, which no recording sees.
-        copied: by the numbers of leaves, those whose values were written into them.
+        copied: by the numbers of leaves, those whose values were written into them, as they are
+            or averaged.
     """
 
     def __init__(self) -> None:
@@ -479,9 +480,8 @@ class Provenance:
         old = record.untracked
         if not new and (old is None or not replaces):
             return
-        bits = (leaves for each in new for leaves in each.cut_leaves.values())
         before = 0 if replaces else self.copied.get(record.number, 0)
-        self.copied[record.number] = reduce(or_, bits, before)
+        self.copied[record.number] = before | _copied_leaf(new)
         inputs, replaced = (old.inputs, old.replaced) if old is not None else ((), ())
         if replaces:  # operations that used the old data are still there
             end = creation_count()
@@ -596,3 +596,14 @@ class Provenance:
 
 def _no_tensor() -> None:
     """The reference of a record whose tensor has changed its role."""
+
+
+def _copied_leaf(written: Sequence[Input]) -> int:
+    """The bit of the only leaf of which values were written, not results of the graph; else 0."""
+    leaves = reduce(or_, (bits for each in written for bits in each.cut_leaves.values()), 0)
+    found = [each.source for each in written]
+    for source in found:  # which grows
+        if isinstance(source, UntrackedTensor) and len(found) < _INPUTS:
+            found.extend(e.source for e in source.inputs if e.source not in found)
+    is_computed = any(isinstance(source, OperationOutput) for source in found)
+    return 0 if is_computed or leaves & (leaves - 1) else leaves
