@@ -477,8 +477,7 @@ class Context:
         """Whether the latest gradient of a leaf that is no parameter is that of one pass alone."""
         latest = {e.nodes[0]: e.details for e in self.happened(EventKind.ACCUMULATE) if e.nodes}
         return any(
-            isinstance(details, GradientDetails)
-            and details.accumulations == 1
+            getattr(details, "accumulations", None) == 1
             and (self.node_in_a_frame(key) or {}).get("kind") is NodeKind.LEAF
             for key, details in latest.items()
         )

@@ -16,11 +16,17 @@ from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
 from gradviz.graph.grad_graph import Insertion
 from gradviz.graph.operations import operation, words
-from gradviz.recording.cut_leaves import CutLeaves, OperationOutput, OpRecord
-from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import (
+    CutLeaves,
+    Input,
+    Leaf,
+    OperationOutput,
+    OpRecord,
+    UntrackedTensor,
+)
 
 Span = tuple[int, int]
 Flows = dict[str, list[tuple[str, CutLeaves]]]
