@@ -356,6 +356,7 @@ class UntrackedTensor:
         replaced: the data that was overwritten, and the number of nodes when it was.
         alias: the data that it had before any was written into it: the two may share memory.
         grad_of: the leaf whose ``.grad`` it is.
+        version: how often it had been changed in place when it was last seen.
         ref: weak reference to the tensor.
     """
 
@@ -368,6 +369,7 @@ class UntrackedTensor:
     read_at: int = 0
     leaf: Leaf | None = None
     grad_of: Leaf | None = None
+    version: int = 0
     replaced: tuple[tuple[int, Input], ...] = ()
     alias: Input | None = None
     _facts: tuple[Any, Any, Any] | None = None  # shape, dtype and device as torch gives them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -147,8 +147,8 @@ class UntrackedOverlay:
         """Of the tensors that one call made, only what it returned has the variable's name."""
         for key, untracked in self._by_line:
             data, users = self._graph._node[key], self._graph._succ[key]
-            sources = {self._graph._node[user].get("source") for user in users}
-            if untracked.location.offset < 0 and data.get("source") in sources:
+            used_at = [_called_at(self._graph._node[user]) for user in users]
+            if untracked.location.offset < 0 and _called_at(data) in used_at:
                 del data["name"]
             else:
                 untracked.name = data["name"]
@@ -214,7 +214,9 @@ class UntrackedOverlay:
             data = dict(self._graph.nodes[key])
         leaf = untracked.leaf
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
-        version = version_of(tensor) if tensor is not None else 0
+        if tensor is not None:
+            untracked.version = version_of(tensor)
+        version = untracked.version
         # Something wrote into it that was not seen, as a loader that receives a batch of a worker.
         is_filled = untracked.word in _UNINITIALIZED and untracked.location.offset < 0
         is_filled |= version > 0 and operation(untracked.word).from_nothing
@@ -508,6 +510,11 @@ class UntrackedOverlay:
             data.update(shape=summary.shape, dtype=summary.dtype, device=summary.device)
             if summary.values is not None or summary.note:
                 data["value"] = untracked.value = summary
+
+
+def _called_at(data: Mapping[str, Any]) -> str | None:
+    """The innermost line that a node was made from; of some nodes only that one is known."""
+    return data.get("inside") or data.get("source")
 
 
 def _site_of_cut(untracked: UntrackedTensor, cause: Cause) -> tuple[CodeLocation, str]:
