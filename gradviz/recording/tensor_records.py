@@ -269,6 +269,11 @@ class Leaf:
         """The identity of its node in every frame."""
         return "leaf", self.number
 
+    @property
+    def was_untracked(self) -> bool:
+        """Whether it was computed from something that requires grad before it became a leaf."""
+        return self.untracked is not None and self.untracked.matters
+
 
 @dataclass(slots=True, eq=False)
 class Input:
