@@ -16,11 +16,17 @@ from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
 from gradviz.graph.grad_graph import Insertion
 from gradviz.graph.operations import operation, words
-from gradviz.recording.cut_leaves import CutLeaves, OperationOutput, OpRecord
-from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import (
+    CutLeaves,
+    Input,
+    Leaf,
+    OperationOutput,
+    OpRecord,
+    UntrackedTensor,
+)
 
 Span = tuple[int, int]
 Flows = dict[str, list[tuple[str, CutLeaves]]]
@@ -105,7 +111,7 @@ class UntrackedOverlay:
         direct = [(end, data) for end in self._snapshot.holes for data in self._inputs_of(end)]
         sources = (data.source for _, data in (*direct, *self._written))
         shown = self._shown([each for each in sources if isinstance(each, UntrackedTensor)])
-        leaves = [leaf for _, leaf in self._snapshot.leaves.values() if _was_untracked(leaf)]
+        leaves = [leaf for _, leaf in self._snapshot.leaves.values() if leaf.was_untracked]
         if not shown and not direct and not leaves and not self._written:
             return self._snapshot.graph
         self._graph = copy_graph(self._snapshot.graph)
@@ -536,10 +542,6 @@ def _is_older(data: Input, untracked: UntrackedTensor) -> bool:
 def _recorded_leaves(data: Input) -> Iterable[Leaf]:
     sources = (source for record in data.op_records for source, *_ in record.inputs)
     return (source for source in sources if isinstance(source, Leaf))
-
-
-def _was_untracked(leaf: Leaf) -> bool:
-    return leaf.untracked is not None and leaf.untracked.matters
 
 
 def _is_index(data: Input) -> bool:
