@@ -20,6 +20,7 @@ from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
+from gradviz.wording import how_to_register
 
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _MANY = 4  # passes without a step that are not a part of one
@@ -65,16 +66,15 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     if plain is None or _is_held(context, question):
         return None
     holder = _holder(context, question)
-    what = "Module" if plain.of_modules else "Parameter"
-    register = f"put {plain.container} into nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}"
-    if plain.kind in ("tensor", "buffer"):
+    kind, register = plain.kind, how_to_register(plain.container, plain.kind, plain.of_modules)
+    if kind in ("tensor", "buffer"):
         added = context.happened_to(question.key, EventKind.ACCUMULATE)
         if len(added) < 2:  # it may be an input, which the next pass replaces
             return None
         register = f"make {plain.container} an nn.Parameter"
     words = {
         **plain._asdict(),
-        "plain": plain.kind if plain.kind == "buffer" else f"plain {plain.kind}",
+        "plain": kind if kind == "buffer" else f"plain {kind}",
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
         "register": register,
     }
