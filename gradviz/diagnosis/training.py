@@ -162,9 +162,10 @@ def _holder(
     added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
     if not added or not steps or steps[-1][0].number < added[0].number:
         return None
-    # A program may optimize an image; then the image is in the graph.
-    kinds = _kinds_held(context, steps[-1][1]) & set(LEAVES)
-    return steps[-1] if is_any or not kinds or NodeKind.PARAMETER in kinds else None
+    # A program may optimize an image; then the image has a gradient.
+    is_image = _kinds_held(context, steps[-1][1]) & set(LEAVES) == {NodeKind.LEAF}
+    held = steps[-1][1].held if is_image and not is_any else ()
+    return None if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held) else steps[-1]
 
 
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:

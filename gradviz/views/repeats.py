@@ -165,6 +165,8 @@ def stack_of(paths: Sequence[Path], repeat: Repeat) -> Stack | None:
         if one != next_one:
             level = next(n for n, (a, b) in enumerate(zip(one, next_one, strict=True)) if a != b)
             path = paths[place + (repeat.count - 1) * repeat.length][: level + 1]
+            if one[: level + 1] == path:  # modules that take turns
+                return None
             at = next(n for n, (a, b) in enumerate(zip(one, path, strict=False)) if a != b)
             first, last = (".".join(each[at : level + 1]) for each in (one, path))
             return Stack(one[:at], level, first, last)
