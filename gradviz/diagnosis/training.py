@@ -397,9 +397,8 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     if not isinstance(details, StepDetails) or held.explained >= count:
         return None
     what = f"{count:,} of the {details.count:,} parameters that it holds"
-    words = {"count": what, "are": "is" if count == 1 else "are"}
-    words["line"] = mention(held.step.location)
-    return Evidence(words, locations=(held.step.location,))
+    line, are = held.step.location, "is" if count == 1 else "are"
+    return Evidence({"count": what, "are": are, "line": mention(line)}, locations=(line,))
 
 
 unseen: Rule[Any, Any] = Rule(
