@@ -320,3 +320,47 @@ def test_a_sum_with_what_a_block_made_before_its_last_part_ran_in_that_part():
     halves = [f"blocks.{block}.halves.{half}" for block in range(3) for half in (0, 1)]
     assert found.count("blocks.0.halves.1") == found.count("blocks.1.halves.1") == 2
     assert set(found) <= {*halves, "", None}
+
+
+def test_the_last_step_of_a_loop_is_apart_only_once():
+    cell, state = nn.RNNCell(3, 4), torch.zeros(1, 4)
+    with gradviz.record(cell) as run:
+        for features in torch.randn(40, 1, 3):  # the last one has a name still
+            state = cell(features, state)
+        state.sum().backward()
+    for frame in gradviz.draw(run).shown:
+        (loop,) = [data for data in groups_of(frame.graph) if data.get("repeat", 1) > 1]
+        assert (loop["first_step"], loop["repeat"]) == (2, 38)
+
+
+def test_a_picture_that_nearly_fits_is_not_folded_to_a_few_boxes():
+    net = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))
+    x, y = torch.randn(8, 1), torch.randn(8, 1)
+    fast = dict(net.named_parameters())
+    inner = (torch.func.functional_call(net, fast, (x,)) - y).square().mean()
+    grads = torch.autograd.grad(inner, list(fast.values()), create_graph=True)
+    fast = {name: w - 0.1 * g for (name, w), g in zip(fast.items(), grads, strict=True)}
+    loss = (torch.func.functional_call(net, fast, (x,)) - y).square().mean()
+    drawing = gradviz.draw(loss)
+    assert len(drawing._drawn[0][0].graph) > 30
+
+
+class Reader(nn.Module):
+    """One call, in which the weights of its layer are used at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru = nn.Embedding(20, 8), nn.GRU(8, 8)
+
+    def forward(self, tokens):
+        return self.gru(self.embedding(tokens))[1]
+
+
+def test_steps_of_one_call_are_parts_of_a_module():
+    net = nn.Sequential(Reader(), nn.Linear(8, 2))
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module(depth=1)]
+    result = net(torch.zeros(6, 3, dtype=torch.long)).sum()
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    boxes = [data for data in groups_of(graph) if data.get("module") == "0"]
+    assert len(boxes) > 1
+    assert {(data.get("module_class"), data.get("part_of")) for data in boxes} == {(None, "Reader")}

@@ -38,6 +38,7 @@ from gradviz.recording.tensor_records import (
     ValuesRead,
     WeakTensors,
     Written,
+    at_integers,
     cause_of,
     copied_leaf,
     merge_cut_leaves,
@@ -181,6 +182,8 @@ class Provenance:
             untracked.drop_distant_inputs()
         untracked.is_plain_value = tensor is None
         if tensor is not None:
+            if untracked.cut_leaves and not (tensor.is_floating_point() or tensor.is_complex()):
+                untracked.cut_leaves = at_integers(untracked.cut_leaves, location, word)
             if is_inside := is_inside_transform():
                 tensor = unwrapped(tensor)
             self.tensors.enter(tensor, untracked)
@@ -251,8 +254,7 @@ class Provenance:
         self.copied[record.number] = before | copied_leaf(new)
         inputs, replaced = (old.inputs, old.replaced) if old is not None else ((), ())
         if replaces:  # operations that used the old data are still there
-            end = creation_count()
-            replaced = (*replaced, *((end, each) for each in inputs))[-MOST_INPUTS:]
+            replaced = (*replaced, *((creation_count(), each) for each in inputs))[-MOST_INPUTS:]
             inputs = ()
         written = UntrackedTensor(self._count, site.word, site.cause, site.location)
         written.leaf, written.replaced, written.matters = record, replaced, bool(replaced)

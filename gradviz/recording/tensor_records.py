@@ -115,6 +115,15 @@ def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
     return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
 
 
+def at_integers(cut_leaves: CutLeaves, location: CodeLocation, word: str) -> CutLeaves:
+    """The cut leaves if integers are computed from them here, which have no gradient anyway."""
+    site, found = CutSite(Cause.NOT_DIFFERENTIABLE, location, word), dict(cut_leaves)
+    others = [each for each in found if each.cause is not Cause.NOT_DIFFERENTIABLE]
+    for bits in map(found.pop, others):
+        found[site] = found.get(site, 0) | bits
+    return found
+
+
 def leaves_in(bits: int) -> Iterator[int]:
     """The numbers of the leaves in a set.
 
