@@ -413,3 +413,26 @@ def test_a_call_is_seen_of_a_module_with_the_id_of_one_that_is_gone() -> None:
     model(torch.ones(2, 4))
     stack.end()
     assert stack.calls_of_parameters([model])[id(model.dropped.weight)].is_seen
+
+
+class TurnedNorm(nn.LayerNorm):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.transpose(0, 1))
+
+
+def test_a_turn_between_two_calls_of_a_module() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = TurnedNorm(4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.norm(x).transpose(0, 1)))
+
+    model = Turned()
+    with gradviz.record(model) as run:
+        loss = model(torch.rand(4, 4)).sum()
+    graph = group_by_module(run.story.frames[-1].graph, depth=1)
+    groups = [data["name"] for _, data in graph.nodes(data=True) if data["kind"] is NodeKind.GROUP]
+    assert loss.requires_grad
+    assert sorted(groups) == ["head", "norm", "norm"]

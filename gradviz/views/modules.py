@@ -579,7 +579,11 @@ def _calls(
         if not ends and "repeat" in sequence.data[place]:
             ends = cut is None or len(labels[place]) < cut
         calls = () if ends else sequence.data[place].get("calls", ())
-        before, call = call, calls[len(labels[place])] if calls else None
+        before = call
+        if not calls:
+            call = None
+        elif len(calls) > len(labels[place]):  # else it is between two of the call before
+            call = calls[len(labels[place])]
         leaves = [] if ends or calls else sequence.parameters(place)
         other = place > 0 and place < len(sequence) and labels[place] != labels[place - 1]
         if ends or other or call != before or not used.isdisjoint(leaves):
