@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -166,14 +167,18 @@ class UntrackedOverlay:
         kept: dict[int, UntrackedTensor] = {untracked.number: untracked for untracked in roots}
         for leaf in (leaf for _, leaf in snapshot.leaves.values() if leaf.untracked):
             used.update(_untracked_inputs(leaf.untracked))
-        for number in sorted({*chosen, *kept}, reverse=True):
-            found = kept.get(number) or chosen[number]
+        waiting = sorted({*chosen, *kept})
+        while waiting:
+            found = kept.get(number := waiting.pop()) or chosen[number]
             if number in used or self._is_recent_number(found) or found.ref() is not None:
                 kept[number] = found
-                for each in found.inputs:
-                    if isinstance(each.source, UntrackedTensor) and each.source.matters:
-                        used.add(each.source.number)
-                        kept.setdefault(each.source.number, each.source)
+                inputs = (each.source for each in found.inputs)
+                for source in (i for i in inputs if isinstance(i, UntrackedTensor) and i.matters):
+                    if source.number not in chosen and source.number not in kept:
+                        # Up to a derivative, though the pass that computed it is over.
+                        insort(waiting, source.number) if source.is_of_a_derivative else None
+                    used.add(source.number)
+                    kept.setdefault(source.number, source)
         return [kept[number] for number in sorted(kept)]
 
     def _is_recent_number(self, found: UntrackedTensor) -> bool:
