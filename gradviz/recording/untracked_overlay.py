@@ -172,13 +172,13 @@ class UntrackedOverlay:
             found = kept.get(number := waiting.pop()) or chosen[number]
             if number in used or self._is_recent_number(found) or found.ref() is not None:
                 kept[number] = found
-                inputs = (each.source for each in found.inputs)
-                for source in (i for i in inputs if isinstance(i, UntrackedTensor) and i.matters):
-                    if source.number not in chosen and source.number not in kept:
-                        # Up to a derivative, though the pass that computed it is over.
-                        insort(waiting, source.number) if source.is_of_a_derivative else None
-                    used.add(source.number)
-                    kept.setdefault(source.number, source)
+                for each in found.inputs:
+                    if isinstance(source := each.source, UntrackedTensor) and source.matters:
+                        number, is_new = source.number, source.number not in {*chosen, *kept}
+                        used.add(number)
+                        kept.setdefault(number, source)
+                        if is_new and source.is_of_a_derivative:  # of a pass that is over
+                            insort(waiting, number)
         return [kept[number] for number in sorted(kept)]
 
     def _is_recent_number(self, found: UntrackedTensor) -> bool:
@@ -383,12 +383,8 @@ class UntrackedOverlay:
 
     def _add_cut(self, source: str, target: str, position: int, data: Input) -> None:
         output = data.source.output if isinstance(data.source, OperationOutput) else 0
-        edge: dict[str, Any] = {
-            "kind": EdgeKind.CUT,
-            "input": position,
-            "output": output,
-            "cause": data.cause,
-        }
+        edge: dict[str, Any] = {"kind": EdgeKind.CUT, "input": position, "output": output}
+        edge["cause"] = data.cause
         location, word = data.location, data.word
         made = data.source
         if location.code is None and isinstance(made, UntrackedTensor) and made.matters:
