@@ -343,3 +343,24 @@ def test_a_picture_that_nearly_fits_is_not_folded_to_a_few_boxes():
     loss = (torch.func.functional_call(net, fast, (x,)) - y).square().mean()
     drawing = gradviz.draw(loss)
     assert len(drawing._drawn[0][0].graph) > 30
+
+
+class Reader(nn.Module):
+    """One call, in which the weights of its layer are used at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru = nn.Embedding(20, 8), nn.GRU(8, 8)
+
+    def forward(self, tokens):
+        return self.gru(self.embedding(tokens))[1]
+
+
+def test_steps_of_one_call_are_parts_of_a_module():
+    net = nn.Sequential(Reader(), nn.Linear(8, 2))
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module(depth=1)]
+    result = net(torch.zeros(6, 3, dtype=torch.long)).sum()
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    boxes = [data for data in groups_of(graph) if data.get("module") == "0"]
+    assert len(boxes) > 1
+    assert {(data.get("module_class"), data.get("part_of")) for data in boxes} == {(None, "Reader")}

@@ -43,6 +43,7 @@ _TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 """What a cell runs after its last product with a weight."""
+_MOST_CONTENTS = 12
 _ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MAY_BE_NOTHING = frozenset(
     (
@@ -295,6 +296,34 @@ def _up_to_ends(
         elif path is not None and are_ends[at]:
             end = _common(path, before)
     return filled
+
+
+def torn_modules(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
+    """The modules of which a fold that is no module has a part."""
+    return {
+        inside[: depth + 1]
+        for place, path in enumerate(paths)
+        if "module_class" not in (data := sequence.data[place])
+        for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
+        for depth in range(len(path), len(inside))
+    }
+
+
+def partly_called(
+    sequence: OpSequence, labels: Sequence[Path], calls: Iterable[tuple[int, int]]
+) -> set[Path]:
+    """The modules of which some ranges use only a part of the parameters: they are no calls."""
+    used: dict[Path, list[set[int]]] = {}
+    for start, stop in calls:
+        used.setdefault(labels[start], []).append(sequence.parameters_in(range(start, stop)))
+    return {label for label, own in used.items() if any(each != own[0] for each in own)}
+
+
+def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """The modules in a group, as an attribute; none if there is only one."""
+    known = [".".join(path) for path in dict.fromkeys(paths) if path]
+    more = ("…",) if len(known) > _MOST_CONTENTS else ()
+    return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
 
 
 def only_projects(sequence: OpSequence, paths: Sequence[Path], places: range, path: Path) -> bool:

@@ -12,7 +12,15 @@ from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
 from gradviz.graph.text import Path, counted, must_be, without_wrappers
 from gradviz.views.groups import Part, contract, count_of_nodes
-from gradviz.views.module_classes import ONE_OPERATION, GapUses, ModuleClasses, only_projects
+from gradviz.views.module_classes import (
+    ONE_OPERATION,
+    GapUses,
+    ModuleClasses,
+    contents_of,
+    only_projects,
+    partly_called,
+    torn_modules,
+)
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
@@ -404,7 +412,6 @@ def _between(before: Path, after: Path) -> Path:
     return (*common, str(own))
 
 
-_MOST_CONTENTS = 12
 _GLUE = 4  # From so many operations on, a module's operations between its children are a group.
 
 
@@ -500,9 +507,10 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
     parts = []
     labels = _without_gaps(sequence, [path[:cut] for path in paths])
     around = {label[:depth] for label in set(labels) for depth in range(len(label))}
-    torn = _torn(sequence, paths)
+    torn = torn_modules(sequence, paths)
     calls = list(_calls(sequence, labels, cut))
     pieces = _pieces(sequence, labels, calls)
+    partial = partly_called(sequence, labels, calls)
     for start, stop in calls:
         path, places = paths[start][:cut], range(start, stop)
         groups = sum(sequence.data[place]["kind"] is NodeKind.GROUP for place in places)
@@ -519,6 +527,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
                 is_whole &= not only_projects(sequence, paths, places, path)
+                is_whole &= labels[start] not in partial
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts
@@ -535,17 +544,6 @@ def _without_gaps(sequence: OpSequence, labels: list[Path]) -> list[Path]:
     return found
 
 
-def _torn(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
-    """The modules of which a fold that is no module has a part."""
-    return {
-        inside[: depth + 1]
-        for place, path in enumerate(paths)
-        if "module_class" not in (data := sequence.data[place])
-        for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
-        for depth in range(len(path), len(inside))
-    }
-
-
 def _pieces(
     sequence: OpSequence, labels: Sequence[Path], calls: Sequence[tuple[int, int]]
 ) -> set[int]:
@@ -555,7 +553,7 @@ def _pieces(
     for start, stop in calls:
         label, ids = labels[start], sequence.data[start].get("calls", ())
         call = ids[len(label)] if len(ids) > len(label) else None
-        leaves = {leaf for place in range(start, stop) for leaf in sequence.parameters(place)}
+        leaves = sequence.parameters_in(range(start, stop))
         starts, before, used = latest.get(label, ([], call, set()))
         if call != before or (call is None and not used.isdisjoint(leaves)):
             starts, used = [], set()
@@ -563,13 +561,6 @@ def _pieces(
         if starts:
             pieces.update(latest[label][0])
     return pieces
-
-
-def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """The modules in a group, as an attribute; none if there is only one."""
-    known = [".".join(path) for path in dict.fromkeys(paths) if path]
-    more = ("…",) if len(known) > _MOST_CONTENTS else ()
-    return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
 
 
 def _calls(

@@ -15,9 +15,9 @@ import numpy as np
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes
+from gradviz.views.module_classes import contents_of
 from gradviz.views.modules import (
     check_depth,
-    contents_of,
     is_inferred,
     module_paths,
     root_of,
@@ -432,8 +432,9 @@ def repeat_parts(
                     data,
                     repeat.length,
                     True,
-                    stack
-                    and _modules_of(paths, replace(repeat, start=start, stop=stop), stack.level),
+                    _modules_of(paths, replace(repeat, start=start, stop=stop), stack.level)
+                    if stack
+                    else _calls_of(sequence, start, repeat.length, data.get("module", "")),
                 ),
             )
         )
@@ -484,6 +485,14 @@ def _modules_of(paths: Sequence[Path], repeat: Repeat, level: int) -> tuple[str,
     depth = level + 1
     inside = (path[:depth] for path in paths[repeat.start : repeat.stop] if len(path) >= depth)
     return tuple(map(".".join, dict.fromkeys(inside)))
+
+
+def _calls_of(sequence: OpSequence, start: int, length: int, module: str) -> tuple[str, ...] | None:
+    """No module if the steps of a loop are known to be parts of one call; else None, as it says."""
+    depth = module.count(".") + 1
+    calls = [sequence.data[place].get("calls", ()) for place in (start, start + length)]
+    is_one = module and all(len(each) > depth for each in calls)
+    return () if is_one and calls[0][depth] == calls[1][depth] else None
 
 
 def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[str, Any]:
