@@ -138,7 +138,7 @@ def only_returned(
     """The verdict in a list on what ``torch.autograd.grad`` returned, and nothing else trains.
 
     None if an optimizer holds it, or if a call dropped the gradients; also if a backward pass or a
-    step ran, unless a library called it for that tensor, or the tensor is no parameter.
+    step ran, unless a library called it for that tensor, or it is data beside a trained model.
     """
     key, is_data = question.key, question.kind is NodeKind.LEAF
     calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
@@ -147,7 +147,7 @@ def only_returned(
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
     steps = context.steps
     is_held = key in context.held or any(key in each.held for _, each in steps)
-    is_enough = is_data or not (context.passes or steps)
+    is_enough = (is_data and steps) or not (context.passes or steps)
     if asked and not is_held and (asked[-1].inside or is_enough):
         line = mention(asked[-1].location)
         return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
