@@ -132,10 +132,10 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
 
 
 def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict, str] | None:
-    """The verdict in a list on what ``torch.autograd.grad`` returned, and nothing else trains.
+    """The verdict in a list on what ``torch.autograd.grad`` returned.
 
-    None if an optimizer holds it, or if a call dropped the gradients; also if a backward pass or a
-    step ran, unless a library called it for that tensor.
+    None if an optimizer holds it, or if a call dropped the gradients; of a parameter also if a
+    backward pass or a step ran, unless a library called it for that parameter.
     """
     calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
     if any(isinstance(statement_at(e.inside or e.location), ast.Expr) for e in calls):
@@ -143,14 +143,18 @@ def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
     steps = context.steps
     is_held = key in context.held or any(key in each.held for _, each in steps)
-    if asked and not is_held and (asked[-1].inside or not (context.passes or steps)):
+    is_data = (context.node_in_a_frame(key) or {}).get("kind") is NodeKind.LEAF
+    is_alone = not (context.passes or steps)
+    if asked and not is_held and (asked[-1].inside or is_alone or is_data):
         line = mention(asked[-1].location)
         return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
-    if not calls or context.passes or steps:
+    if not calls or not is_alone:
         return None
     where = f"torch.autograd.grad, at {mention(calls[-1].location)},"
     if verdict is Verdict.LEFT_OUT:
-        return Verdict.UNTRAINED, f"{where} returned the gradients of other tensors"
+        has_failed = getattr(calls[-1].details, "has_failed", False)
+        what = "raised an error" if has_failed else "returned the gradients of other tensors"
+        return Verdict.UNTRAINED, f"{where} {what}"
     made = context.happened_to(key, EventKind.REQUIRES_GRAD)
     if made and made[0].number > calls[-1].number:
         return Verdict.UNTRAINED, f"it became a leaf after the last gradient, by {where[:-1]}"
