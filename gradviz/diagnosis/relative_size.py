@@ -14,7 +14,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of, scaling_of
+from gradviz.diagnosis.training import CHANGES, CLEARS, is_unscaled, scale_of, scaling_of
 from gradviz.diagnosis.values import (
     Addend,
     addends_of,
@@ -40,7 +40,6 @@ from gradviz.graph.text import number_text
 from gradviz.story import Event
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
-_CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
@@ -337,11 +336,8 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     for step, clip in pairwise(context.history_of(key)):
         is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
         if is_late and _has_changed(context, key, clip):
-            words = {
-                "clip": clip.word,
-                "line": mention(clip.location),
-                "step": mention(step.location),
-            }
+            words = {"clip": clip.word, "line": mention(clip.location)}
+            words["step"] = mention(step.location)
             return Evidence(words, locations=(clip.location, step.location))
     return None
 
@@ -387,7 +383,7 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
 
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
     gradient_changes = context.gradient_changes(question.key)
-    changes = [event for event in gradient_changes if event.action in _CHANGES]
+    changes = [event for event in gradient_changes if event.action in CHANGES]
     if not changes or changes[0].word not in _CLIPS:
         return None
     graph = context.before if context.before is not None else context.graph
@@ -399,7 +395,33 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     return Evidence(words, locations=(changes[0].location,))
 
 
+def _replaced(context: Context, question: Question) -> Evidence | None:
+    """Steps change nothing: the optimizer holds a tensor that this leaf has taken the place of."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    step, details = context.steps[-1] if context.steps and added else (None, None)
+    if step is None or details is None or details.changed or step.number < added[0].number:
+        return None
+    nodes = [question.data, *(context.node_in_a_frame(key) or {} for key in details.held)]
+    if {each.get("kind") for each in nodes} != {NodeKind.LEAF} or question.key in details.held:
+        return None
+    if len({each.get("shape") for each in nodes}) > 1 or not len(nodes) == details.count + 1 > 1:
+        return None
+    made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
+    words = {"optimizer": details.optimizer, "step": mention(step.location), "name": question.name}
+    words["made"] = f" at {mention(made[0])}" if made else ""
+    return Evidence(words, locations=(*made, step.location))
+
+
 clipping_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the optimizer holds the tensor that it replaced",
+        Verdict.NOT_TRAINED,
+        _replaced,
+        "it is a new leaf{made}, and the optimizer holds the one before it: the step of "
+        "{optimizer} at {step} changes nothing",
+        "keep the tensor, and change its values: with torch.no_grad(): {name}.copy_(...)",
+        Needs.RECORDING,
+    ),
     Rule(
         "clipped after the step",
         Verdict.CLIPPED_LATE,

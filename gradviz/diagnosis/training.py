@@ -21,7 +21,7 @@ from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
 
-_CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
+CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
@@ -338,7 +338,7 @@ def scale_of(context: Context, key: str) -> float | None:
 def is_unscaled(context: Context, key: str) -> bool:
     """Whether ``GradScaler`` unscaled the gradient of a leaf, itself or in its ``step``."""
     changes = context.gradient_changes(key)
-    return any(each.word in ("unscale_", "step") and each.action in _CHANGES for each in changes)
+    return any(each.word in ("unscale_", "step") and each.action in CHANGES for each in changes)
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
