@@ -22,7 +22,7 @@ from gradviz.diagnosis.gradient import (
     last_rules,
     sparse,
 )
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import first_on_line, mention
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -425,8 +425,7 @@ def _is_training(context: Context) -> bool:
     kind = EventKind.ACCUMULATE
     if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
         return True  # the command stopped before the end of its first step
-    last = context.passes[-1].location if context.passes else None
-    first = next((each.number for each in context.passes if each.location == last), 0)
+    first = first_on_line(context.passes)
     return any(event.number > first for event, _ in reversed(context.steps))
 
 

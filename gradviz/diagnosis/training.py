@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention
+from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import rebound_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
@@ -58,8 +58,7 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     if not own:
         return None
     line, name, of = own[0][0], own[0][1], " of its loop" if own[0][2] else ""
-    words = {"line": mention(line), "name": name, "of": of}
-    return Evidence(words, locations=(line,))
+    return Evidence({"line": mention(line), "name": name, "of": of}, locations=(line,))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -154,7 +153,9 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
     """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
     added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
-    if not added or not steps or steps[-1][0].number < added[0].number:
+    # Where the command stopped before a step, the one after an earlier pass of its line is like it.
+    since = first_on_line(context.passes) if context.was_cut else added[0].number if added else 0
+    if not added or not steps or steps[-1][0].number < since:
         return None
     # A program may optimize an image; then the image is in the graph.
     kinds = _kinds_held(context, steps[-1][1]) & set(LEAVES)
