@@ -438,7 +438,7 @@ class PlainContainer(NamedTuple):
 
     Args:
         container: its path in the model: ``"layers"``.
-        kind: ``"list"``, ``"tuple"`` or ``"dict"``.
+        kind: ``"list"``, ``"tuple"``, ``"dict"``, or the class of an object that is no module.
         owner: the class of the model: ``"Net"``.
         of_modules: whether it contains modules; otherwise parameters.
     """

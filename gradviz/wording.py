@@ -414,3 +414,16 @@ def spread_text(spread: RankSpread) -> str:
     if spread.absent:
         parts.append(f"not in the graph of {ranks_text(spread.absent)}")
     return "; ".join(parts) or "differs over the ranks"
+
+
+def how_to_register(container: str, kind: str, of_modules: bool) -> str:
+    """How to register what a model keeps in a plain container.
+
+    Example:
+        >>> how_to_register("layers", "list", True)
+        'put layers into nn.ModuleList'
+    """
+    if kind not in ("list", "tuple", "dict"):
+        return f"make the class {kind} an nn.Module, with super().__init__() in its __init__"
+    what = "Module" if of_modules else "Parameter"
+    return f"put {container} into nn.{what}{'Dict' if kind == 'dict' else 'List'}"

@@ -52,7 +52,9 @@ def faults(scene: Scene):
                 texts.append((group, shape))
         if not group.kind.startswith("edge"):
             continue
-        ends = set(group.key.rsplit("-", 2)[:2])
+        source, target, _ = group.key.rsplit("-", 2)
+        panel = source[: source.rfind("-") + 1]  # of a story of several frames
+        ends = {source, panel + target}
         for curve in (shape for shape in group.shapes if isinstance(shape, Curve)):
             lines.append((group, list(points_of(curve))))
             for x, y in lines[-1][1]:
@@ -88,5 +90,6 @@ def faults(scene: Scene):
 
 
 def faults_of(drawing):
-    shown = drawing.shown
-    return [fault for scene in compose_each(Story(shown.frames)) for fault in faults(scene)]
+    """Those of the picture, and of each frame as the page shows it."""
+    scenes = [drawing._drawn[1], *compose_each(Story(drawing.shown.frames))]
+    return [fault for scene in scenes for fault in faults(scene)]

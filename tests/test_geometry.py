@@ -12,9 +12,10 @@ from scene_faults import box_of, faults_of, overlap
 from torch import nn
 
 import gradviz
-from gradviz.graph import EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.renderers.caption import legend_of
 from gradviz.renderers.compose import compose_each
+from gradviz.renderers.edges import EdgePlaces, labels_beside
 from gradviz.renderers.module_frames import frames_of
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Text
 from gradviz.renderers.text import to_text
@@ -213,3 +214,31 @@ def test_the_title_of_a_frame_is_relative_only_to_a_frame_that_is_drawn():
     graph.add_node("other", kind=NodeKind.OPERATION, op="relu")
     frames = frames_of(graph, beside, {}, [])
     assert [frame.title.words[0].text for frame in frames] == ["stem.0"]
+
+
+def test_the_sign_of_a_cut_is_on_its_line_and_on_no_box():
+    graph = GradGraph()
+    for key in "ab":
+        graph.add_node(key, kind=NodeKind.UNTRACKED)
+    graph.add_edge("a", "b", 0, kind=EdgeKind.CUT, cause=Cause.NOT_RECORDED)
+    route = ((50.0, 0.0), (50.0, 40.0), (50.0, 80.0), (50.0, 120.0))
+    places = EdgePlaces({}, {("a", "b", 0): route}, {})
+    free = labels_beside(graph, [], places, 100)
+    near = labels_beside(graph, [(0.0, 50.0, 45.0, 70.0)], places, 100)
+    assert free.signs == {("a", "b", 0): 0.5}
+    assert near.signs["a", "b", 0] not in (0.5, 0, 1)
+
+
+def test_arrows_from_a_box_of_leaves_count_every_use():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    x = torch.ones(1, 2, 8)
+    for _ in range(12):
+        x = layer(x)
+    drawing = gradviz.draw(x.sum(), names=nn.ModuleDict({"layer": layer}))
+    graph = drawing._drawn[0][0].graph
+    arrows = [
+        edge.get("times", 1)
+        for source, _, edge in graph.edges(data=True)
+        if str(graph.nodes[source].get("name")).startswith("parameters of")
+    ]
+    assert sum(arrows) == 12 * 12  # parameters and steps

@@ -242,3 +242,125 @@ def test_a_box_has_the_shape_of_its_input_where_it_differs():
     assert any("0  Linear  [2,3,4] →  f32[2,3,8]" in head for head in heads)
     assert any("2  Linear  [2,24] →  f32[2,2]" in head for head in heads)
     assert not any("Tanh" in head and "→" in head for head in heads)
+
+
+class Projections(nn.Module):
+    """Attention as one module; what joins its projections has no parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        return torch.softmax(q @ k.transpose(-1, -2), -1) @ v
+
+
+class SelfAttention(Projections):
+    pass
+
+
+class Attention(nn.Module):
+    def __init__(self, own) -> None:
+        super().__init__()
+        self.own, self.output = own, nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.output(self.own(x))
+
+
+def test_projections_alone_are_part_of_an_attention():
+    for own, title in ((Projections(), "Projections"), (SelfAttention(), "part of")):
+        net = nn.Sequential(nn.Linear(8, 8), Attention(own))
+        views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module(depth=2)]
+        graph = gradviz.draw(net(torch.ones(2, 3, 8)).sum(), names=net, views=views).shown[0].graph
+        plain = [label.plain() for label in labels_of(graph).values()]
+        (found,) = [text for text in plain if text.startswith("1.own")]
+        assert found.startswith(f"1.own  {title}")
+
+
+class Half(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + self.fc(self.norm(x)) * 2
+
+
+class TwoHalves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.halves = nn.ModuleList([Half(), Half()])
+
+    def forward(self, x):
+        for half in self.halves:
+            x = half(x)
+        return x
+
+
+class Stack(nn.Module):
+    """Blocks of two halves; a half adds what the half before it made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.last = nn.ModuleList(TwoHalves() for _ in range(3)), nn.Linear(8, 8)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+def test_a_sum_with_what_a_block_made_before_its_last_part_ran_in_that_part():
+    net, x = Stack(), torch.ones(2, 8, requires_grad=True)
+    graph = gradviz.views.hide_bookkeeping(gradviz.trace(net(x).sum(), names=net))
+    seen = gradviz.views.infer_modules(graph)
+    found = [d.get("module") for _, d in seen.nodes.data() if d.get("op") in ("add", "mul")]
+    halves = [f"blocks.{block}.halves.{half}" for block in range(3) for half in (0, 1)]
+    assert found.count("blocks.0.halves.1") == found.count("blocks.1.halves.1") == 2
+    assert set(found) <= {*halves, "", None}
+
+
+def test_the_last_step_of_a_loop_is_apart_only_once():
+    cell, state = nn.RNNCell(3, 4), torch.zeros(1, 4)
+    with gradviz.record(cell) as run:
+        for features in torch.randn(40, 1, 3):  # the last one has a name still
+            state = cell(features, state)
+        state.sum().backward()
+    for frame in gradviz.draw(run).shown:
+        (loop,) = [data for data in groups_of(frame.graph) if data.get("repeat", 1) > 1]
+        assert (loop["first_step"], loop["repeat"]) == (2, 38)
+
+
+def test_a_picture_that_nearly_fits_is_not_folded_to_a_few_boxes():
+    net = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))
+    x, y = torch.randn(8, 1), torch.randn(8, 1)
+    fast = dict(net.named_parameters())
+    inner = (torch.func.functional_call(net, fast, (x,)) - y).square().mean()
+    grads = torch.autograd.grad(inner, list(fast.values()), create_graph=True)
+    fast = {name: w - 0.1 * g for (name, w), g in zip(fast.items(), grads, strict=True)}
+    loss = (torch.func.functional_call(net, fast, (x,)) - y).square().mean()
+    drawing = gradviz.draw(loss)
+    assert len(drawing._drawn[0][0].graph) > 30
+
+
+class Reader(nn.Module):
+    """One call, in which the weights of its layer are used at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru = nn.Embedding(20, 8), nn.GRU(8, 8)
+
+    def forward(self, tokens):
+        return self.gru(self.embedding(tokens))[1]
+
+
+def test_steps_of_one_call_are_parts_of_a_module():
+    net = nn.Sequential(Reader(), nn.Linear(8, 2))
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module(depth=1)]
+    result = net(torch.zeros(6, 3, dtype=torch.long)).sum()
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    boxes = [data for data in groups_of(graph) if data.get("module") == "0"]
+    assert len(boxes) > 1
+    assert {(data.get("module_class"), data.get("part_of")) for data in boxes} == {(None, "Reader")}

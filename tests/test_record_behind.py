@@ -20,9 +20,9 @@ from torch import nn
 import gradviz
 from gradviz import Explanations, Recording, Verdict
 from gradviz.graph import Cause
-from gradviz.recording.cut_leaves import Ancestors, leaves_in
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import NOWHERE
+from gradviz.recording.tensor_records import Ancestors, leaves_in
 
 __all__ = ["strict"]
 

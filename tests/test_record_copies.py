@@ -245,3 +245,19 @@ def test_what_is_detached_to_be_written_into_a_parameter_is_copied(written: str)
     assert "torch.func.functional_call(module, {name: tensor}, inputs)" in told.fix
     torch.func.functional_call(layer, {"weight": (w * 2).reshape(1, 4)}, x).sum().backward()
     assert w.grad is not None
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["copied = nn.Parameter(w.exp() * 0.5)", "copied.data.copy_((w * other).data)"],
+)
+def test_a_parameter_with_computed_values_is_no_copy_of_another(written: str) -> None:
+    w, other = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    space = {"nn": nn, "w": w, "other": other, "copied": nn.Parameter(torch.zeros(4))}
+    with gradviz.record() as run:
+        exec(written, space)
+        unused = (space["copied"] * 2).sum().detach()
+        (w * other * unused).sum().backward()
+    told = gradviz.explain(run, names={"copied": space["copied"], "w": w, "other": other})
+    assert told.of("copied").verdict is Verdict.CUT
+    assert told.of("w").verdict is Verdict.FINE

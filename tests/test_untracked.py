@@ -123,3 +123,20 @@ def test_what_a_module_makes_inside_does_not_have_the_name_of_its_result():
     expected = ("zeros", ""), ("zeros", ""), ("linear", "given"), ("linear", ""), ("tanh", "")
     assert sorted(names) == sorted(expected)
     assert state[0].shape == (1, 1, 2)
+
+
+def test_a_tensor_that_is_gone_keeps_the_version_that_it_had() -> None:
+    buffer = torch.zeros(4)
+    buffer.add_(1)
+    weights = leaf(1, 2)
+
+    def loss() -> torch.Tensor:
+        part = buffer[:2]  # a view has the version of its base
+        return (weights * part).sum()
+
+    with gradviz.record() as run:
+        result = loss()
+        result.backward()  # type: ignore[no-untyped-call]
+    versions = [[d.get("version") for d in untracked(frame.graph)] for frame in run.story]
+    assert versions == [[1], [1]]
+    assert "tensor changed in place" not in gradviz.draw(run).svg

@@ -39,6 +39,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
+from gradviz.graph.text import joined
 from gradviz.story import Event, Frame
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class Context:
     @cached_property
     def root_names(self) -> str:
         """The names of the roots."""
-        return listed([self.name_of(key) or word_of(self._maker(key)) for key in self.roots])
+        return joined([self.name_of(key) or word_of(self._maker(key)) for key in self.roots])
 
     def name_of(self, root: str) -> str:
         """The name of a root; "" if it has none."""
@@ -462,22 +463,32 @@ class Context:
         passes = self.happened(EventKind.BACKWARD)
         return [event for event in passes if event.action is not Action.AUTOGRAD_GRAD]
 
+    def is_trained(self, key: str) -> bool:
+        """Whether a leaf got a gradient, and an optimizer holds it or it was changed after that."""
+        changes = self.happened_to(key, EventKind.IN_PLACE)
+        changes = [*changes, *(event for event, details in self.steps if key in details.held)]
+        added = self.happened_to(key, EventKind.ACCUMULATE)[:1]
+        return any(key in self.held or any(e.number < c.number for c in changes) for e in added)
+
     def is_copy(self, key: str, shape: object) -> bool:
-        """Whether the values of a leaf were copied from one with a gradient and of its shape."""
-        sources = [e for e in self.copies.get(key, ()) if self.happened_to(e, EventKind.ACCUMULATE)]
+        """Whether the values of a leaf were copied from one that is trained and of its shape."""
+        sources = [e for e in self.copies.get(key, ()) if self.is_trained(e)]
         return any((self.node_in_a_frame(e) or {}).get("shape", shape) == shape for e in sources)
 
     def is_template(self, key: str) -> bool:
         """Whether an optimizer trains a copy of a leaf, as ``TransformerEncoder`` does."""
         copies = (copy for copy, sources in self.copies.items() if key in sources)
-        return any(e in self.held and self.happened_to(e, EventKind.ACCUMULATE) for e in copies)
+        return any(e in self.held and self.is_trained(e) for e in copies)
 
     @cached_property
     def differentiates_data(self) -> bool:
-        """Whether a leaf that is no parameter got a gradient."""
-        keys = {key for event in self.happened(EventKind.ACCUMULATE) for key in event.nodes}
-        kinds = {data["kind"] for key in keys if (data := self.node_in_a_frame(key)) is not None}
-        return NodeKind.LEAF in kinds
+        """Whether the latest gradient of a leaf that is no parameter is that of one pass alone."""
+        latest = {e.nodes[0]: e.details for e in self.happened(EventKind.ACCUMULATE) if e.nodes}
+        return any(
+            getattr(details, "accumulations", None) == 1
+            and (self.node_in_a_frame(key) or {}).get("kind") is NodeKind.LEAF
+            for key, details in latest.items()
+        )
 
     @cached_property
     def pass_of(self) -> Mapping[int, Event]:
@@ -556,18 +567,6 @@ class Context:
             for key in event.nodes:
                 found.setdefault((key, event.kind), []).append(event)
         return found
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
-
-    Example:
-        >>> listed(["a", "b", "c"]), listed(["a"])
-        ('a, b and c', 'a')
-    """
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:

@@ -13,8 +13,8 @@ from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
-from gradviz.facts import Action, Problem, ProblemKind, StepDetails
-from gradviz.graph import GradGraph, descendants, word_of
+from gradviz.facts import Action, BackwardDetails, Problem, ProblemKind, StepDetails
+from gradviz.graph import GradGraph, ancestors, descendants, word_of
 from gradviz.graph.operations import Blocks, forward_word, operation, twin_of
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -403,11 +403,11 @@ def _changed_through_an_alias(context: Context, question: Question) -> Evidence 
     added = context.happened_to(key, EventKind.ACCUMULATE)
     if graph is None or key not in graph or not added or not context.passes:
         return None
-    last = context.passes[-1].number
+    last, details = context.passes[-1].number, context.passes[-1].details
     written = [event for event in _writes_to_leaves(context, graph) if event.number < last]
-    if not written or added[-1].number < last:
+    if not written or added[-1].number < last or not isinstance(details, BackwardDetails):
         return None
-    path = descendants(graph, [key])
+    path = descendants(graph, [key]) & ancestors(graph, details.roots)
     for event in reversed(written):
         for leaf in event.nodes:
             for user in _products_with(graph, leaf, path):

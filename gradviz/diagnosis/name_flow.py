@@ -16,7 +16,7 @@ from bisect import bisect
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     files_of,
     is_only_shown,
@@ -437,3 +437,15 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     """The lines of the recorded files that assign an update to a variable."""
     return context.cached("rebound", lambda: rebound_updates(files_of(context.events or ())))
+
+
+def is_newer_than_held(context: Context, question: Question) -> bool:
+    """Whether a leaf has the name of one that each later step holds, and that got no gradient."""
+    added = [e.number for e in context.happened_to(question.key, EventKind.ACCUMULATE)]
+    held = [set(each.held) for event, each in context.steps if added and event.number > added[0]]
+    name = question.data.get("name", "")
+    return bool(name and held) and any(
+        (context.node_in_a_frame(key) or {}).get("name") == name
+        and all(e.number < added[0] for e in context.happened_to(key, EventKind.ACCUMULATE))
+        for key in set.intersection(*held) - {question.key}
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of, listed
+from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of
 from gradviz.diagnosis.lines import files_of, locations_of, mention, statement_at, transforms_in
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
@@ -32,6 +32,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, twin_of
+from gradviz.graph.text import joined
 from gradviz.story import Event
 
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
@@ -493,7 +494,7 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     called = [context.graph.nodes[key].get("name", "") for key in leaves]
     originals = [each for each in called if "parametrizations." in each]
     if originals:
-        read = listed([f"{each}.grad" for each in originals])
+        read = joined([f"{each}.grad" for each in originals])
         fix = f"a parametrization computes it each time that it is read: read {read} instead"
     elif (operation(op).views or op == "reshape") and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import LEAVES, RECORD, Context, listed
+from gradviz.diagnosis.context import LEAVES, RECORD, Context
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
@@ -21,6 +21,7 @@ from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, 
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors
 from gradviz.graph.operations import forward_word
+from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
@@ -252,15 +253,14 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     unused, output = _unused_inputs(error), ""
     who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
     if (call := grad_call_of(error.error)) is not None:
-        output = listed([name for each in call.outputs if (name := error.called.get(id(each)))])
+        output = joined([name for each in call.outputs if (name := error.called.get(id(each)))])
     number = error.read.index  # torch 2.10 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
     fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
-    words = {"who": listed(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
+    words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
     if unused and all(each[2] for each in unused):
         words["why"] = ", though both were computed from one tensor"
-        words["fix"] = "make it before {output}, and compute {output} from it: what is made later "
-        words["fix"] = f"{words['fix'].format(**words)}from that tensor is a new tensor"
+        words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
     if len(unused) == 1 and call and error.why and error.asked.recording is not None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
         if why.verdict is Verdict.CUT:
@@ -418,7 +418,7 @@ def inputs_of(context: Context, key: str) -> str:
         name, shape = data.get("name") or data.get("op", ""), data.get("shape")
         if name and shape is not None:
             described.append(f"{name} of shape {list(shape)}")
-    return listed(described) if described else ""
+    return joined(described) if described else ""
 
 
 def _fix_without_derivative(evidence: Evidence) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, listed
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -21,6 +21,7 @@ from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
 from gradviz.facts import Action, FrameKind, SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
+from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
@@ -461,7 +462,7 @@ def _function_in(context: Context) -> tuple[str, tuple[SourceLocation, ...]]:
     lines = locations_of(dict.fromkeys(str(data.get("source", "")) for data in nodes))
     if len({data.get("op") for data in nodes}) != 1 or not lines:
         return "", ()
-    return f" ({nodes[0].get('op')}, called at {listed([mention(each) for each in lines])})", lines
+    return f" ({nodes[0].get('op')}, called at {joined([mention(each) for each in lines])})", lines
 
 
 _AFTER = {

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context, Question, listed
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
@@ -36,7 +36,7 @@ from gradviz.facts import (
 )
 from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data, leaf_uses
 from gradviz.graph.operations import operation
-from gradviz.graph.text import number_text
+from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
@@ -210,7 +210,7 @@ def _uses_cancel(context: Context, question: Question) -> Evidence | None:
     graph = context.graph_of_latest_pass(question.key)
     assert graph is not None
     lines = locations_of(graph.nodes[each].get("source", "") for each in nodes)
-    where = f" at {listed([mention(each) for each in lines])}" if lines else ""
+    where = f" at {joined([mention(each) for each in lines])}" if lines else ""
     return Evidence({"count": len(nodes), "where": where}, tuple(nodes), lines)
 
 
@@ -395,33 +395,7 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     return Evidence(words, locations=(changes[0].location,))
 
 
-def _replaced(context: Context, question: Question) -> Evidence | None:
-    """Steps change nothing: the optimizer holds a tensor that this leaf has taken the place of."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    step, details = context.steps[-1] if context.steps and added else (None, None)
-    if step is None or details is None or details.changed or step.number < added[0].number:
-        return None
-    nodes = [question.data, *(context.node_in_a_frame(key) or {} for key in details.held)]
-    if {each.get("kind") for each in nodes} != {NodeKind.LEAF} or question.key in details.held:
-        return None
-    if len({each.get("shape") for each in nodes}) > 1 or not len(nodes) == details.count + 1 > 1:
-        return None
-    made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
-    words = {"optimizer": details.optimizer, "step": mention(step.location), "name": question.name}
-    words["made"] = f" at {mention(made[0])}" if made else ""
-    return Evidence(words, locations=(*made, step.location))
-
-
 clipping_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "the optimizer holds the tensor that it replaced",
-        Verdict.NOT_TRAINED,
-        _replaced,
-        "it is a new leaf{made}, and the optimizer holds the one before it: the step of "
-        "{optimizer} at {step} changes nothing",
-        "keep the tensor, and change its values: with torch.no_grad(): {name}.copy_(...)",
-        Needs.RECORDING,
-    ),
     Rule(
         "clipped after the step",
         Verdict.CLIPPED_LATE,
@@ -483,7 +457,7 @@ class _Term:
     def root(self) -> str:
         """The name of the loss."""
         names = [each for each in map(self.context.name_of, self.context.roots) if each]
-        return listed(names) if names else "the loss"
+        return joined(names) if names else "the loss"
 
 
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
@@ -581,7 +555,7 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         fixes = [fix_of_cut(context, cut) for cut in term.cuts]
         lines = lines_of(context, *term.cuts)
     leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
-    words = {"root": term.root, "line": mention(term.line), "leaves": listed(leaves), "why": why}
+    words = {"root": term.root, "line": mention(term.line), "leaves": joined(leaves), "why": why}
     words["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])
     return Evidence(words, (term.key,), (*lines, *locations_of([term.line])), term.key)
 

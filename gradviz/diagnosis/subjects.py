@@ -16,12 +16,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group
-from gradviz.diagnosis.context import listed
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
 from gradviz.facts import PartCall, Problem, SourceLocation
 from gradviz.graph.operations import forward_word
+from gradviz.graph.text import joined
 from gradviz.torch_messages import TorchMessage, is_about_autograd, read_message
 
 if TYPE_CHECKING:
@@ -572,6 +572,6 @@ def unused_by_ddp(error: ErrorContext) -> str:
     for module in modules:
         trained = [name for name, each in module.named_parameters() if each.requires_grad]
         if indices and max(indices) < len(trained):
-            return listed([trained[index] for index in indices])
+            return joined([trained[index] for index in indices])
     numbers = ", ".join(map(str, indices))
     return f"numbers {numbers} of model.parameters()" if indices else ""

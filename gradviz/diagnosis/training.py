@@ -14,31 +14,34 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
-from gradviz.diagnosis.name_flow import rebound_in
+from gradviz.diagnosis.name_flow import is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
+from gradviz.wording import how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
+Step = tuple[Event, StepDetails]
+_LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
     flag = question.without_effect
     if flag is None or question.data["kind"] is NodeKind.UNTRACKED:
         return None
-    module = question.name.removesuffix(f".{flag.parameter}")
-    module = (module if module != question.name else "the module") if flag.owner else ""
+    module = question.name.removesuffix(f".{flag.parameter}") if flag.owner else ""
+    module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
-    what = f"{module or 'its attribute'}{'.' if module else ' '}{flag.attribute} = False"
+    what = f"{module}." if module else "its attribute "
     is_module = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
-    words = {"what": what, "why": why, "fix": fix}
-    words["where"] = f"; it is set at {mention(line)}" if line else ""
+    where = f"; it is set at {mention(line)}" if line else ""
+    words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
     return Evidence(words, locations=(line,))
 
 
@@ -52,10 +55,8 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     found = rebound_in(context) if steps or not _is_held(context, question) else []
     # A variable that gets a new leaf in each step is updated; then each has one gradient.
     is_loop = question.kind is NodeKind.PARAMETER and len(found) == 1 and found[0][2]
-    if not is_loop and len(added) < 2:
-        return None
     own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
-    if not own:
+    if not own or not (is_loop or len(added) > 1):
         return None
     line, name, of = own[0][0], own[0][1], " of its loop" if own[0][2] else ""
     return Evidence({"line": mention(line), "name": name, "of": of}, locations=(line,))
@@ -66,16 +67,15 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     if plain is None or _is_held(context, question):
         return None
     holder = _holder(context, question)
-    what = "Module" if plain.of_modules else "Parameter"
-    register = f"put {plain.container} into nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}"
-    if plain.kind in ("tensor", "buffer"):
+    kind, register = plain.kind, how_to_register(plain.container, plain.kind, plain.of_modules)
+    if kind in ("tensor", "buffer"):
         added = context.happened_to(question.key, EventKind.ACCUMULATE)
         if len(added) < 2:  # it may be an input, which the next pass replaces
             return None
         register = f"make {plain.container} an nn.Parameter"
     words = {
         **plain._asdict(),
-        "plain": plain.kind if plain.kind == "buffer" else f"plain {plain.kind}",
+        "plain": kind if kind == "buffer" else f"plain {kind}",
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
         "register": register,
     }
@@ -85,23 +85,31 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
-    is_asked = is_parameter or _is_forgotten(context, question)
+    is_newer = is_newer_than_held(context, question)
+    is_asked = is_parameter or is_newer or _is_forgotten(context, question)
     if not is_asked or question.data.get("grad") is None or _is_held(context, question):
         return None
-    if (holder := _holder(context, question)) is None:
+    if (holder := _holder(context, question, is_newer)) is None:
         return None
-    words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
-    is_name = all(part.isidentifier() for part in question.name.split("."))
-    how = f'optimizer.add_param_group({{"params": [{question.name}]}})' if is_name else _LATE
+    name, words = question.name, {"holder": _what_it_holds(context, *holder)}
+    words["none"] = "no optimizer holds it"
+    is_name = all(part.isidentifier() for part in name.split("."))
+    how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words["fix"] = f"give the optimizer the parameters that are trained: {how}"
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
-    used = question.key in context.graph and leaf_uses(context.graph, question.key)
-    graph = context.graph if used else context.graph_of_latest_pass(question.key)
-    uses, line = leaf_uses(graph, question.key) if graph is not None else [], ""
+    elif is_newer:
+        made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
+        words["none"] += f", but an older tensor that was {name}"
+        words["none"] += f", before it was made anew at {mention(made[0])}" if made else ""
+        words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
+        words["fix"] += "or create the optimizer for each new one"
+    line = ""
     if not question.data.get("name"):
-        line = graph.nodes[uses[0][0]].get("source", "") if graph is not None and uses else ""
+        graphs = (context.graph, context.graph_of_latest_pass(question.key))
+        used = ((g, leaf_uses(g, question.key)) for g in graphs if g and question.key in g)
+        line = next((g.nodes[uses[0][0]].get("source", "") for g, uses in used if uses), "")
         words["holder"] += f"; it is used at {mention(line)}" if line else ""
         words["fix"] = "create the nn.Parameter once, in __init__, and assign it itself to the "
         words["fix"] += "module, not a result computed from it"
@@ -124,14 +132,11 @@ def _is_forgotten(context: Context, question: Question) -> bool:
     )
 
 
-_LATE = "create it after the model has all of them, or call optimizer.add_param_group"
-
-
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer contains it, or the program updates it between two gradients."""
     # A change after the last of several passes may be no update: models are moved, and loaded.
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    changes = context.happened_to(question.key, EventKind.IN_PLACE)
+    kinds = (EventKind.ACCUMULATE, EventKind.IN_PLACE)
+    added, changes = (context.happened_to(question.key, kind) for kind in kinds)
     last = added[-1].number if len(added) > 1 else sys.maxsize
     return not _is_held_by_copies(context, question.key) and (
         question.key in context.held
@@ -150,16 +155,17 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
     return key not in context.steps[-1][1].held and any(copies)
 
 
-def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
-    """The latest step of an optimizer that trains a model, after the tensor had a gradient."""
+def _holder(context: Context, question: Question, is_any: bool = False) -> Step | None:
+    """The latest step of an optimizer, or one of a model, after the tensor had a gradient."""
     added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
     # Where the command stopped before a step, the one after an earlier pass of its line is like it.
     since = first_on_line(context.passes) if context.was_cut else added[0].number if added else 0
     if not added or not steps or steps[-1][0].number < since:
         return None
-    # A program may optimize an image; then the image is in the graph.
-    kinds = _kinds_held(context, steps[-1][1]) & set(LEAVES)
-    return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
+    # A program may optimize an image; then the image has a gradient.
+    is_image = _kinds_held(context, steps[-1][1]) & set(LEAVES) == {NodeKind.LEAF}
+    held = steps[-1][1].held if is_image and not is_any else ()
+    return None if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held) else steps[-1]
 
 
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
@@ -211,8 +217,8 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         return None
     where = f"at {mention(added[0].location)}"
     what = f"the gradients of {len(added):,} backward passes {where} were added up"
-    if clears:
-        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+    for each in clears[:1]:
+        by = f"{clearing_word(each)} at {mention(each.location)}"
         what = f"the gradient from backward {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
@@ -241,10 +247,10 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     is_used = any(each.kind is EventKind.STEP for each in after[: clears[-1]])  # by an earlier one
     if is_used or set_aside(context, question.key) is not None:
         return None
-    clear, step = after[clears[-1]], history[steps[-1]]
-    words = {"word": clearing_word(clear), "clear": mention(clear.location)}
-    words["step"] = mention(step.location)
-    return Evidence(words, locations=(clear.location, step.location))
+    clear, step = after[clears[-1]].location, history[steps[-1]].location
+    word = clearing_word(after[clears[-1]])
+    words = {"word": word, "clear": mention(clear), "step": mention(step)}
+    return Evidence(words, locations=(clear, step))
 
 
 def set_aside(context: Context, key: str) -> Event | None:
@@ -263,9 +269,8 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     """Passes of one line, of which the last before each step is used, and others are cleared."""
     # A pass for another purpose, such as that of a generator through its critic, has its own line,
     # or is followed by the step of another optimizer.
-    events = context.history_of(question.key)
     dropped, since = list[tuple[Event, Event]](), list[tuple[Event, Event]]()
-    added, used = list[Event](), 0
+    events, added, used = context.history_of(question.key), list[Event](), 0
     for each in events:
         if each.kind is EventKind.ACCUMULATE:
             added.append(each)
@@ -330,9 +335,9 @@ class Scaling(NamedTuple):
 
 def scale_of(context: Context, key: str) -> float | None:
     """The factor by which GradScaler scaled the gradient of a leaf, unless it was unscaled."""
-    is_added = bool(context.happened_to(key, EventKind.ACCUMULATE))
-    graph = context.before if context.before is not None else context.graph
-    scaling = scaling_of(context, graph) if is_added and not is_unscaled(context, key) else None
+    if not context.happened_to(key, EventKind.ACCUMULATE) or is_unscaled(context, key):
+        return None
+    scaling = scaling_of(context, context.graph if context.before is None else context.before)
     return scaling and scaling.factor
 
 
@@ -363,12 +368,8 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
     A lower scale does not help if ``in_forward``; None if this is not known.
     """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    is_skipped = added and any(
-        event.number > added[-1].number and question.key in details.held
-        for event, details in context.steps
-        if event.action is Action.SKIPPED
-    )
-    if not is_skipped:
+    skipped = ((e, d) for e, d in context.steps if added and e.action is Action.SKIPPED)
+    if not any(e.number > added[-1].number and question.key in d.held for e, d in skipped):
         return ""
     if in_forward:
         return "; GradScaler skipped the step, and a lower scale does not help"
@@ -396,9 +397,8 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     if not isinstance(details, StepDetails) or held.explained >= count:
         return None
     what = f"{count:,} of the {details.count:,} parameters that it holds"
-    words = {"line": mention(held.step.location), "count": what}
-    words["are"] = "is" if count == 1 else "are"
-    return Evidence(words, locations=(held.step.location,))
+    line, are = held.step.location, "is" if count == 1 else "are"
+    return Evidence({"count": what, "are": are, "line": mention(line)}, locations=(line,))
 
 
 unseen: Rule[Any, Any] = Rule(
@@ -586,8 +586,8 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.STEP,),
         "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
         "A tensor of one element, or a vector that is broadcast, that is no parameter counts if "
-        "nothing cleared or returned its gradients. Where a program optimizes, for example, an "
-        "image, the rule does not answer.",
+        "nothing cleared or returned its gradients, and so does one whose optimizer holds an older "
+        "tensor of its name. Of a program that optimizes, say, an image, no more is answered.",
     ),
 )
 

@@ -26,6 +26,7 @@ from gradviz.facts import Action, HookDetails
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
+from gradviz.wording import how_to_register
 
 # Passed to backward, or to ``torch.autograd.grad``.
 
@@ -503,8 +504,7 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
         "container": row.container,
         "plain": row.kind,
         "line": f" at {mention(lines[0])}" if lines else "",
-        "register": f"nn.{'Module' if row.of_modules else 'Parameter'}"
-        f"{'Dict' if row.kind == 'dict' else 'List'}",
+        "register": how_to_register(f"self.{row.container}", row.kind, row.of_modules),
     }
     return error.evidence(locations=lines, words=words)
 
@@ -518,7 +518,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _without_registered_layers,
         "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
         "self.{container}, a plain {plain}{line}, which parameters() does not list",
-        "register them: put self.{container} into {register}",
+        "register them: {register}",
         Needs.ERROR,
     ),
     Rule(

@@ -106,6 +106,18 @@ def listed(words: Sequence[str], most: int = 4) -> str:
     return ", ".join(words[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def joined(names: Sequence[str]) -> str:
+    """The names in a sentence: all of up to four, or three and the number of further names.
+
+    Example:
+        >>> joined(["a", "b", "c"]), joined(["a"])
+        ('a, b and c', 'a')
+    """
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
 def count_text(count: int) -> str:
     """A large count in three significant digits.
 

@@ -30,8 +30,8 @@ from gradviz.capture.tensors.summary import FEW, is_capturing, summarize
 from gradviz.facts import Action, HookDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import Entry
-from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, UserFiles
+from gradviz.recording.tensor_records import Leaf
 from gradviz.story import EventKind
 
 

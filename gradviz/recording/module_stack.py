@@ -40,9 +40,10 @@ from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor, cause_of
+from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import CodeLocation, UserFiles, user_frame, user_location
+from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor, cause_of
 
 
 class ModuleCall(NamedTuple):

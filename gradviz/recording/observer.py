@@ -47,11 +47,11 @@ from gradviz.recording.passes import (
     step_details,
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
-from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.recording.steady import LeafReading, Steady, StepMoment
+from gradviz.recording.tensor_records import Leaf
 from gradviz.story import EventKind, Frame
 from gradviz.wording import frame_title, with_gradients, with_step
 

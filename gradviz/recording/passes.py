@@ -35,9 +35,9 @@ from gradviz.graph import TensorSummary
 from gradviz.graph.operations import words
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.hooks import step_hook
-from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import Leaf
 
 
 class Passes:

@@ -14,9 +14,9 @@ from gradviz.capture.autograd.tensors import Several, memory_of, storage_address
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
-from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
+from gradviz.recording.tensor_records import Leaf
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 Freed = tuple[SourceLocation, Container[int]]

@@ -6,19 +6,14 @@ reference are stored: a recording keeps no tensor alive.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import or_
-from typing import Any, NamedTuple
+from dataclasses import replace
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import shard_of
 from gradviz.capture.autograd.tensors import (
     base_of,
@@ -27,260 +22,33 @@ from gradviz.capture.autograd.tensors import (
     storage_address,
     unwrapped,
 )
-from gradviz.graph import Cause, TensorSummary
-from gradviz.recording.cut_leaves import (
-    NO_ANCESTORS,
+from gradviz.graph import Cause
+from gradviz.recording.source_lines import NOWHERE, CodeLocation
+from gradviz.recording.tensor_records import (
+    DEEPEST,
+    MOST_INPUTS,
     NO_CUTS,
     Ancestors,
     CutLeaves,
     CutSite,
+    Input,
+    Leaf,
     OperationOutput,
-    OpRecord,
+    UntrackedTensor,
     ValuesRead,
     WeakTensors,
+    Written,
+    at_integers,
+    cause_of,
+    copied_leaf,
     merge_cut_leaves,
+    no_tensor,
 )
-from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
-_DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
-_INPUTS = 16  # inputs of one untracked tensor
 _MOST_INSIDE = 256  # storages of data that transforms of torch.func computed
 _ALIASES = 8  # aliases of aliases
 _SAME_LINE = 8  # plain values among which one from the same line is searched
-
-
-def cause_of(inputs: Sequence[Input]) -> Cause:
-    """Why a tensor computed from a new untracked tensor gets no gradient through it."""
-    indirect = None
-    for data in inputs:
-        if not isinstance(data.source, UntrackedTensor):
-            return data.cause
-        if indirect is None and data.source.matters:
-            indirect = data.cause
-    if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
-        return Cause.NOT_RECORDED
-    return indirect or Cause.CONSTANT
-
-
-@dataclass(slots=True, eq=False)
-class Leaf:
-    """A leaf that requires grad.
-
-    Args:
-        number: 0, 1, ... in the order in which they were recorded.
-        name: the user's name for it.
-        location: where it was created, if recorded.
-        passes: backward passes accumulated in ``.grad`` since it was zeroed; None if unknown.
-        untracked: its record from before ``requires_grad`` was switched on.
-        ref: weak reference to the tensor.
-    """
-
-    number: int
-    name: str = ""
-    location: CodeLocation = NOWHERE
-    passes: int | None = None
-    untracked: UntrackedTensor | None = None
-    ref: Callable[[], torch.Tensor | None] = lambda: None
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """The identity of its node in every frame."""
-        return "leaf", self.number
-
-
-@dataclass(slots=True, eq=False)
-class Input:
-    """Data that flowed into an untracked tensor, or from one into an operation.
-
-    Args:
-        source: where the data came from.
-        cause: why no gradient flows back along this edge.
-        location: where the gradient was cut; `NOWHERE` if it was cut earlier.
-        ref: weak reference to the tensor of the graph that is the source.
-        base: weak reference to the tensor of which that one is a view.
-        op_records: the nearest operations before it, for when that tensor is gone.
-        ancestors: the leaves before it at that time.
-        is_in_place: whether the data was written into an existing tensor: its source may have
-            been computed from that tensor.
-        word: the function that cut the gradient; "" if it was cut earlier.
-        written_at: the number of nodes when it was written into an existing tensor.
-        cut_leaves: the leaves that get no gradient along this edge, with the cause and location.
-    """
-
-    source: OperationOutput | Leaf | UntrackedTensor
-    cause: Cause
-    location: CodeLocation = NOWHERE
-    ref: Callable[[], torch.Tensor | None] = lambda: None
-    op_records: Sequence[OpRecord] = ()
-    ancestors: Ancestors = NO_ANCESTORS
-    is_in_place: bool = False
-    word: str = ""
-    written_at: int = 0
-    base: Callable[[], torch.Tensor | None] = lambda: None
-    cut_leaves: CutLeaves = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not self.ancestors.leaves:
-            self.cut_leaves = self.ancestors.cut_leaves
-        else:
-            site = CutSite(self.cause, self.location, self.word)
-            self.cut_leaves = self.ancestors.cut(site)
-
-    def without(self, leaves: int) -> Input:
-        """The same data, if that of some leaves does not count."""
-        cut = {site: bits & ~leaves for site, bits in self.cut_leaves.items() if bits & ~leaves}
-        return self if cut == self.cut_leaves else replace(self, ancestors=Ancestors(0, cut))
-
-    def cut_again(self, cause: Cause, location: CodeLocation, word: str) -> Input:
-        """Data that was cut before, if it is cut here in any case."""
-        leaves = reduce(or_, self.cut_leaves.values(), 0)
-        return Input(self.source, cause, location, ancestors=Ancestors(leaves), word=word)
-
-    @property
-    def matters(self) -> bool:
-        """Whether the data was computed from something that requires grad."""
-        return self.source.matters if isinstance(self.source, UntrackedTensor) else True
-
-
-class Written(NamedTuple):
-    """Data that was written into a result of the graph without being recorded by autograd.
-
-    Args:
-        output: which output of its operation the result is.
-        data: the data; ``data.written_at`` is the time.
-    """
-
-    output: int
-    data: Input
-
-
-class UntrackedTensor:
-    """A tensor outside the graph, or a Python number or array computed from a tensor.
-
-    Args:
-        number: 0, 1, ... in the order in which they were recorded.
-        word: the function that created it; "" if not recorded.
-        cause: why a tensor computed from it gets no gradient through it.
-        location: where it was created.
-        inputs: the data it was computed from.
-        matters: whether it was computed from something that requires grad.
-        cut_leaves: the leaves among its ancestors, and where the gradient was cut.
-        value: the value of a number or array, or a function that returns it.
-        changes: the operations that changed it in place, in order, each once.
-        depth: length of the longest path of untracked tensors that ends here.
-        is_plain_value: whether it is a number or array, whose further use is not recorded.
-        read_at: of a number or array, the number of nodes when it was read.
-        leaf: its record as a leaf, if it required grad before, or requires grad since.
-        replaced: the data that was overwritten, and the number of nodes when it was.
-        alias: the data that it had before any was written into it: the two may share memory.
-        grad_of: the leaf whose ``.grad`` it is.
-        ref: weak reference to the tensor.
-    """
-
-    cut_leaves: CutLeaves = NO_CUTS
-    value: TensorSummary | Callable[[], TensorSummary] | None = None
-    name: str = ""
-    changes: tuple[str, ...] = ()
-    depth: int = 0
-    is_plain_value: bool = False
-    read_at: int = 0
-    leaf: Leaf | None = None
-    grad_of: Leaf | None = None
-    replaced: tuple[tuple[int, Input], ...] = ()
-    alias: Input | None = None
-    _facts: tuple[Any, Any, Any] | None = None  # shape, dtype and device as torch gives them
-
-    def __init__(
-        self,
-        number: int,
-        word: str,
-        cause: Cause,
-        location: CodeLocation = NOWHERE,
-        inputs: Sequence[Input] = (),
-        matters: bool = False,
-    ) -> None:
-        self.number = number
-        self.word = word
-        self.cause = cause
-        self.location = location
-        self.inputs = inputs
-        self.matters = matters
-        self.ref: Callable[[], torch.Tensor | None] = _no_tensor
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Shape, dtype and device of its tensor, as attributes of a node; empty if not read."""
-        if self._facts is None:
-            return {}
-        shape, dtype, device = self._facts
-        return {"shape": plain_shape(shape), "dtype": type_text(dtype), "device": type_text(device)}
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """The identity of its node in every frame."""
-        return ("untracked", self.number) if self.leaf is None else self.leaf.identity
-
-    @property
-    def origin(self) -> Input | None:
-        """The data of which it can be an alias or a view; None if it was made of several."""
-        return self.alias or (self.inputs[0] if len(self.inputs) == 1 else None)
-
-    def inputs_at(self, *numbers: int) -> Sequence[Input]:
-        """The data in it when one of the operations with these sequence numbers used it."""
-        rows = (*self.replaced, *((sys.maxsize + 1, each) for each in self.inputs))
-        return [each for end, each in rows if any(each.written_at <= n < end for n in numbers)]
-
-    def cut_leaves_at(self, *numbers: int) -> CutLeaves:
-        """The cut leaves among its ancestors when one of the operations used it."""
-        inputs = self.inputs_at(*numbers)
-        if inputs == [*self.inputs]:
-            return self.cut_leaves
-        found = NO_CUTS
-        for each in inputs:
-            found = merge_cut_leaves(found, each.cut_leaves)
-        return found
-
-    def as_input(self) -> Input:
-        """Its data as an input of another tensor, at this time."""
-        ancestors = Ancestors(0, self.cut_leaves) if self.cut_leaves else NO_ANCESTORS
-        return Input(self, self.cause, NOWHERE, _no_tensor, (), ancestors)
-
-    def read_facts(self, tensor: torch.Tensor) -> None:
-        """Read shape, dtype and device of its tensor, once."""
-        if self._facts is None:
-            try:  # noqa: SIM105, this is called for every untracked result
-                self._facts = tensor.shape, tensor.dtype, tensor.device
-            except RuntimeError:  # a nested tensor has no shape
-                pass
-
-    def add_input(self, new: Input) -> None:
-        """Add data that an in-place operation wrote into it."""
-        self.cut_leaves = merge_cut_leaves(self.cut_leaves, new.cut_leaves)
-        if all(each.source != new.source for each in self.inputs):
-            at = new.written_at or creation_count()
-            written = replace(new, is_in_place=True, written_at=at)
-            self.inputs = (*self.inputs[1 - _INPUTS :], written)
-            self.matters = self.matters or new.matters
-
-    def drop_distant_inputs(self) -> None:
-        """Drop the oldest ancestors; those of a running mean would grow without limit."""
-        level, keep = [self], _DEEPEST // 2
-        seen = {id(self)}
-        for _ in range(keep):
-            before = []
-            for each in level:
-                for data in each.inputs:
-                    source = data.source
-                    if isinstance(source, UntrackedTensor) and id(source) not in seen:
-                        seen.add(id(source))
-                        before.append(source)
-            level = before
-        for each in level:
-            each.inputs = [
-                data for data in each.inputs if not isinstance(data.source, UntrackedTensor)
-            ]
-        self.depth = keep
 
 
 _Record = Leaf | UntrackedTensor
@@ -297,7 +65,8 @@ class Provenance:
             operation that made them.
         read: the numbers and arrays that were read from tensors.
         arrays: the addresses of storages that NumPy can write, which no recording sees.
-        copied: by the numbers of leaves, those whose values were written into them.
+        copied: by the numbers of leaves, those whose values were written into them, as they are
+            or averaged.
     """
 
     def __init__(self) -> None:
@@ -409,10 +178,12 @@ class Provenance:
             source = each.source
             if type(source) is UntrackedTensor and source.depth >= untracked.depth:
                 untracked.depth = source.depth + 1
-        if untracked.depth > _DEEPEST:
+        if untracked.depth > DEEPEST:
             untracked.drop_distant_inputs()
         untracked.is_plain_value = tensor is None
         if tensor is not None:
+            if untracked.cut_leaves and not (tensor.is_floating_point() or tensor.is_complex()):
+                untracked.cut_leaves = at_integers(untracked.cut_leaves, location, word)
             if is_inside := is_inside_transform():
                 tensor = unwrapped(tensor)
             self.tensors.enter(tensor, untracked)
@@ -479,13 +250,11 @@ class Provenance:
         old = record.untracked
         if not new and (old is None or not replaces):
             return
-        bits = (leaves for each in new for leaves in each.cut_leaves.values())
         before = 0 if replaces else self.copied.get(record.number, 0)
-        self.copied[record.number] = reduce(or_, bits, before)
+        self.copied[record.number] = before | copied_leaf(new)
         inputs, replaced = (old.inputs, old.replaced) if old is not None else ((), ())
         if replaces:  # operations that used the old data are still there
-            end = creation_count()
-            replaced = (*replaced, *((end, each) for each in inputs))[-_INPUTS:]
+            replaced = (*replaced, *((creation_count(), each) for each in inputs))[-MOST_INPUTS:]
             inputs = ()
         written = UntrackedTensor(self._count, site.word, site.cause, site.location)
         written.leaf, written.replaced, written.matters = record, replaced, bool(replaced)
@@ -495,7 +264,7 @@ class Provenance:
             written.add_input(each)
             if isinstance(each.source, UntrackedTensor):
                 written.depth = max(written.depth, each.source.depth + 1)
-        if written.depth > _DEEPEST:
+        if written.depth > DEEPEST:
             written.drop_distant_inputs()
         record.untracked = written
 
@@ -503,7 +272,7 @@ class Provenance:
         """Record that values were written into a result of the graph, without a gradient."""
         rows = self.written.setdefault(made.created, [])
         for each in new:
-            if each.cut_leaves and len(rows) < _INPUTS:
+            if each.cut_leaves and len(rows) < MOST_INPUTS:
                 data = replace(each, is_in_place=True, written_at=creation_count())
                 rows.append(Written(made.output, data))
 
@@ -576,7 +345,7 @@ class Provenance:
         self.tensors.settle()
         found = self.tensors.pop(id(tensor), None)
         if isinstance(found, UntrackedTensor):
-            found.ref = _no_tensor
+            found.ref = no_tensor
 
     def show(self, untracked: UntrackedTensor) -> None:
         """Include an untracked tensor in the frames."""
@@ -592,7 +361,3 @@ class Provenance:
     def shown(self) -> Sequence[UntrackedTensor]:
         """The untracked tensors that matter, in order; of many, the latest."""
         return self._shown[-_MOST_SHOWN:]
-
-
-def _no_tensor() -> None:
-    """The reference of a record whose tensor has changed its role."""

@@ -22,7 +22,8 @@ from gradviz.capture.autograd.nodes import (
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
 from gradviz.graph.operations import operation
-from gradviz.recording.cut_leaves import (
+from gradviz.recording.provenance import Provenance
+from gradviz.recording.tensor_records import (
     NO_ANCESTORS,
     NO_CUTS,
     Ancestors,
@@ -31,7 +32,6 @@ from gradviz.recording.cut_leaves import (
     OpRecord,
     merge_cut_leaves,
 )
-from gradviz.recording.provenance import Provenance
 
 _MOST_OP_RECORDS = 4_096
 _OP_RECORDS = 8  # operations recorded before a cut

@@ -24,16 +24,8 @@ from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
 from gradviz.graph import EdgeData, GradGraph
-from gradviz.recording.cut_leaves import (
-    NO_CUTS,
-    CutLeaves,
-    CutSite,
-    leaves_in,
-    merge_cut_leaves,
-)
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.module_stack import holder_of
-from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.saved_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
@@ -47,6 +39,15 @@ from gradviz.recording.stable_trace import (
     weakly,
 )
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import (
+    NO_CUTS,
+    CutLeaves,
+    CutSite,
+    Leaf,
+    UntrackedTensor,
+    leaves_in,
+    merge_cut_leaves,
+)
 from gradviz.recording.untracked_overlay import Flows, UntrackedOverlay
 
 

@@ -29,9 +29,8 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.recording.cut_leaves import leaves_in
-from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import Leaf, UntrackedTensor, leaves_in
 
 _SPARE = 4_096  # identities that are kept although they are in no recent frame
 _ROUNDS = 8

@@ -28,18 +28,10 @@ from gradviz.capture.autograd.tensors import (
 )
 from gradviz.facts import SCALER, Action
 from gradviz.graph import Cause
-from gradviz.recording.cut_leaves import (
-    NO_ANCESTORS,
-    Ancestors,
-    CutSite,
-    OperationOutput,
-    OpRecord,
-    merge_cut_leaves,
-)
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.module_stack import FunctionCalls, ModuleStack, called_from, is_forward
-from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor
+from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
     SCALER_MODULE,
@@ -49,6 +41,17 @@ from gradviz.recording.source_lines import (
     SourceLines,
     UserFiles,
     user_location,
+)
+from gradviz.recording.tensor_records import (
+    NO_ANCESTORS,
+    Ancestors,
+    CutSite,
+    Input,
+    Leaf,
+    OperationOutput,
+    OpRecord,
+    UntrackedTensor,
+    merge_cut_leaves,
 )
 from gradviz.story import EventKind
 

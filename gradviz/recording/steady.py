@@ -24,10 +24,10 @@ from gradviz.facts import Action, FrameKind
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import Leaf
 
 _ENOUGH = 2  # equal passes before the next equal one is not traced
 _MOST_NODES = 512

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,17 @@ from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
 from gradviz.graph.grad_graph import Insertion
 from gradviz.graph.operations import operation, words
-from gradviz.recording.cut_leaves import CutLeaves, OperationOutput, OpRecord
-from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import (
+    CutLeaves,
+    Input,
+    Leaf,
+    OperationOutput,
+    OpRecord,
+    UntrackedTensor,
+)
 
 Span = tuple[int, int]
 Flows = dict[str, list[tuple[str, CutLeaves]]]
@@ -105,7 +111,7 @@ class UntrackedOverlay:
         direct = [(end, data) for end in self._snapshot.holes for data in self._inputs_of(end)]
         sources = (data.source for _, data in (*direct, *self._written))
         shown = self._shown([each for each in sources if isinstance(each, UntrackedTensor)])
-        leaves = [leaf for _, leaf in self._snapshot.leaves.values() if _was_untracked(leaf)]
+        leaves = [leaf for _, leaf in self._snapshot.leaves.values() if leaf.was_untracked]
         if not shown and not direct and not leaves and not self._written:
             return self._snapshot.graph
         self._graph = copy_graph(self._snapshot.graph)
@@ -141,8 +147,8 @@ class UntrackedOverlay:
         """Of the tensors that one call made, only what it returned has the variable's name."""
         for key, untracked in self._by_line:
             data, users = self._graph._node[key], self._graph._succ[key]
-            sources = {self._graph._node[user].get("source") for user in users}
-            if untracked.location.offset < 0 and data.get("source") in sources:
+            used_at = [_called_at(self._graph._node[user]) for user in users]
+            if untracked.location.offset < 0 and _called_at(data) in used_at:
                 del data["name"]
             else:
                 untracked.name = data["name"]
@@ -208,7 +214,9 @@ class UntrackedOverlay:
             data = dict(self._graph.nodes[key])
         leaf = untracked.leaf
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
-        version = version_of(tensor) if tensor is not None else 0
+        if tensor is not None:
+            untracked.version = version_of(tensor)
+        version = untracked.version
         # Something wrote into it that was not seen, as a loader that receives a batch of a worker.
         is_filled = untracked.word in _UNINITIALIZED and untracked.location.offset < 0
         is_filled |= version > 0 and operation(untracked.word).from_nothing
@@ -504,6 +512,11 @@ class UntrackedOverlay:
                 data["value"] = untracked.value = summary
 
 
+def _called_at(data: Mapping[str, Any]) -> str | None:
+    """The innermost line that a node was made from; of some nodes only that one is known."""
+    return data.get("inside") or data.get("source")
+
+
 def _site_of_cut(untracked: UntrackedTensor, cause: Cause) -> tuple[CodeLocation, str]:
     """Where the cause of an untracked tensor comes from: the location and function of the cut."""
     seen: set[int] = set()  # in-place operations can create a cycle
@@ -529,10 +542,6 @@ def _is_older(data: Input, untracked: UntrackedTensor) -> bool:
 def _recorded_leaves(data: Input) -> Iterable[Leaf]:
     sources = (source for record in data.op_records for source, *_ in record.inputs)
     return (source for source in sources if isinstance(source, Leaf))
-
-
-def _was_untracked(leaf: Leaf) -> bool:
-    return leaf.untracked is not None and leaf.untracked.matters
 
 
 def _is_index(data: Input) -> bool:

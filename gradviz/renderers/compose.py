@@ -459,8 +459,7 @@ def _placed(
                 own[key] = replace(card, width=width, height=boxes[key].height)
         if len(own) <= _HELD:
             cards_at = [_around(layout.centers[key], card) for key, card in own.items()]
-            numbers, counts = labels_beside(graph, routes, cards_at, numbers, layout.width)
-            places = replace(places, numbers=numbers, counts=counts)
+            places = labels_beside(graph, cards_at, places, layout.width)
         frames = _frames(graph, own, boxes, places) if framed else []
         groups: Iterable[ShapeGroup] = _Drawn(short, own, places)
         if len(own) <= _HELD:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -71,6 +71,8 @@ class EdgePlaces:
         numbers: by edge, the output number, where it is shown.
         sideways: whether the data flows from left to right.
         counts: by edge, the number of edges that it stands for, where it is shown.
+        signs: by edge, how far along its line the sign of a cut or of reshaping stands, as a share
+            of it; in the middle if it is not here.
     """
 
     centers: dict[str, Point]
@@ -78,6 +80,7 @@ class EdgePlaces:
     numbers: dict[object, Text]
     sideways: bool = False
     counts: Mapping[object, Text] = field(default_factory=dict)
+    signs: Mapping[object, float] = field(default_factory=dict)
 
 
 def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | None:
@@ -123,7 +126,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
         Curve(drawn, token, line, kind in _DASHED),
         _arrow(route, token, _ARROW + line - 1.3),
     ]
-    middle, direction = _middle(drawn)
+    middle, direction = _spot(drawn, places.signs.get((source, target, number), 0.5))
     if kind is EdgeKind.CUT and not box:
         shapes += _break_mark(middle, direction, token)
     elif data.get("through"):
@@ -186,16 +189,10 @@ def _arrow(route: tuple[Point, ...], token: str, size: float) -> Polygon:
     return Polygon(((x, y), left, right), token)
 
 
-def _middle(route: tuple[Point, ...]) -> tuple[Point, Point]:
-    """The middle of a curve and its direction there."""
-    segments = (len(route) - 1) // 3
-    start = 3 * (segments // 2)
-    a, b, c, d = route[start : start + 4]
-    if segments % 2 == 0:
-        return a, _unit(route[start - 1], b)
-    x = (a[0] + 3 * b[0] + 3 * c[0] + d[0]) / 8
-    y = (a[1] + 3 * b[1] + 3 * c[1] + d[1]) / 8
-    return (x, y), _unit((a[0] + b[0], a[1] + b[1]), (c[0] + d[0], c[1] + d[1]))
+def _spot(route: tuple[Point, ...], share: float) -> tuple[Point, Point]:
+    """A point on a curve and its direction there."""
+    before, point, after = (_point_on(route, share + step) for step in (-0.01, 0, 0.01))
+    return point, _unit(before, after)
 
 
 def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
@@ -231,13 +228,15 @@ _MARK = 7.0  # points, half the size of the sign of a cut
 class _Occupied:
     """Where boxes, text and lines are, in cells, so that only what is near is compared."""
 
-    def __init__(self, width: float, boxes: Iterable[Rect], routes: Iterable[Route]) -> None:
+    def __init__(self, width: float, boxes: Iterable[Rect]) -> None:
         self.width = width
         self.rects: dict[tuple[int, int], list[Rect]] = {}
         self.lines: dict[tuple[int, int], list[Point]] = {}
         for box in boxes:
             self.add(box)
-        for x, y in chain.from_iterable(map(_dense, routes)):
+
+    def add_line(self, route: Route) -> None:
+        for x, y in _dense(route):
             self.lines.setdefault((int(x // _CELL), int(y // _CELL)), []).append((x, y))
 
     def add(self, rect: Rect) -> None:
@@ -268,56 +267,62 @@ def _dense(route: Route) -> Iterator[Point]:
 
 
 def labels_beside(
-    graph: GradGraph,
-    routes: Mapping[object, Route],
-    boxes: Iterable[Rect],
-    numbers: Mapping[object, Text],
-    width: float,
-) -> tuple[dict[object, Text], dict[object, Text]]:
+    graph: GradGraph, boxes: Iterable[Rect], places: EdgePlaces, width: float
+) -> EdgePlaces:
     """Output numbers and counts of edges, each beside its line, on no box, text or other line.
 
     A count is the number of edges that a drawn edge represents. Where there is no room, a label
-    meets a line rather than a box.
+    meets a line rather than a box. The sign of a cut is on its line, and on no box.
 
     Args:
         graph: as it is drawn.
-        routes: by edge, and by the key of a `cause_box`.
         boxes: the nodes.
-        numbers: where `output_numbers` has put them, which knows only the numbers themselves.
+        places: with the numbers where `output_numbers` has put them, which knows only these.
         width: of the page.
     """
-    drawn, lines = drawn_edges(graph), list[Route]()
+    routes, numbers, signs = places.routes, places.numbers, dict[object, float]()
+    drawn, occupied = drawn_edges(graph), _Occupied(width, boxes)
     marks: list[Rect] = []
     for edge in drawn:
         route = routes[edge[:3]]
-        lines.append(route)
+        occupied.add_line(route)
         if box := cause_box(graph, edge):
             after = routes[box.key]
-            lines += [after, (route[-1], route[-1], after[0], after[0])]
+            occupied.add_line(after)
+            occupied.add_line((route[-1], route[-1], after[0], after[0]))
             shapes = _cause(route[-1], after[0], edge[3], False)
             marks += [extent(shape) for shape in shapes if isinstance(shape, Text)]
         elif edge[3].get("kind") is EdgeKind.CUT or edge[3].get("through"):
-            (x, y), _ = _middle(_without_tip(route))
-            marks.append((x - _MARK, y - _MARK, x + _MARK, y + _MARK))
-    occupied = _Occupied(width, [*boxes, *marks], lines)
+            line = _without_tip(route)
+            rooms = ((share, _room_of_sign(_point_on(line, share))) for share in _ALONG)
+            free = ((share, room) for share, room in rooms if occupied.hits(room) < 2)
+            signs[edge[:3]], room = next(free, (0.5, _room_of_sign(_point_on(line, 0.5))))
+            marks.append(room)
+    for mark in marks:
+        occupied.add(mark)
     placed: dict[object, Text] = {}
     counts: dict[object, Text] = {}
     for edge in drawn:
         key: object = edge[:3]
         if text := numbers.get(key):
             points = _from_start(routes[key])
-            line: Line = (TextSpan(text.words[0].text, Role.FACT),)
-            placed[key] = _free([text, *_around(line, points, _APART)], occupied)
+            label: Line = (TextSpan(text.words[0].text, Role.FACT),)
+            placed[key] = _free([text, *_around(label, points, _APART)], occupied)
     for edge in drawn:
         times, box = edge[3].get("times", 1), cause_box(graph, edge)
         if times > 1:
             key = edge[:3]
             route = routes[box.key if box else key]
-            line = (TextSpan(f"×{times:,}", Role.FACT),)
+            label = (TextSpan(f"×{times:,}", Role.FACT),)
             along = [_point_on(route, share) for share in _ALONG]
-            places = [place for aside in _ASIDE for place in _around(line, along, aside)]
-            counts[key] = _free(places, occupied)
-    return placed, counts
+            beside = [place for aside in _ASIDE for place in _around(label, along, aside)]
+            counts[key] = _free(beside, occupied)
+    return replace(places, numbers=placed, counts=counts, signs=signs)
+
+
+def _room_of_sign(point: Point) -> Rect:
+    x, y = point
+    return x - _MARK, y - _MARK, x + _MARK, y + _MARK
 
 
 def _around(label: Line, points: Iterable[Point], aside: float) -> Iterator[Text]:

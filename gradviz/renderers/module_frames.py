@@ -15,7 +15,7 @@ from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Rectangle, ShapeGroup, Text, around, extent
 from gradviz.views.module_classes import elements_of, frozen_in
-from gradviz.views.modules import module_paths
+from gradviz.views.modules import is_inferred, module_paths
 from gradviz.views.op_sequence import op_sequence
 
 _MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
@@ -60,8 +60,11 @@ def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
         return {}
     sequence = op_sequence(graph)
     inside: dict[tuple[str, ...], set[str]] = {}
+    is_recorded = any("module" in data and not is_inferred(data) for data in sequence.data)
     for key, path in zip(sequence.keys, module_paths(sequence), strict=True):
-        if graph.nodes[key]["kind"] in _STEPS:
+        data = graph.nodes[key]
+        # What was recorded outside of modules ran outside, also if it uses their parameters.
+        if data["kind"] in _STEPS and ("module" in data or not is_recorded):
             for length in range(1, len(path) + 1):
                 inside.setdefault(path[:length], set()).add(key)
     classes = graph.graph.get("modules", {})

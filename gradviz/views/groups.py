@@ -571,8 +571,7 @@ def _add_edges(
                 same = seen.edges[source, target, found[ends]]
                 if same.get("grad") is not edge.get("grad"):
                     same.pop("grad", None)
-                if number != _OUTSIDE or inside.nodes[place][1]["kind"] not in _TENSORS:
-                    same["times"] = same.get("times", 1) + edge.get("times", 1)
+                same["times"] = same.get("times", 1) + edge.get("times", 1)
                 continue
             if into != _OUTSIDE:
                 slot = edge["input"] = inputs.get(target, 0)

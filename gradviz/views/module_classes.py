@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
 from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, without_wrappers
+from gradviz.views.op_sequence import OpSequence
 
 # The operations of a module without parameters, one each time that it runs.
 _PLAIN: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,7 @@ _TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 """What a cell runs after its last product with a weight."""
+_MOST_CONTENTS = 12
 _ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MAY_BE_NOTHING = frozenset(
     (
@@ -64,6 +66,21 @@ _TURNS = frozenset(("transpose", "view", "clone", "unsqueeze", "squeeze", "resha
 def is_wrapper(root_class: str | None) -> bool:
     """Whether the ``module`` inside a model of this class is not a name of the user's."""
     return root_class is None or root_class in WRAPPING_CLASSES
+
+
+class GapUses(NamedTuple):
+    """What the operations between two modules use, one entry for each.
+
+    Args:
+        skips: whether it adds something from before the first module.
+        inner: if it adds something from inside the first module, from before a part of it, the
+            length of the path of that part; else 0.
+        asides: whether what is after them still uses an input of it.
+    """
+
+    skips: Sequence[bool]
+    inner: Sequence[int]
+    asides: Sequence[bool]
 
 
 class ModuleClasses:
@@ -100,12 +117,7 @@ class ModuleClasses:
         return path
 
     def in_gap(
-        self,
-        before: Path,
-        after: Path,
-        ops: Sequence[str],
-        are_skips: Sequence[bool],
-        are_asides: Sequence[bool],
+        self, before: Path, after: Path, ops: Sequence[str], uses: GapUses
     ) -> list[Path | None]:
         """The modules of the operations between two modules; None where it is not certain.
 
@@ -113,8 +125,7 @@ class ModuleClasses:
             before: the module that ran before them; () for none.
             after: the one that ran after them; () for none.
             ops: their words, in order.
-            are_skips: whether each adds something from before the first module.
-            are_asides: whether what is after them still uses an input of each.
+            uses: what the operations use.
         """
         found: list[Path | None] = [None] * len(ops)
         common = before[:-1] if before == after else _common(before, after)
@@ -154,14 +165,17 @@ class ModuleClasses:
             if len(modules) == 1:
                 found[at] = modules[0]
             elif not modules:
-                begins = are_asides[at] or ops[at] in _BEGINS
-                found[at] = self._own(before, after, common, begins, is_skip=are_skips[at])
+                begins = uses.asides[at] or ops[at] in _BEGINS
+                found[at] = self._own(before, after, common, begins, is_skip=uses.skips[at])
+            if found[at] is None and uses.inner[at]:
+                outer = before[: uses.inner[at] - 1]  # it ran in this one, or in that part
+                found[at] = outer if self._runs(outer) else before[: uses.inner[at]]
         for word, modules in named.items():
             places = [at for at in range(first, last) if ops[at] == word]
             if len(modules) == len(places):
                 for at, module in zip(places, modules, strict=True):
                     found[at] = module
-        return found
+        return _up_to_ends(found, before, common, uses.inner)
 
     def around(self, before: Path, after: Path) -> Path:
         """The innermost module that surely ran what ran between two others: no mere container."""
@@ -267,6 +281,59 @@ class ModuleClasses:
         """
         without = (*_HOLDERS, _ATTENTION)
         return self.class_of(path) not in without and not self._is_sequence(path)
+
+
+def _up_to_ends(
+    found: Sequence[Path | None], before: Path, common: Path, are_ends: Sequence[int]
+) -> list[Path | None]:
+    """The modules; what ran before the end of the module before ran in it."""
+    filled = list(found)
+    end: Path = ()
+    for at in reversed(range(len(found))):
+        path = found[at]
+        if path is None and len(end) > len(common):
+            filled[at] = end
+        elif path is not None and are_ends[at]:
+            end = _common(path, before)
+    return filled
+
+
+def torn_modules(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
+    """The modules of which a fold that is no module has a part."""
+    return {
+        inside[: depth + 1]
+        for place, path in enumerate(paths)
+        if "module_class" not in (data := sequence.data[place])
+        for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
+        for depth in range(len(path), len(inside))
+    }
+
+
+def partly_called(
+    sequence: OpSequence, labels: Sequence[Path], calls: Iterable[tuple[int, int]]
+) -> set[Path]:
+    """The modules of which some ranges use only a part of the parameters: they are no calls."""
+    used: dict[Path, list[set[int]]] = {}
+    for start, stop in calls:
+        used.setdefault(labels[start], []).append(sequence.parameters_in(range(start, stop)))
+    return {label for label, own in used.items() if any(each != own[0] for each in own)}
+
+
+def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """The modules in a group, as an attribute; none if there is only one."""
+    known = [".".join(path) for path in dict.fromkeys(paths) if path]
+    more = ("…",) if len(known) > _MOST_CONTENTS else ()
+    return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
+
+
+def only_projects(sequence: OpSequence, paths: Sequence[Path], places: range, path: Path) -> bool:
+    """Whether these are the projections of an attention alone: what joins them is in the gap."""
+    if "attention" not in sequence.modules.get(".".join(path), "").lower():
+        return False
+    inner = {paths[place][len(path) :] for place in places}
+    last_use = sequence.last_use()
+    leaving = {paths[place] for place in places if last_use[place] >= places.stop}
+    return () not in inner and len(leaving) > 1
 
 
 def facts_of_modules(graph: GradGraph, modules: Iterable[str], module: str) -> NodeData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,7 +12,15 @@ from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
 from gradviz.graph.text import Path, counted, must_be, without_wrappers
 from gradviz.views.groups import Part, contract, count_of_nodes
-from gradviz.views.module_classes import ONE_OPERATION, ModuleClasses
+from gradviz.views.module_classes import (
+    ONE_OPERATION,
+    GapUses,
+    ModuleClasses,
+    contents_of,
+    only_projects,
+    partly_called,
+    torn_modules,
+)
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
@@ -103,16 +111,20 @@ def _certain(
             _as_before(earlier, before, ops, [before] * len(ops))
             yield start, stop, before
         else:
-            inside = before[: len(shared(before, after)) + 1]
-            first = left
-            while first > 0 and by_place.get(first - 1, inside)[: len(inside)] == inside:
-                first -= 1
-            skips = [_is_skip(sequence, place, first) for place in range(start, stop)]
+            depth, places = len(shared(before, after)) + 1, range(start, stop)
+            first, _ = _first_of(before[:depth], left, by_place)
+            deeper = range(depth + 1, len(before))
+            begins = [(n, _first_of(before[:n], left, by_place)[1]) for n in deeper]
+            skips = [_is_skip(sequence, place, first) for place in places]
+            inner = [
+                next((n for n, at in begins if _is_skip(sequence, place, at, first)), 0)
+                for place in places
+            ]
             asides = [
                 any(0 <= s < start and last_use[s] >= stop for s in sequence.inputs(place))
-                for place in range(start, stop)
+                for place in places
             ]
-            found = classes.in_gap(before, after, ops, skips, asides)
+            found = classes.in_gap(before, after, ops, GapUses(skips, inner, asides))
             _as_before(earlier, before, ops, found)
             outer = classes.around(before, after)
             for place, (path, op) in enumerate(zip(found, ops, strict=True), start):
@@ -140,11 +152,20 @@ def _as_before(
             found[at] = before[: ends[word]]
 
 
-def _is_skip(sequence: OpSequence, place: int, first: int) -> bool:
+def _first_of(path: Path, place: int, by_place: Mapping[int, Path]) -> tuple[int, int]:
+    """The first operation that can be, and that is known to be, of the module that ran last."""
+    known = place
+    while place > 0 and by_place.get(place - 1, path)[: len(path)] == path:
+        place -= 1
+        known = place if place in by_place else known
+    return place, known
+
+
+def _is_skip(sequence: OpSequence, place: int, first: int, earliest: int = 0) -> bool:
     """Whether an operation adds a tensor from before a module, which began at a place."""
     inputs = [source for source in sequence.inputs(place) if source >= 0]
     is_sum = sequence.data[place].get("op") == "add" and len(inputs) == 2
-    return is_sum and min(inputs) < first <= max(inputs)
+    return is_sum and earliest <= min(inputs) < first <= max(inputs)
 
 
 def is_inferred(data: NodeData) -> bool:
@@ -391,7 +412,6 @@ def _between(before: Path, after: Path) -> Path:
     return (*common, str(own))
 
 
-_MOST_CONTENTS = 12
 _GLUE = 4  # From so many operations on, a module's operations between its children are a group.
 
 
@@ -487,12 +507,13 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
     parts = []
     labels = _without_gaps(sequence, [path[:cut] for path in paths])
     around = {label[:depth] for label in set(labels) for depth in range(len(label))}
-    torn = _torn(sequence, paths)
+    torn = torn_modules(sequence, paths)
     calls = list(_calls(sequence, labels, cut))
     pieces = _pieces(sequence, labels, calls)
+    partial = partly_called(sequence, labels, calls)
     for start, stop in calls:
         path, places = paths[start][:cut], range(start, stop)
-        groups = sum(_is_group(sequence, place) for place in places)
+        groups = sum(sequence.data[place]["kind"] is NodeKind.GROUP for place in places)
         glue = cut is None or len(path) < cut
         parametric = groups or any(sequence.parameters(place) for place in places)
         few = 1 if not glue else _GLUE - 1
@@ -505,6 +526,8 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             data: Any = {"name": name, "module": name, **contents_of(paths[start:stop])}
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
+                is_whole &= not only_projects(sequence, paths, places, path)
+                is_whole &= labels[start] not in partial
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts
@@ -521,17 +544,6 @@ def _without_gaps(sequence: OpSequence, labels: list[Path]) -> list[Path]:
     return found
 
 
-def _torn(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
-    """The modules of which a fold that is no module has a part."""
-    return {
-        inside[: depth + 1]
-        for place, path in enumerate(paths)
-        if "module_class" not in (data := sequence.data[place])
-        for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
-        for depth in range(len(path), len(inside))
-    }
-
-
 def _pieces(
     sequence: OpSequence, labels: Sequence[Path], calls: Sequence[tuple[int, int]]
 ) -> set[int]:
@@ -541,25 +553,14 @@ def _pieces(
     for start, stop in calls:
         label, ids = labels[start], sequence.data[start].get("calls", ())
         call = ids[len(label)] if len(ids) > len(label) else None
-        leaves = {leaf for place in range(start, stop) for leaf in sequence.parameters(place)}
+        leaves = sequence.parameters_in(range(start, stop))
         starts, before, used = latest.get(label, ([], call, set()))
-        if call != before or not used.isdisjoint(leaves):
+        if call != before or (call is None and not used.isdisjoint(leaves)):
             starts, used = [], set()
         latest[label] = [*starts, start], call, used | leaves
         if starts:
             pieces.update(latest[label][0])
     return pieces
-
-
-def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """The modules in a group, as an attribute; none if there is only one."""
-    known = [".".join(path) for path in dict.fromkeys(paths) if path]
-    more = ("…",) if len(known) > _MOST_CONTENTS else ()
-    return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
-
-
-def _is_group(sequence: OpSequence, place: int) -> bool:
-    return sequence.data[place]["kind"] is NodeKind.GROUP
 
 
 def _calls(

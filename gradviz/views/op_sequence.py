@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -64,6 +64,10 @@ class OpSequence:
             for source in self.inputs(place)
             if source < 0 and self.leaves[-1 - source]["kind"] is NodeKind.PARAMETER
         ]
+
+    def parameters_in(self, places: Iterable[int]) -> set[int]:
+        """Leaves that are parameters and that some operations use directly."""
+        return {leaf for place in places for leaf in self.parameters(place)}
 
     def last_use(self) -> Ints:
         """For each operation the position of the last one that uses it; its own for none."""

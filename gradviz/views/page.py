@@ -41,6 +41,7 @@ _HIGHEST = 1_950.0
 _LEAST = 400.0  # that a graph gets in any case
 _ROOM = 250.0  # of a graph among others: title, captions, table
 _SPREAD = 1.5  # links and leaves widen a rank that has several
+_NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are no gain
 _PACKED = 0.9  # the height of a picture compared with its ranks
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
@@ -223,7 +224,10 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
                 size += _HOPELESS  # among others it must be small
             if needed and (size > 1 or count > page.most or 2 * count > needed):
                 continue
-            if page not in best or size < best[page][0]:
+            # What nearly fits is better than a few boxes: if it is drawn too large, it is folded.
+            is_near = page in best and best[page][0] <= _NEARLY
+            is_poor = is_near and _MUCH * count < best[page][1].number_of_nodes()
+            if page not in best or (size < best[page][0] and not is_poor):
                 best[page] = size, seen, word
             if size <= 1:
                 left.remove(page)

@@ -15,9 +15,9 @@ import numpy as np
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes
+from gradviz.views.module_classes import contents_of
 from gradviz.views.modules import (
     check_depth,
-    contents_of,
     is_inferred,
     module_paths,
     root_of,
@@ -165,6 +165,8 @@ def stack_of(paths: Sequence[Path], repeat: Repeat) -> Stack | None:
         if one != next_one:
             level = next(n for n, (a, b) in enumerate(zip(one, next_one, strict=True)) if a != b)
             path = paths[place + (repeat.count - 1) * repeat.length][: level + 1]
+            if one[: level + 1] == path:  # modules that take turns
+                return None
             at = next(n for n, (a, b) in enumerate(zip(one, path, strict=False)) if a != b)
             first, last = (".".join(each[at : level + 1]) for each in (one, path))
             return Stack(one[:at], level, first, last)
@@ -176,11 +178,18 @@ def is_led_up_to(sequence: OpSequence, repeat: Repeat) -> bool:
 
     This is the case when the first step of a loop starts from a constant.
     """
-    first, length = repeat.start - repeat.length, repeat.length
-    return first >= 0 and all(
-        sequence.data[place].get("op") == sequence.data[place + length].get("op")
-        for place in range(first, repeat.start)
+    return _is_alike(sequence, repeat, repeat.start - repeat.length)
+
+
+def _is_alike(sequence: OpSequence, repeat: Repeat, first: int) -> bool:
+    """Whether the operations from a place on have the words of the repetition."""
+    words = (
+        [sequence.data[place].get("op") for place in range(start, start + repeat.length)]
+        for start in (first, repeat.start)
+        if 0 <= start <= len(sequence) - repeat.length
     )
+    one, *others = words
+    return others == [one]
 
 
 @lru_cache(maxsize=65536)
@@ -336,6 +345,7 @@ def _rows(sequence: OpSequence, paths: Sequence[Path]) -> tuple[Ints, dict[objec
     return row, names
 
 
+_MOST_NAMED = 3  # modules in the title of a loop
 _NUMBER = re.compile(r"^\D+")  # the text before the number: the "layer" of layer4
 
 
@@ -404,7 +414,9 @@ def repeat_parts(
         if is_led_up_to(sequence, repeat) if stack is None else _has_sibling(paths, repeat, stack):
             keep = 0
         start = repeat.start + keep * repeat.length
-        stop = repeat.stop - (0 if stack else repeat.length)
+        # So is a last step that differs and comes after it, as one whose input has a name still.
+        is_last_apart = stack is not None or _is_alike(sequence, repeat, repeat.stop)
+        stop = repeat.stop - (not is_last_apart) * repeat.length
         if any(first <= start < end for first, end, _ in parts):
             continue
         data: Any = {"repeat": (stop - start) // repeat.length}
@@ -420,8 +432,9 @@ def repeat_parts(
                     data,
                     repeat.length,
                     True,
-                    stack
-                    and _modules_of(paths, replace(repeat, start=start, stop=stop), stack.level),
+                    _modules_of(paths, replace(repeat, start=start, stop=stop), stack.level)
+                    if stack
+                    else _calls_of(sequence, start, repeat.length, data.get("module", "")),
                 ),
             )
         )
@@ -474,6 +487,14 @@ def _modules_of(paths: Sequence[Path], repeat: Repeat, level: int) -> tuple[str,
     return tuple(map(".".join, dict.fromkeys(inside)))
 
 
+def _calls_of(sequence: OpSequence, start: int, length: int, module: str) -> tuple[str, ...] | None:
+    """No module if the steps of a loop are known to be parts of one call; else None, as it says."""
+    depth = module.count(".") + 1
+    calls = [sequence.data[place].get("calls", ()) for place in (start, start + length)]
+    is_one = module and all(len(each) > depth for each in calls)
+    return () if is_one and calls[0][depth] == calls[1][depth] else None
+
+
 def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[str, Any]:
     """The name of the group: its modules, or else its operations."""
     places = range(repeat.start, repeat.start + repeat.length)
@@ -502,5 +523,8 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
         if any(is_inferred(sequence.data[place]) for place in places):
             data["inferred"] = True
     if "name" not in data:
-        data["op"] = words_of([sequence.data[place] for place in places])
+        modules: tuple[str, ...] = data.get("contents", ())
+        is_known = 1 < len(modules) <= _MOST_NAMED and all(paths[place] for place in places)
+        words = words_of([sequence.data[place] for place in places])
+        data["op"] = " → ".join(modules) if is_known else words
     return data

@@ -37,8 +37,8 @@ class Unregistered(NamedTuple):
         tensor: the parameter.
         name: its path as Python code: ``"layers[0].weight"``.
         container: path of the list, tuple or dict: ``"layers"``.
-        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``; ``"tensor"`` if the
-            attribute is the tensor itself.
+        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``, or the class of an object
+            that is no module; ``"tensor"`` if the attribute is the tensor itself.
         owner: the class of the module that owns it: ``"Net"``.
         of_modules: whether the container contains modules; otherwise parameters.
     """
@@ -75,7 +75,7 @@ class LiveOptimizer(NamedTuple):
 
 
 def unregistered(module: nn.Module) -> list[Unregistered]:
-    """The parameters that a model has in plain lists, tuples and dicts, and its plain leaves.
+    """The parameters that a model has in plain lists, dicts and objects, and its plain leaves.
 
     Args:
         module: the model; its submodules are searched as well.
@@ -99,7 +99,7 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         for attribute, value in [*own, *buffers.items()]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
                 rows = [(value, f"{prefix}{attribute}", False)]
-            elif isinstance(value, (list, tuple, dict)) and value:
+            elif isinstance(value, (list, tuple, dict)) or _is_of_the_same_code(value, owner):
                 rows = list(_parameters_in(value, f"{prefix}{attribute}"))
             else:
                 continue
@@ -128,12 +128,19 @@ def _is_plain_leaf(value: object) -> bool:
     return not is_unsure(value) and value.is_leaf
 
 
+def _is_of_the_same_code(value: object, owner: nn.Module) -> bool:
+    """Whether an object that is no module has a class of the file in which that of a module is."""
+    cls = type(value)
+    is_other = issubclass(cls, (*_NO_OWNERS, nn.Module, torch.optim.Optimizer))
+    return not is_other and cls.__module__ == type(owner).__module__
+
+
 def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
+    is_object = not isinstance(container, (list, tuple, dict))
+    container = getattr(container, "__dict__", {}) if is_object else container
     items = container.items() if isinstance(container, dict) else enumerate(container)
-    for number, (key, value) in enumerate(items):
-        if number == _MOST:
-            return
-        path = f"{name}[{key!r}]"
+    for key, value in islice(items, _MOST):
+        path = f"{name}.{key}" if is_object else f"{name}[{key!r}]"
         if isinstance(value, nn.Module):
             yield from ((p, f"{path}.{own}", True) for own, p in value.named_parameters())
         elif isinstance(value, nn.Parameter):

@@ -32,7 +32,6 @@ from gradviz.capture.autograd.tensors import (
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
-from gradviz.recording.cut_leaves import CutSite, address_of
 from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
@@ -49,7 +48,6 @@ from gradviz.recording.intercept.repeated import (
     repeats_call,
     repeats_change,
 )
-from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import (
     SCALER_MODULE,
     CodeLocation,
@@ -60,6 +58,7 @@ from gradviz.recording.source_lines import (
     user_location,
 )
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
+from gradviz.recording.tensor_records import CutSite, Leaf, UntrackedTensor, address_of
 from gradviz.story import EventKind
 
 _Look = Callable[[RecordingState, TorchCall], None]

@@ -16,14 +16,13 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.facts import Action, EventKind
 from gradviz.graph import Cause
-from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import keep_versions
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
+from gradviz.recording.tensor_records import CutSite, Input, Leaf, UntrackedTensor
 
 
 def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:

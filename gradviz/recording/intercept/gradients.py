@@ -12,11 +12,10 @@ import torch
 from gradviz.capture.autograd.tensors import is_inside_transform, unwrapped
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
-from gradviz.recording.cut_leaves import Ancestors
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import RecordingState, TorchCall, tensors_in
+from gradviz.recording.tensor_records import Ancestors, Leaf
 from gradviz.story import EventKind
 
 _UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"

@@ -14,12 +14,11 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import base_of, is_unsure, storage_address, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
-from gradviz.recording.cut_leaves import CutSite, OperationOutput
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import CodeLocation, call_made_from, called_functions
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
+from gradviz.recording.tensor_records import CutSite, Input, Leaf, OperationOutput, UntrackedTensor
 from gradviz.story import EventKind
 
 

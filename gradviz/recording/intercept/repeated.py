@@ -22,9 +22,9 @@ from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, word_of
 from gradviz.recording.module_stack import is_forward
-from gradviz.recording.provenance import Leaf, UntrackedTensor, cause_of
 from gradviz.recording.source_lines import CodeLocation, caller_of, user_location
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall
+from gradviz.recording.tensor_records import Leaf, UntrackedTensor, cause_of
 from gradviz.story import EventKind
 
 _MOST_ENTRIES = 50_000  # events without a number
