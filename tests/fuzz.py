@@ -295,7 +295,8 @@ class _Checked:
             is_held = self.program.held is None or each.name in self.program.held
             if each.verdict.value in ("not trained", "left out of the optimizer") and not is_held:
                 continue  # the table knows the optimizers as well, and says what was cleared
-            if each.reason.startswith("its values are copied") and not is_held:
+            is_free = self.program.held is None or not is_held
+            if each.reason.startswith("its values are copied") and is_free:
                 continue  # as a template, a teacher or a mean of a trained one
             is_asked = own is not None and own.verdict.value == "left out"
             if (

@@ -471,8 +471,10 @@ class Context:
         return any(key in self.held or any(e.number < c.number for c in changes) for e in added)
 
     def is_copy(self, key: str, shape: object) -> bool:
-        """Whether the values of a leaf were copied from one that is trained and of its shape."""
-        sources = [e for e in self.copies.get(key, ()) if self.is_trained(e)]
+        """Whether a leaf has the values of one of its shape that is trained, or has a gradient."""
+        sources = [e for e in self.copies.get(key, ()) if self.happened_to(e, EventKind.ACCUMULATE)]
+        if self.held or self.steps:
+            sources = [each for each in sources if self.is_trained(each)]
         return any((self.node_in_a_frame(e) or {}).get("shape", shape) == shape for e in sources)
 
     def is_template(self, key: str) -> bool:

@@ -358,7 +358,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
-    returned = None if added else only_returned(context, key, each.verdict)
+    returned = None if added else only_returned(context, question, each.verdict)
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")
     return _without_optimizer(each, question, context)
@@ -383,6 +383,7 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
         for _, each in context.steps
     )
     is_of_target = not added and each.verdict in _NO_GRADIENT and context.is_copy(key, shape)
+    is_of_target = is_of_target and (each.verdict is Verdict.CUT or _is_training(context))
     is_unnamed = not question.data.get("name") and not all(e.is_own for e in each.locations)
     if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
         return each

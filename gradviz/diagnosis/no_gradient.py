@@ -132,19 +132,21 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
     return Evidence(words, locations=(calls[-1].location,))
 
 
-def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict, str] | None:
-    """The verdict in a list on what ``torch.autograd.grad`` returned.
+def only_returned(
+    context: Context, question: Question, verdict: Verdict
+) -> tuple[Verdict, str] | None:
+    """The verdict in a list on what ``torch.autograd.grad`` returned, and nothing else trains.
 
-    None if an optimizer holds it, or if a call dropped the gradients; of a parameter also if a
-    backward pass or a step ran, unless a library called it for that parameter.
+    None if an optimizer holds it, or if a call dropped the gradients; also if a backward pass or a
+    step ran, unless a library called it for that tensor, or the tensor is no parameter.
     """
+    key, is_data = question.key, question.kind is NodeKind.LEAF
     calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
     if any(isinstance(statement_at(e.inside or e.location), ast.Expr) for e in calls):
         return None
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
     steps = context.steps
     is_held = key in context.held or any(key in each.held for _, each in steps)
-    is_data = (context.node_in_a_frame(key) or {}).get("kind") is NodeKind.LEAF
     is_alone = not (context.passes or steps)
     if asked and not is_held and (asked[-1].inside or is_alone or is_data):
         line = mention(asked[-1].location)

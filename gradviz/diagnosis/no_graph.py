@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import LEAVES, RECORD, Context
+from gradviz.diagnosis.context import RECORD, Context
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
@@ -157,7 +157,7 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
 
 def _carries(graph: GradGraph, target: str, edge: EdgeData) -> bool:
     """Whether data without a gradient flows along an edge into a tensor that requires none."""
-    return edge["kind"] is EdgeKind.CUT and graph.nodes[target]["kind"] not in LEAVES
+    return edge["kind"] is EdgeKind.CUT and graph.nodes[target]["kind"] is NodeKind.UNTRACKED
 
 
 def _inference(context: Context, error: ErrorContext, key: str) -> Evidence | None:

@@ -382,17 +382,19 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
 
 
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    gradient_changes = context.gradient_changes(question.key)
-    changes = [event for event in gradient_changes if event.action in CHANGES]
-    if not changes or changes[0].word not in _CLIPS:
+    # Of the latest pass that was followed by a change: a command may stop before the clipping.
+    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for event in context.history_of(question.key) if event.kind in kept]
+    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
+    if not pairs or pairs[-1].word not in _CLIPS:
         return None
     graph = context.before if context.before is not None else context.graph
     scaling = scaling_of(context, graph)
     if scaling is None or scaling.factor == 1:
         return None
-    line = mention(changes[0].location)
-    words = {"clip": changes[0].word, "line": line, "scale": f"{scaling.factor:g}"}
-    return Evidence(words, locations=(changes[0].location,))
+    line = mention(pairs[-1].location)
+    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
+    return Evidence(words, locations=(pairs[-1].location,))
 
 
 clipping_rules: tuple[Rule[Any, Any], ...] = (
