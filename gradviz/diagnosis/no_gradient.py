@@ -147,15 +147,18 @@ def only_returned(
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
     steps = context.steps
     is_held = key in context.held or any(key in each.held for _, each in steps)
-    is_enough = (is_data and steps) or not (context.passes or steps)
+    is_alone = not (context.passes or steps)
+    is_enough = is_alone or bool(is_data and steps)
     if asked and not is_held and (asked[-1].inside or is_enough):
         line = mention(asked[-1].location)
         return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
-    if not calls or context.passes or steps:
+    if not calls or not is_alone:
         return None
     where = f"torch.autograd.grad, at {mention(calls[-1].location)},"
     if verdict is Verdict.LEFT_OUT:
-        return Verdict.UNTRAINED, f"{where} returned the gradients of other tensors"
+        has_failed = getattr(calls[-1].details, "has_failed", False)
+        what = "raised an error" if has_failed else "returned the gradients of other tensors"
+        return Verdict.UNTRAINED, f"{where} {what}"
     made = context.happened_to(key, EventKind.REQUIRES_GRAD)
     if made and made[0].number > calls[-1].number:
         return Verdict.UNTRAINED, f"it became a leaf after the last gradient, by {where[:-1]}"
