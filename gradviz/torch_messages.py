@@ -275,8 +275,8 @@ class MessageKind(Enum):
     )
     TRANSFORMED_BACKWARD = _seen(r"backward\(\) called inside a functorch transform")
     VMAP_NUMBER = _seen(
-        r"vmap: It looks like you're (?:calling \.item\(\) on a Tensor|attempting to use a Tensor "
-        r"in some data-dependent control flow)"
+        r"vmap: It looks like you're (?:either \(1\) )?(?:calling \.item\(\) on a Tensor|"
+        r"attempting to use a Tensor in some data-dependent control flow)"
     )
     DDP_UNUSED = _seen(
         r"Expected to have finished reduction in the prior iteration"

@@ -22,7 +22,7 @@ from gradviz.diagnosis.gradient import (
     last_rules,
     sparse,
 )
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import first_on_line, mention
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -64,7 +64,7 @@ from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import Action, EventKind, GradientDetails, Loss, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
+from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
 from gradviz.wording import ranks_text
 
@@ -100,7 +100,7 @@ _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
     *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED),
 )
-_COPIED = Cause.VALUES_COPIED
+_BEFORE_A_PASS = (Verdict.OTHER_ERROR, Verdict.NUMPY, Verdict.NOT_FLOATING)
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
@@ -282,7 +282,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
-    if error is not None and error.verdict is Verdict.OTHER_ERROR and not context.passes:
+    if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.
         explanations = Explanations(
             tuple(each for each in explanations if each.verdict is not Verdict.NOT_RUN)
@@ -358,7 +358,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
-    returned = None if added else only_returned(context, key, each.verdict)
+    returned = None if added else only_returned(context, question, each.verdict)
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")
     return _without_optimizer(each, question, context)
@@ -426,8 +426,7 @@ def _is_training(context: Context) -> bool:
     kind = EventKind.ACCUMULATE
     if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
         return True  # the command stopped before the end of its first step
-    last = context.passes[-1].location if context.passes else None
-    first = next((each.number for each in context.passes if each.location == last), 0)
+    first = first_on_line(context.passes)
     return any(event.number > first for event, _ in reversed(context.steps))
 
 

@@ -9,7 +9,7 @@ import ast
 import functools
 import linecache
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gradviz.facts import SourceLocation
@@ -403,3 +403,8 @@ def _tree(text: str) -> ast.Module | None:
         return ast.parse(text) if text else None
     except (SyntaxError, ValueError, RecursionError):
         return None
+
+
+def first_on_line(events: Sequence[Event]) -> int:
+    """The number of the first of some events that is on the line of the last one; 0 for none."""
+    return next((each.number for each in events if each.location == events[-1].location), 0)

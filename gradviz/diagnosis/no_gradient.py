@@ -132,26 +132,33 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
     return Evidence(words, locations=(calls[-1].location,))
 
 
-def only_returned(context: Context, key: str, verdict: Verdict) -> tuple[Verdict, str] | None:
+def only_returned(
+    context: Context, question: Question, verdict: Verdict
+) -> tuple[Verdict, str] | None:
     """The verdict in a list on what ``torch.autograd.grad`` returned, and nothing else trains.
 
     None if an optimizer holds it, or if a call dropped the gradients; also if a backward pass or a
-    step ran, unless a library called it for that tensor.
+    step ran, unless a library called it for that tensor, or it is data beside a trained model.
     """
+    key, is_data = question.key, question.kind is NodeKind.LEAF
     calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
     if any(isinstance(statement_at(e.inside or e.location), ast.Expr) for e in calls):
         return None
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
     steps = context.steps
     is_held = key in context.held or any(key in each.held for _, each in steps)
-    if asked and not is_held and (asked[-1].inside or not (context.passes or steps)):
+    is_alone = not (context.passes or steps)
+    is_enough = is_alone or bool(is_data and steps)
+    if asked and not is_held and (asked[-1].inside or is_enough):
         line = mention(asked[-1].location)
         return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"
-    if not calls or context.passes or steps:
+    if not calls or not is_alone:
         return None
     where = f"torch.autograd.grad, at {mention(calls[-1].location)},"
     if verdict is Verdict.LEFT_OUT:
-        return Verdict.UNTRAINED, f"{where} returned the gradients of other tensors"
+        has_failed = getattr(calls[-1].details, "has_failed", False)
+        what = "raised an error" if has_failed else "returned the gradients of other tensors"
+        return Verdict.UNTRAINED, f"{where} {what}"
     made = context.happened_to(key, EventKind.REQUIRES_GRAD)
     if made and made[0].number > calls[-1].number:
         return Verdict.UNTRAINED, f"it became a leaf after the last gradient, by {where[:-1]}"

@@ -226,25 +226,21 @@ def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
 # Backward was called on more than one number.
 
 
-def _not_scalar(context: Context, error: ErrorContext) -> Evidence | None:
-    if not is_of(error, Kind.NOT_A_SCALAR):
-        return None
-    nodes = context.graph.nodes
-    roots = [key for key in context.roots if nodes[key].get("shape") != ()]
-    key = roots[0] if len(roots) == 1 else ""
-    name = nodes[key].get("name", "") if key else ""
-    shape = f" of shape {list(nodes[key].get('shape', ()))}" if key else ""
-    return error.evidence(
-        [key], culprit=key, root=(name or "a result") + shape, called=name or "loss"
-    )
+def _root(kind: Kind) -> Found:
+    """A rule about a root: the only one that is not one number, or the only one, if complex."""
 
+    def match(context: Context, error: ErrorContext) -> Evidence | None:
+        if not is_of(error, kind):
+            return None
+        shapes = {key: context.graph.nodes[key].get("shape") for key in context.roots}
+        roots = [key for key in shapes if kind is Kind.COMPLEX_ROOT or shapes[key] != ()]
+        key = roots[0] if len(roots) == 1 else ""
+        name = context.graph.nodes[key].get("name", "") if key else ""
+        shape = f" of shape {list(shapes[key] or ())}" if key and kind is Kind.NOT_A_SCALAR else ""
+        root = (name or "a result") + shape
+        return error.evidence([key], culprit=key, root=root, called=name or "loss")
 
-def _complex(context: Context, error: ErrorContext) -> Evidence | None:
-    if not is_of(error, Kind.COMPLEX_ROOT):
-        return None
-    key = context.roots[0] if len(context.roots) == 1 else ""
-    name = context.graph.nodes[key].get("name", "") if key else ""
-    return error.evidence([key], culprit=key, root=name or "a result", called=name or "loss")
+    return match
 
 
 # The gradient with respect to an unused tensor.
@@ -255,13 +251,16 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
         return None
     assert error.read is not None
     unused, output = _unused_inputs(error), ""
-    who = [_as_input(error, *each) for each in unused] or _unused_keys(context, error)
+    who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
     if (call := grad_call_of(error.error)) is not None:
         output = joined([name for each in call.outputs if (name := error.called.get(id(each)))])
     number = error.read.index  # torch 2.10 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
     fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
     words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
+    if unused and all(each[2] for each in unused):
+        words["why"] = ", though both were computed from one tensor"
+        words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
     if len(unused) == 1 and call and error.why and error.asked.recording is not None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
         if why.verdict is Verdict.CUT:
@@ -277,8 +276,8 @@ def _as_input(error: ErrorContext, number: int, tensor: Any) -> str:
     return f"{name} (inputs[{number}])" if name else f"inputs[{number}]"
 
 
-def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any]]:
-    """The inputs that the outputs do not depend on, of the call that raised, with their places."""
+def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:
+    """The inputs that no output depends on, their places, and whether they share a source."""
     call = grad_call_of(error.error)
     if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
         return []
@@ -291,8 +290,9 @@ def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any]]:
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
     reached = Context(graph, tuple(keys[identity_of(each)] for each in call.outputs))
-    places = enumerate(call.inputs)
-    return [each for each in places if not reached.is_reachable(keys[identity_of(each[1])])]
+    rows = [(n, each, keys[identity_of(each)]) for n, each in enumerate(call.inputs)]
+    shared = {key: not reached.reachable.isdisjoint(ancestors(graph, [key])) for *_, key in rows}
+    return [(n, each, shared[key]) for n, each, key in rows if not reached.is_reachable(key)]
 
 
 def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
@@ -524,7 +524,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "backward starts from several numbers",
         Verdict.NOT_SCALAR,
-        _not_scalar,
+        _root(Kind.NOT_A_SCALAR),
         "backward{at} starts from {root}, not from one number",
         "reduce it: {called}.mean().backward(); or give a gradient: "
         "{called}.backward(torch.ones_like({called}))",
@@ -533,7 +533,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "backward starts from a complex number",
         Verdict.NOT_SCALAR,
-        _complex,
+        _root(Kind.COMPLEX_ROOT),
         "backward{at} starts from {root}, which is complex, not one real number",
         "make it real: {called}.abs().backward(), or {called}.real.backward()",
         Needs.ERROR,

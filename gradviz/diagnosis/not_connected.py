@@ -59,10 +59,11 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
     "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
-    "stack_module_state": "it makes new leaves: give the optimizer those, params.values()",
+    "stack_module_state": _STACKED,
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
@@ -127,7 +128,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         called = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), "")
         below = descendants(context.graph, [cut.target], is_data) if called else ()
         is_leaf = any(context.graph.nodes[key]["kind"] in _LEAVES for key in below)
-        fix = _OF_THE_COPY if is_leaf else called or fix
+        fix = _OF_THE_COPY if is_leaf and called is not _STACKED else called or fix
     if _is_linearized(context, cut):
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     if fix and (inside := cut.edge.get("inside")):

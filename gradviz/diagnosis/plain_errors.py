@@ -498,7 +498,10 @@ def _words(context: Context, error: ErrorContext) -> dict[str, object]:
 
 
 def _said(error: ErrorContext) -> str:
-    return error.text.partition("\n")[0][:_LONGEST].rstrip(".") or "it has no message"
+    said = error.text.partition("\n")[0]
+    if len(said) > _LONGEST:
+        return f"{said[:_LONGEST].rpartition(' ')[0]} ..."
+    return said.rstrip(".") or "it has no message"
 
 
 def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | None:

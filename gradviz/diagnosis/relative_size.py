@@ -14,7 +14,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of, scaling_of
+from gradviz.diagnosis.training import CHANGES, CLEARS, is_unscaled, scale_of, scaling_of
 from gradviz.diagnosis.values import (
     Addend,
     addends_of,
@@ -40,7 +40,6 @@ from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
-_CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
@@ -337,11 +336,8 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     for step, clip in pairwise(context.history_of(key)):
         is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
         if is_late and _has_changed(context, key, clip):
-            words = {
-                "clip": clip.word,
-                "line": mention(clip.location),
-                "step": mention(step.location),
-            }
+            words = {"clip": clip.word, "line": mention(clip.location)}
+            words["step"] = mention(step.location)
             return Evidence(words, locations=(clip.location, step.location))
     return None
 
@@ -386,17 +382,19 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
 
 
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    gradient_changes = context.gradient_changes(question.key)
-    changes = [event for event in gradient_changes if event.action in _CHANGES]
-    if not changes or changes[0].word not in _CLIPS:
+    # Of the latest pass that was followed by a change: a command may stop before the clipping.
+    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for event in context.history_of(question.key) if event.kind in kept]
+    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
+    if not pairs or pairs[-1].word not in _CLIPS:
         return None
     graph = context.before if context.before is not None else context.graph
     scaling = scaling_of(context, graph)
     if scaling is None or scaling.factor == 1:
         return None
-    line = mention(changes[0].location)
-    words = {"clip": changes[0].word, "line": line, "scale": f"{scaling.factor:g}"}
-    return Evidence(words, locations=(changes[0].location,))
+    line = mention(pairs[-1].location)
+    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
+    return Evidence(words, locations=(pairs[-1].location,))
 
 
 clipping_rules: tuple[Rule[Any, Any], ...] = (

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import files_of, line_of_flag, locations_of, mention
+from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
@@ -22,9 +22,11 @@ from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf
 from gradviz.story import Event
 from gradviz.wording import how_to_register
 
-_CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
+CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
+Step = tuple[Event, StepDetails]
+_LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
@@ -57,8 +59,7 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     if not own or not (is_loop or len(added) > 1):
         return None
     line, name, of = own[0][0], own[0][1], " of its loop" if own[0][2] else ""
-    words = {"line": mention(line), "name": name, "of": of}
-    return Evidence(words, locations=(line,))
+    return Evidence({"line": mention(line), "name": name, "of": of}, locations=(line,))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -99,7 +100,9 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
     elif is_newer:
+        made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         words["none"] += f", but an older tensor that was {name}"
+        words["none"] += f", before it was made anew at {mention(made[0])}" if made else ""
         words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
         words["fix"] += "or create the optimizer for each new one"
     line = ""
@@ -129,9 +132,6 @@ def _is_forgotten(context: Context, question: Question) -> bool:
     )
 
 
-_LATE = "create it after the model has all of them, or call optimizer.add_param_group"
-
-
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer contains it, or the program updates it between two gradients."""
     # A change after the last of several passes may be no update: models are moved, and loaded.
@@ -155,12 +155,12 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
     return key not in context.steps[-1][1].held and any(copies)
 
 
-def _holder(
-    context: Context, question: Question, is_any: bool = False
-) -> tuple[Event, StepDetails] | None:
+def _holder(context: Context, question: Question, is_any: bool = False) -> Step | None:
     """The latest step of an optimizer, or one of a model, after the tensor had a gradient."""
     added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
-    if not added or not steps or steps[-1][0].number < added[0].number:
+    # Where the command stopped before a step, the one after an earlier pass of its line is like it.
+    since = first_on_line(context.passes) if context.was_cut else added[0].number if added else 0
+    if not added or not steps or steps[-1][0].number < since:
         return None
     # A program may optimize an image; then the image has a gradient.
     is_image = _kinds_held(context, steps[-1][1]) & set(LEAVES) == {NodeKind.LEAF}
@@ -344,7 +344,7 @@ def scale_of(context: Context, key: str) -> float | None:
 def is_unscaled(context: Context, key: str) -> bool:
     """Whether ``GradScaler`` unscaled the gradient of a leaf, itself or in its ``step``."""
     changes = context.gradient_changes(key)
-    return any(each.word in ("unscale_", "step") and each.action in _CHANGES for each in changes)
+    return any(each.word in ("unscale_", "step") and each.action in CHANGES for each in changes)
 
 
 def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:

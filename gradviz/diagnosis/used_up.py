@@ -145,6 +145,8 @@ def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carrie
     made, used = order.event_of(key), order.event_of(user)
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
+    if used is not None and (whole := _looped_over(code, used.location, passed.location)):
+        code, is_list = whole, True
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
     return Carried(key, made, used, code, is_list, again > 0, uses > 1)
 
@@ -182,6 +184,27 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     if len(texts) == 1:
         return next(iter(texts.items()))
     return "", False
+
+
+def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str:
+    """The list, as code, that a loop without that pass takes a variable from; "" for another one.
+
+    It is ``b`` for the ``y`` of ``sum(f(x, y) for x, y in zip(a, b))``.
+    """
+    tree, statement = syntax_tree(used.file), statement_at(used)
+    around: list[Any] = [each for each in ast.walk(tree or ast.Pass()) if isinstance(each, ast.For)]
+    around = [f for f in around if _has(f, used.line) and not _has(f, passed.line)]
+    inner = ast.walk(statement or ast.Pass())
+    for loop in [*around, *(each for each in inner if isinstance(each, ast.comprehension))]:
+        names, source = getattr(loop.target, "elts", [loop.target]), [loop.iter]
+        called = ast.unparse(loop.iter.func) if isinstance(loop.iter, ast.Call) else ""
+        if called in ("zip", "enumerate"):
+            source = [ast.Constant(0)] * (called == "enumerate") + loop.iter.args
+        if len(names) == len(source):
+            lists = {ast.unparse(n): s for n, s in zip(names, source, strict=True) if stored(s)}
+            if name in lists:
+                return ast.unparse(lists[name])
+    return ""
 
 
 def _imported(file: str) -> set[str]:

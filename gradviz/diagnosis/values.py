@@ -462,8 +462,7 @@ def difference_without(graph: GradGraph, key: str) -> str:
     The result does not depend on the leaf, as on the bias of a critic in
     ``critic(real) - critic(fake)``.
     """
-    uses = [(user, edge) for user, edge in leaf_uses(graph, key) if is_gradient(key, user, edge)]
-    if len(uses) != 2:
+    if len(uses := gradient_uses(graph, key)) != 2:
         return ""
     ends = [_subtracted(graph, user, edge.get("input", 0)) for user, edge in uses]
     (one, first, chain), (other, second, other_chain) = ends
@@ -496,8 +495,10 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
 
 
 def gradient_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
-    """The operations that use a leaf and give it a gradient, with their edges."""
-    return [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
+    """The operations that use a leaf and give it a gradient of the roots, with their edges."""
+    uses = [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
+    live = ancestors(graph, graph.roots) if len(uses) > 1 else ()
+    return [each for each in uses if each[0] in live] or uses
 
 
 def cancelled_at(graph: GradGraph, key: str, live: Container[str], known: dict[str, str]) -> str:

@@ -452,6 +452,7 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
+_NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
 
@@ -471,16 +472,14 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     op = _called(context, key, nodes[key].get("op", ""))
     where, more = f" at {mention(line)}" if line else "", f", and so did {others} more"
     more = f"and the gradient that came to it was not zero{more if others else ''}"
-    words = {
-        "what": f"{op}{where} returned zeros in backward, {more}",
-        "fix": f"{_LOOK} for {nodes[key].get('dtype', 'its dtype')}",
-    }
+    words = {"what": f"{op}{where} returned zeros in backward, {more}"}
+    words["fix"] = f"{_LOOK} for {nodes[key].get('dtype', 'its dtype')}"
     if (key, 0) in cancelled:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
     if operation(nodes[key].get("op", "")).draws:
-        words["fix"] = _RSAMPLE
+        words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
     if question.key in map(values.before_views, added):
         words["fix"] = "nothing, if it stays rare: it is the sum of that gradient, which is 0"

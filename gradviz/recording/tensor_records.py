@@ -419,6 +419,11 @@ class UntrackedTensor:
         return ("untracked", self.number) if self.leaf is None else self.leaf.identity
 
     @property
+    def is_of_a_derivative(self) -> bool:
+        """Whether it was computed from what ``torch.autograd.grad`` returned without a graph."""
+        return any(site.cause is Cause.AUTOGRAD_GRAD for site in self.cut_leaves)
+
+    @property
     def origin(self) -> Input | None:
         """The data of which it can be an alias or a view; None if it was made of several."""
         return self.alias or (self.inputs[0] if len(self.inputs) == 1 else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -166,14 +167,18 @@ class UntrackedOverlay:
         kept: dict[int, UntrackedTensor] = {untracked.number: untracked for untracked in roots}
         for leaf in (leaf for _, leaf in snapshot.leaves.values() if leaf.untracked):
             used.update(_untracked_inputs(leaf.untracked))
-        for number in sorted({*chosen, *kept}, reverse=True):
-            found = kept.get(number) or chosen[number]
+        waiting = sorted({*chosen, *kept})
+        while waiting:
+            found = kept.get(number := waiting.pop()) or chosen[number]
             if number in used or self._is_recent_number(found) or found.ref() is not None:
                 kept[number] = found
                 for each in found.inputs:
-                    if isinstance(each.source, UntrackedTensor) and each.source.matters:
-                        used.add(each.source.number)
-                        kept.setdefault(each.source.number, each.source)
+                    if isinstance(source := each.source, UntrackedTensor) and source.matters:
+                        number, is_new = source.number, source.number not in {*chosen, *kept}
+                        used.add(number)
+                        kept.setdefault(number, source)
+                        if is_new and source.is_of_a_derivative:  # of a pass that is over
+                            insort(waiting, number)
         return [kept[number] for number in sorted(kept)]
 
     def _is_recent_number(self, found: UntrackedTensor) -> bool:
@@ -378,12 +383,8 @@ class UntrackedOverlay:
 
     def _add_cut(self, source: str, target: str, position: int, data: Input) -> None:
         output = data.source.output if isinstance(data.source, OperationOutput) else 0
-        edge: dict[str, Any] = {
-            "kind": EdgeKind.CUT,
-            "input": position,
-            "output": output,
-            "cause": data.cause,
-        }
+        edge: dict[str, Any] = {"kind": EdgeKind.CUT, "input": position, "output": output}
+        edge["cause"] = data.cause
         location, word = data.location, data.word
         made = data.source
         if location.code is None and isinstance(made, UntrackedTensor) and made.matters:

@@ -18,6 +18,22 @@ from gradviz.frontends.program import run_script
 KNOWN = {each.name: each for each in questions()}
 CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
 FIXES = {
+    "codes_by_torch_normal": ("torch.normal(mean, std)", "mean + std * torch.randn_like(std)"),
+    "columns_are_sliced_after_the_network": (
+        """        u = self.net(points)
+        x, t = points[:, 0:1], points[:, 1:2]""",
+        """        x, t = points[:, 0:1], points[:, 1:2]
+        u = self.net(torch.cat([x, t], 1))""",
+    ),
+    "gradient_enhanced_fit_in_a_library": ("retain_graph=True", "create_graph=True"),
+    "ensemble_of_detached_states": (
+        "torch.optim.Adam([p for m in models for p in m.parameters()]",
+        "torch.optim.Adam(params.values()",
+    ),
+    "image_is_clamped_into_a_new_tensor": (
+        "    image = image.detach().clamp(0, 1).requires_grad_(True)",
+        "    with torch.no_grad():\n        image.copy_(image.clamp(0, 1))",
+    ),
     "prior_is_in_no_optimizer": (
         "model.parameters(), lr=1e-3)\n",
         'model.parameters(), lr=1e-3)\noptimizer.add_param_group({"params": '
