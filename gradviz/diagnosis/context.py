@@ -465,10 +465,12 @@ class Context:
 
     def is_trained(self, key: str) -> bool:
         """Whether a leaf got a gradient, and an optimizer holds it or it was changed after that."""
-        changes = self.happened_to(key, EventKind.IN_PLACE)
-        changes = [*changes, *(event for event, details in self.steps if key in details.held)]
-        added = self.happened_to(key, EventKind.ACCUMULATE)[:1]
-        return any(key in self.held or any(e.number < c.number for c in changes) for e in added)
+        added = self.happened_to(key, EventKind.ACCUMULATE)
+        if not added or key in self.held:
+            return bool(added)
+        since, changes = added[0].number, self.happened_to(key, EventKind.IN_PLACE)
+        is_held = (key in details.held for event, details in self.steps if event.number > since)
+        return any(event.number > since for event in changes) or any(is_held)
 
     def is_copy(self, key: str, shape: object) -> bool:
         """Whether a leaf has the values of one of its shape that is trained, or has a gradient."""

@@ -441,11 +441,20 @@ def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
 
 def is_newer_than_held(context: Context, question: Question) -> bool:
     """Whether a leaf has the name of one that each later step holds, and that got no gradient."""
-    added = [e.number for e in context.happened_to(question.key, EventKind.ACCUMULATE)]
-    held = [set(each.held) for event, each in context.steps if added and event.number > added[0]]
-    name = question.data.get("name", "")
-    return bool(name and held) and any(
-        (context.node_in_a_frame(key) or {}).get("name") == name
-        and all(e.number < added[0] for e in context.happened_to(key, EventKind.ACCUMULATE))
-        for key in set.intersection(*held) - {question.key}
+    name, added = question.data.get("name"), context.happened_to(question.key, EventKind.ACCUMULATE)
+    since = added[0].number if added else 0
+    later = [details for event, details in context.steps if added and event.number > since]
+    older = context.cached("held by name", lambda: _held_by_name(context)).get(name or "", ())
+    return bool(name and later) and any(
+        key != question.key
+        and all(key in details.held for details in later)
+        and all(e.number < since for e in context.happened_to(key, EventKind.ACCUMULATE))
+        for key in older
     )
+
+
+def _held_by_name(context: Context) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for _, details in context.steps for key in details.held):
+        found.setdefault((context.node_in_a_frame(key) or {}).get("name", ""), []).append(key)
+    return found

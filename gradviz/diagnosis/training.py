@@ -85,14 +85,14 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
-    is_newer = is_newer_than_held(context, question)
-    is_asked = is_parameter or is_newer or _is_forgotten(context, question)
-    if not is_asked or question.data.get("grad") is None or _is_held(context, question):
+    is_free = question.data.get("grad") is not None and not _is_held(context, question)
+    is_newer = is_free and is_newer_than_held(context, question)
+    if not is_free or not (is_parameter or is_newer or _is_forgotten(context, question)):
         return None
     if (holder := _holder(context, question, is_newer)) is None:
         return None
-    name, words = question.name, {"holder": _what_it_holds(context, *holder)}
-    words["none"] = "no optimizer holds it"
+    words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
+    name = question.name
     is_name = all(part.isidentifier() for part in name.split("."))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words["fix"] = f"give the optimizer the parameters that are trained: {how}"
@@ -595,6 +595,6 @@ training_rules: tuple[Rule[Any, Any], ...] = (
 def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
     steps = [event.number for event, details in context.steps if key in details.held]
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
-    return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
+    since = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)[:1]]
+    changes = (event.number for event in context.happened_to(key, EventKind.IN_PLACE))
+    return sorted([*steps, *(each for each in changes if since and each > since[0])])

@@ -21,6 +21,7 @@ from gradviz.graph import (
     ancestors,
     is_data,
     is_gradient,
+    leads_to_a_root,
     leaf_of_node,
     leaf_uses,
 )
@@ -497,8 +498,7 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
 def gradient_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
     """The operations that use a leaf and give it a gradient of the roots, with their edges."""
     uses = [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
-    live = ancestors(graph, graph.roots) if len(uses) > 1 else ()
-    return [each for each in uses if each[0] in live] or uses
+    return [each for each in uses if uses[1:] and leads_to_a_root(graph, each[0])] or uses
 
 
 def cancelled_at(graph: GradGraph, key: str, live: Container[str], known: dict[str, str]) -> str:

@@ -375,6 +375,26 @@ def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradi
     return _reached(graph._pred, starts, lambda key, source, edge: follow(source, key, edge))
 
 
+def leads_to_a_root(graph: GradGraph, key: str, most: int = 24) -> bool:
+    """Whether a gradient of a root can come to a node; yes if more users follow than are looked at.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("x"), graph.add_node("loss", root=0)
+        (None, None)
+        >>> _ = graph.add_edge("x", "loss", 0, kind=EdgeKind.CUT)
+        >>> leads_to_a_root(graph, "x"), leads_to_a_root(graph, "loss")
+        (False, True)
+    """
+    found = [key]
+    for each in found:  # which grows
+        if "root" in graph.nodes[each] or len(found) > most:
+            return True
+        edges = graph.out_edges(each, data=True)
+        found += [user for _, user, edge in edges if is_gradient(each, user, edge)]
+    return False
+
+
 def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
     """The start nodes and all nodes computed from them; same arguments as `ancestors`.
 
