@@ -174,8 +174,8 @@ class UntrackedOverlay:
                 kept[number] = found
                 for each in found.inputs:
                     if isinstance(source := each.source, UntrackedTensor) and source.matters:
-                        number, is_new = source.number, source.number not in {*chosen, *kept}
-                        used.add(number)
+                        used.add(number := source.number)
+                        is_new = number not in chosen and number not in kept
                         kept.setdefault(number, source)
                         if is_new and source.is_of_a_derivative:  # of a pass that is over
                             insort(waiting, number)
