@@ -331,7 +331,7 @@ def only_projects(sequence: OpSequence, paths: Sequence[Path], places: range, pa
     if "attention" not in sequence.modules.get(".".join(path), "").lower():
         return False
     inner = {paths[place][len(path) :] for place in places}
-    last_use = sequence.last_use()
+    last_use = sequence.last_use
     leaving = {paths[place] for place in places if last_use[place] >= places.stop}
     return () not in inner and len(leaving) > 1
 

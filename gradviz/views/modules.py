@@ -100,7 +100,7 @@ def _certain(
     """The modules of the operations in gaps, as far as classes tell them."""
     by_place: dict[int, Path] = {**dict(known), len(sequence): ()}
     ends: dict[Path, dict[str, int]] = {}
-    last_use = sequence.last_use()
+    last_use = sequence.last_use
     for left, start, stop, before, after in gaps:
         ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
         earlier = ends.setdefault(_without_number(before), {})

@@ -11,6 +11,7 @@ import heapq
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -69,6 +70,7 @@ class OpSequence:
         """Leaves that are parameters and that some operations use directly."""
         return {leaf for place in places for leaf in self.parameters(place)}
 
+    @cached_property
     def last_use(self) -> Ints:
         """For each operation the position of the last one that uses it; its own for none."""
         found: Ints = np.arange(len(self))

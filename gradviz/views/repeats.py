@@ -209,7 +209,7 @@ class _Search:
         self.found: list[Repeat] = []
         self.starts: Ints = np.arange(len(sequence) + 1)
         self.row, self.names = _rows(sequence, paths)
-        self.last_use = sequence.last_use()
+        self.last_use = sequence.last_use
 
     def fold_shortest(self) -> bool:
         """Fold the repetitions with the shortest part; False if nothing repeats."""
