@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,29 @@ def test_a_thread_that_runs_on_is_waited_for(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr.count("stopped after backward 2")) == (0, 1), done.stderr
     assert done.stdout.splitlines() == ["1 parameter  fine", "over"]
+
+
+WAITS = """
+done = threading.Event()
+def main():
+    steps()
+    done.set()
+threading.Thread(target=main).start()
+done.wait()
+"""
+
+
+def test_a_program_that_waits_for_a_thread_ends_where_sigint_is_ignored(tmp_path: Path) -> None:
+    Path("train.py").write_text(f"import threading\n{STEPS}{WAITS}")
+    command = [sys.executable, "-m", "gradviz", "draw", "train.py"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert (done.returncode, done.stderr.count("stopped after backward 1")) == (0, 1), done.stderr
 
 
 def test_the_nearest_attribute_is_suggested() -> None:

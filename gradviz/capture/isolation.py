@@ -175,10 +175,14 @@ class Threads:
         self._around, self._is_library = around, is_library
         self._own: list[tuple[threading.Thread, threading.Event]] = []
         self._lock = threading.Lock()
+        self._is_over = False
         self.ending: BaseException | None = None
         self.ended: threading.Thread | None = None
 
     def __enter__(self) -> Threads:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupt)
         original = self._original = threading.Thread.start
 
         def start(thread: threading.Thread) -> None:
@@ -196,6 +200,13 @@ class Threads:
     def __exit__(self, *error: object) -> None:
         if threading.Thread.start is self._start:
             threading.Thread.start = self._original  # type: ignore[method-assign]
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _interrupt(self, *_: object) -> None:
+        """Where SIGINT is ignored, as under ``nohup``, only the end of a thread interrupts."""
+        if self._is_over:
+            raise KeyboardInterrupt
 
     def _is_own(self, file: str) -> bool:
         return file == _POOL or not (file == threading.__file__ or self._is_library(file))
@@ -215,7 +226,9 @@ class Threads:
                     entry.tb_next = error.__traceback__ = inside  # 3.10 raises with the entry
                 raise
             # A command ends the program: the main thread may wait for this one for ever.
-            if is_first and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._is_over |= is_first
+            handler = signal.getsignal(signal.SIGINT)
+            if is_first and handler in (signal.default_int_handler, self._interrupt):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         finally:
             over.set()
