@@ -180,14 +180,12 @@ class Threads:
         self.ended: threading.Thread | None = None
 
     def __enter__(self) -> Threads:
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, self._interrupt)
         original = self._original = threading.Thread.start
 
         def start(thread: threading.Thread) -> None:
             code = _code_run_by(thread)
             if code is not None and self._is_own(code.co_filename):
+                self._take_interrupts()
                 over = threading.Event()
                 thread.run = functools.partial(self._run, thread.run, over)  # type: ignore[method-assign]
                 if code.co_filename != _POOL and not thread.daemon:
@@ -203,9 +201,14 @@ class Threads:
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def _take_interrupts(self) -> None:
+        """Where SIGINT is ignored, as under ``nohup``, let the end of a thread interrupt."""
+        is_main = threading.current_thread() is threading.main_thread()  # only it may set a handler
+        if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupt)
+
     def _interrupt(self, *_: object) -> None:
-        """Where SIGINT is ignored, as under ``nohup``, only the end of a thread interrupts."""
-        if self._is_over:
+        if self._is_over:  # else it stays ignored
             raise KeyboardInterrupt
 
     def _is_own(self, file: str) -> bool:

@@ -217,8 +217,8 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         return None
     where = f"at {mention(added[0].location)}"
     what = f"the gradients of {len(added):,} backward passes {where} were added up"
-    for each in clears[:1]:
-        by = f"{clearing_word(each)} at {mention(each.location)}"
+    if clears:
+        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
         what = f"the gradient from backward {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)

@@ -116,12 +116,15 @@ def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
 
 
 def at_integers(cut_leaves: CutLeaves, location: CodeLocation, word: str) -> CutLeaves:
-    """The cut leaves if integers are computed from them here, which have no gradient anyway."""
+    """The cut leaves if integers are computed from them here; the same object if nothing changes.
+
+    Integers have no gradient, wherever the data was cut before.
+    """
     site, found = CutSite(Cause.NOT_DIFFERENTIABLE, location, word), dict(cut_leaves)
     others = [each for each in found if each.cause is not Cause.NOT_DIFFERENTIABLE]
     for bits in map(found.pop, others):
         found[site] = found.get(site, 0) | bits
-    return found
+    return found if others else cut_leaves
 
 
 def leaves_in(bits: int) -> Iterator[int]:
