@@ -10,6 +10,7 @@ import functools
 import linecache
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gradviz.facts import SourceLocation
@@ -246,6 +247,15 @@ def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
             yield from ((node.lineno, each) for each in node.args[:1])
 
 
+def assigned_before(location: SourceLocation, name: str) -> list[SourceLocation]:
+    """The line that last assigned to a name before a line of the same function; [] if unknown."""
+    nodes = ast.walk(tree) if (tree := syntax_tree(location.file)) is not None else ()
+    starts = [node.lineno for node in nodes if isinstance(node, ast.FunctionDef)]
+    start = max((each for each in starts if each <= location.line), default=0)
+    lines = [each for each, _ in assignments_to(location, name) if start < each < location.line]
+    return [replace(location, line=each, text="") for each in lines[-1:]]
+
+
 def is_showing(call: ast.expr) -> bool:
     """Whether an expression is a call that prints or logs its arguments: ``print(loss)``."""
     return isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING)
@@ -352,14 +362,18 @@ def _is_false(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is False
 
 
-def lines_calling(location: SourceLocation, name: str) -> list[int]:
-    """The lines of a file that call a function of that name, as ``name()`` or ``x.name()``."""
-    tree = syntax_tree(location.file)
-    calls = (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
-    return [node.lineno for node in calls if _is_named(node, name, None)]
+def calls_in(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:
+    """The lines of files that call a function, as ``name()`` or ``x.name()``, with a keyword."""
+    trees = [(file, tree) for file in files if (tree := syntax_tree(file)) is not None]
+    calls = [(f, node) for f, tree in trees for node in ast.walk(tree) if _is_named(node, name)]
+    return [
+        SourceLocation(file, node.lineno)
+        for file, node in calls
+        if isinstance(node, ast.Call) and keyword in ("", *(each.arg for each in node.keywords))
+    ]
 
 
-def _is_named(node: ast.expr, word: str, kind: type[ast.operator] | None) -> bool:
+def _is_named(node: ast.AST, word: str, kind: type[ast.operator] | None = None) -> bool:
     if isinstance(node, ast.BinOp):
         return kind is not None and isinstance(node.op, kind)
     called = node.func if isinstance(node, ast.Call) else node

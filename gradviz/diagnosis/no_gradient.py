@@ -273,11 +273,16 @@ def _no_pass(context: Context, question: Question) -> Evidence | None:
         return None
     if left_off(context) is not None or not context.happened(EventKind.STEP):
         return None
-    words = {"more": "", "fix": "call backward() on the loss before the step"}
+    step = context.happened(EventKind.STEP)[-1].location
+    words = {
+        "more": "",
+        "line": mention(step),
+        "fix": "call backward() on the loss before the step",
+    }
     if lines := tuple(transforms_in(files_of(context.events or ()))[:1]):
         words["more"] = f"; torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
         words["fix"] = "assign what torch.func returns to .grad before the step, or call backward()"
-    return Evidence(words, locations=lines)
+    return Evidence(words, locations=(step, *lines))
 
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
@@ -375,7 +380,8 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "a step without a backward pass",
         Verdict.NOT_RUN,
         _no_pass,
-        "backward() was not called in the recording, though an optimizer made a step{more}",
+        "backward() was not called in the recording, though an optimizer made a step "
+        "at {line}{more}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.lines import lines_calling, locations_of, mention
+from gradviz.diagnosis.lines import assigned_before, calls_in, locations_of, mention
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
@@ -19,7 +19,7 @@ from gradviz.diagnosis.not_connected import (
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
-from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors
+from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors, leaf_of_node
 from gradviz.graph.operations import forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -31,6 +31,8 @@ _CALLS = {
     Kind.RETAIN_GRAD_WITHOUT_GRAPH: "retain_grad()",
     Kind.HOOK_WITHOUT_GRAPH: "register_hook()",
 }
+_NOT_RECORDED = "not computed by a recorded operation"
+_IN_A_BACKWARD = "in the backward of a Function, where autograd records nothing, as under no_grad"
 _FLOATING = ("float", "bfloat", "complex")
 Found = Callable[[Context, ErrorContext], Evidence | None]
 
@@ -220,7 +222,15 @@ def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, *_CALLS):
         return None
     assert error.read is not None
-    return error.evidence(call=_CALLS[error.read.kind], fix="" if context.is_recorded else RECORD)
+    words, lines = {"call": _CALLS[error.read.kind], "name": "a tensor", "made": _NOT_RECORDED}, []
+    words["fix"] = "" if context.is_recorded else RECORD
+    if (call := grad_call_of(error.error)) and applying_of(error.error, "backward") is not None:
+        name = error.called.get(id(call.outputs[0]), "")
+        lines = assigned_before(error.location, name)
+        words |= {"call": "torch.autograd.grad", "name": name or "a tensor"}
+        words["made"] = f"computed {''.join(f'at {at}, ' for at in lines)}{_IN_A_BACKWARD}"
+        words["fix"] = f"there: with torch.enable_grad(): {name or 'y'} = ..."
+    return error.evidence(locations=lines, words=words)
 
 
 # Backward was called on more than one number.
@@ -338,11 +348,8 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     kinds = (Kind.INFERENCE_SAVED, Kind.INFERENCE_CHANGED, Kind.INFERENCE_REQUIRES_GRAD)
     if not is_of(error, *kinds):
         return None
-    made = [
-        str(data["source"])
-        for _, data in context.graph.nodes(data=True)
-        if data.get("inference") and data.get("source")
-    ]
+    inferred = (data for _, data in context.graph.nodes(data=True) if data.get("inference"))
+    made = [str(data["source"]) for data in inferred if data.get("source")]
     where = f"; it was made at {mention(made[-1])}" if made else ""
     return error.evidence((), locations_of(made[-1:]), made=where)
 
@@ -393,14 +400,11 @@ def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocatio
     lines = locations_of([source_of(context, key)]) or tuple(event.location for event in events)
     if lines:
         return lines[0]
-    called = lines_calling(error.location, operation)
+    called = calls_in([error.location.file], operation)
     if len(called) == 1:
-        return SourceLocation(error.location.file, called[0])
-    passes = [
-        event
-        for event in context.happened(EventKind.BACKWARD)
-        if isinstance(event.details, BackwardDetails) and event.details.create_graph
-    ]
+        return called[0]
+    passes = context.happened(EventKind.BACKWARD)
+    passes = [each for each in passes if getattr(each.details, "create_graph", False)]
     return passes[-1].location if passes and operation.endswith("_backward") else SourceLocation()
 
 
@@ -410,11 +414,7 @@ def inputs_of(context: Context, key: str) -> str:
         return ""
     described = []
     for source in dict.fromkeys(source for source, _ in context.graph.inputs(key)):
-        data = context.graph.nodes[source]
-        if data["kind"] is NodeKind.ACCUMULATE:
-            data = next(
-                (context.graph.nodes[leaf] for leaf, _ in context.graph.inputs(source)), data
-            )
+        data = context.graph.nodes[leaf_of_node(context.graph, source)]
         name, shape = data.get("name") or data.get("op", ""), data.get("shape")
         if name and shape is not None:
             described.append(f"{name} of shape {list(shape)}")
@@ -516,8 +516,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the start is not known",
         Verdict.NO_GRAPH,
         _unknown_start,
-        "{call} was called{at} on a tensor that does not require grad and was not computed by "
-        "a recorded operation",
+        "{call} was called{at} on {name}, which does not require grad and was {made}",
         "{fix}",
         Needs.ERROR,
     ),

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.relative_size import skipped_step
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scaling_of, skipped_step
+from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
 from gradviz.graph import (
@@ -28,7 +29,7 @@ from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 
 _KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
-_LOOK = "look at its inputs: one may be infinite or NaN already, or too large"
+_LOOK = "look at its inputs: one may be infinite or NaN already, or too large: clamp it before"
 _TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"
 _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
@@ -39,11 +40,15 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
+_EQUAL = "compute the loss from the {} alone, or add a small random matrix before"
+_UNCHOSEN = f"{_KEEP_AWAY}, also where torch.where() takes its other branch: 0 * infinity is NaN"
 _SINGLE = "of a single element it divides by 0: take it over more elements, or pass correction=0"
+_SINGULAR = ("linalg_svd", "svd", "linalg_eigh", "linalg_eig")
 _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
     **dict.fromkeys(("std", "var"), _SINGLE),
+    **dict.fromkeys(_SINGULAR, _EQUAL.format("singular values or eigenvalues")),
 }
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
@@ -54,10 +59,17 @@ _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", 
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
-_CHOOSES = {*_PUT_IN, *("index", "index_select", "masked_select", "gather", "nan_to_num")}
-_CHOOSES |= {"max", "min"}
+_CHOOSES = {
+    *_PUT_IN,
+    "index",
+    "index_select",
+    "masked_select",
+    "gather",
+    "nan_to_num",
+    "max",
+    "min",
+}
 _TURNS = frozenset(("t", "transpose", "view", "to"))
-_SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
 
 
 class Suspect(NamedTuple):
@@ -96,6 +108,8 @@ def _found(context: Context, question: Question) -> Evidence | None:
     suspect = _of_step(context, values, _of_scale(context, values, suspect))
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
+    users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
+    is_chosen = suspect.fix == _KEEP_AWAY and "where" in users
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
     skipped = skipped_step(context, question, suspect.in_forward)
     words = {
@@ -104,7 +118,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
         "where": f", {mention(line)}" if line else "",
         "why": suspect.why,
         "stayed": stayed + skipped,
-        "fix": suspect.fix,
+        "fix": _UNCHOSEN if is_chosen else suspect.fix,
     }
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
 
@@ -157,11 +171,10 @@ def _first_suspect(
 
 def _lines_of_passes(context: Context) -> set[str]:
     """The lines of the passes that recorded their own operations: with ``create_graph=True``."""
-    passes = ((event, event.details) for event in context.happened(EventKind.BACKWARD))
     return {
         str(event.location)
-        for event, details in passes
-        if isinstance(details, BackwardDetails) and details.create_graph
+        for event in context.happened(EventKind.BACKWARD)
+        if isinstance(event.details, BackwardDetails) and event.details.create_graph
     }
 
 
@@ -218,7 +231,7 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
 
 def _of_data(values: Values, key: str, only_nan: bool) -> Suspect | None:
     """An operation before the first result that is not finite, with such data as an input."""
-    if (suspect := _of_untracked(values, key, only_nan)) is not None:
+    if suspect := _of_untracked(values, key, only_nan):
         return suspect
     tracked = _numbers(values.graph, key)
     for number in (0, 1, 2):
@@ -238,9 +251,8 @@ def _with_input(
     if value is None or not (value.nan or not (only_nan or value.is_finite)):
         return None
     what = "NaN" if value.nan else "infinite"
-    return Suspect(
-        key, f"{which} has {what} elements", f"find where it becomes {what}, before the loss"
-    )
+    fix = f"find where it becomes {what}, before the loss"
+    return Suspect(key, f"{which} has {what} elements", fix)
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
@@ -348,7 +360,8 @@ def _nan_parameter(values: Values, key: str) -> str:
             source = row[0]
         source = leaf_of_node(graph, source)
         if graph.nodes[source]["kind"] in LEAVES:
-            value = values.of(source)
+            if (value := values.of(source)) is None and operation(graph.nodes[key]["op"]).views:
+                value = values.made_by(key)  # a step has changed the leaf since
             if value is not None and value.nan:
                 return source
     return ""
@@ -366,9 +379,7 @@ def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]
     """Operations without a finite derivative at their input, in the order of backward."""
     graph = values.graph
     for key in reversed(keys):
-        data: NodeData = graph.nodes[key]
-        op = data.get("op", "")
-        if op in _SINGULAR:
+        if graph.nodes[key].get("op", "") in _SINGULAR:
             if (suspect := _equal_values(values, key)) is not None:
                 yield suspect
         elif why := _why_singular(values, key):
@@ -390,7 +401,8 @@ def _why_singular(values: Values, key: str) -> str:
     if op == "sqrt":
         is_zero = has(values.made_by(key), 0.0) or has(values.input_of(key, 0), 0.0)
         return "its input has a 0" if is_zero else ""
-    if op == "pow" and ((why := _negative_base(values, key)) or not _is_root(data)):
+    exponent = number_of(data.get("options", {}).get("exponent")) or 1
+    if op == "pow" and ((why := _negative_base(values, key)) or exponent >= 1):
         return why
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
@@ -405,8 +417,7 @@ def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
     found = [each for each in _in_order(graph, before) if _spoils_its_result(values, each)]
     if not found:
         return []
-    nodes = graph.nodes
-    choosing = {each for each in ancestors(graph, [key]) if nodes[each].get("op") in _CHOOSES}
+    choosing = {each for each in ancestors(graph, [key]) if graph.nodes[each].get("op") in _CHOOSES}
     behind = {each: descendants(graph, [each]) | {each} for each in found}
     return [
         each
@@ -446,21 +457,12 @@ def _equal_values(values: Values, key: str) -> Suspect | None:
         found = values.saved(key, name)
         if found is None:
             continue
-        if found.values is not None:
-            is_equal = len(set(found.values)) < len(found.values)
-        else:
-            is_equal = found.min is not None and found.min == found.max
-        if is_equal:
+        is_equal = found.min is not None and found.min == found.max
+        if is_equal or len(set(found.values or ())) < len(found.values or ()):
             what = "singular values" if name == "S" else "eigenvalues"
             why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
-            fix = f"compute the loss from the {what} alone, or add a small random matrix before"
-            return Suspect(key, f"{why} difference", fix)
+            return Suspect(key, f"{why} difference", _EQUAL.format(what))
     return None
-
-
-def _is_root(data: NodeData) -> bool:
-    exponent = number_of(data.get("options", {}).get("exponent", "1"))
-    return exponent is not None and exponent < 1
 
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
@@ -549,9 +551,7 @@ def _clipped_by_infinity(context: Context, question: Question) -> Evidence | Non
     own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
     if not isinstance(own, GradientDetails) or _is_finite(own.after) is False:
         return None
-    wrong = [
-        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
-    ]
+    wrong = [e for e in context.happened(EventKind.ACCUMULATE) if _is_about(e, clips[0])]
     if not wrong:
         return None
     words = {

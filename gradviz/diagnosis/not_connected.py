@@ -9,7 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
-    lines_calling,
+    calls_in,
     locations_of,
     mention,
     straight_through,
@@ -114,6 +114,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = FIX_OF_CAUSE.get(cause, "")
     if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
+    if cut.edge.get("word") == "_values":
+        fix = "use values() of a coalesced tensor, which has a gradient"
     if off := _switched_off(context, cut):
         if left_off(context) is off:
             return TURN_ON.format(off.location)
@@ -146,7 +148,7 @@ def _calls(context: Context, line: str, name: str) -> bool:
     """Whether a line calls a function, found once for all leaves."""
     return context.cached(
         (name, line),
-        lambda: any(each.line in lines_calling(each, name) for each in locations_of([line])),
+        lambda: line in map(str, calls_in([each.file for each in locations_of([line])], name)),
     )
 
 
@@ -272,9 +274,7 @@ def _latest(context: Context, line: str) -> int:
 
 def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
     """The result was computed from a derivative that does not depend on the tensor."""
-    if not question.key:
-        return None
-    cuts = context.cuts.of(question.key)
+    cuts = context.cuts.of(question.key) if question.key else ()
     if not cuts or not all(_is_of_a_constant(context, question.key, cut) for cut in cuts):
         return None
     words = {"root": context.root_names, "cut": cut_words(context, cuts[0])}

@@ -14,7 +14,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import calls_in, files_of, locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
@@ -230,8 +230,8 @@ _TABLE: Sequence[Row] = (
         "a checkpoint computed tensors of other shapes in backward",
         (Kind.CHECKPOINT_METADATA,),
         Verdict.CHECKPOINT,
-        "a checkpointed function was run again in backward{at} and did something else: a tensor of "
-        "shape {expected} is of shape {got} now",
+        "a checkpointed function{changed} was run again in backward{at} and did something else: "
+        "a tensor of shape {expected} is of shape {got} now",
         "let the function depend on its arguments only: no global variable, counter or random "
         "choice that changes between forward and backward",
     ),
@@ -239,8 +239,8 @@ _TABLE: Sequence[Row] = (
         "a checkpoint saved another number of tensors in backward",
         (Kind.CHECKPOINT_FEWER, Kind.CHECKPOINT_MORE),
         Verdict.CHECKPOINT,
-        "a checkpointed function was run again in backward{at} and did something else: it saved "
-        "another number of tensors",
+        "a checkpointed function{changed} was run again in backward{at} and did something else: "
+        "it saved another number of tensors",
         "let the function depend on its arguments only: no global variable, counter or random "
         "choice that changes between forward and backward",
     ),
@@ -430,12 +430,14 @@ _TABLE: Sequence[Row] = (
 def rules_of(table: Sequence[Row]) -> tuple[Rule[Any, Any], ...]:
     """A rule for each row of a table of plain data."""
     return tuple(
-        Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
+        Rule(name, verdict, _of_kind(kinds, verdict), reason, fix, needs=Needs.ERROR)
         for name, kinds, verdict, reason, fix in table
     )
 
 
-def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
+def _of_kind(
+    kinds: tuple[Kind, ...], verdict: Verdict
+) -> Callable[[Context, ErrorContext], Evidence | None]:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
         read = error.read
         if read is None or read.kind not in kinds:
@@ -447,6 +449,9 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         where = f" (the latest {what} is at {mention(lines[0])})" if lines else ""
         if read.kind is Kind.DIFFERENTIATED_TWICE:
             where, lines = _function_in(context)
+        elif verdict is Verdict.CHECKPOINT:
+            lines = tuple(calls_in(files_of(context.events or ()), "checkpoint"))
+            where = f" (checkpoint() is called at {joined([*map(str, lines)])})" if lines else ""
         return error.evidence(locations=lines, words=_words(context, error), changed=where)
 
     return match

@@ -397,6 +397,21 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     return Evidence(words, locations=(pairs[-1].location,))
 
 
+def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
+    """A clause saying that GradScaler skipped the step; "" if it did not.
+
+    A lower scale does not help if ``in_forward``; None if this is not known.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    skipped = ((e, d) for e, d in context.steps if added and e.action is Action.SKIPPED)
+    if not any(e.number > added[-1].number and question.key in d.held for e, d in skipped):
+        return ""
+    if in_forward:
+        return "; GradScaler skipped the step, and a lower scale does not help"
+    end = "" if in_forward is None else ": normal in the first steps, if later ones are not skipped"
+    return f"; GradScaler skipped the step and lowers its scale{end}"
+
+
 clipping_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "clipped after the step",

@@ -210,8 +210,8 @@ UNKNOWN = object()
 """Stands for a value that cannot be known without running the user's code."""
 
 
-def applying_of(error: BaseException | None) -> SourceLocation | None:
-    """The user's line that called the ``Function`` whose forward raised an error; or None."""
+def applying_of(error: BaseException | None, method: str = "forward") -> SourceLocation | None:
+    """The user's line that led to the method of a ``Function`` that raised an error; or None."""
     from gradviz.recording.source_lines import CodeLocation, SourceLines
 
     caller = trace = error.__traceback__ if error is not None else None
@@ -223,7 +223,7 @@ def applying_of(error: BaseException | None) -> SourceLocation | None:
         )
         if not is_apply:
             caller = trace
-        elif caller is not None and inner.f_code.co_name == "forward":
+        elif caller is not None and inner.f_code.co_name == method:
             found = SourceLines().at(CodeLocation(caller.tb_frame.f_code, caller.tb_lasti)).location
         trace = trace.tb_next
     return found

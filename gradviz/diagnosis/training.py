@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
+from gradviz.diagnosis.lines import (
+    calls_in,
+    files_of,
+    first_on_line,
+    line_of_flag,
+    locations_of,
+    mention,
+)
 from gradviz.diagnosis.name_flow import is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
@@ -362,21 +369,6 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
     return None
 
 
-def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
-    """A clause saying that GradScaler skipped the step; "" if it did not.
-
-    A lower scale does not help if ``in_forward``; None if this is not known.
-    """
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    skipped = ((e, d) for e, d in context.steps if added and e.action is Action.SKIPPED)
-    if not any(e.number > added[-1].number and question.key in d.held for e, d in skipped):
-        return ""
-    if in_forward:
-        return "; GradScaler skipped the step, and a lower scale does not help"
-    end = "" if in_forward is None else ": normal in the first steps, if later ones are not skipped"
-    return f"; GradScaler skipped the step and lowers its scale{end}"
-
-
 # Parameters of an optimizer that are in no frame.
 
 
@@ -398,7 +390,11 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
         return None
     what = f"{count:,} of the {details.count:,} parameters that it holds"
     line, are = held.step.location, "is" if count == 1 else "are"
-    return Evidence({"count": what, "are": are, "line": mention(line)}, locations=(line,))
+    loads = calls_in(files_of(context.events or ()), "load_state_dict", "assign")
+    words = {"count": what, "are": are, "line": mention(line), "load": ""}
+    if loads:
+        words["load"] = f"create it after load_state_dict(assign=True) at {mention(loads[0])}; or "
+    return Evidence(words, locations=(line, *loads[:1]))
 
 
 unseen: Rule[Any, Any] = Rule(
@@ -407,8 +403,8 @@ unseen: Rule[Any, Any] = Rule(
     _unseen,
     "{count} {are} in no graph of the recording: no result that backward started from uses them "
     "(step at {line})",
-    "check whether it was created for this model: after the layers were replaced, from a copy, "
-    "or with layers that forward does not call",
+    "{load}check whether it was created for this model: after the layers were replaced, from a "
+    "copy, or with layers that forward does not call",
     Needs.RECORDING,
     (EventKind.STEP,),
 )

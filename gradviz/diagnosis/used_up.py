@@ -13,7 +13,9 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
     assignments_to,
+    calls_in,
     expressions_at,
+    files_of,
     mention,
     operands,
     statement_at,
@@ -31,6 +33,10 @@ _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with backward(retain_graph=True)"
+_ONCE = (
+    "compute it inside the loop or the closure, again for every backward pass; or, if no gradient "
+    "is to flow into it, detach it where it is computed"
+)
 _SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
 _NOT_RECORDED = (
     f"{_RETAIN}; if a tensor is carried from one step to the next, detach it before it is used "
@@ -324,9 +330,8 @@ def _evidence(
         locations = [error.problem.location]
     nodes, culprit = [key], key
     if carried is not None:
-        made = [carried.made.location] if carried.made is not None else []
-        used = [carried.used.location] if carried.used is not None else []
-        locations = [*made, *used, *locations]
+        both = (carried.made, carried.used)
+        locations = [*(each.location for each in both if each is not None), *locations]
         nodes, culprit = [carried.key, key], carried.key
         words["what"] = _called(carried, context)
         words["again"] = f" at {mention(carried.used.source)}" if carried.used else ""
@@ -454,7 +459,11 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     carried = carried_over(context, error, freeing)
     if carried is None or freeing.location != failing.location:
         return None
-    return _evidence(context, error, carried)
+    leaves = map(context.name_of, ancestors(context.graph, [carried.key]))
+    is_kept = any(".parametrizations." in name for name in leaves)
+    kept = calls_in(files_of(context.events or ()), "cached") if is_kept else ()
+    fix = f"inside the loop, open parametrize.cached(), at {mention(kept[0])}" if kept else _ONCE
+    return _evidence(context, error, carried, fix=fix)
 
 
 def _shared(context: Context, error: ErrorContext) -> Evidence | None:
@@ -482,8 +491,7 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     elif freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
-    same = ""
-    root = _root_of_both(context)
+    same, root = "", _root_of_both(context)
     maker = next((each for each, _ in context.graph.inputs(root)), root) if root else ""
     if root and (source := context.graph.nodes[maker].get("source")):
         name = context.name_of(root) or "the result"
@@ -545,8 +553,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _computed_once,
         _FREED + ": {what} was computed once, before that pass, and is used again{again}",
-        "compute it inside the loop or the closure, again for every backward pass; or, if no "
-        "gradient is to flow into it, detach it where it is computed",
+        "{fix}",
         Needs.RECORDING,
     ),
     Rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -60,9 +60,10 @@ class ZeroSearch:
         values: known values of the tensors of a graph.
         only_causes: treat operations that block because of earlier zeros as passing the
             gradient, so that the operation that created the zeros is found.
+        lost: operations and inputs at which the pass was seen to lose a gradient.
     """
 
-    def __init__(self, values: Values, only_causes: bool) -> None:
+    def __init__(self, values: Values, only_causes: bool, lost: Container[Any]) -> None:
         graph = self._graph = values.graph
         self._reached: set[str] = set()
         borders: list[tuple[str, Block]] = []
@@ -77,6 +78,8 @@ class ZeroSearch:
                 block = why_blocked(Step(values, source, target, edge))
                 if block is not None and not (only_causes and block.is_consequence):
                     borders.append((source, block))
+                elif block is None and (target, edge.get("input", 0)) in lost:
+                    continue  # it is not known why
                 elif source not in self._reached:
                     self._reached.add(source)
                     stack.append(source)
@@ -108,10 +111,7 @@ class ZeroSearch:
 
 def why_blocked(step: Step) -> Block | None:
     """Why an operation passes no gradient to one of its inputs; None if it may pass one."""
-    check = _BY_OP.get(step.op)
-    if check is None:
-        blocks = operation(step.op).blocks
-        check = _CHECKS.get(blocks) if blocks is not None else None
+    check = _BY_OP.get(step.op) or _CHECKS.get(operation(step.op).blocks)
     return check(step) if check is not None else None
 
 
@@ -143,8 +143,7 @@ def _comes_from_zeros(step: Step) -> bool:
 
 def _relu(step: Step) -> Block | None:
     made, given = step.made, step.given
-    dead = made is not None and is_only(made, (0.0,))
-    if not dead:
+    if made is None or not is_only(made, (0.0,)):
         most = largest(given) if given is not None else None
         if most is None or most > 0:
             return None
@@ -178,11 +177,8 @@ def _clamped(step: Step) -> Block | None:
         outside = is_under or (high is not None and least is not None and least > high)
     if not outside:
         return None
-    ends = [
-        f"below {low:g}" if low is not None else "",
-        f"above {high:g}" if high is not None else "",
-    ]
-    return Block(step.target, f"{_counted(given)} {' or '.join(filter(None, ends))}", _INSIDE)
+    ends = [f"{word} {end:g}" for word, end in (("below", low), ("above", high)) if end is not None]
+    return Block(step.target, f"{_counted(given)} {' or '.join(ends)}", _INSIDE)
 
 
 def _below_threshold(step: Step) -> Block | None:
@@ -216,6 +212,7 @@ def _zero_factor(step: Step) -> Block | None:
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
+_SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
 _TRAINED = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
@@ -224,6 +221,10 @@ def _is_named(data: NodeData) -> bool:
 
 
 def _step_function(step: Step) -> Block | None:
+    if step.op in _SAMPLERS:
+        why = 'with mode="nearest" its result is constant between pixels, so its slope is 0'
+        is_grid = step.number == 1 and step.options.get("interpolation_mode") == "nearest"
+        return Block(step.target, why, 'use mode="bilinear"') if is_grid else None
     if step.op != "threshold_backward":
         return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
     why = "the slope of relu is constant between its steps, so its second derivative is 0"
@@ -345,11 +346,10 @@ def _normalized(step: Step) -> Block | None:
         return None
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
-    why = f"its weight, {name}, is all zeros"
-    return Block(step.target, why, _AT_START)
+    return Block(step.target, f"its weight, {name}, is all zeros", _AT_START)
 
 
-_CHECKS: Mapping[Blocks, Callable[[Step], Block | None]] = {
+_CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.FLAT_AT_ZERO: _flat_at_zero,
     Blocks.MASKED: _covered,
     Blocks.NOT_CHOSEN: _not_chosen,
@@ -368,6 +368,7 @@ _LOSSES = (
 )
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "threshold_backward": _step_function,
+    **dict.fromkeys(_SAMPLERS, _step_function),
     **dict.fromkeys(("softmax", "log_softmax"), _one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
@@ -517,8 +518,8 @@ def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
-    key = (id(values), only_causes)
-    return context.cached(key, lambda: ZeroSearch(values, only_causes))
+    lost = context.lost_in_pass(Loss.ZERO)
+    return context.cached((id(values), only_causes), lambda: ZeroSearch(values, only_causes, lost))
 
 
 def _zero(context: Context, question: Question) -> Evidence | None:

@@ -55,7 +55,7 @@ class Operation:
         puts_in: writes values that were passed as arguments, so infinities may be intended.
         updates: its in-place form computes the new value from the old one, as an SGD step does.
         draws: its result is random.
-        shape_only: uses only the shape of its input, not its data.
+        shape_only: uses only the shape of its input, or where it has elements, not its data.
         from_nothing: creates or fills a tensor without data from another tensor.
         reads_value: returns Python or numpy values.
         query: returns a property of a tensor and creates no tensor.
@@ -239,7 +239,7 @@ _ROWS: tuple[Operation, ...] = (
 # Functions about which one thing is known.
 _SHAPE_ONLY = """
 empty_like full_like ones_like rand_like randint_like randn_like zeros_like new_empty
-new_empty_strided new_full new_ones new_tensor new_zeros
+new_empty_strided new_full new_ones new_tensor new_zeros indices _indices crow_indices col_indices
 """
 _FROM_NOTHING = """
 arange as_tensor constant_ empty eye fill_ full kaiming_uniform_ linspace manual_seed normal_ ones

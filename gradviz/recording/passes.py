@@ -26,7 +26,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
-from gradviz.capture.autograd.tensors import quietly, version_of
+from gradviz.capture.autograd.tensors import is_batched, quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize
 from gradviz.capture.tensors.training_sets import attributes_of, entries_of
@@ -313,6 +313,7 @@ class GradientFlow:
         return (
             type(gradient) is torch.Tensor
             and gradient.is_cpu
+            and not is_batched(gradient)
             and gradient.layout is torch.strided
             and gradient.is_floating_point()
             and 0 < gradient.numel() <= self._left
@@ -322,8 +323,7 @@ class GradientFlow:
         if not self._is_readable(gradient):
             return None
         self._left -= gradient.numel()
-        total = gradient.sum().item()  # NaN and infinity stay in a sum
-        if total != 0 and isfinite(total):
+        if (total := gradient.sum().item()) and isfinite(total):  # a sum keeps NaN and infinity
             return None
         low, high = (each.item() for each in torch.aminmax(gradient))
         if low == high == 0:

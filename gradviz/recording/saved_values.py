@@ -43,7 +43,7 @@ class _ToRead(NamedTuple):
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # each takes at least a hundredth of a millisecond
 _MOST_PROBED = 4096  # saved tensors whose first element is read
-_READ = ("result", "self", "other", "mask", "condition", "total_weight", "S", "L")
+_READ = ("result", "self", "other", "mask", "condition", "total_weight", "S", "L", "eigenvalues")
 
 
 def contents_of(

@@ -83,6 +83,10 @@ def _reduction(value: object) -> str:
     return {0: "none", 2: "sum"}.get(value if isinstance(value, int) else 1, "")
 
 
+def _interpolation(value: object) -> str:
+    return {1: "nearest", 2: "bicubic"}.get(value if isinstance(value, int) else 0, "")
+
+
 OPTIONS: dict[str, Callable[[object], str]] = {
     "alpha": _unless(1),
     "approximate": _unless("none"),
@@ -98,6 +102,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "exponent": _text,
     "groups": _unless(1),
     "index": _dims,
+    "interpolation_mode": _interpolation,
     "is_causal": _unless(False),
     "keepdim": _unless(False),
     "kernel_size": _text,

@@ -18,8 +18,7 @@ from gradviz.capture.autograd.sharded import shard_of
 from gradviz.graph.schema import SavedTensor
 
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
-
-
+_BATCHED: Any = torch._C._parse_dispatch_key("Batched")
 _no_function: Any = torch._C.DisableTorchFunction
 _no_dispatch: Any = torch._C._DisableTorchDispatch
 
@@ -120,6 +119,14 @@ def is_transformed(tensor: torch.Tensor) -> bool:
     Private: ``torch._C._functorch``; a wrapped tensor is of the ordinary class.
     """
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def is_batched(tensor: torch.Tensor) -> bool:
+    """Whether ``torch.autograd.grad(..., is_grads_batched=True)`` made it: it has no one value.
+
+    Private: ``torch._C._dispatch_keys``; a batched tensor is of the ordinary class.
+    """
+    return bool(torch._C._dispatch_keys(tensor).has(_BATCHED))
 
 
 def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
