@@ -25,7 +25,10 @@ _BEFORE_CHANGE = (
     "with a copy of it: .clone()"
 )
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
-_COPY_OF_VIEW = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
+_COPY_OF_VIEW = (
+    "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1, x = x.relu() "
+    "instead of x.relu_()"
+)
 _WRITTEN = "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
 
 

@@ -419,6 +419,11 @@ def _tree(text: str) -> ast.Module | None:
         return None
 
 
+def lines_with_graph(passes: Iterable[Event]) -> set[str]:
+    """The lines of the passes that recorded their own operations: with ``create_graph=True``."""
+    return {str(e.location) for e in passes if getattr(e.details, "create_graph", False)}
+
+
 def first_on_line(events: Sequence[Event]) -> int:
     """The number of the first of some events that is on the line of the last one; 0 for none."""
     return next((each.number for each in events if each.location == events[-1].location), 0)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import lines_with_graph, locations_of, mention
 from gradviz.diagnosis.relative_size import skipped_step
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
-from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
+from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
     NodeData,
@@ -51,6 +51,8 @@ _OF_OP = {
     **dict.fromkeys(_SINGULAR, _EQUAL.format("singular values or eigenvalues")),
 }
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
+_PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
+_UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
@@ -102,12 +104,13 @@ def _found(context: Context, question: Question) -> Evidence | None:
     number, values = context.since.get(question.key, (0, context.values_of_pass(question)))
     if values is None:
         return None
-    suspect = _first_suspect(context, question, values, number)
-    if suspect is None:
+    if (suspect := _first_suspect(context, question, values, number)) is None:
         return None
     suspect = _of_step(context, values, _of_scale(context, values, suspect))
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
+    if suspect.why == _RETURNED and _is_packed(context, values, suspect.key):
+        suspect = suspect._replace(why=f"{_RETURNED}{_PACKED}", fix=_UNPACK)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     is_chosen = suspect.fix == _KEEP_AWAY and "where" in users
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
@@ -121,6 +124,14 @@ def _found(context: Context, question: Question) -> Evidence | None:
         "fix": _UNCHOSEN if is_chosen else suspect.fix,
     }
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
+
+
+def _is_packed(context: Context, values: Values, key: str) -> bool:
+    """Whether a saved-tensor hook packed an input of an operation as another type."""
+    rows = (each.graph.nodes[key].get("saved", ()) for each in context.frames if key in each.graph)
+    kept = [(each.dtype, values.source_of(key, each.input)) for row in rows for each in row]
+    nodes = values.graph.nodes
+    return any(source and dtype != nodes[source].get("dtype") for dtype, source in kept)
 
 
 def _count(question: Question) -> str:
@@ -141,7 +152,8 @@ def _first_suspect(
     forward = forward[next(kept, 0) :]
     backward = list(_backward_suspects(values, between))
     singular: list[Suspect] = []
-    if forward and values.graph.nodes[forward[0].key].get("source") in _lines_of_passes(context):
+    lines = lines_with_graph(context.happened(EventKind.BACKWARD)) if forward else ()
+    if forward and values.graph.nodes[forward[0].key].get("source") in lines:
         # It belongs to the gradient of an operation, which the program has on another line.
         forward[0] = forward[0]._replace(is_known=False)
         every = _in_order(graph, ancestors(graph, [forward[0].key]) - {forward[0].key})
@@ -167,15 +179,6 @@ def _first_suspect(
         earlier += [each for each in reversed(backward) if each.key in before]
         forward = singular[::-1] + earlier + forward
     return next(iter((*forward, *backward)), None)
-
-
-def _lines_of_passes(context: Context) -> set[str]:
-    """The lines of the passes that recorded their own operations: with ``create_graph=True``."""
-    return {
-        str(event.location)
-        for event in context.happened(EventKind.BACKWARD)
-        if isinstance(event.details, BackwardDetails) and event.details.create_graph
-    }
 
 
 def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
@@ -454,8 +457,7 @@ def _numbers(graph: GradGraph, key: str) -> set[int]:
 def _equal_values(values: Values, key: str) -> Suspect | None:
     """A decomposition with equal singular values or eigenvalues."""
     for name in ("S", "L", "eigenvalues"):
-        found = values.saved(key, name)
-        if found is None:
+        if (found := values.saved(key, name)) is None:
             continue
         is_equal = found.min is not None and found.min == found.max
         if is_equal or len(set(found.values or ())) < len(found.values or ()):
@@ -469,8 +471,7 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
     if _is_not_finite(question) or question.has_zero_gradient:
         return None
-    values = context.values_of_pass(question)
-    if values is None:
+    if (values := context.values_of_pass(question)) is None:
         return None
     graph = values.graph
     wrong = [key for key in context.roots_of(graph) if _is_finite(values.of(key)) is False]
@@ -545,8 +546,7 @@ _NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
     """The gradient was scaled by a norm that is not finite, because of another gradient."""
     changes = context.gradient_changes(question.key)
-    clips = [event for event in changes if event.word in _NORM_CLIPS]
-    if not clips:
+    if not (clips := [event for event in changes if event.word in _NORM_CLIPS]):
         return None
     own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
     if not isinstance(own, GradientDetails) or _is_finite(own.after) is False:

@@ -10,6 +10,7 @@ from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of,
 from gradviz.diagnosis.lines import (
     as_written,
     calls_in,
+    lines_with_graph,
     locations_of,
     mention,
     straight_through,
@@ -59,6 +60,7 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_CONSTANT = "its result is a constant: a Function's backward may use more than ctx.saved_tensors"
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -114,6 +116,9 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = FIX_OF_CAUSE.get(cause, "")
     if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
+    passes = context.happened(EventKind.BACKWARD)
+    if cause is Cause.AUTOGRAD_GRAD and line in lines_with_graph(passes):
+        fix = _CONSTANT
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     if off := _switched_off(context, cut):
@@ -146,10 +151,8 @@ def _is_linearized(context: Context, cut: CutEdge) -> bool:
 
 def _calls(context: Context, line: str, name: str) -> bool:
     """Whether a line calls a function, found once for all leaves."""
-    return context.cached(
-        (name, line),
-        lambda: line in map(str, calls_in([each.file for each in locations_of([line])], name)),
-    )
+    files = [each.file for each in locations_of([line])]
+    return context.cached((name, line), lambda: line in map(str, calls_in(files, name)))
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
@@ -295,8 +298,7 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
 
 
 def _cut(context: Context, question: Question) -> Evidence | None:
-    cuts = known_cuts(context, question)
-    if not cuts:
+    if not (cuts := known_cuts(context, question)):
         return None
     words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
     words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
@@ -318,11 +320,10 @@ def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
-    cuts = _cuts_of(context, question)
-    if not cuts:
+    if not (cuts := _cuts_of(context, question)):
         return None
-    targets = tuple(cut.target for cut in cuts)
-    return Evidence({"root": context.root_names}, targets, lines_of(context, *cuts))
+    targets, words = tuple(cut.target for cut in cuts), {"root": context.root_names}
+    return Evidence(words, targets, lines_of(context, *cuts))
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
@@ -440,9 +441,8 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
 def _began_before(context: Context, question: Question) -> Evidence | None:
     """Operations behind the result ran before the recording, which did not see their inputs."""
     nodes = context.graph.nodes
-    has_older = context.cached(
-        "began", lambda: any(nodes[key].get("sequence_nr", 0) < 0 for key in context.reachable)
-    )
+    older = (nodes[key].get("sequence_nr", 0) < 0 for key in context.reachable)
+    has_older = context.cached("began", lambda: any(older))
     return _not_used(context, question) if has_older else None
 
 

@@ -17,7 +17,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import calls_in, files_of, locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
+from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
 from gradviz.facts import Action, FrameKind, SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
@@ -38,7 +38,7 @@ _TABLE: Sequence[Row] = (
         (Kind.NON_LEAF_FROZEN,),
         Verdict.NOT_A_LEAF,
         "requires_grad was switched off{at} on a non-leaf tensor, whose inputs require grad",
-        "detach it instead: h = h.detach()",
+        "{instead}",
     ),
     (
         "a post-accumulate hook on a non-leaf tensor",
@@ -493,7 +493,10 @@ def _words(context: Context, error: ErrorContext) -> dict[str, object]:
         "expected_lower": read.expected.lower(),
         "named": f" ({read.name})" if read.name else "",
         "before": "",
+        "instead": "detach it instead: h = h.detach()",
     }
+    if read.kind is Kind.NON_LEAF_FROZEN and (own := original_of(error)):
+        words["instead"] = f"freeze what it is computed from: {own}.requires_grad_(False)"
     unscaled = [e for e in context.happened(EventKind.GRAD) if e.action is Action.UNSCALED]
     if read.kind is Kind.UNSCALED_TWICE and unscaled:
         words["before"] = f"; the first call is at {mention(unscaled[-1].location)}"
@@ -504,9 +507,8 @@ def _words(context: Context, error: ErrorContext) -> dict[str, object]:
 
 def _said(error: ErrorContext) -> str:
     said = error.text.partition("\n")[0]
-    if len(said) > _LONGEST:
-        return f"{said[:_LONGEST].rpartition(' ')[0]} ..."
-    return said.rstrip(".") or "it has no message"
+    short = f"{said[:_LONGEST].rpartition(' ')[0]} ..."
+    return short if len(said) > _LONGEST else said.rstrip(".") or "it has no message"
 
 
 def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | None:

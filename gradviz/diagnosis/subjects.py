@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import mention, statement_at
 from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
 from gradviz.facts import PartCall, Problem, SourceLocation
@@ -553,6 +553,20 @@ class ErrorContext:
         lines = (*locations, self.location, self.library)
         values = {"at": self.at, **fields, **(words or {}), **more}
         return Evidence(values, tuple(nodes), lines, culprit)
+
+
+def original_of(error: ErrorContext) -> str:
+    """``"conv.parametrizations.weight"``, if the line sets an attribute of ``conv.weight``."""
+    statement = statement_at(error.location)
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    for code in (each.value for each in targets if isinstance(each, ast.Attribute)):
+        if error.error is None or not isinstance(code, ast.Attribute):
+            return ""
+        kept = value_of(code.value, variables_of(error.error))
+        kept = getattr(kept, "_modules", {}).get("parametrizations")
+        if code.attr in getattr(kept, "_modules", ()):
+            return f"{ast.unparse(code.value)}.parametrizations.{code.attr}"
+    return ""
 
 
 def names_of(names: Names) -> dict[int, str]:

@@ -128,10 +128,12 @@ def _is_forgotten(context: Context, question: Question) -> bool:
     key, shape = question.key, question.data.get("shape", (2, 2))
     added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
     calls = [getattr(each.details, "inputs", None) for each in context.happened(EventKind.BACKWARD)]
-    graph = context.graph_of_latest_pass(key) if len(shape) == 1 else None
-    is_value = math.prod(shape) == 1 or (graph is not None and is_broadcast(graph, key))
+    graph, name = context.graph_of_latest_pass(key) if added else None, question.data.get("name")
+    is_flat = graph is not None and len(shape) == 1 and is_broadcast(graph, key)
+    users = () if graph is None or name else [graph.nodes[u] for u, _ in leaf_uses(graph, key)]
+    is_kept = any("." in data.get("name", "") for data in users)  # as self.scale
     return (
-        bool(added and question.data.get("name") and is_value)
+        bool(is_kept or (added and name and (is_flat or math.prod(shape) == 1)))
         and any(added[0] < event.number < added[-1] for event, _ in context.steps)
         # A gradient that is cleared or returned is one that the program uses.
         and not context.happened_to(key, EventKind.GRAD)

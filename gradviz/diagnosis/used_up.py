@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -289,10 +289,9 @@ def _called(carried: Carried, context: Context) -> str:
     if name and made is not None and made.word in _RECURRENT:
         name = f"{name}, {word}"
     where = f", computed at {mention(made.source)}," if made is not None and made.source else ""
-    inside = " holds a tensor," if carried.is_list else ""
     if carried.is_list:
         return f"a tensor in {name}{where}"
-    return f"{name or word}{where}{inside}"
+    return f"{name or word}{where}"
 
 
 def _passes(context: Context) -> tuple[Event, Event] | None:
@@ -323,11 +322,11 @@ def _is_freed(error: ErrorContext) -> bool:
 def _evidence(
     context: Context, error: ErrorContext, carried: Carried | None, **words: object
 ) -> Evidence:
-    freeing = _freeing(context, error)
-    key = error.problem.node if error.problem is not None else ""
+    freeing, problem = _freeing(context, error), error.problem
+    key = problem.node if problem is not None else ""
     locations = [freeing.location] if freeing is not None else []
-    if error.problem is not None and error.problem.location:
-        locations = [error.problem.location]
+    if problem is not None and problem.location:
+        locations = [problem.location]
     nodes, culprit = [key], key
     if carried is not None:
         both = (carried.made, carried.used)
@@ -345,23 +344,25 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     carried = carried_over(context, error, freeing)
     if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
+    text = carried.made.location.text if carried.made is not None else ""
+    if is_filled := bool(carried.code) and text.startswith(f"{carried.code}.append("):
+        carried = replace(carried, is_list=True)
     kept = _kept_as(carried)
-    lost = _lost_detach(context, freeing)
-    if lost is not None:
+    if (lost := _lost_detach(context, freeing)) is not None:
         name, line = lost
         fix = f"{line}: {name}.detach() returns a new tensor, and changes nothing: "
         fix += f"assign it, {name} = {name}.detach()"
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
+    elif is_filled:
+        fix = f"empty it after each backward pass: {carried.code}.clear(); or detach what it holds"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {detached(carried)}"
     elif kept and carried.made is not None:
         fix = f"detach it where it is kept: {carried.code} = {carried.made.name}.detach()"
     elif carried.used is not None and carried.used.kind is EventKind.IN_PLACE:
-        fix = (
-            f"create {carried.code} anew in each step, before it is written; or detach it after "
-            f"each backward pass: {detached(carried)}"
-        )
+        fix = f"create {carried.code} anew in each step, before it is written; or detach it after "
+        fix += f"each backward pass: {detached(carried)}"
     elif carried.is_inside:
         place = _before_its_loop(carried, freeing.location)
         fix = place or f"detach it after each backward pass: {detached(carried)}"

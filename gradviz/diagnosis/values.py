@@ -75,12 +75,9 @@ class Values:
         operations.sort(key=lambda key: nodes[key].get("sequence_nr", 0), reverse=True)
         summed: set[str] = set()
         for key in operations:
-            users = [
-                target
-                for _, target, edge in self.graph.out_edges(key, data=True)
-                if edge["kind"] is EdgeKind.GRADIENT
-            ]
-            if users and all(self._sums(target, summed) for target in users):
+            edges = self.graph.out_edges(key, data=True)
+            users = [target for _, target, edge in edges if edge["kind"] is EdgeKind.GRADIENT]
+            if users and (self.is_of_one(key) or all(self._sums(each, summed) for each in users)):
                 summed.add(key)
         return frozenset(key for key in summed if self._is_normal(key))
 
@@ -91,9 +88,13 @@ class Values:
             return math.prod(data.get("shape", (2,))) == 1
         return user in summed and is_sum(data.get("op", ""), data.get("options", {}))
 
+    def is_of_one(self, key: str) -> bool:
+        """Whether a layer norm is taken over a single element."""
+        source = self.source_of(key, 1) if self.graph.nodes[key].get("op") == "layer_norm" else ""
+        return bool(source) and math.prod(self.graph.nodes[source].get("shape", (2,))) == 1
+
     def _is_normal(self, key: str) -> bool:
-        op = self.graph.nodes[key].get("op", "")
-        return op == "softmax" or operation(op).normalizes
+        return (op := self.graph.nodes[key].get("op", "")) == "softmax" or operation(op).normalizes
 
     def of(self, key: str) -> TensorSummary | None:
         """The value of a tensor, or of the only output of an operation; None if unknown."""
@@ -220,8 +221,7 @@ class Values:
     def before_views(self, key: str) -> str:
         """The base of a view or reshaped tensor; the tensor itself for others."""
         while key and operation(self.graph.nodes[key].get("op", "")).rearranges:
-            source = self.source_of(key, 0)
-            if not source:
+            if not (source := self.source_of(key, 0)):
                 break
             key = source
         return key

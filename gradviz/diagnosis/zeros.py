@@ -282,6 +282,9 @@ def _only_summed(step: Step) -> Block | None:
     """Normalized values that are only summed; the sum is the same for every input."""
     if step.target not in step.values.only_summed:
         return None
+    if step.values.is_of_one(step.target):
+        why = "it normalizes over one element, so that its result is the same for every input"
+        return Block(step.target, why, "normalize over several elements, or leave it out")
     why = "its results are only summed, and their sum is the same for every input"
     fix = "compare its results with a target, or weigh them: a plain sum or mean of normalized "
     return Block(step.target, why, f"{fix}values is a constant")
@@ -410,8 +413,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     first, *rest = blocks
     other = next((each for each in rest if each.why != first.why), None)
     if other is None:
-        count = len(rest)
-        return f", and {'more' if count >= _FEW else count} more like it" if rest else ""
+        return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
     data = graph.nodes[other.key]
     line = data.get("source", "")
     where = f" at {mention(line)}" if line else ""
@@ -465,8 +467,7 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     if values is None or not lost or not question.has_zero_gradient:
         return None
     nodes = values.graph.nodes
-    found = stops_on_every_way(values.graph, values.graph.roots, question.key, lost)
-    if not found:
+    if not (found := stops_on_every_way(values.graph, values.graph.roots, question.key, lost)):
         return None
     key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
     line, others = nodes[key].get("source", ""), len(found) - 1
@@ -502,8 +503,7 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None or not values.only_summed:
         return None
-    blocks = _searched(context, values, True).blocks_of(question.key)
-    if not blocks:
+    if not (blocks := _searched(context, values, True).blocks_of(question.key)):
         return None
     words = {"norm": f"{grad.norm:.4g}", **_words_of(context, values, blocks[0])}
     key = blocks[0].key

@@ -242,8 +242,7 @@ class GradientFlow:
     """
 
     def __init__(self, roots: Sequence[Any], failed: Callable[[Exception], None]) -> None:
-        self.lost: list[tuple[int, int, Loss]] = []
-        self.shares: list[tuple[int, int, float]] = []
+        self.lost, self.shares = list[tuple[int, int, Loss]](), list[tuple[int, int, float]]()
         self._failed, self._left = failed, _READ
         self._handles: list[RemovableHandle] = []
         starts = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
@@ -294,9 +293,8 @@ class GradientFlow:
                 for number in (at for at, is_wanted in enumerate(wanted) if is_wanted):
                     if number < len(returned) and returned[number] is None:
                         losses[number] = Loss.MISSING
-                for at, child in fed.items():
-                    if not losses[at] and self._is_readable(returned[at]):
-                        self._fed.add(child)
+                kept = (at for at in fed if not losses[at] and self._is_readable(returned[at]))
+                self._fed.update(fed[at] for at in kept)
                 if created in self._fed and {*map(self._loss, came)} == {Loss.ZERO}:
                     self.lost += [(created, at, Loss.CANCELLED) for at in range(len(returned))]
                 elif any(losses):
@@ -315,7 +313,7 @@ class GradientFlow:
             and gradient.is_cpu
             and not is_batched(gradient)
             and gradient.layout is torch.strided
-            and gradient.is_floating_point()
+            and (gradient.is_floating_point() or gradient.is_complex())
             and 0 < gradient.numel() <= self._left
         )
 
@@ -323,6 +321,8 @@ class GradientFlow:
         if not self._is_readable(gradient):
             return None
         self._left -= gradient.numel()
+        if gradient.is_complex():
+            gradient = torch.view_as_real(gradient.resolve_conj())
         if (total := gradient.sum().item()) and isfinite(total):  # a sum keeps NaN and infinity
             return None
         low, high = (each.item() for each in torch.aminmax(gradient))
