@@ -22,7 +22,7 @@ from gradviz.diagnosis.gradient import (
     last_rules,
     sparse,
 )
-from gradviz.diagnosis.lines import first_on_line, mention
+from gradviz.diagnosis.lines import files_of, first_on_line, mention, transforms_in
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -275,9 +275,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if not asked.tensors or asked.modules:
         explanations = Explanations((*explanations, *cut_terms(context)))
     if not asked.tensors:
-        explanations = Explanations(
-            (*explanations, *unused_by_steps(context, {each.key for each in questions}))
-        )
+        unused = unused_by_steps(context, {each.key for each in questions})
+        explanations = Explanations((*explanations, *unused))
         if context.elsewhere:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))
@@ -358,6 +357,11 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
+    if not added and each.verdict in _NO_GRADIENT and not (context.steps or context.passes):
+        files = files_of(context.events or ())
+        if lines := context.cached("transforms", lambda: transforms_in(files)):
+            reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
+            return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     returned = None if added else only_returned(context, question, each.verdict)
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")
@@ -439,11 +443,8 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
     last = context.passes[-1].number
     if any(key in details.changed and event.number > last for event, details in steps):
         return True
-    versions = [
-        graph.nodes[key].get("version")  # a step by hand, in the hook
-        for graph in (context.before, context.graph)
-        if graph is not None and key in graph
-    ]
+    graphs = (each for each in (context.before, context.graph) if each is not None and key in each)
+    versions = [graph.nodes[key].get("version") for graph in graphs]  # a step by hand, in the hook
     return None not in versions and len(set(versions)) > 1
 
 

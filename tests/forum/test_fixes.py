@@ -260,6 +260,33 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
         "        for t in range(x.shape[1]):",
         "        h = h.detach()\n        for t in range(x.shape[1]):",
     ),
+    "block_is_recomputed_in_backward": (
+        "        y = ctx.block(x)",
+        "        with torch.enable_grad():\n            y = ctx.block(x)",
+    ),
+    "cached_parametrization_around_the_loop": (
+        """    with parametrize.cached():  # here
+        for xs, y in batches:
+""",
+        """    for xs, y in batches:
+        with parametrize.cached():
+""",
+    ),
+    "weights_of_edges_are_private": ("adjacency._values()", "adjacency.values()"),
+    "weights_are_assigned_after_the_optimizer": (
+        "assign=True)  # here",
+        "assign=True)\n        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)",
+    ),
+    "transformer_samples_the_nearest_pixel": ('"nearest"', '"bilinear"'),
+    "terms_in_a_default_argument": (
+        "    return sum(terms)",
+        "    total = sum(terms)\n    terms.clear()\n    return total",
+    ),
+    "layers_with_a_norm_are_frozen": (
+        "layer.weight.requires_grad = False",
+        "layer.parametrizations.weight.requires_grad_(False)",
+    ),
+    "activations_are_kept_in_half": ("tensor.half()", "tensor.bfloat16()"),
     "entropy_in_a_dict_of_losses": ("entropy.detach()", "entropy"),
     "two_tasks_two_steps": (
         """        for loss in losses_of(model(batch["x"]), batch):
