@@ -195,3 +195,27 @@ def test_a_layer_that_a_library_copies(
     assert all(cut in row for row in of_layer)
     start = "encoder.layers.0" if "left out" in encoder else "38 parameters"
     assert any(row.startswith(start) and encoder in row for row in rows), result.stdout
+
+
+CHANGED = """
+import torch
+
+class Same(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output
+
+y = Same.apply(torch.ones(3, requires_grad=True))
+y.detach().mul_(2)
+"""
+
+
+def test_a_view_whose_history_cannot_be_read_is_listed():
+    Path("changed.py").write_text(CHANGED)
+    result = run("explain", "changed.py")
+    assert result.exit_code == 2, result.output
+    assert "try: gradviz explain changed.py:y" in result.stderr

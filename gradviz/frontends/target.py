@@ -407,10 +407,8 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
     is_local = any(each.scope for each in search.wanted)
     if found is None or (target.names and not is_local and not search.is_bound):
         if not run.ending and search.passes < (search.extent.step or 0):
-            raise TargetError(
-                f"{target.place} ran backward {counted(search.passes, 'time')}, and --step asks "
-                f"for pass {search.extent.step}"
-            )
+            ran = f"{target.place} ran backward {counted(search.passes, 'time')}"
+            raise TargetError(f"{ran}, and --step asks for pass {search.extent.step}")
         if is_local and not run.ending:
             raise TargetError(_never_seen(target, search))
         if target.command == "explain" and not target.names and not run.failed:
@@ -536,12 +534,15 @@ def no_name(target: Target, run: ProgramRun, passes: int = 0) -> TargetError | S
 
 def _likely(target: Target, run: ProgramRun) -> tuple[list[str], list[str]]:
     """The modules at top level, for a command that accepts them, and the tensors."""
-    public = {name: value for name, value in run.namespace.items() if not name.startswith("_")}
+    from gradviz.capture.autograd.tensors import is_unsure
+
+    public = {name: value for name, value in run.namespace.items() if name[:1] != "_"}
     tensors = {name: each for name, each in public.items() if _is_a(each, "torch", "Tensor")}
     modules = [name for name, each in public.items() if _is_a(each, _MODULES, "Module")]
     # Tensors with a grad_fn are the likely targets, and the last of them is usually the loss.
+    leaves = {n for n, each in tensors.items() if not is_unsure(each) and each.grad_fn is None}
     order = list(tensors)[::-1]
-    order.sort(key=lambda name: tensors[name].grad_fn is None)
+    order.sort(key=leaves.__contains__)
     return modules if target.command == "explain" else [], order
 
 
