@@ -10,6 +10,7 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_arguments
@@ -94,6 +95,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
+_number = attrgetter("number")
 _COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
@@ -417,7 +419,12 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
     stepped = {step.number for step, details in context.steps if key in details.held}
     if len(stepped & later) == 1 and min(later) in stepped:
         return True  # what was written into it after the step did not use the gradient
-    copies = {event.number for event in written if event.word in _COPIES}
+    by_hand = [event for event in written if event.number in later]
+    if len(by_hand) == len(later) and len({event.location for event in by_hand}) == 1:
+        ends = (bisect(context.passes, each, key=_number) for each in (min(later), max(later)))
+        if len({*ends}) == 1:  # as add_() and clamp_() of one statement
+            return True
+    copies = {event.number for event in by_hand if event.word in _COPIES}
     return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
 
 
@@ -491,7 +498,7 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
         return False
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
-    return bool(uses_that_cancel(context, question)) or (was_other and not is_known)
+    return bool(uses_that_cancel(context, question.key)) or (was_other and not is_known)
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -39,12 +40,18 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
-_SINGLE = "of a single element it divides by 0: take it over more elements, or pass correction=0"
+_SINGLE = (
+    "of a single element it divides by 0: take it over more elements, or pass correction=0; "
+    "DataLoader(drop_last=True) leaves out a last batch of one row"
+)
 _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
     **dict.fromkeys(("std", "var"), _SINGLE),
 }
+_MASK_LATER = (
+    "mask with -inf after this operation, or replace the infinite elements by finite ones before"
+)
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
@@ -288,6 +295,8 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             continue
         if op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
             yield Suspect(key, _MASKED, _UNMASK, in_forward=True, has_nan_input=True)
+        elif why := _too_few(values, key):
+            yield Suspect(key, why, _SINGLE, in_forward=True)
         elif wrong:
             yield _spread(values, key, wrong[0])
         elif why := _why_singular(values, key):
@@ -371,8 +380,31 @@ def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]
         if op in _SINGULAR:
             if (suspect := _equal_values(values, key)) is not None:
                 yield suspect
+        elif why := _infinite_factor(values, key):
+            yield Suspect(key, why, _MASK_LATER)
         elif why := _why_singular(values, key):
             yield Suspect(key, why)
+
+
+def _infinite_factor(values: Values, key: str) -> str:
+    """Why the derivative in one factor is not finite: the other one is infinite; or ""."""
+    op, tracked = values.graph.nodes[key].get("op", ""), _numbers(values.graph, key)
+    ways = {"div": ((0, 1),), "mul": ((0, 1), (1, 0))}.get(op, ())
+    if any((v := values.input_of(key, n)) is not None and v.inf for n, at in ways if at in tracked):
+        return "an input has infinite elements, by which the derivative in the other is multiplied"
+    return ""
+
+
+def _too_few(values: Values, key: str) -> str:
+    """Why a standard deviation is NaN: it is taken over too few elements; or ""."""
+    data: NodeData = values.graph.nodes[key]
+    shapes = [values.graph.nodes[each].get("shape") for each, _ in values.graph.inputs(key)]
+    correction = number_of(data.get("options", {}).get("correction", "1"))
+    if data.get("op") not in ("std", "var") or shapes[:1] == [None] or correction is None:
+        return ""
+    count = math.prod(shapes[0] or ()) // max(math.prod(data.get("shape", ())), 1)
+    noun = "element" if count == 1 else "elements"
+    return f"it is taken over {count:,} {noun}" if 0 < count <= correction else ""
 
 
 def _why_singular(values: Values, key: str) -> str:

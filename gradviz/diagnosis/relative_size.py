@@ -16,6 +16,7 @@ from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, oth
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.training import CHANGES, CLEARS, is_unscaled, scale_of, scaling_of
 from gradviz.diagnosis.values import (
+    ADDS,
     Addend,
     addends_of,
     cuts_behind,
@@ -39,6 +40,9 @@ from gradviz.graph.operations import operation
 from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
 
+_ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
+_MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
+_ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
@@ -183,43 +187,76 @@ _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last
 _FAR += "between {between}"
 
 
-def uses_that_cancel(context: Context, question: Question) -> list[str]:
-    """The operations that use a leaf, if their gradients are not zero and add up to zero."""
-    graph, key = context.graph_of_latest_pass(question.key), question.key
+def uses_that_cancel(context: Context, key: str, is_exact: bool = True) -> list[tuple[str, int]]:
+    """The uses of a leaf, with the input, if their gradients are not zero and add up to zero.
+
+    Otherwise, unless ``is_exact``, if in the first pass and in the last one their sum is 0 but for
+    rounding errors: near an optimum, gradients cancel in the last one.
+    """
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    last = added[-1].details if added else None
-    if graph is None or not isinstance(last, GradientDetails) or last.before is not None:
+    graph = context.graph_of_latest_pass(key) if added else None
+    found = _cancelling(context, key, added[-1], graph, is_exact) if graph else []
+    if is_exact or not found:
+        return found
+    number = getattr(added[0].details, "pass_number", 0)
+    kept = [each.graph for each in context.frames or () if each.pass_number == number][:1]
+    return found if any(_cancelling(context, key, added[0], g) for g in kept) else []
+
+
+def _cancelling(
+    context: Context, key: str, added: Event, graph: GradGraph, is_exact: bool = False
+) -> list[tuple[str, int]]:
+    last = added.details
+    if not isinstance(last, GradientDetails) or last.before is not None or last.after is None:
         return []
     event = context.pass_of.get(last.pass_number)
     details = event.details if event is not None else None
-    if (
-        last.after is None
-        or not is_all_zero(last.after)
-        or not isinstance(details, BackwardDetails)
-    ):
+    if not isinstance(details, BackwardDetails) or not details.shares or key not in graph:
         return []
-    uses = {(user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key)}
-    found = [each for each in details.shares if (each.node, each.input) in uses and each.norm > 0]
-    return [each.node for each in found] if len(found) > 1 else []
+    norms = context.cached(
+        ("shares", last.pass_number),
+        lambda: {(each.node, each.input): each.norm for each in details.shares},
+    )
+    uses = dict.fromkeys((user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key))
+    found = {use: norm for use in uses if (norm := norms.get(use, 0.0)) > 0}
+    rounding = _ROUNDED.get(last.after.dtype, 0.0) * max(found.values(), default=0.0)
+    is_zero = is_all_zero(last.after) or (not is_exact and (last.after.norm or rounding) < rounding)
+    return [*found] if is_zero and len(found) > 1 else []
+
+
+def _all_cancel(context: Context) -> bool:
+    """Whether this holds for every leaf that has several uses."""
+    graph = context.graph
+    several = (key for key in graph.leaves if len(leaf_uses(graph, key)) > 1)
+    return all(uses_that_cancel(context, key, False) for key in several)
 
 
 def _uses_cancel(context: Context, question: Question) -> Evidence | None:
-    nodes = uses_that_cancel(context, question) if question.has_zero_gradient else []
-    if not nodes:
+    is_exact = question.has_zero_gradient
+    uses = uses_that_cancel(context, question.key, is_exact)
+    graph = context.graph_of_latest_pass(question.key) if uses else None
+    if graph is None:
         return None
-    graph = context.graph_of_latest_pass(question.key)
-    assert graph is not None
-    lines = locations_of(graph.nodes[each].get("source", "") for each in nodes)
+    is_added = all(at in ADDS.get(graph.nodes[each].get("op", ""), ()) for each, at in uses)
+    if is_added and not is_exact and not context.cached(_all_cancel, lambda: _all_cancel(context)):
+        return None  # as the bias of a critic
+    lines = locations_of(graph.nodes[each].get("source", "") for each, _ in uses)
     where = f" at {joined([mention(each) for each in lines])}" if lines else ""
-    return Evidence({"count": len(nodes), "where": where}, tuple(nodes), lines)
+    words = {
+        "count": len(uses),
+        "where": where,
+        "fix": _MEANT if is_added and is_exact else _ONE_TRAINS,
+    }
+    words["but"] = "" if is_exact else ", but for rounding errors"
+    return Evidence(words, tuple(each for each, _ in uses), lines)
 
 
 uses_cancel: Rule[Any, Any] = Rule(
     "the gradients of its uses cancel",
     Verdict.ZERO,
     _uses_cancel,
-    "the gradients of its {count} uses{where} are not zero, and their sum is",
-    "nothing, if that is meant, as for the bias of a critic that is called with both signs",
+    "the gradients of its {count} uses{where} are not zero, and their sum is{but}",
+    "{fix}",
     Needs.RECORDING,
     (EventKind.BACKWARD,),
     "A recording looks at what each use of a leaf adds to its gradient.",

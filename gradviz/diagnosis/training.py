@@ -187,13 +187,14 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def _unchanged(context: Context, question: Question) -> Evidence | None:
-    """Its last steps had a rate of 0, or none changed a value of any parameter."""
+    """Its last steps had a rate of 0, or changed no value of any parameter."""
     key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
-    last = [*takewhile(lambda row: key in row[1].at_rest, reversed(every))][::-1]
-    at_rest = len(last) > 2 or last == every  # a schedule may end with a rate of 0
-    steps, start = (last, "the last " * (last != every)) if at_rest else (every, "")
-    if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
+    rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
+    steps = [*rest][::-1]
+    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
+    if len(steps) < (3 if start else 2):
         return None
+    at_rest = all(key in each.at_rest for _, each in steps)
     why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
     line = steps[-1][0].location
     where = f"{start}{len(steps):,} steps of {steps[-1][1].optimizer} at {mention(line)}"
