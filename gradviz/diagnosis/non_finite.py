@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scaling_of, skipped_step
+from gradviz.diagnosis.relative_size import not_finite
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
-from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
+from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
     NodeData,
@@ -26,7 +27,6 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
-from gradviz.story import Event
 
 _KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
 _LOOK = "look at its inputs: one may be infinite or NaN already, or too large"
@@ -87,8 +87,7 @@ class Suspect(NamedTuple):
 
 
 def _is_not_finite(question: Question) -> bool:
-    grad = question.data.get("grad")
-    return grad is not None and not grad.is_finite
+    return not_finite(question.data.get("grad"))
 
 
 def _found(context: Context, question: Question) -> Evidence | None:
@@ -104,7 +103,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
-    skipped = skipped_step(context, question, suspect.in_forward)
+    skipped = _skipped_step(context, question, suspect.in_forward)
     words = {
         "count": _count(question),
         "op": data.get("op"),
@@ -522,10 +521,25 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     line = graph.nodes[suspect.key].get("source", "")
     where = f", {mention(line)}" if line else ""
     op = graph.nodes[suspect.key].get("op")
-    skipped = skipped_step(context, question, suspect.in_forward)
+    skipped = _skipped_step(context, question, suspect.in_forward)
     words["found"] = f": the first known is at {op}{where} ({suspect.why}){skipped}"
     words["fix"] = suspect.fix
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
+
+
+def _skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
+    """A clause saying that GradScaler skipped the step; "" if it did not.
+
+    A lower scale does not help if ``in_forward``; None if this is not known.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    skipped = ((e, d) for e, d in context.steps if added and e.action is Action.SKIPPED)
+    if not any(e.number > added[-1].number and question.key in d.held for e, d in skipped):
+        return ""
+    if in_forward:
+        return "; GradScaler skipped the step, and a lower scale does not help"
+    end = "" if in_forward is None else ": normal in the first steps, if later ones are not skipped"
+    return f"; GradScaler skipped the step and lowers its scale{end}"
 
 
 def _unknown(context: Context, question: Question) -> Evidence | None:
@@ -533,7 +547,7 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    skipped = skipped_step(context, question, None)
+    skipped = _skipped_step(context, question, None)
     return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
 
 
@@ -569,57 +583,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
     )
 
 
-_NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-
-
-def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    changes = context.gradient_changes(question.key)
-    clips = [event for event in changes if event.word in _NORM_CLIPS]
-    if not clips:
-        return None
-    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
-    if not isinstance(own, GradientDetails) or _is_finite(own.after) is False:
-        return None
-    wrong = [
-        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
-    ]
-    if not wrong:
-        return None
-    words = {
-        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
-        "other": wrong[-1].name or "another gradient",
-    }
-    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
-
-
-def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
-    details = event.details
-    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
-    return (
-        is_clipped and isinstance(details, GradientDetails) and _is_finite(details.after) is False
-    )
-
-
-def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
-    return Rule(
-        "clipped by a total norm that is not finite",
-        verdict,
-        lambda context, question: (
-            _clipped_by_infinity(context, question) if holds(question) else None
-        ),
-        "{clip} scaled it by a total norm that is not finite, because of {other}",
-        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "Another gradient was infinite or NaN before clip_grad_norm_.",
-    )
-
-
 non_finite_rules: tuple[Rule[Any, Any], ...] = (
-    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
-    _clipped(Verdict.NAN, _is_not_finite),
     *_rules(Verdict.NAN),
     *_rules(Verdict.INFINITE),
     Rule(

@@ -343,12 +343,10 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
 def _told_apart(asked: Asked, questions: list[Question], names: Names) -> list[Question]:
     """The same, where a tensor had no name, or that of others, with the names at the end."""
     counts = Counter([*(each.name for each in questions), _A_LEAF])
-    if len(counts) > len(questions):
-        return questions
-    keyed = ((asked.recording._snapshots.key_of(each.tensor), each.name) for each in names)
-    last = dict(reversed([*keyed]))
-    several = ((each, last.get(each.key, "")) for each in questions)
-    return [replace(q, name=name) if name and counts[q.name] > 1 else q for q, name in several]
+    key_of = asked.recording._snapshots.key_of
+    last = {key_of(each.tensor): each.name for each in reversed([*names])}
+    rows = ((q, last.get(q.key, q.name) if counts[q.name] > 1 else q.name) for q in questions)
+    return [replace(q, name=name) for q, name in rows]
 
 
 def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
@@ -593,9 +591,8 @@ def _context(asked: Asked, names: Names) -> Context:
 
 def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
     """The roots of backward, or the tensor on which another operation was called."""
-    found = [
-        key for each in tensors if (key := asked.recording._snapshots.key_of(each, graph)) in graph
-    ]
+    key_of = asked.recording._snapshots.key_of
+    found = [key for each in tensors if (key := key_of(each, graph)) in graph]
     if found or graph.roots:
         return found or graph.roots
     name = asked.errors[-1].name if asked.errors else ""
