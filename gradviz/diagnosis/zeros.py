@@ -336,8 +336,7 @@ def _normalized(step: Step) -> Block | None:
     """A normalization whose weight is all zeros, or whose results are only summed."""
     if step.number != 0:
         return None
-    weight = step.input(1)
-    has_weight = bool(step.source_of(1))
+    weight, has_weight = step.input(1), bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
         is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
         if step.op == "batch_norm" or is_one or not has_weight:
@@ -406,8 +405,7 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     """The other operations that block a gradient: the first of another kind, and how many more."""
     first, *rest = blocks
-    other = next((each for each in rest if each.why != first.why), None)
-    if other is None:
+    if (other := next((each for each in rest if each.why != first.why), None)) is None:
         count = len(rest)
         return f", and {'more' if count >= _FEW else count} more like it" if rest else ""
     data = graph.nodes[other.key]
@@ -462,9 +460,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None or not lost or not question.has_zero_gradient:
         return None
-    nodes = values.graph.nodes
-    found = stops_on_every_way(values.graph, values.graph.roots, question.key, lost)
-    if not found:
+    graph, nodes = values.graph, values.graph.nodes
+    if not (found := stops_on_every_way(graph, graph.roots, question.key, lost)):
         return None
     key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
     line, others = nodes[key].get("source", ""), len(found) - 1
@@ -477,6 +474,10 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+    if nodes[key].get("op") in ("stack", "cat"):
+        words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
+        words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
+        words["fix"] += "look at what selects from the result"
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
