@@ -427,3 +427,14 @@ def how_to_register(container: str, kind: str, of_modules: bool) -> str:
         return f"make the class {kind} an nn.Module, with super().__init__() in its __init__"
     what = "Module" if of_modules else "Parameter"
     return f"put {container} into nn.{what}{'Dict' if kind == 'dict' else 'List'}"
+
+
+def clearing_word(word: str) -> str:
+    """What cleared a gradient: ``zero_grad``, or the assignment."""
+    return ".grad = None" if word == "grad" else word
+
+
+def inputs_text(summary: TensorSummary | None) -> str:
+    """``all 3 inputs are`` or ``its input is``."""
+    count = summary.numel if summary is not None else 1
+    return f"all {count:,} inputs are" if count > 1 else "its input is"

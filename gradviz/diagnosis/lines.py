@@ -362,7 +362,7 @@ def _is_false(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is False
 
 
-def calls_in(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:
+def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of files that call a function, as ``name()`` or ``x.name()``, with a keyword."""
     trees = [(file, tree) for file in files if (tree := syntax_tree(file)) is not None]
     calls = [(f, node) for f, tree in trees for node in ast.walk(tree) if _is_named(node, name)]
@@ -422,6 +422,17 @@ def _tree(text: str) -> ast.Module | None:
 def lines_with_graph(passes: Iterable[Event]) -> set[str]:
     """The lines of the passes that recorded their own operations: with ``create_graph=True``."""
     return {str(e.location) for e in passes if getattr(e.details, "create_graph", False)}
+
+
+def imported(file: str) -> set[str]:
+    """The names of imports of a file, such as ``nn``, of which a state is no part."""
+    tree = syntax_tree(file)
+    imports = (
+        each
+        for each in (ast.walk(tree) if tree else ())
+        if isinstance(each, (ast.Import, ast.ImportFrom))
+    )
+    return {a.asname or a.name.partition(".")[0] for each in imports for a in each.names}
 
 
 def first_on_line(events: Sequence[Event]) -> int:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
+    calls,
     files_of,
     is_only_shown,
     is_showing,
@@ -431,6 +432,15 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
             isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.MatchAs, ast.MatchStar)) and node.name
         ):
             found.add(node.name)
+    return found
+
+
+def calls_in(context: Context, name: str, keyword: str = "") -> list[SourceLocation]:
+    """The lines of the program that call a function of that name."""
+    files = files_of(context.events or ())
+    found: list[SourceLocation] = context.cached(
+        (name, keyword), lambda: calls(files, name, keyword)
+    )
     return found
 
 

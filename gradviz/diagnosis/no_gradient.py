@@ -19,7 +19,7 @@ from gradviz.diagnosis.not_connected import (
     lines_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import CLEARS, clearing_word
+from gradviz.diagnosis.training import CLEARS
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import (
@@ -34,6 +34,7 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import joined
 from gradviz.story import Event
+from gradviz.wording import clearing_word
 
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
 RECORD_THERE = "begin the recording in that thread: with gradviz.record() as run: ..."
@@ -59,7 +60,7 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     )
     where = ", by code that was not recorded"
     if by is not None:
-        where = f" by {clearing_word(by)} at {mention(by.location)}"
+        where = f" by {clearing_word(by.word)} at {mention(by.location)}"
     words = {
         "added": mention(added[-1].location),
         "where": where,

@@ -9,7 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
-    calls_in,
+    calls,
     lines_with_graph,
     locations_of,
     mention,
@@ -60,7 +60,6 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
-_CONSTANT = "its result is a constant: a Function's backward may use more than ctx.saved_tensors"
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -116,11 +115,13 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = FIX_OF_CAUSE.get(cause, "")
     if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
-    passes = context.happened(EventKind.BACKWARD)
-    if cause is Cause.AUTOGRAD_GRAD and line in lines_with_graph(passes):
-        fix = _CONSTANT
+    is_grad = cause is Cause.AUTOGRAD_GRAD
+    if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
+        fix = "its result is constant: a Function's backward may use more than ctx.saved_tensors"
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
+    elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
+        fix = "use the values that it returns: its indices have no gradient"
     if off := _switched_off(context, cut):
         if left_off(context) is off:
             return TURN_ON.format(off.location)
@@ -152,7 +153,7 @@ def _is_linearized(context: Context, cut: CutEdge) -> bool:
 def _calls(context: Context, line: str, name: str) -> bool:
     """Whether a line calls a function, found once for all leaves."""
     files = [each.file for each in locations_of([line])]
-    return context.cached((name, line), lambda: line in map(str, calls_in(files, name)))
+    return context.cached((name, line), lambda: line in map(str, calls(files, name)))
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
@@ -372,14 +373,15 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     reads = [row for key, row in rows.items() if not is_proved(context, is_unused_by, key)]
     if not reads:
         return None
+    reads = [row for row in reads if not row.has_no_gradient] or reads
     used = [row for row in reads if len(reads) > 1 and is_proved(context, is_used_by, row.source)]
     reads = (used or reads)[-3:]
-    by = ", and by ".join(f"{row.word}() at {mention(row.source, row.inside)}" for row in reads)
-    by = f"it became plain numbers by {by}"
+    said = [f"{row.word}() at {mention(row.source, row.inside)}" for row in reads]
+    by = f"it became plain numbers by {', and by '.join(said)}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
     cut = reads[0].cut
-    if len(reads) == 1 and cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+    if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, cut)}; {by}", fix_of_cut(context, cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]
@@ -524,7 +526,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _may_be_inside,
         "no recorded operation of {root} uses it; it {used} inside {function}{more}",
         "{fix}",
-        docs="Parameters used inside a Function or a reentrant checkpoint are no inputs of a node.",
     ),
     Rule(
         "the forward pass began before the recording",
@@ -587,7 +588,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "not used by {root}",
         "use it in what {root} is computed from, or leave it out of the optimizer",
         Needs.RECORDING,
-        docs="Every operation of the recording is known, and none carries its data to the result.",
     ),
     Rule(
         "not reachable, cause not recorded",

@@ -14,7 +14,8 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import calls_in, files_of, locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
@@ -216,6 +217,14 @@ _TABLE: Sequence[Row] = (
         "backward{at} reached {operation} whose complex {argument} are unique up to a phase only, "
         "and the loss depends on that phase",
         "compute the loss from what the phase does not change, such as v.abs()",
+    ),
+    (
+        "a worker of a DataLoader batched tensors that require grad",
+        (Kind.BATCHED_IN_WORKER,),
+        Verdict.NO_DERIVATIVE,
+        "a worker process of the DataLoader put tensors that require grad into one batch{at}, in "
+        "shared memory, which autograd cannot record",
+        "let the dataset return x.detach(); compute what is trained from the batch, in the loop",
     ),
     (
         "out= cannot be recorded",
@@ -430,17 +439,14 @@ _TABLE: Sequence[Row] = (
 def rules_of(table: Sequence[Row]) -> tuple[Rule[Any, Any], ...]:
     """A rule for each row of a table of plain data."""
     return tuple(
-        Rule(name, verdict, _of_kind(kinds, verdict), reason, fix, needs=Needs.ERROR)
+        Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
         for name, kinds, verdict, reason, fix in table
     )
 
 
-def _of_kind(
-    kinds: tuple[Kind, ...], verdict: Verdict
-) -> Callable[[Context, ErrorContext], Evidence | None]:
+def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
-        read = error.read
-        if read is None or read.kind not in kinds:
+        if (read := error.read) is None or read.kind not in kinds:
             return None
         kind = _AFTER.get(read.kind)
         change = _latest(context, *kind) if kind is not None else None
@@ -449,8 +455,8 @@ def _of_kind(
         where = f" (the latest {what} is at {mention(lines[0])})" if lines else ""
         if read.kind is Kind.DIFFERENTIATED_TWICE:
             where, lines = _function_in(context)
-        elif verdict is Verdict.CHECKPOINT:
-            lines = tuple(calls_in(files_of(context.events or ()), "checkpoint"))
+        elif read.kind.name.startswith("CHECKPOINT"):
+            lines = tuple(calls_in(context, "checkpoint"))
             where = f" (checkpoint() is called at {joined([*map(str, lines)])})" if lines else ""
         return error.evidence(locations=lines, words=_words(context, error), changed=where)
 
@@ -461,9 +467,8 @@ def _function_in(context: Context) -> tuple[str, tuple[SourceLocation, ...]]:
     """The Function in the last pass of ``torch.autograd.grad``, if it is the only one there."""
     graphs = [f.graph for f in context.frames if f.kind is FrameKind.AFTER_AUTOGRAD_GRAD]
     graph = graphs[-1] if graphs else context.graph
-    nodes = [
-        graph.nodes[key] for key in replace(context, graph=graph, roots=(*graph.roots,)).functions
-    ]
+    inside = replace(context, graph=graph, roots=(*graph.roots,))
+    nodes = [graph.nodes[key] for key in inside.functions]
     lines = locations_of(dict.fromkeys(str(data.get("source", "")) for data in nodes))
     if len({data.get("op") for data in nodes}) != 1 or not lines:
         return "", ()
@@ -480,23 +485,20 @@ _AFTER = {
 
 
 def _latest(context: Context, kind: EventKind, word: str) -> Event | None:
-    events = (each for each in reversed(context.happened(kind)) if each.location)
-    return next((each for each in events if not word or each.word == word), None)
+    found = (e for e in reversed(context.happened(kind)) if not word or e.word == word)
+    return next((each for each in found if each.location), None)
 
 
 def _words(context: Context, error: ErrorContext) -> dict[str, object]:
-    read = error.read
-    assert read is not None
-    kind = read.python_type
+    assert error.read is not None
+    kind = (read := error.read).python_type
     words: dict[str, object] = {
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
         "expected_lower": read.expected.lower(),
         "named": f" ({read.name})" if read.name else "",
         "before": "",
-        "instead": "detach it instead: h = h.detach()",
+        "instead": original_of(error) or "detach it instead: h = h.detach()",
     }
-    if read.kind is Kind.NON_LEAF_FROZEN and (own := original_of(error)):
-        words["instead"] = f"freeze what it is computed from: {own}.requires_grad_(False)"
     unscaled = [e for e in context.happened(EventKind.GRAD) if e.action is Action.UNSCALED]
     if read.kind is Kind.UNSCALED_TWICE and unscaled:
         words["before"] = f"; the first call is at {mention(unscaled[-1].location)}"
@@ -591,7 +593,6 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         _of_autograd,
         "{said}{at}; gradviz has no rule for this error of autograd, and {before}",
         needs=Needs.ERROR,
-        docs="It reports the line, and the last operation that was recorded.",
     ),
     Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
 )

@@ -556,7 +556,7 @@ class ErrorContext:
 
 
 def original_of(error: ErrorContext) -> str:
-    """``"conv.parametrizations.weight"``, if the line sets an attribute of ``conv.weight``."""
+    """How to freeze ``conv.weight``, of which the line sets an attribute, if it is computed."""
     statement = statement_at(error.location)
     targets = statement.targets if isinstance(statement, ast.Assign) else []
     for code in (each.value for each in targets if isinstance(each, ast.Attribute)):
@@ -565,7 +565,8 @@ def original_of(error: ErrorContext) -> str:
         kept = value_of(code.value, variables_of(error.error))
         kept = getattr(kept, "_modules", {}).get("parametrizations")
         if code.attr in getattr(kept, "_modules", ()):
-            return f"{ast.unparse(code.value)}.parametrizations.{code.attr}"
+            own = f"{ast.unparse(code.value)}.parametrizations.{code.attr}"
+            return f"freeze what it is computed from: {own}.requires_grad_(False)"
     return ""
 
 

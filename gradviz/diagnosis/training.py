@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Explanation, Group, Verdict
+from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import (
-    calls_in,
-    files_of,
-    first_on_line,
-    line_of_flag,
-    locations_of,
-    mention,
-)
-from gradviz.diagnosis.name_flow import is_newer_than_held, rebound_in
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
+from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.story import Event
-from gradviz.wording import how_to_register
+from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _MANY = 4  # passes without a step that are not a part of one
@@ -196,13 +188,14 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def _unchanged(context: Context, question: Question) -> Evidence | None:
-    """Its last steps had a rate of 0, or none changed a value of any parameter."""
+    """Its last steps had a rate of 0, or changed no value of any parameter."""
     key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
-    last = [*takewhile(lambda row: key in row[1].at_rest, reversed(every))][::-1]
-    at_rest = len(last) > 2 or last == every  # a schedule may end with a rate of 0
-    steps, start = (last, "the last " * (last != every)) if at_rest else (every, "")
-    if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
+    rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
+    steps = [*rest][::-1]
+    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
+    if len(steps) < (3 if start else 2):
         return None
+    at_rest = all(key in each.at_rest for _, each in steps)
     why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
     line = steps[-1][0].location
     where = f"{start}{len(steps):,} steps of {steps[-1][1].optimizer} at {mention(line)}"
@@ -227,7 +220,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     where = f"at {mention(added[0].location)}"
     what = f"the gradients of {len(added):,} backward passes {where} were added up"
     if clears:
-        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        by = f"{clearing_word(clears[0].word)} at {mention(clears[0].location)}"
         what = f"the gradient from backward {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
@@ -236,11 +229,6 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
 def clearings_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that cleared the gradient of a leaf, in order."""
     return [e.number for e in context.happened_to(key, EventKind.GRAD) if e.action in CLEARS]
-
-
-def clearing_word(event: Event) -> str:
-    """What cleared a gradient: ``zero_grad``, or the assignment."""
-    return ".grad = None" if event.word == "grad" else event.word
 
 
 def cleared_before_step(context: Context, question: Question) -> Evidence | None:
@@ -257,7 +245,7 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     if is_used or set_aside(context, question.key) is not None:
         return None
     clear, step = after[clears[-1]].location, history[steps[-1]].location
-    word = clearing_word(after[clears[-1]])
+    word = clearing_word(after[clears[-1]].word)
     words = {"word": word, "clear": mention(clear), "step": mention(step)}
     return Evidence(words, locations=(clear, step))
 
@@ -296,7 +284,11 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     if len(dropped) < 2 or any(map(_takes_a_closure, events)):
         return None
     line, clear = dropped[-1][0].location, dropped[-1][1]
-    words = {"line": mention(line), "word": clearing_word(clear), "clear": mention(clear.location)}
+    words = {
+        "line": mention(line),
+        "word": clearing_word(clear.word),
+        "clear": mention(clear.location),
+    }
     words["count"] = f"{len(dropped):,} of {len(dropped) + used:,} backward passes"
     return Evidence(words, locations=(clear.location, line))
 
@@ -392,10 +384,9 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
         return None
     what = f"{count:,} of the {details.count:,} parameters that it holds"
     line, are = held.step.location, "is" if count == 1 else "are"
-    loads = calls_in(files_of(context.events or ()), "load_state_dict", "assign")
-    words = {"count": what, "are": are, "line": mention(line), "load": ""}
-    if loads:
-        words["load"] = f"create it after load_state_dict(assign=True) at {mention(loads[0])}; or "
+    loads = calls_in(context, "load_state_dict", "assign")
+    load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
+    words = {"count": what, "are": are, "line": mention(line), "load": load}
     return Evidence(words, locations=(line, *loads[:1]))
 
 
@@ -445,19 +436,6 @@ all_frozen: Rule[Any, Any] = Rule(
 )
 
 
-def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
-    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
-    steps = context.steps
-    last = {(each.optimizer, each.count): event for event, each in steps}
-    seen = {key for _, details in steps for key in details.held}
-    own = len(context.held.intersection({*explained, *context.flat}) - seen)
-    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
-    each_last = {details.held: (details.optimizer, event) for event, details in steps}
-    held += [(all_frozen, Held(*each)) for each in each_last.values()]
-    found = (first_answer([rule], context, each) for rule, each in held)
-    return [each for each in found if each is not None]
-
-
 def _zeroed_before_step(context: Context, question: Question) -> Evidence | None:
     return cleared_before_step(context, question) if question.has_zero_gradient else None
 
@@ -476,8 +454,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "call step() of that optimizer after backward()",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "The optimizer was among the variables of the program, and the gradient was cleared and "
-        "came again without a step, or many passes were added up.",
     ),
     Rule(
         "an update that assigns to a variable",
@@ -488,7 +464,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "No optimizer changed a tensor, and a line of the program assigns an update to a variable.",
     ),
     *(
         Rule(
@@ -554,6 +529,23 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location,))
 
 
+def _unscaled_alone(context: Context, question: Question) -> Evidence | None:
+    """GradScaler unscaled the gradient of a loss that it had not scaled."""
+    grad, graph = question.data.get("grad"), context.graph_of_latest_pass(question.key)
+    changes = [each.action for each in context.gradient_changes(question.key)]
+    if changes != [Action.UNSCALED] or grad is None or graph is None:
+        return None
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
+    before = getattr(added.details, "after", None)
+    ops = context.cached(
+        ("ops", id(graph)), lambda: {d.get("op", "") for d in graph._node.values()}
+    )
+    is_smaller = before is not None and 0 < 2 * (grad.norm or 0) < (before.norm or 0)
+    if not is_smaller or any(op.startswith(SCALER) for op in ops):
+        return None
+    return Evidence({"line": mention(added.location)}, locations=(added.location,))
+
+
 training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "steps that change no value",
@@ -573,6 +565,16 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "let the scaler make the step: scaler.step(optimizer), then scaler.update()",
         Needs.RECORDING,
         (EventKind.STEP,),
+    ),
+    Rule(
+        "unscaled, and not scaled before",
+        Verdict.VANISHING,
+        _unscaled_alone,
+        "GradScaler divided it by its scale, and backward at {line} began with a loss that was not "
+        "scaled",
+        "call backward on the result of scale: scaler.scale(loss).backward()",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
     ),
     Rule(
         "in no optimizer",

@@ -13,19 +13,19 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
     assignments_to,
-    calls_in,
     expressions_at,
-    files_of,
+    imported,
     mention,
     operands,
     statement_at,
     stored,
     syntax_tree,
 )
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.facts import BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Buffers, ancestors
+from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
+from gradviz.graph import Buffers, Cause, ancestors, is_data
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -174,7 +174,7 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     for expression in expressions_at(used.location, used.word) if used is not None else ():
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
-    modules = _imported(used.location.file) if used is not None else set()
+    modules = imported(used.location.file) if used is not None else set()
     texts = {
         text: is_list
         for text, is_list in texts.items()
@@ -211,17 +211,6 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
             if name in lists:
                 return ast.unparse(lists[name])
     return ""
-
-
-def _imported(file: str) -> set[str]:
-    """The names of imports of a file, such as ``nn``, of which a state is no part."""
-    tree = syntax_tree(file)
-    imports = (
-        each
-        for each in (ast.walk(tree) if tree else ())
-        if isinstance(each, (ast.Import, ast.ImportFrom))
-    )
-    return {a.asname or a.name.partition(".")[0] for each in imports for a in each.names}
 
 
 def _kept_beside(made: Event, texts: Iterable[str]) -> str:
@@ -462,7 +451,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
         return None
     leaves = map(context.name_of, ancestors(context.graph, [carried.key]))
     is_kept = any(".parametrizations." in name for name in leaves)
-    kept = calls_in(files_of(context.events or ()), "cached") if is_kept else ()
+    kept = calls_in(context, "cached") if is_kept else ()
     fix = f"inside the loop, open parametrize.cached(), at {mention(kept[0])}" if kept else _ONCE
     return _evidence(context, error, carried, fix=fix)
 
@@ -476,10 +465,12 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
-        return _evidence(context, error, carried, name=name if name.isidentifier() else "")
+        name = name if name.isidentifier() else ""
+        return _evidence(context, error, carried, fix=_fix_of_shared(context, freeing, name))
     if before is None or set(before.roots) & set(context.roots):
         return None
-    return _evidence(context, error, None, what="", again="", name="")
+    fix = _fix_of_shared(context, freeing, "")
+    return _evidence(context, error, None, what="", again="", fix=fix)
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
@@ -562,7 +553,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _shared,
         lambda found: _sentence_of_shared(found),
-        lambda found: _fix_of_shared(found),
+        "{fix}",
         Needs.RECORDING,
     ),
     Rule(
@@ -592,8 +583,15 @@ def _sentence_of_shared(found: Evidence) -> str:
     return f"{start}: two results share that part of the graph"
 
 
-def _fix_of_shared(found: Evidence) -> str:
-    name = found.words["name"]
+def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:
+    if (
+        freeing.action is Action.AUTOGRAD_GRAD
+    ):  # with its graph kept alone, its result stays cut off
+        edges = context.graph.edges(data="cause")
+        before = ancestors(context.graph, context.roots, is_data)
+        is_used = any(to in before and cause is Cause.AUTOGRAD_GRAD for _, to, cause in edges)
+        keep = "" if is_used else "; or, if its result is not to be trained, retain_graph=True"
+        return f"{freeing.location}: pass create_graph=True to torch.autograd.grad{keep}"
     detached = f"; or, if the first loss is not to train what {name} was computed from, compute it "
     detached += f"from {name}.detach()"
     retain = "or call the first one with backward(retain_graph=True)"

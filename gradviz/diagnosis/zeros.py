@@ -29,7 +29,6 @@ from gradviz.graph import (
     GradGraph,
     NodeData,
     NodeKind,
-    TensorSummary,
     ancestors,
     is_gradient,
     leaf_of_node,
@@ -37,6 +36,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import Blocks, operation, words
+from gradviz.wording import inputs_text
 
 _FEW = 4  # causes that are stored for each node
 
@@ -48,6 +48,7 @@ class Block(NamedTuple):
     why: str
     fix: str
     is_consequence: bool = False  # whether it blocks because of zeros that were computed before
+    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
 
 
 class ZeroSearch:
@@ -126,12 +127,6 @@ _AT_START = f"if it is meant to start at zero, its first steps move it; else {_N
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
 
-def _counted(summary: TensorSummary | None) -> str:
-    """``all 3 inputs are`` or ``its input is``."""
-    count = summary.numel if summary is not None else 1
-    return f"all {count:,} inputs are" if count > 1 else "its input is"
-
-
 def _comes_from_zeros(step: Step) -> bool:
     """Whether the input was computed, and is zero because of earlier zeros."""
     given = step.given
@@ -147,7 +142,7 @@ def _relu(step: Step) -> Block | None:
         most = largest(given) if given is not None else None
         if most is None or most > 0:
             return None
-    why = f"{_counted(made or given)} <= 0"
+    why = f"{inputs_text(made or given)} <= 0"
     return Block(step.target, why, _RELU, _comes_from_zeros(step))
 
 
@@ -177,8 +172,8 @@ def _clamped(step: Step) -> Block | None:
         outside = is_under or (high is not None and least is not None and least > high)
     if not outside:
         return None
-    ends = [f"{word} {end:g}" for word, end in (("below", low), ("above", high)) if end is not None]
-    return Block(step.target, f"{_counted(given)} {' or '.join(ends)}", _INSIDE)
+    ends = [f"below {low:g}"] * (low is not None) + [f"above {high:g}"] * (high is not None)
+    return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", _INSIDE)
 
 
 def _below_threshold(step: Step) -> Block | None:
@@ -186,7 +181,7 @@ def _below_threshold(step: Step) -> Block | None:
     most = largest(given) if given is not None else None
     if most is None or threshold is None or most > threshold:
         return None
-    return Block(step.target, f"{_counted(given)} <= {threshold:g}", _INSIDE)
+    return Block(step.target, f"{inputs_text(given)} <= {threshold:g}", _INSIDE)
 
 
 def _zero_factor(step: Step) -> Block | None:
@@ -207,8 +202,10 @@ def _zero_factor(step: Step) -> Block | None:
     why = f"the other factor{named} is all zeros"
     if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
-    is_leaf = bool(origin or source) and nodes[origin or source]["kind"] in _TRAINED
-    return Block(step.target, why, _AT_START if is_leaf else _FACTOR)
+    leaf = origin or source
+    if leaf and nodes[leaf]["kind"] in _TRAINED:
+        return Block(step.target, why, _AT_START, zeros=leaf)
+    return Block(step.target, why, _FACTOR)
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
@@ -340,8 +337,7 @@ def _normalized(step: Step) -> Block | None:
     """A normalization whose weight is all zeros, or whose results are only summed."""
     if step.number != 0:
         return None
-    weight = step.input(1)
-    has_weight = bool(step.source_of(1))
+    weight, has_weight = step.input(1), bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
         is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
         if step.op == "batch_norm" or is_one or not has_weight:
@@ -349,7 +345,7 @@ def _normalized(step: Step) -> Block | None:
         return None
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
-    return Block(step.target, f"its weight, {name}, is all zeros", _AT_START)
+    return Block(step.target, f"its weight, {name}, is all zeros", _AT_START, zeros=source)
 
 
 _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
@@ -411,8 +407,7 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     """The other operations that block a gradient: the first of another kind, and how many more."""
     first, *rest = blocks
-    other = next((each for each in rest if each.why != first.why), None)
-    if other is None:
+    if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
     data = graph.nodes[other.key]
     line = data.get("source", "")
@@ -427,14 +422,14 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None:
         return None
-    blocks = _searched(context, values, True).blocks_of(question.key)
-    blocks = blocks or _searched(context, values, False).blocks_of(question.key)
+    searches = [_searched(context, values, is_cause) for is_cause in (True, False)]
+    blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
     if not blocks:
         return None
-    words = {
-        **_words_of(context, values, blocks[0]),
-        "more": _others(context, values.graph, blocks),
-    }
+    words = _words_of(context, values, blocks[0])
+    words["more"] = _others(context, values.graph, blocks)
+    if any(each.blocks_of(blocks[0].zeros) for each in searches):  # no step moves it
+        words["fix"] = _NOT_ZERO
     keys = tuple(block.key for block in blocks)
     lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
     return Evidence(words, keys, lines, keys[0])
@@ -466,8 +461,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None or not lost or not question.has_zero_gradient:
         return None
-    nodes = values.graph.nodes
-    if not (found := stops_on_every_way(values.graph, values.graph.roots, question.key, lost)):
+    graph, nodes = values.graph, values.graph.nodes
+    if not (found := stops_on_every_way(graph, graph.roots, question.key, lost)):
         return None
     key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
     line, others = nodes[key].get("source", ""), len(found) - 1
@@ -480,6 +475,10 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+    if nodes[key].get("op") in ("stack", "cat"):
+        words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
+        words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
+        words["fix"] += "look at what selects from the result"
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
