@@ -114,11 +114,11 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
         each
         for each in number_reads(context)
         if each.number > since
+        and str(each.location) != cut.edge.get("source")
         # What was cut off before has no graph that a number could leave.
         and not any(nodes[n]["kind"] is NodeKind.UNTRACKED for n in each.nodes if n in nodes)
     ]
-    if reads and not is_unused_by(reads[-1].location, context.name_of(key)):
-        read = reads[-1]
+    if reads and not is_unused_by((read := reads[-1]).location, context.name_of(key)):
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"
         fix += f"; or {read.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
         lines = (*lines, read.location)
