@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+from scene_faults import faults_of
 from torch import nn
 
 import gradviz
@@ -207,7 +208,7 @@ def test_blocks_after_a_first_that_differs_are_whole_blocks_with_a_shape(is_reco
         labels = labels_of(frame.graph)
         boxes = [labels[k].plain() for k, d in frame.graph.nodes.data() if d.get("repeat", 1) > 1]
         assert len(boxes) == 1
-        assert re.match(r"blocks\.1…7  ×7  Block  \d+ ops  (freed  )?f32\[2,3,8\]", boxes[0])
+        assert re.match(r"blocks\.1…7  ×7  Block  \d+ ops in all  (freed  )?f32\[2,3,8\]", boxes[0])
 
 
 def test_the_shape_of_a_box_is_that_of_what_its_module_returns():
@@ -348,19 +349,89 @@ def test_a_picture_that_nearly_fits_is_not_folded_to_a_few_boxes():
 class Reader(nn.Module):
     """One call, in which the weights of its layer are used at each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer) -> None:
         super().__init__()
-        self.embedding, self.gru = nn.Embedding(20, 8), nn.GRU(8, 8)
+        self.embedding, self.layer = nn.Embedding(20, 8), layer
 
     def forward(self, tokens):
-        return self.gru(self.embedding(tokens))[1]
+        words = self.embedding(tokens)
+        if isinstance(self.layer, nn.GRU):
+            return self.layer(words)[1]
+        state = None
+        for word in words:
+            state = self.layer(word, state)
+        return state
 
 
-def test_steps_of_one_call_are_parts_of_a_module():
-    net = nn.Sequential(Reader(), nn.Linear(8, 2))
+@pytest.mark.parametrize(("layer", "is_whole"), [(nn.GRU(8, 8), True), (nn.GRUCell(8, 8), False)])
+def test_steps_of_one_call_are_it_or_parts_of_it(layer, is_whole):
+    net = nn.Sequential(Reader(layer), nn.Linear(8, 2))
     views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module(depth=1)]
     result = net(torch.zeros(6, 3, dtype=torch.long)).sum()
     graph = gradviz.draw(result, names=net, views=views).shown[0].graph
     boxes = [data for data in groups_of(graph) if data.get("module") == "0"]
-    assert len(boxes) > 1
-    assert {(data.get("module_class"), data.get("part_of")) for data in boxes} == {(None, "Reader")}
+    assert (len(boxes) == 1) == is_whole
+    said = {(data.get("module_class"), data.get("part_of")) for data in boxes}
+    assert said == ({("Reader", None)} if is_whole else {(None, "Reader")})
+
+
+class Decoder(nn.Module):
+    """It is called at each step, and its GRU runs one step then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru, self.out = nn.Embedding(9, 4), nn.GRU(8, 4), nn.Linear(4, 9)
+
+    def forward(self, token, state, context):
+        words = torch.cat([self.embedding(token), context], -1)
+        words, state = self.gru(words, state)
+        return self.out(words[0]), state
+
+
+class Translator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader, self.decoder = Reader(nn.GRU(8, 4)), Decoder()
+
+    def forward(self, tokens):
+        state = context = self.reader(tokens)
+        found = []
+        for token in tokens:
+            scores, state = self.decoder(token[None], state, context)
+            found.append(scores)
+        return torch.stack(found)
+
+
+def test_calls_of_a_decoder_are_a_loop_also_where_nothing_was_recorded():
+    net = Translator()
+    loss = net(torch.zeros(9, 3, dtype=torch.long)).logsumexp(-1).mean()
+    graph = gradviz.draw(loss, names=net).shown[0].graph
+    loops = [data for data in groups_of(graph) if data.get("repeat", 1) > 1]
+    assert [(data["module_class"], data["first_step"]) for data in loops] == [("Decoder", 2)]
+    readers = [data for data in groups_of(graph) if data.get("module") == "reader"]
+    assert [data.get("module_class") for data in readers] == ["Reader"]
+
+
+def test_of_a_module_in_focus_that_is_called_often_the_first_call_stays_open():
+    net = Translator()
+    loss = net(torch.zeros(30, 3, dtype=torch.long)).logsumexp(-1).mean()
+    drawing = gradviz.draw(loss, names=net, focus="decoder.gru")
+    graph = drawing._drawn[0][0].graph
+    words = [data.get("op") for _, data in graph.nodes.data()]
+    assert words.count("tanh") == 1
+    assert words.count("sigmoid") == 2
+    assert any("the first of 30 calls of decoder.gru" in note for note in graph.notes)
+    assert not faults_of(drawing)
+
+
+def test_a_box_of_repeated_modules_says_how_many_of_its_operations_are_in_them():
+    experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(9))
+    x = torch.ones(2, 4)
+    with gradviz.record(experts) as run:
+        loss = sum(number * expert(x).sum() for number, expert in enumerate(experts, 1))
+    graph = gradviz.draw(run).shown[0].graph
+    (label,) = [each for each in labels_of(graph).values() if "in them" in each.plain()]
+    (box,) = [data for data in groups_of(graph) if "in_modules" in data]
+    assert box["in_modules"] == 3 * box["repeat"]  # t, addmm, relu
+    assert f"{box['members']} ops in all, {box['in_modules']} in them" in label.plain()
+    del loss

@@ -35,14 +35,16 @@ _LINEAR = frozenset(
 )
 """What a ``Linear`` runs in which only the input requires grad, also read backwards."""
 _GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")
+_STEP = (("add", "tanh"), ("add", "relu"))
+_GRU = ("split", *("add", "sigmoid") * 2, *("mul", "add", "tanh", "sub", "mul", "add"))
 _TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "RNNCell": (("add", "tanh"), ("add", "relu")),
+    "RNNCell": _STEP,
     "LSTMCell": (("add", "split", *_GATES, "mul", "mul", "add", "tanh", "mul"),),
-    "GRUCell": (
-        ("split", "add", "sigmoid", "add", "sigmoid", *("mul", "add", "tanh", "sub", "mul", "add")),
-    ),
+    "GRUCell": (_GRU,),
+    "RNN": (*_STEP, *((*step, "stack") for step in _STEP)),
+    "GRU": (_GRU, (*_GRU, "stack")),
 }
-"""What a cell runs after its last product with a weight."""
+"""What a cell, or the last step of a recurrent module, runs after its last product."""
 _MOST_CONTENTS = 12
 _ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MAY_BE_NOTHING = frozenset(

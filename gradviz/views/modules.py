@@ -553,7 +553,7 @@ def _pieces(
     for start, stop in calls:
         label, ids = labels[start], sequence.data[start].get("calls", ())
         call = ids[len(label)] if len(ids) > len(label) else None
-        leaves = sequence.parameters_in(range(start, stop))
+        leaves = sequence.parameters_of_a_call(range(start, stop))
         starts, before, used = latest.get(label, ([], call, set()))
         if call != before or (call is None and not used.isdisjoint(leaves)):
             starts, used = [], set()
@@ -576,15 +576,17 @@ def _calls(
     used: set[int] = set()
     for place in range(len(sequence) + 1):
         ends = place == len(sequence) or not sequence.foldable(place)
+        own = set() if ends else sequence.parameters_of_a_call([place])
         if not ends and "repeat" in sequence.data[place]:
-            ends = cut is None or len(labels[place]) < cut
+            is_inside = cut is not None and len(labels[place]) >= cut
+            ends = not is_inside or not used.isdisjoint(own)  # several calls
         calls = () if ends else sequence.data[place].get("calls", ())
         before = call
         if not calls:
             call = None
         elif len(calls) > len(labels[place]):  # else it is between two of the call before
             call = calls[len(labels[place])]
-        leaves = [] if ends or calls else sequence.parameters(place)
+        leaves = set() if ends or calls else own
         other = place > 0 and place < len(sequence) and labels[place] != labels[place - 1]
         if ends or other or call != before or not used.isdisjoint(leaves):
             if start < place:

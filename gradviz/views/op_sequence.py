@@ -8,6 +8,7 @@ Therefore the views that fold look for ranges.
 from __future__ import annotations
 
 import heapq
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
+_AT_EACH_STEP = re.compile(r"_hh_l\d+(_reverse)?$")  # of ``nn.RNN`` and ``nn.GRU``
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class OpSequence:
     def parameters_in(self, places: Iterable[int]) -> set[int]:
         """Leaves that are parameters and that some operations use directly."""
         return {leaf for place in places for leaf in self.parameters(place)}
+
+    def parameters_of_a_call(self, places: Iterable[int]) -> set[int]:
+        """Those that a call of a module uses once: a recurrent one uses others at each step."""
+        found = self.parameters_in(places)
+        return {
+            leaf
+            for leaf in found
+            if not _AT_EACH_STEP.search(self.leaves[-1 - leaf].get("name", ""))
+        }
 
     @cached_property
     def last_use(self) -> Ints:
