@@ -584,7 +584,17 @@ def cause_text(data: EdgeData) -> str:
         >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})
         'detach, train.py:12'
     """
-    cause = data.get("cause", Cause.NOT_RECORDED)
-    if cause is Cause.NOT_RECORDED:
+    if data.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
         return "cause not recorded"
-    return ", ".join(filter(None, (cause.value, data.get("source", ""))))
+    return ", ".join(filter(None, (cause_word(data), data.get("source", ""))))
+
+
+def cause_word(data: Mapping[str, Any]) -> str:
+    """What cut an edge; of the ways to read a number the one that was used.
+
+    Example:
+        >>> cause_word({"cause": Cause.ITEM, "word": "tolist"}), cause_word({"cause": Cause.DETACH})
+        ('tolist', 'detach')
+    """
+    cause: str = data["cause"].value
+    return data.get("word", cause) if data["cause"] is Cause.ITEM else cause
