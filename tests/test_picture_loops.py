@@ -9,8 +9,9 @@ from scene_faults import faults_of
 from torch import nn
 
 import gradviz
-from gradviz.graph import NodeKind
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.labels import labels_of
+from gradviz.renderers.module_frames import with_short_names
 
 
 class Steps(nn.Module):
@@ -435,3 +436,59 @@ def test_a_box_of_repeated_modules_says_how_many_of_its_operations_are_in_them()
     assert box["in_modules"] == 3 * box["repeat"]  # t, addmm, relu
     assert f"{box['members']} ops in all, {box['in_modules']} in them" in label.plain()
     del loss
+
+
+class Residual(nn.Module):
+    """A block that ends with an activation, of a module that it also uses before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.second(self.relu(self.first(x))) + x)
+
+
+class Before(Residual):
+    def forward(self, x):
+        return self.second(self.relu(self.first(self.relu(x))))
+
+
+@pytest.mark.parametrize(("block", "expected"), [(Residual, [0, 0, 1, 1, 2]), (Before, None)])
+def test_an_activation_is_in_the_block_that_it_ends_where_others_begin_otherwise(block, expected):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Sequential(block(), block(), block()))
+    result = net(torch.ones(2, 4, requires_grad=True)).sum()
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.infer_modules]
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    rows = [data for _, data in graph.nodes.data() if data.get("op") == "relu"]
+    rows.sort(key=lambda data: data["sequence_nr"])
+    found = [data.get("module") for data in rows]
+    if expected is None:  # the second block can begin with it: it did not end the first
+        assert "2.0.relu" not in found[2:]
+    else:
+        assert found[: len(expected)] == [f"2.{number}.relu" for number in expected]
+
+
+def test_a_part_of_a_module_in_its_frame_has_a_short_name():
+    graph = GradGraph()
+    for key in ("n0", "n1", "n2"):
+        graph.add_node(
+            key, kind=NodeKind.GROUP, module="model.mlp", members=9, sequence_nr=int(key[1])
+        )
+    for number in (0, 1):
+        graph.add_edge(f"n{number}", f"n{number + 1}", 0)
+    names = {"n0": "model.mlp.up", "n1": "model.mlp", "n2": "model.mlp.down"}
+    for key, name in names.items():
+        graph.nodes[key].update(name=name, **({"part_of": "MLP"} if name == "model.mlp" else {}))
+    seen = with_short_names(graph, {"model.mlp"})
+    assert [seen.nodes[key]["name"] for key in names] == ["up", "mlp", "down"]
+
+
+def test_the_sign_of_a_cut_says_which_function_read_the_number():
+    with gradviz.record() as run:
+        w = torch.ones(2, requires_grad=True)
+        loss = w.sum() * sum((w * 2).tolist())
+        loss.backward()
+    text = gradviz.draw(run).text
+    assert "tolist, " in text
+    assert "item" not in text

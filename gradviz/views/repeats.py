@@ -426,9 +426,10 @@ def repeat_parts(
         data.update(_name(sequence, paths, replace(repeat, start=start, stop=stop)))
         if stack is None and repeat.length > 1:
             data.update(_first_step(sequence, paths, range(start, start + repeat.length)))
-        if stack is not None and "inferred" not in data:
-            nodes: Any = sequence.data[start:stop]
-            deep = [len(path) > stack.level for path in paths[start:stop]]
+        nodes: Any = sequence.data[start:stop]
+        if (stack or "module" in data) and not any(map(is_inferred, nodes)):
+            depth = data["module"].count(".") if stack is None else stack.level
+            deep = [len(path) > depth for path in paths[start:stop]]
             inside = count_of_nodes(compress(nodes, deep))
             data.update({"in_modules": inside} if inside < count_of_nodes(nodes) else {})
         parts.append(
