@@ -226,11 +226,8 @@ def test_fsdp_before_and_after_backward(alone: None) -> None:
 
 
 def test_a_flat_parameter_has_the_name_of_its_first_part(alone: None) -> None:
-    net = FullyShardedDataParallel(
-        nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)),
-        use_orig_params=True,
-        device_id=torch.device("cpu"),
-    )
+    whole, options = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), {"use_orig_params": True}
+    net = FullyShardedDataParallel(whole, device_id=torch.device("cpu"), **options)
     picture = gradviz.draw(net(torch.ones(1, 2)).sum(), names=net).text
     assert "_flat_param(0.weight, …)  f32" in picture
 

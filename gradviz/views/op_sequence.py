@@ -8,7 +8,6 @@ Therefore the views that fold look for ranges.
 from __future__ import annotations
 
 import heapq
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
-_AT_EACH_STEP = re.compile(r"_hh_l\d+(_reverse)?$")  # of ``nn.RNN`` and ``nn.GRU``
+_AT_EACH_STEP = ("weight_hh_l", "bias_hh_l")  # of ``nn.RNN`` and ``nn.GRU``
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,11 @@ class OpSequence:
 
     def parameters_of_a_call(self, places: Iterable[int]) -> set[int]:
         """Those that a call of a module uses once: a recurrent one uses others at each step."""
-        found = self.parameters_in(places)
-        return {
-            leaf
-            for leaf in found
-            if not _AT_EACH_STEP.search(self.leaves[-1 - leaf].get("name", ""))
+        names = {
+            leaf: str(self.leaves[-1 - leaf].get("name", "")).rpartition(".")[2]
+            for leaf in self.parameters_in(places)
         }
+        return {leaf for leaf, name in names.items() if not name.startswith(_AT_EACH_STEP)}
 
     @cached_property
     def last_use(self) -> Ints:
