@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import linecache
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
+from house import ROOT
 from torch import nn
 
 import gradviz
@@ -111,3 +113,8 @@ def test_tensors_are_explained_together() -> None:
     assert [each.name for each in both] == ["b", "w"]
     assert [each.name for each in gradviz.explain(w, b)] == ["b", "w"]
     assert gradviz.explain(w, loss).verdict is Verdict.FINE
+
+
+def test_a_recorded_detach_crosses_few_files() -> None:
+    measured = runpy.run_path(str(ROOT / "benchmarks" / "hops.py"))
+    assert 0 < len(measured["recorded_detach"]()) <= 12

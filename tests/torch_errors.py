@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader
 
 from gradviz.torch_messages import MessageKind
 
@@ -201,6 +202,11 @@ for _kind, _program, _fields in (
         MessageKind.NO_DERIVATIVE_ATEN,
         lambda: torch.heaviside(leaf(), torch.ones(3)).sum().backward(),
         {"operation": "heaviside"},
+    ),
+    (
+        MessageKind.BATCHED_IN_WORKER,
+        lambda: next(iter(DataLoader([leaf(), leaf()], batch_size=2, num_workers=1))),  # type: ignore[arg-type]
+        {},
     ),
     (
         MessageKind.OUT_ARGUMENT,

@@ -9,8 +9,8 @@ from functools import cached_property
 from itertools import count
 from typing import overload
 
-from gradviz.errors import UnknownNameError
-from gradviz.facts import SourceLocation
+from gradviz.errors import DamagedFileError, UnknownNameError
+from gradviz.facts import SavedVerdict, SourceLocation
 from gradviz.graph import (
     EdgeData,
     EdgeKind,
@@ -25,6 +25,7 @@ from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 from gradviz.views.focus import in_focus
+from gradviz.wording import ranks_text
 
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
 _LONG = 12  # operations; a longer path is folded, except near the culprit
@@ -529,3 +530,45 @@ class Verdict(str, Enum):
 
 
 _NO_FAULT = (Verdict.FINE, Verdict.UNTRAINED)
+
+
+def saved_explanations(story: Story) -> Explanations | None:
+    """The explanations that were saved with a story; None if there are none.
+
+    Example:
+        >>> saved = SavedVerdict("frozen", "w", "requires_grad is False")
+        >>> print(saved_explanations(Story(verdicts=[saved])))
+        w  no gradient  requires_grad is False
+    """
+    if story.verdicts is None:
+        return None
+    nothing = GradGraph()
+    return Explanations(
+        tuple(
+            Explanation(
+                _verdict(each.verdict),
+                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
+                each.reason,
+                each.fix,
+                each.nodes,
+                each.locations,
+                story[each.frame].graph if 0 <= each.frame < len(story) else nothing,
+                each.culprit,
+                rule=each.rule,
+                kind=each.kind,
+            )
+            for each in story.verdicts
+        )
+    )
+
+
+def _is_of_some(verdict: SavedVerdict) -> bool:
+    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
+    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
+
+
+def _verdict(value: str) -> Verdict:
+    found = next((each for each in Verdict if each.value == value), None)
+    if found is None:
+        raise DamagedFileError(f"the verdict {value!r} is not one of this version of gradviz")
+    return found

@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_arguments
-from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
+from gradviz.diagnosis import (
+    in_place,
+    no_graph,
+    plain_errors,
+    relative_size,
+    used_up,
+    wrong_arguments,
+)
+from gradviz.diagnosis.answers import (
+    Explanation,
+    Explanations,
+    Group,
+    Verdict,
+    saved_explanations,
+)
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.gradient import (
     has_mild_hooks,
@@ -45,33 +59,30 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.relative_size import clipping_rules, cut_term, uses_that_cancel
-from gradviz.diagnosis.relative_size import terms_without_gradient as cut_terms
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     CLEARS,
+    Held,
     all_frozen,
     cleared_before_step,
     first_training_rules,
     set_aside,
     training_rules,
     unseen,
-    unused_by_steps,
     uses_of,
 )
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
-from gradviz.errors import DamagedFileError, GradvizError
+from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind, GradientDetails, Loss, SavedVerdict
 from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
-from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-_ALONE = (cut_term, unseen, all_frozen)  # not about a tensor that is asked for
+_ALONE = (relative_size.cut_term, unseen, all_frozen)  # not about a tensor that is asked for
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
     *event_rules,
@@ -81,9 +92,11 @@ RULES: tuple[Rule[Any, Any], ...] = (
     sparse,
     hook_on_tensor,
     hooks_that_broke_it,
+    *relative_size.infinite_norm_rules,
     *non_finite_rules,
     *zero_rules,
-    *clipping_rules,
+    *in_place.clipping_rules,
+    *relative_size.scaled_clipping_rules,
     *training_rules,
     *last_rules,
     *_ALONE,
@@ -94,6 +107,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
+_number = attrgetter("number")
 _COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
@@ -273,10 +287,10 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors or asked.modules:
-        explanations = Explanations((*explanations, *cut_terms(context)))
+        explanations = Explanations((*explanations, *relative_size.terms_without_gradient(context)))
     if not asked.tensors:
         explanations = Explanations(
-            (*explanations, *unused_by_steps(context, {each.key for each in questions}))
+            (*explanations, *_unused_by_steps(context, {each.key for each in questions}))
         )
         if context.elsewhere:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
@@ -288,6 +302,19 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
             tuple(each for each in explanations if each.verdict is not Verdict.NOT_RUN)
         )
     return Explanations((error, *explanations)) if error is not None else explanations
+
+
+def _unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
+    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
+    steps = context.steps
+    last = {(each.optimizer, each.count): event for event, each in steps}
+    seen = {key for _, details in steps for key in details.held}
+    own = len(context.held.intersection({*explained, *context.flat}) - seen)
+    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
+    each_last = {details.held: (details.optimizer, event) for event, details in steps}
+    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    found = (first_answer([rule], context, each) for rule, each in held)
+    return [each for each in found if each is not None]
 
 
 def _answers(
@@ -417,7 +444,12 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
     stepped = {step.number for step, details in context.steps if key in details.held}
     if len(stepped & later) == 1 and min(later) in stepped:
         return True  # what was written into it after the step did not use the gradient
-    copies = {event.number for event in written if event.word in _COPIES}
+    by_hand = [event for event in written if event.number in later]
+    if len(by_hand) == len(later) and len({event.location for event in by_hand}) == 1:
+        ends = (bisect(context.passes, each, key=_number) for each in (min(later), max(later)))
+        if len({*ends}) == 1:  # as add_() and clamp_() of one statement
+            return True
+    copies = {event.number for event in by_hand if event.word in _COPIES}
     return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
 
 
@@ -491,7 +523,9 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
         return False
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
-    return bool(uses_that_cancel(context, question)) or (was_other and not is_known)
+    return bool(relative_size.uses_that_cancel(context, question.key)) or (
+        was_other and not is_known
+    )
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
@@ -555,45 +589,3 @@ def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Sto
         for each in explanations
     )
     return replace(story, verdicts=verdicts)
-
-
-def saved_explanations(story: Story) -> Explanations | None:
-    """The explanations that were saved with a story; None if there are none.
-
-    Example:
-        >>> saved = SavedVerdict("frozen", "w", "requires_grad is False")
-        >>> print(saved_explanations(Story(verdicts=[saved])))
-        w  no gradient  requires_grad is False
-    """
-    if story.verdicts is None:
-        return None
-    nothing = GradGraph()
-    return Explanations(
-        tuple(
-            Explanation(
-                _verdict(each.verdict),
-                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
-                each.reason,
-                each.fix,
-                each.nodes,
-                each.locations,
-                story[each.frame].graph if 0 <= each.frame < len(story) else nothing,
-                each.culprit,
-                rule=each.rule,
-                kind=each.kind,
-            )
-            for each in story.verdicts
-        )
-    )
-
-
-def _is_of_some(verdict: SavedVerdict) -> bool:
-    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
-    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
-
-
-def _verdict(value: str) -> Verdict:
-    found = next((each for each in Verdict if each.value == value), None)
-    if found is None:
-        raise DamagedFileError(f"the verdict {value!r} is not one of this version of gradviz")
-    return found

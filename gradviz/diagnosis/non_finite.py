@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -9,10 +10,11 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scaling_of, skipped_step
+from gradviz.diagnosis.relative_size import not_finite
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
-from gradviz.facts import BackwardDetails, EventKind, GradientDetails, Loss
+from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
     NodeData,
@@ -25,7 +27,6 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
-from gradviz.story import Event
 
 _KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
 _LOOK = "look at its inputs: one may be infinite or NaN already, or too large"
@@ -39,12 +40,18 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
-_SINGLE = "of a single element it divides by 0: take it over more elements, or pass correction=0"
+_SINGLE = (
+    "of a single element it divides by 0: take it over more elements, or pass correction=0; "
+    "DataLoader(drop_last=True) leaves out a last batch of one row"
+)
 _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
     **dict.fromkeys(("std", "var"), _SINGLE),
 }
+_MASK_LATER = (
+    "mask with -inf after this operation, or replace the infinite elements by finite ones before"
+)
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
@@ -80,8 +87,7 @@ class Suspect(NamedTuple):
 
 
 def _is_not_finite(question: Question) -> bool:
-    grad = question.data.get("grad")
-    return grad is not None and not grad.is_finite
+    return not_finite(question.data.get("grad"))
 
 
 def _found(context: Context, question: Question) -> Evidence | None:
@@ -97,7 +103,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
-    skipped = skipped_step(context, question, suspect.in_forward)
+    skipped = _skipped_step(context, question, suspect.in_forward)
     words = {
         "count": _count(question),
         "op": data.get("op"),
@@ -288,6 +294,8 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             continue
         if op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
             yield Suspect(key, _MASKED, _UNMASK, in_forward=True, has_nan_input=True)
+        elif why := _too_few(values, key):
+            yield Suspect(key, why, _SINGLE, in_forward=True)
         elif wrong:
             yield _spread(values, key, wrong[0])
         elif why := _why_singular(values, key):
@@ -371,8 +379,31 @@ def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]
         if op in _SINGULAR:
             if (suspect := _equal_values(values, key)) is not None:
                 yield suspect
+        elif why := _infinite_factor(values, key):
+            yield Suspect(key, why, _MASK_LATER)
         elif why := _why_singular(values, key):
             yield Suspect(key, why)
+
+
+def _infinite_factor(values: Values, key: str) -> str:
+    """Why the derivative in one factor is not finite: the other one is infinite; or ""."""
+    op, tracked = values.graph.nodes[key].get("op", ""), _numbers(values.graph, key)
+    ways = {"div": ((0, 1),), "mul": ((0, 1), (1, 0))}.get(op, ())
+    if any((v := values.input_of(key, n)) is not None and v.inf for n, at in ways if at in tracked):
+        return "an input has infinite elements, by which the derivative in the other is multiplied"
+    return ""
+
+
+def _too_few(values: Values, key: str) -> str:
+    """Why a standard deviation is NaN: it is taken over too few elements; or ""."""
+    data: NodeData = values.graph.nodes[key]
+    shapes = [values.graph.nodes[each].get("shape") for each, _ in values.graph.inputs(key)]
+    correction = number_of(data.get("options", {}).get("correction", "1"))
+    if data.get("op") not in ("std", "var") or shapes[:1] == [None] or correction is None:
+        return ""
+    count = math.prod(shapes[0] or ()) // max(math.prod(data.get("shape", ())), 1)
+    noun = "element" if count == 1 else "elements"
+    return f"it is taken over {count:,} {noun}" if 0 < count <= correction else ""
 
 
 def _why_singular(values: Values, key: str) -> str:
@@ -490,10 +521,25 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     line = graph.nodes[suspect.key].get("source", "")
     where = f", {mention(line)}" if line else ""
     op = graph.nodes[suspect.key].get("op")
-    skipped = skipped_step(context, question, suspect.in_forward)
+    skipped = _skipped_step(context, question, suspect.in_forward)
     words["found"] = f": the first known is at {op}{where} ({suspect.why}){skipped}"
     words["fix"] = suspect.fix
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
+
+
+def _skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
+    """A clause saying that GradScaler skipped the step; "" if it did not.
+
+    A lower scale does not help if ``in_forward``; None if this is not known.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    skipped = ((e, d) for e, d in context.steps if added and e.action is Action.SKIPPED)
+    if not any(e.number > added[-1].number and question.key in d.held for e, d in skipped):
+        return ""
+    if in_forward:
+        return "; GradScaler skipped the step, and a lower scale does not help"
+    end = "" if in_forward is None else ": normal in the first steps, if later ones are not skipped"
+    return f"; GradScaler skipped the step and lowers its scale{end}"
 
 
 def _unknown(context: Context, question: Question) -> Evidence | None:
@@ -501,7 +547,7 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    skipped = skipped_step(context, question, None)
+    skipped = _skipped_step(context, question, None)
     return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
 
 
@@ -537,57 +583,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
     )
 
 
-_NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-
-
-def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    changes = context.gradient_changes(question.key)
-    clips = [event for event in changes if event.word in _NORM_CLIPS]
-    if not clips:
-        return None
-    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
-    if not isinstance(own, GradientDetails) or _is_finite(own.after) is False:
-        return None
-    wrong = [
-        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
-    ]
-    if not wrong:
-        return None
-    words = {
-        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
-        "other": wrong[-1].name or "another gradient",
-    }
-    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
-
-
-def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
-    details = event.details
-    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
-    return (
-        is_clipped and isinstance(details, GradientDetails) and _is_finite(details.after) is False
-    )
-
-
-def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
-    return Rule(
-        "clipped by a total norm that is not finite",
-        verdict,
-        lambda context, question: (
-            _clipped_by_infinity(context, question) if holds(question) else None
-        ),
-        "{clip} scaled it by a total norm that is not finite, because of {other}",
-        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "Another gradient was infinite or NaN before clip_grad_norm_.",
-    )
-
-
 non_finite_rules: tuple[Rule[Any, Any], ...] = (
-    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
-    _clipped(Verdict.NAN, _is_not_finite),
     *_rules(Verdict.NAN),
     *_rules(Verdict.INFINITE),
     Rule(

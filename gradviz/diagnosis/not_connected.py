@@ -114,6 +114,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = FIX_OF_CAUSE.get(cause, "")
     if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
+    if cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
+        fix = "use the values that it returns: its indices have no gradient"
     if off := _switched_off(context, cut):
         if left_off(context) is off:
             return TURN_ON.format(off.location)
@@ -295,8 +297,7 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
 
 
 def _cut(context: Context, question: Question) -> Evidence | None:
-    cuts = known_cuts(context, question)
-    if not cuts:
+    if not (cuts := known_cuts(context, question)):
         return None
     words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
     words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
@@ -318,8 +319,7 @@ def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
-    cuts = _cuts_of(context, question)
-    if not cuts:
+    if not (cuts := _cuts_of(context, question)):
         return None
     targets = tuple(cut.target for cut in cuts)
     return Evidence({"root": context.root_names}, targets, lines_of(context, *cuts))
@@ -371,6 +371,7 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     reads = [row for key, row in rows.items() if not is_proved(context, is_unused_by, key)]
     if not reads:
         return None
+    reads = [row for row in reads if not row.has_no_gradient] or reads
     used = [row for row in reads if len(reads) > 1 and is_proved(context, is_used_by, row.source)]
     reads = (used or reads)[-3:]
     by = ", and by ".join(f"{row.word}() at {mention(row.source, row.inside)}" for row in reads)
@@ -378,7 +379,7 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
     cut = reads[0].cut
-    if len(reads) == 1 and cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+    if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, cut)}; {by}", fix_of_cut(context, cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -46,6 +47,9 @@ _OF_A_PASS = (
 
 
 # Live tensors.
+
+
+_A_LEAF = "a leaf"
 
 
 def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
@@ -305,14 +309,10 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = {*keys, *context.flat.values()}
-    called: dict[str, str] = {}
-    if not all(data.get("name") for data in shown.values()):
-        keyed = ((asked.recording._snapshots.key_of(each.tensor), each.name) for each in names)
-        called = dict(reversed([*keyed]))
     rest = ((key, data) for key, data in shown.items() if key not in known)
     if context.flat:  # some parts are on other ranks
         named = [each for each in named if 0 not in each.data.get("shape", ())]
-    questions = named + [_shown(key, data, called.get(key, "a leaf")) for key, data in rest]
+    questions = named + [_shown(key, data) for key, data in rest]
     inside = [
         tensor  # inside a reentrant checkpoint
         for key, tensor in asked.recording._snapshots.leaves()
@@ -337,7 +337,16 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         unregistered, flag = _sets(asked, tensors[key]) if key in tensors else sets
         if unregistered or flag:
             questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
-    return questions
+    return _told_apart(asked, questions, names)
+
+
+def _told_apart(asked: Asked, questions: list[Question], names: Names) -> list[Question]:
+    """The same, where a tensor had no name, or that of others, with the names at the end."""
+    counts = Counter([*(each.name for each in questions), _A_LEAF])
+    key_of = asked.recording._snapshots.key_of
+    last = {key_of(each.tensor): each.name for each in reversed([*names])}
+    rows = ((q, last.get(q.key, q.name) if counts[q.name] > 1 else q.name) for q in questions)
+    return [replace(q, name=name) for q, name in rows]
 
 
 def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
@@ -374,8 +383,8 @@ def _is_frozen(context: Context, key: str) -> bool:
     return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
 
 
-def _shown(key: str, data: NodeData, name: str = "a leaf") -> Question:
-    return Question(data.get("name") or name, key, data)
+def _shown(key: str, data: NodeData) -> Question:
+    return Question(data.get("name") or _A_LEAF, key, data)
 
 
 def _questions(
@@ -582,9 +591,8 @@ def _context(asked: Asked, names: Names) -> Context:
 
 def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
     """The roots of backward, or the tensor on which another operation was called."""
-    found = [
-        key for each in tensors if (key := asked.recording._snapshots.key_of(each, graph)) in graph
-    ]
+    key_of = asked.recording._snapshots.key_of
+    found = [key for each in tensors if (key := key_of(each, graph)) in graph]
     if found or graph.roots:
         return found or graph.roots
     name = asked.errors[-1].name if asked.errors else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, oth
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.training import CHANGES, CLEARS, is_unscaled, scale_of, scaling_of
 from gradviz.diagnosis.values import (
+    ADDS,
     Addend,
     addends_of,
     cuts_behind,
@@ -34,12 +36,24 @@ from gradviz.facts import (
     GradientDetails,
     ValueRead,
 )
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data, leaf_uses
+from gradviz.graph import (
+    Cause,
+    GradGraph,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+    descendants,
+    is_data,
+    leaf_uses,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
 
-_CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+_ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
+_MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
+_ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
+CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
@@ -183,43 +197,75 @@ _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last
 _FAR += "between {between}"
 
 
-def uses_that_cancel(context: Context, question: Question) -> list[str]:
-    """The operations that use a leaf, if their gradients are not zero and add up to zero."""
-    graph, key = context.graph_of_latest_pass(question.key), question.key
+def uses_that_cancel(context: Context, key: str, is_exact: bool = True) -> list[tuple[str, int]]:
+    """The uses of a leaf, with the input, if their gradients are not zero and add up to zero.
+
+    Otherwise, unless ``is_exact``, if in the first pass and in the last one their sum is 0 but for
+    rounding errors: near an optimum, gradients cancel in the last one.
+    """
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    last = added[-1].details if added else None
-    if graph is None or not isinstance(last, GradientDetails) or last.before is not None:
+    graph = context.graph_of_latest_pass(key) if added else None
+    found = _cancelling(context, key, added[-1], graph, is_exact) if graph else []
+    if is_exact or not found:
+        return found
+    number = getattr(added[0].details, "pass_number", 0)
+    first = next((each.graph for each in context.frames if each.pass_number == number), None)
+    return found if first is not None and _cancelling(context, key, added[0], first) else []
+
+
+def _cancelling(
+    context: Context, key: str, added: Event, graph: GradGraph, is_exact: bool = False
+) -> list[tuple[str, int]]:
+    last = added.details
+    if not isinstance(last, GradientDetails) or last.before is not None or last.after is None:
         return []
     event = context.pass_of.get(last.pass_number)
     details = event.details if event is not None else None
-    if (
-        last.after is None
-        or not is_all_zero(last.after)
-        or not isinstance(details, BackwardDetails)
-    ):
+    if not isinstance(details, BackwardDetails) or not details.shares or key not in graph:
         return []
-    uses = {(user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key)}
-    found = [each for each in details.shares if (each.node, each.input) in uses and each.norm > 0]
-    return [each.node for each in found] if len(found) > 1 else []
+    norms = context.cached(
+        ("shares", last.pass_number),
+        lambda: {(each.node, each.input): each.norm for each in details.shares},
+    )
+    uses = dict.fromkeys((user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key))
+    found = {use: norm for use in uses if (norm := norms.get(use, 0.0)) > 0}
+    rounding = _ROUNDED.get(last.after.dtype, 0.0) * max(found.values(), default=0.0)
+    is_zero = is_all_zero(last.after) or (not is_exact and (last.after.norm or rounding) < rounding)
+    return [*found] if is_zero and len(found) > 1 else []
+
+
+def _all_cancel(context: Context) -> bool:
+    """Whether this holds for every leaf that has several uses."""
+    graph = context.graph
+    several = (key for key in graph.leaves if len(leaf_uses(graph, key)) > 1)
+    return all(uses_that_cancel(context, key, False) for key in several)
 
 
 def _uses_cancel(context: Context, question: Question) -> Evidence | None:
-    nodes = uses_that_cancel(context, question) if question.has_zero_gradient else []
-    if not nodes:
+    is_exact = question.has_zero_gradient
+    uses = uses_that_cancel(context, question.key, is_exact)
+    if not uses or (graph := context.graph_of_latest_pass(question.key)) is None:
         return None
-    graph = context.graph_of_latest_pass(question.key)
-    assert graph is not None
-    lines = locations_of(graph.nodes[each].get("source", "") for each in nodes)
+    is_added = all(at in ADDS.get(graph.nodes[each].get("op", ""), ()) for each, at in uses)
+    if is_added and not is_exact and not context.cached(_all_cancel, lambda: _all_cancel(context)):
+        return None  # as the bias of a critic
+    lines = locations_of(graph.nodes[each].get("source", "") for each, _ in uses)
     where = f" at {joined([mention(each) for each in lines])}" if lines else ""
-    return Evidence({"count": len(nodes), "where": where}, tuple(nodes), lines)
+    words = {
+        "count": len(uses),
+        "where": where,
+        "fix": _MEANT if is_added and is_exact else _ONE_TRAINS,
+    }
+    words["but"] = "" if is_exact else ", but for rounding errors"
+    return Evidence(words, tuple(each for each, _ in uses), lines)
 
 
 uses_cancel: Rule[Any, Any] = Rule(
     "the gradients of its uses cancel",
     Verdict.ZERO,
     _uses_cancel,
-    "the gradients of its {count} uses{where} are not zero, and their sum is",
-    "nothing, if that is meant, as for the bias of a critic that is called with both signs",
+    "the gradients of its {count} uses{where} are not zero, and their sum is{but}",
+    "{fix}",
     Needs.RECORDING,
     (EventKind.BACKWARD,),
     "A recording looks at what each use of a leaf adds to its gradient.",
@@ -330,55 +376,53 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
 # Clipping.
 
 
-def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
-    """The gradient was clipped after the step that used it, and before the next pass."""
-    key = question.key
-    for step, clip in pairwise(context.history_of(key)):
-        is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
-        if is_late and _has_changed(context, key, clip):
-            words = {"clip": clip.word, "line": mention(clip.location)}
-            words["step"] = mention(step.location)
-            return Evidence(words, locations=(clip.location, step.location))
-    return None
+_NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 
 
-def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
-    """Clipped while it was None or zero, then computed, and used by the last step."""
-    events = context.history_of(question.key)
-    while events and events[-1].kind is not EventKind.STEP:
-        events.pop()
-    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
-    passes = 0
-    while events and events[-1].kind is EventKind.ACCUMULATE:
-        events.pop()
-        passes += 1
-    if not passes or not events or events[-1].word not in _CLIPS:
+def not_finite(summary: TensorSummary | None) -> bool:
+    """Whether a tensor is known to have elements that are NaN or infinite."""
+    return summary is not None and not summary.is_finite
+
+
+def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    changes = context.gradient_changes(question.key)
+    clips = [event for event in changes if event.word in _NORMCLIPS]
+    if not clips:
         return None
-    clip = events[-1]
-    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
-    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
+    if not isinstance(own, GradientDetails) or not_finite(own.after):
         return None
-    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
-    return Evidence(words, locations=(clip.location,))
+    added = context.happened(EventKind.ACCUMULATE)
+    if not (wrong := [event for event in added if _is_about(event, clips[0])]):
+        return None
+    words = {
+        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
+        "other": wrong[-1].name or "another gradient",
+    }
+    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
 
 
-def _has_changed(context: Context, key: str, clip: Event) -> bool:
-    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
-    at = history.index(clip.number)
-    frames = [each for each in context.frames if key in each.graph]
-    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
-        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
-        return any(_has_changed(context, each, clip) for each in seen)
-    # The frames between two changes of the gradient have the same gradient.
-    later = history[at + 1] if history[at + 1 :] else math.inf
-    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
-    after = [each for each in frames if clip.number <= each.follows < later]
-    if not before or not after:
-        return False
-    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
-    norms = [each.norm if each is not None else None for each in grads]
-    return None not in norms and norms[0] != norms[1]
+def _is_about(event: Event, clip: Event) -> bool:
+    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
+    details = event.details
+    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
+    return is_clipped and not_finite(getattr(details, "after", None))
+
+
+def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
+    return Rule(
+        "clipped by a total norm that is not finite",
+        verdict,
+        lambda context, question: (
+            _clipped_by_infinity(context, question) if holds(question) else None
+        ),
+        "{clip} scaled it by a total norm that is not finite, because of {other}",
+        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "Another gradient was infinite or NaN before clip_grad_norm_.",
+    )
 
 
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
@@ -386,10 +430,9 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     kept = (EventKind.ACCUMULATE, EventKind.GRAD)
     events = [event for event in context.history_of(question.key) if event.kind in kept]
     pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
-    if not pairs or pairs[-1].word not in _CLIPS:
+    if not pairs or pairs[-1].word not in CLIPS:
         return None
-    graph = context.before if context.before is not None else context.graph
-    scaling = scaling_of(context, graph)
+    scaling = scaling_of(context, context.graph if context.before is None else context.before)
     if scaling is None or scaling.factor == 1:
         return None
     line = mention(pairs[-1].location)
@@ -397,28 +440,11 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     return Evidence(words, locations=(pairs[-1].location,))
 
 
-clipping_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "clipped after the step",
-        Verdict.CLIPPED_LATE,
-        _clipped_after_step,
-        "{clip} at {line} changed its gradient after the step at {step} had used it",
-        "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
-    ),
-    Rule(
-        "clipped before backward",
-        Verdict.CLIPPED_EARLY,
-        _clipped_before_backward,
-        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
-        "the step used a gradient that was not clipped",
-        "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
-    ),
+infinite_norm_rules = (
+    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
+    _clipped(Verdict.NAN, lambda question: not_finite(question.data.get("grad"))),
+)
+scaled_clipping_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "clipped while it was scaled",
         Verdict.CLIPPED_SCALED,

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Explanation, Group, Verdict
+from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import is_newer_than_held, rebound_in
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
@@ -187,13 +186,14 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def _unchanged(context: Context, question: Question) -> Evidence | None:
-    """Its last steps had a rate of 0, or none changed a value of any parameter."""
+    """Its last steps had a rate of 0, or changed no value of any parameter."""
     key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
-    last = [*takewhile(lambda row: key in row[1].at_rest, reversed(every))][::-1]
-    at_rest = len(last) > 2 or last == every  # a schedule may end with a rate of 0
-    steps, start = (last, "the last " * (last != every)) if at_rest else (every, "")
-    if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
+    rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
+    steps = [*rest][::-1]
+    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
+    if len(steps) < (3 if start else 2):
         return None
+    at_rest = all(key in each.at_rest for _, each in steps)
     why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
     line = steps[-1][0].location
     where = f"{start}{len(steps):,} steps of {steps[-1][1].optimizer} at {mention(line)}"
@@ -362,21 +362,6 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
     return None
 
 
-def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
-    """A clause saying that GradScaler skipped the step; "" if it did not.
-
-    A lower scale does not help if ``in_forward``; None if this is not known.
-    """
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    skipped = ((e, d) for e, d in context.steps if added and e.action is Action.SKIPPED)
-    if not any(e.number > added[-1].number and question.key in d.held for e, d in skipped):
-        return ""
-    if in_forward:
-        return "; GradScaler skipped the step, and a lower scale does not help"
-    end = "" if in_forward is None else ": normal in the first steps, if later ones are not skipped"
-    return f"; GradScaler skipped the step and lowers its scale{end}"
-
-
 # Parameters of an optimizer that are in no frame.
 
 
@@ -445,19 +430,6 @@ all_frozen: Rule[Any, Any] = Rule(
     Needs.RECORDING,
     (EventKind.STEP,),
 )
-
-
-def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
-    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
-    steps = context.steps
-    last = {(each.optimizer, each.count): event for event, each in steps}
-    seen = {key for _, details in steps for key in details.held}
-    own = len(context.held.intersection({*explained, *context.flat}) - seen)
-    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
-    each_last = {details.held: (details.optimizer, event) for event, details in steps}
-    held += [(all_frozen, Held(*each)) for each in each_last.values()]
-    found = (first_answer([rule], context, each) for rule, each in held)
-    return [each for each in found if each is not None]
 
 
 def _zeroed_before_step(context: Context, question: Question) -> Evidence | None:
@@ -556,6 +528,23 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location,))
 
 
+def _unscaled_alone(context: Context, question: Question) -> Evidence | None:
+    """GradScaler unscaled the gradient of a loss that it had not scaled."""
+    grad, graph = question.data.get("grad"), context.graph_of_latest_pass(question.key)
+    changes = [each.action for each in context.gradient_changes(question.key)]
+    if changes != [Action.UNSCALED] or grad is None or graph is None:
+        return None
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
+    before = getattr(added.details, "after", None)
+    ops = context.cached(
+        ("ops", id(graph)), lambda: {d.get("op", "") for d in graph._node.values()}
+    )
+    is_smaller = before is not None and 0 < 2 * (grad.norm or 0) < (before.norm or 0)
+    if not is_smaller or any(op.startswith(SCALER) for op in ops):
+        return None
+    return Evidence({"line": mention(added.location)}, locations=(added.location,))
+
+
 training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "steps that change no value",
@@ -575,6 +564,16 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "let the scaler make the step: scaler.step(optimizer), then scaler.update()",
         Needs.RECORDING,
         (EventKind.STEP,),
+    ),
+    Rule(
+        "unscaled, and not scaled before",
+        Verdict.VANISHING,
+        _unscaled_alone,
+        "GradScaler divided it by its scale, and backward at {line} began with a loss that was not "
+        "scaled",
+        "call backward on the result of scale: scaler.scale(loss).backward()",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
     ),
     Rule(
         "in no optimizer",

@@ -48,6 +48,7 @@ class Block(NamedTuple):
     why: str
     fix: str
     is_consequence: bool = False  # whether it blocks because of zeros that were computed before
+    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
 
 
 class ZeroSearch:
@@ -178,11 +179,8 @@ def _clamped(step: Step) -> Block | None:
         outside = is_under or (high is not None and least is not None and least > high)
     if not outside:
         return None
-    ends = [
-        f"below {low:g}" if low is not None else "",
-        f"above {high:g}" if high is not None else "",
-    ]
-    return Block(step.target, f"{_counted(given)} {' or '.join(filter(None, ends))}", _INSIDE)
+    ends = [f"below {low:g}"] * (low is not None) + [f"above {high:g}"] * (high is not None)
+    return Block(step.target, f"{_counted(given)} {' or '.join(ends)}", _INSIDE)
 
 
 def _below_threshold(step: Step) -> Block | None:
@@ -211,8 +209,10 @@ def _zero_factor(step: Step) -> Block | None:
     why = f"the other factor{named} is all zeros"
     if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
-    is_leaf = bool(origin or source) and nodes[origin or source]["kind"] in _TRAINED
-    return Block(step.target, why, _AT_START if is_leaf else _FACTOR)
+    leaf = origin or source
+    if leaf and nodes[leaf]["kind"] in _TRAINED:
+        return Block(step.target, why, _AT_START, zeros=leaf)
+    return Block(step.target, why, _FACTOR)
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
@@ -336,8 +336,7 @@ def _normalized(step: Step) -> Block | None:
     """A normalization whose weight is all zeros, or whose results are only summed."""
     if step.number != 0:
         return None
-    weight = step.input(1)
-    has_weight = bool(step.source_of(1))
+    weight, has_weight = step.input(1), bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
         is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
         if step.op == "batch_norm" or is_one or not has_weight:
@@ -345,8 +344,7 @@ def _normalized(step: Step) -> Block | None:
         return None
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
-    why = f"its weight, {name}, is all zeros"
-    return Block(step.target, why, _AT_START)
+    return Block(step.target, f"its weight, {name}, is all zeros", _AT_START, zeros=source)
 
 
 _CHECKS: Mapping[Blocks, Callable[[Step], Block | None]] = {
@@ -407,8 +405,7 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     """The other operations that block a gradient: the first of another kind, and how many more."""
     first, *rest = blocks
-    other = next((each for each in rest if each.why != first.why), None)
-    if other is None:
+    if (other := next((each for each in rest if each.why != first.why), None)) is None:
         count = len(rest)
         return f", and {'more' if count >= _FEW else count} more like it" if rest else ""
     data = graph.nodes[other.key]
@@ -424,14 +421,14 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None:
         return None
-    blocks = _searched(context, values, True).blocks_of(question.key)
-    blocks = blocks or _searched(context, values, False).blocks_of(question.key)
+    searches = [_searched(context, values, is_cause) for is_cause in (True, False)]
+    blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
     if not blocks:
         return None
-    words = {
-        **_words_of(context, values, blocks[0]),
-        "more": _others(context, values.graph, blocks),
-    }
+    words = _words_of(context, values, blocks[0])
+    words["more"] = _others(context, values.graph, blocks)
+    if any(each.blocks_of(blocks[0].zeros) for each in searches):  # no step moves it
+        words["fix"] = _NOT_ZERO
     keys = tuple(block.key for block in blocks)
     lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
     return Evidence(words, keys, lines, keys[0])
@@ -463,9 +460,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None or not lost or not question.has_zero_gradient:
         return None
-    nodes = values.graph.nodes
-    found = stops_on_every_way(values.graph, values.graph.roots, question.key, lost)
-    if not found:
+    graph, nodes = values.graph, values.graph.nodes
+    if not (found := stops_on_every_way(graph, graph.roots, question.key, lost)):
         return None
     key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
     line, others = nodes[key].get("source", ""), len(found) - 1
@@ -478,6 +474,10 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+    if nodes[key].get("op") in ("stack", "cat"):
+        words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
+        words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
+        words["fix"] += "look at what selects from the result"
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))

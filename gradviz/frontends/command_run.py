@@ -339,7 +339,7 @@ def _variables_at(error: BaseException) -> dict[str, Any]:
 
 def _of_saved(request: Request, target: Target) -> Explanation | Explanations:
     """The answers that were saved with a recording."""
-    from gradviz.diagnosis.explain import saved_explanations
+    from gradviz.diagnosis.answers import saved_explanations
 
     found = saved_explanations(request.saved(target))
     if found is None:

@@ -189,7 +189,7 @@ class Drawing:
     def _answers(self) -> tuple[Answer, ...]:
         if self._answered.verdicts is None:
             return ()
-        from gradviz.diagnosis.explain import saved_explanations
+        from gradviz.diagnosis.answers import saved_explanations
 
         found = saved_explanations(self._answered)
         return () if found is None else tuple(map(_answer, found.all))

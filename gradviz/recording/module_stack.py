@@ -43,7 +43,7 @@ from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import CodeLocation, UserFiles, user_frame, user_location
-from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor, cause_of
+from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor
 
 
 class ModuleCall(NamedTuple):
@@ -546,12 +546,10 @@ class FunctionCalls:
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
         found = list(inputs.values())[:_INPUTS]
-        matters = any(each.matters for each in found)
         for tensor in new:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue
-            cause = cause_of(found)
-            untracked = self._provenance.add(tensor, word, cause, location, found, matters)
+            untracked = self._provenance.add_result(tensor, word, location, found)
             self._log(location, untracked, is_hidden)
 
     def _log(self, location: CodeLocation, untracked: UntrackedTensor, is_hidden: bool) -> None:

@@ -476,7 +476,7 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
     for group in groups:
         rate = group.get("lr")
         at_rest = isinstance(rate, (int, float)) and rate == 0
-        for each in group["params"]:
+        for each in {id(each): each for each in group["params"]}.values():
             values = _copy(each) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
     trained = [each for each in found if _is_trained(each.ref())]

@@ -17,9 +17,9 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.sharded import shard_of
 from gradviz.capture.autograd.tensors import (
     base_of,
-    is_inside_transform,
     memory_is_gone,
     storage_address,
+    transform_level,
     unwrapped,
 )
 from gradviz.graph import Cause
@@ -38,7 +38,6 @@ from gradviz.recording.tensor_records import (
     ValuesRead,
     WeakTensors,
     Written,
-    at_integers,
     cause_of,
     copied_leaf,
     merge_cut_leaves,
@@ -101,9 +100,11 @@ class Provenance:
             return leaf
         untracked = self.untracked(tensor)
         if untracked.leaf is None:
-            untracked.leaf = self._new_leaf(tensor, None)
-            untracked.leaf.ref = weakref.ref(tensor)
-            self.same_node.append((("untracked", untracked.number), untracked.leaf.identity))
+            old, leaf = untracked.identity, self._new_leaf(tensor, None)
+            untracked.become(leaf)
+            leaf.ref = weakref.ref(tensor)
+            self.same_node.append((old, leaf.identity))
+            return leaf
         return untracked.leaf
 
     def known_leaf(self, tensor: torch.Tensor) -> Leaf | None:
@@ -137,7 +138,7 @@ class Provenance:
         leaf = Leaf(self._leaves, untracked=untracked)
         if untracked is not None:  # one node for the tensor before and after
             self.same_node.append((untracked.identity, leaf.identity))
-            untracked.leaf = leaf
+            untracked.become(leaf)
         # A frozen tensor may no longer be a leaf: torch warns when its gradient is read.
         leaf.passes = None if tensor.is_leaf and tensor.grad is not None else 0
         self._leaves += 1
@@ -168,23 +169,24 @@ class Provenance:
         matters: bool = False,
     ) -> UntrackedTensor:
         """Add the record of an untracked tensor that was just created; None for a plain value."""
-        untracked = UntrackedTensor(self._count, word, cause, location, inputs, matters)
+        record = UntrackedTensor(self._count, word, cause, location, inputs, matters)
+        return self._enter(tensor, record)
+
+    def add_result(
+        self, tensor: torch.Tensor, word: str, location: CodeLocation, inputs: Sequence[Input]
+    ) -> UntrackedTensor:
+        """Add the record of an untracked result of a call."""
+        return self._enter(tensor, UntrackedTensor.computed(self._count, word, location, inputs))
+
+    def _enter(self, tensor: torch.Tensor | None, untracked: UntrackedTensor) -> UntrackedTensor:
         self._count += 1
-        for each in inputs:
-            if untracked.cut_leaves is NO_CUTS:
-                untracked.cut_leaves = each.cut_leaves
-            elif each.cut_leaves is not NO_CUTS:
-                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
-            source = each.source
-            if type(source) is UntrackedTensor and source.depth >= untracked.depth:
-                untracked.depth = source.depth + 1
-        if untracked.depth > DEEPEST:
-            untracked.drop_distant_inputs()
-        untracked.is_plain_value = tensor is None
-        if tensor is not None:
+        matters = untracked.matters
+        if tensor is None:
+            untracked.is_plain_value = True
+        else:
             if untracked.cut_leaves and not (tensor.is_floating_point() or tensor.is_complex()):
-                untracked.cut_leaves = at_integers(untracked.cut_leaves, location, word)
-            if is_inside := is_inside_transform():
+                untracked.cut_at_integers()
+            if is_inside := transform_level() is not None:
                 tensor = unwrapped(tensor)
             self.tensors.enter(tensor, untracked)
             shard = shard_of(tensor) if matters and type(tensor) is not torch.Tensor else None
@@ -218,9 +220,8 @@ class Provenance:
         inputs: Sequence[Input],
     ) -> list[Hashable]:
         """Add the records of the untracked results of one call; returns their identities."""
-        cause, matters = cause_of(inputs), any(each.matters for each in inputs)
         return [
-            self.add(tensor, word, cause, location, inputs, matters).identity
+            self.add_result(tensor, word, location, inputs).identity
             for tensor in tensors
             if not isinstance(self.tensors.get(id(tensor)), Leaf)
         ]
@@ -257,7 +258,8 @@ class Provenance:
             replaced = (*replaced, *((creation_count(), each) for each in inputs))[-MOST_INPUTS:]
             inputs = ()
         written = UntrackedTensor(self._count, site.word, site.cause, site.location)
-        written.leaf, written.replaced, written.matters = record, replaced, bool(replaced)
+        written.become(record)
+        written.replaced, written.matters = replaced, bool(replaced)
         written.alias = old.origin if old is not None else None
         self._count += 1
         for each in (*inputs, *new):

@@ -19,11 +19,11 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import (
     base_of,
     is_cut_view,
-    is_inside_transform,
     is_quiet,
     is_transformed,
     is_unsure,
     quietly,
+    transform_level,
     unwrapped,
 )
 from gradviz.facts import SCALER, Action
@@ -298,7 +298,7 @@ class RecordingState:
                 return False
         if self.pending is not None and handler is None:
             self.end_gradient_change()
-        self.in_transform = self.in_transform and is_inside_transform()
+        self.in_transform = self.in_transform and transform_level() is not None
         self.update_alert()
         return True
 

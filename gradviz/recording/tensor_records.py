@@ -115,18 +115,6 @@ def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
     return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
 
 
-def at_integers(cut_leaves: CutLeaves, location: CodeLocation, word: str) -> CutLeaves:
-    """The cut leaves if integers are computed from them here; the same object if nothing changes.
-
-    Integers have no gradient, wherever the data was cut before.
-    """
-    site, found = CutSite(Cause.NOT_DIFFERENTIABLE, location, word), dict(cut_leaves)
-    others = [each for each in found if each.cause is not Cause.NOT_DIFFERENTIABLE]
-    for bits in map(found.pop, others):
-        found[site] = found.get(site, 0) | bits
-    return found if others else cut_leaves
-
-
 def leaves_in(bits: int) -> Iterator[int]:
     """The numbers of the leaves in a set.
 
@@ -375,6 +363,7 @@ class UntrackedTensor:
         grad_of: the leaf whose ``.grad`` it is.
         version: how often it had been changed in place when it was last seen.
         ref: weak reference to the tensor.
+        identity: of its node in every frame.
     """
 
     cut_leaves: CutLeaves = NO_CUTS
@@ -407,6 +396,25 @@ class UntrackedTensor:
         self.inputs = inputs
         self.matters = matters
         self.ref: Callable[[], torch.Tensor | None] = no_tensor
+        self.identity: tuple[str, int] = ("untracked", number)
+        for each in inputs:
+            if self.cut_leaves is NO_CUTS:
+                self.cut_leaves = each.cut_leaves
+            elif each.cut_leaves is not NO_CUTS:
+                self.cut_leaves = merge_cut_leaves(self.cut_leaves, each.cut_leaves)
+            source = each.source
+            if type(source) is UntrackedTensor and source.depth >= self.depth:
+                self.depth = source.depth + 1
+        if self.depth > DEEPEST:
+            self.drop_distant_inputs()
+
+    @classmethod
+    def computed(
+        cls, number: int, word: str, location: CodeLocation, inputs: Sequence[Input]
+    ) -> UntrackedTensor:
+        """The record of a tensor computed from data, which says whether it matters."""
+        matters = any(each.matters for each in inputs)
+        return cls(number, word, cause_of(inputs), location, inputs, matters)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -416,10 +424,19 @@ class UntrackedTensor:
         shape, dtype, device = self._facts
         return {"shape": plain_shape(shape), "dtype": type_text(dtype), "device": type_text(device)}
 
-    @property
-    def identity(self) -> tuple[str, int]:
-        """The identity of its node in every frame."""
-        return ("untracked", self.number) if self.leaf is None else self.leaf.identity
+    def become(self, leaf: Leaf) -> None:
+        """It is the same tensor as a leaf, and has the same node in every frame."""
+        self.leaf, self.identity = leaf, leaf.identity
+
+    def cut_at_integers(self) -> None:
+        """Its cut leaves are cut here: integers have no gradient, wherever they were cut before."""
+        found = dict(self.cut_leaves)
+        others = [each for each in found if each.cause is not Cause.NOT_DIFFERENTIABLE]
+        site = CutSite(Cause.NOT_DIFFERENTIABLE, self.location, self.word)
+        for bits in map(found.pop, others):
+            found[site] = found.get(site, 0) | bits
+        if others:  # else the table is shared
+            self.cut_leaves = found
 
     @property
     def is_of_a_derivative(self) -> bool:

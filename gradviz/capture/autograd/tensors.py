@@ -129,12 +129,11 @@ def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def is_inside_transform() -> bool:
-    """Whether a transform of ``torch.func`` runs.
+transform_level: Callable[[], int | None] = torch._C._functorch.maybe_current_level
+"""The depth of the running transforms of ``torch.func``; None outside of them.
 
-    Private: ``torch._C._functorch``; there is no public way.
-    """
-    return torch._C._functorch.maybe_current_level() is not None
+Private: ``torch._C._functorch``; there is no public way.
+"""
 
 
 def is_unsure(tensor: torch.Tensor) -> bool:

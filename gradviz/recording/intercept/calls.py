@@ -306,7 +306,7 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, location, (), matters=True)
         if isinstance(old, Leaf):
-            untracked.leaf = old
+            untracked.become(old)
             site = CutSite(Cause.REQUIRES_GRAD, location, "requires_grad_")
             untracked.cut_leaves = {site: 1 << old.number}
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity

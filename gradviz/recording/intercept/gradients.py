@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gradviz.capture.autograd.tensors import is_inside_transform, unwrapped
+from gradviz.capture.autograd.tensors import transform_level, unwrapped
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, KeyOf
@@ -48,7 +48,7 @@ def before_backward_call(state: RecordingState, call: TorchCall) -> None:
 def _is_all_zero(tensor: torch.Tensor) -> bool:
     """Whether the gradient that backward is given is 0 everywhere: only read on the CPU."""
     is_plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided and tensor.is_cpu
-    return is_plain and not is_inside_transform() and not bool(tensor.detach().any())
+    return is_plain and transform_level() is None and not bool(tensor.detach().any())
 
 
 def after_backward_call(state: RecordingState, call: TorchCall) -> None:

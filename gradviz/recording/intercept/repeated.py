@@ -24,7 +24,7 @@ from gradviz.recording.event_log import SHAPE_ONLY, Entry, word_of
 from gradviz.recording.module_stack import is_forward
 from gradviz.recording.source_lines import CodeLocation, caller_of, user_location
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall
-from gradviz.recording.tensor_records import Leaf, UntrackedTensor, cause_of
+from gradviz.recording.tensor_records import Leaf, UntrackedTensor
 from gradviz.story import EventKind
 
 _MOST_ENTRIES = 50_000  # events without a number
@@ -164,17 +164,16 @@ def _add_untracked(
         return False
     word, provenance = word_of(func), state.provenance
     cause = mode or Cause.NOT_DIFFERENTIABLE
-    inputs, matters = [], False
+    inputs = []
     for each in () if word in SHAPE_ONLY else args:
         if type(each) is torch.Tensor or type(each) is Parameter:
             if each.requires_grad:
                 data = state.input_from(each, cause, location, word)
             else:
                 data = provenance.untracked(each).as_input()
-            matters = matters or data.matters
             inputs.append(data)
     if any(result is each for each in args) or isinstance(provenance.tensors.of(result), Leaf):
         return False
-    made = provenance.add(result, word, cause_of(inputs), location, inputs, matters)
+    made = provenance.add_result(result, word, location, inputs)
     state.log(Entry(EventKind.OPERATION, word, location, None, (made.identity,)))
     return True
