@@ -132,11 +132,7 @@ for _kind, _program, _fields in (
         lambda: setattr(leaf(), "grad", torch.ones(3, device="meta")),
         {"got": "meta", "expected": "cpu"},
     ),
-    (
-        MessageKind.ASSIGNED_NO_TENSOR,
-        lambda: setattr(leaf(), "grad", 0),
-        {"python_type": "int"},
-    ),
+    (MessageKind.ASSIGNED_NO_TENSOR, lambda: setattr(leaf(), "grad", 0), {"python_type": "int"}),
     (
         MessageKind.NO_TENSOR,
         lambda: leaf().sum().item().backward(),
