@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from gradviz.graph import EdgeData, NodeKind, TensorSummary
+from gradviz.graph import Cause, EdgeData, NodeKind, TensorSummary
 
 SCALER = "GradScaler"
 """The operation of the node of the tensor by which ``GradScaler`` multiplies a loss."""
@@ -505,6 +505,11 @@ class ValueRead(NamedTuple):
     word: str
     source: str
     inside: str = ""
+
+    @property
+    def has_no_gradient(self) -> bool:
+        """Whether the data was an index or a sign before, which has no gradient in any case."""
+        return self.cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE
 
 
 class PartCall(NamedTuple):

@@ -246,6 +246,9 @@ class MessageKind(Enum):
         r"(?P<operation>\w+)_backward: The (?P<argument>\w+ ?vectors) in the complex case are "
         r"specified up to"
     )
+    BATCHED_IN_WORKER = _seen(
+        r"in DataLoader worker process(?s:.*)stack\(\): functions with out=\.\.\. arguments don't"
+    )
     OUT_ARGUMENT = _seen(
         r"(?P<operation>\w+)\(\): functions with out=\.\.\. arguments don't support automatic "
         r"differentiation"

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader
 
 from gradviz.torch_messages import MessageKind
 
@@ -131,11 +132,7 @@ for _kind, _program, _fields in (
         lambda: setattr(leaf(), "grad", torch.ones(3, device="meta")),
         {"got": "meta", "expected": "cpu"},
     ),
-    (
-        MessageKind.ASSIGNED_NO_TENSOR,
-        lambda: setattr(leaf(), "grad", 0),
-        {"python_type": "int"},
-    ),
+    (MessageKind.ASSIGNED_NO_TENSOR, lambda: setattr(leaf(), "grad", 0), {"python_type": "int"}),
     (
         MessageKind.NO_TENSOR,
         lambda: leaf().sum().item().backward(),
@@ -202,6 +199,7 @@ for _kind, _program, _fields in (
         lambda: torch.heaviside(leaf(), torch.ones(3)).sum().backward(),
         {"operation": "heaviside"},
     ),
+    (MessageKind.BATCHED_IN_WORKER, lambda: next(iter(DataLoader([leaf()], num_workers=1))), {}),
     (
         MessageKind.OUT_ARGUMENT,
         lambda: torch.add(leaf(), leaf(), out=torch.empty(3)),

@@ -138,9 +138,19 @@ def _fix_of_step(context: Context, error: ErrorContext) -> str:
     steps = context.happened(EventKind.STEP)
     carried = carried_over(context, error, steps[-1]) if steps else None
     if carried is None or not carried.is_renewed:
-        return _STEP
+        return _again(context, error) + _STEP
     what = f": {detached(carried)}" if carried.code else " that is carried from step to step"
     return f"detach what the step before computed{what}; or {_STEP}"
+
+
+def _again(context: Context, error: ErrorContext) -> str:
+    """A fix that adds nothing to the gradients of the optimizer that stepped, if there are more."""
+    held, recording = {details.held for _, details in context.steps}, error.asked.recording
+    waits = recording is not None and recording._snapshots.training_sets().waiting
+    if (len(held) < 2 and not waits) or not context.root_names or not context.steps:
+        return ""
+    where = context.steps[-1][0].location
+    return f"compute {context.root_names} after {where}, with a new forward pass; or "
 
 
 def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.lines import lines_calling, locations_of, mention
+from gradviz.diagnosis.lines import lines_calling, locations_of, mention, statement_at
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
@@ -109,6 +110,7 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
         if str(line) == cut.edge.get("source"):
             fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
+<<<<<<< HEAD
     nodes = context.graph.nodes
     reads = [
         each
@@ -119,12 +121,18 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
         and not any(nodes[n]["kind"] is NodeKind.UNTRACKED for n in each.nodes if n in nodes)
     ]
     if reads and not is_unused_by((read := reads[-1]).location, context.name_of(key)):
+=======
+    # What was cut off before has no graph that a number could leave.
+    cut_off = _untracked(context)
+    reads = [e for e in number_reads(context) if e.number > since and cut_off.isdisjoint(e.nodes)]
+    if reads and not is_unused_by(reads[-1].location, context.name_of(key)):
+        read = reads[-1]
+>>>>>>> main
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"
         fix += f"; or {read.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
         lines = (*lines, read.location)
-    return error.evidence(
-        [cut.target], lines, cut.target, began=_began(context, error), cut=words, fix=fix
-    )
+    found = {"began": _began(context, error), "cut": words, "fix": fix}
+    return error.evidence([cut.target], lines, cut.target, words=found)
 
 
 def _trains(error: ErrorContext) -> bool:
@@ -173,9 +181,7 @@ def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evid
             f"it was computed in the forward of a Function, called at {mention(line)}, where "
             "autograd records nothing, as under no_grad, unless enable_grad() is on"
         )
-        words["fix"] = (
-            "there: x = x.detach().requires_grad_(), and with torch.enable_grad(): y = ..."
-        )
+        words["fix"] = "there: x = x.detach().requires_grad_(); with torch.enable_grad(): y = ..."
         return error.evidence([key], [line], key, words=words)
     if (applied := _applied(context)) is None:
         return None
@@ -190,10 +196,13 @@ def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evid
 
 def _applied(context: Context) -> Event | None:
     """The last call of a ``Function`` whose result does not require grad."""
-    nodes = context.graph.nodes
-    untracked = {"", *(key for key in nodes if nodes[key]["kind"] is NodeKind.UNTRACKED)}
+    untracked = {"", *_untracked(context)}
     found = (e for e in context.happened(EventKind.OPERATION) if e.word == "apply" and e.source)
     return next((e for e in reversed([*found]) if e.node in untracked), None)
+
+
+def _untracked(context: Context) -> set[str]:
+    return {key for key, kind in context.graph.nodes(data="kind") if kind is NodeKind.UNTRACKED}
 
 
 def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -202,14 +211,10 @@ def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidenc
     if not reads or any(context.graph.in_edges(key)):
         return None
     last = reads[-1]
-    return error.evidence(
-        [key],
-        [last.location, last.inside],
-        key,
-        began=_began(context, error),
-        read=f"{last.word}() at {mention(last.location, last.inside)}",
-        fix=f"{last.location}: {FIX_OF_CAUSE[Cause.ITEM]}",
-    )
+    read = f"{last.word}() at {mention(last.location, last.inside)}"
+    fix = f"{last.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
+    words = {"began": _began(context, error), "read": read, "fix": fix}
+    return error.evidence([key], [last.location, last.inside], key, words=words)
 
 
 def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -338,13 +343,20 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     kinds = (Kind.INFERENCE_SAVED, Kind.INFERENCE_CHANGED, Kind.INFERENCE_REQUIRES_GRAD)
     if not is_of(error, *kinds):
         return None
-    made = [
-        str(data["source"])
-        for _, data in context.graph.nodes(data=True)
-        if data.get("inference") and data.get("source")
-    ]
+    nodes = [data for _, data in context.graph.nodes(data=True) if data.get("inference")]
+    made = [str(data["source"]) for data in nodes if data.get("source")]
     where = f"; it was made at {mention(made[-1])}" if made else ""
-    return error.evidence((), locations_of(made[-1:]), made=where)
+    statement = statement_at(error.location)
+    code = {
+        ast.unparse(each)
+        for each in ast.walk(statement or ast.Pass())
+        if isinstance(each, ast.expr)
+    }
+    named = [each for each in error.names or () if each.name in code and each.tensor.is_inference()]
+    name = named[0].name if len({id(each.tensor) for each in named}) == 1 else ""
+    what = "a tensor made under inference_mode"
+    words = {"made": where, "name": name or "x", "what": f"{name}, {what}," if name else what}
+    return error.evidence((), locations_of(made[-1:]), words=words)
 
 
 # Operations without a derivative, or whose derivative is not finite.
@@ -577,8 +589,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "an inference tensor where autograd records",
         Verdict.INFERENCE_USED,
         _inference_used,
-        "a tensor made under inference_mode was used where autograd records{at}{made}",
-        "make it under torch.no_grad() instead, or use a copy: x = x.clone()",
+        "{what} was used where autograd records{at}{made}",
+        "make it under torch.no_grad() instead, or use a copy: {name} = {name}.clone()",
         Needs.ERROR,
     ),
     Rule(

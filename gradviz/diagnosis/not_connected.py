@@ -371,15 +371,15 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     reads = [row for key, row in rows.items() if not is_proved(context, is_unused_by, key)]
     if not reads:
         return None
+    reads = [row for row in reads if not row.has_no_gradient] or reads
     used = [row for row in reads if len(reads) > 1 and is_proved(context, is_used_by, row.source)]
     reads = (used or reads)[-3:]
     by = ", and by ".join(f"{row.word}() at {mention(row.source, row.inside)}" for row in reads)
     by = f"it became plain numbers by {by}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
-    cut = reads[0].cut
-    if len(reads) == 1 and cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
-        by, fix = f"{cut_words(context, cut)}; {by}", fix_of_cut(context, cut)
+    if len(reads) == 1 and reads[0].has_no_gradient:
+        by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))

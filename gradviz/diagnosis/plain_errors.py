@@ -218,6 +218,14 @@ _TABLE: Sequence[Row] = (
         "compute the loss from what the phase does not change, such as v.abs()",
     ),
     (
+        "a worker of a DataLoader batched tensors that require grad",
+        (Kind.BATCHED_IN_WORKER,),
+        Verdict.NO_DERIVATIVE,
+        "a worker process of the DataLoader put tensors that require grad into one batch{at}, in "
+        "shared memory, which autograd cannot record",
+        "let the dataset return x.detach(); compute what is trained from the batch, in the loop",
+    ),
+    (
         "out= cannot be recorded",
         (Kind.OUT_ARGUMENT,),
         Verdict.NO_DERIVATIVE,

@@ -22,8 +22,8 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.facts import BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Buffers, ancestors
+from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
+from gradviz.graph import Buffers, Cause, ancestors, is_data
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -461,15 +461,16 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     """Two results that were computed from one tensor, each with its own backward pass."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
-    before = context.before
     carried = carried_over(context, error, freeing)
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
-        return _evidence(context, error, carried, name=name if name.isidentifier() else "")
-    if before is None or set(before.roots) & set(context.roots):
+        fix = _fix_of_shared(context, freeing, name if name.isidentifier() else "")
+        return _evidence(context, error, carried, fix=fix)
+    if context.before is None or set(context.before.roots) & set(context.roots):
         return None
-    return _evidence(context, error, None, what="", again="", name="")
+    words = {"what": "", "again": "", "fix": _fix_of_shared(context, freeing, "")}
+    return _evidence(context, error, None, **words)
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
@@ -554,7 +555,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _shared,
         lambda found: _sentence_of_shared(found),
-        lambda found: _fix_of_shared(found),
+        "{fix}",
         Needs.RECORDING,
     ),
     Rule(
@@ -584,8 +585,15 @@ def _sentence_of_shared(found: Evidence) -> str:
     return f"{start}: two results share that part of the graph"
 
 
-def _fix_of_shared(found: Evidence) -> str:
-    name = found.words["name"]
+def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:
+    if (
+        freeing.action is Action.AUTOGRAD_GRAD
+    ):  # with its graph kept alone, its result stays cut off
+        edges = context.graph.edges(data="cause")
+        before = ancestors(context.graph, context.roots, is_data)
+        is_used = any(to in before and cause is Cause.AUTOGRAD_GRAD for _, to, cause in edges)
+        keep = "" if is_used else "; or, if its result is not to be trained, retain_graph=True"
+        return f"{freeing.location}: pass create_graph=True to torch.autograd.grad{keep}"
     detached = f"; or, if the first loss is not to train what {name} was computed from, compute it "
     detached += f"from {name}.detach()"
     retain = "or call the first one with backward(retain_graph=True)"

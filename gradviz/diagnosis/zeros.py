@@ -48,6 +48,7 @@ class Block(NamedTuple):
     why: str
     fix: str
     is_consequence: bool = False  # whether it blocks because of zeros that were computed before
+    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
 
 
 class ZeroSearch:
@@ -178,11 +179,8 @@ def _clamped(step: Step) -> Block | None:
         outside = is_under or (high is not None and least is not None and least > high)
     if not outside:
         return None
-    ends = [
-        f"below {low:g}" if low is not None else "",
-        f"above {high:g}" if high is not None else "",
-    ]
-    return Block(step.target, f"{_counted(given)} {' or '.join(filter(None, ends))}", _INSIDE)
+    ends = [f"below {low:g}"] * (low is not None) + [f"above {high:g}"] * (high is not None)
+    return Block(step.target, f"{_counted(given)} {' or '.join(ends)}", _INSIDE)
 
 
 def _below_threshold(step: Step) -> Block | None:
@@ -211,8 +209,10 @@ def _zero_factor(step: Step) -> Block | None:
     why = f"the other factor{named} is all zeros"
     if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
-    is_leaf = bool(origin or source) and nodes[origin or source]["kind"] in _TRAINED
-    return Block(step.target, why, _AT_START if is_leaf else _FACTOR)
+    leaf = origin or source
+    if leaf and nodes[leaf]["kind"] in _TRAINED:
+        return Block(step.target, why, _AT_START, zeros=leaf)
+    return Block(step.target, why, _FACTOR)
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
@@ -344,8 +344,7 @@ def _normalized(step: Step) -> Block | None:
         return None
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
-    why = f"its weight, {name}, is all zeros"
-    return Block(step.target, why, _AT_START)
+    return Block(step.target, f"its weight, {name}, is all zeros", _AT_START, zeros=source)
 
 
 _CHECKS: Mapping[Blocks, Callable[[Step], Block | None]] = {
@@ -422,14 +421,14 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     values = context.values_of_pass(question, is_zero=True)
     if values is None:
         return None
-    blocks = _searched(context, values, True).blocks_of(question.key)
-    blocks = blocks or _searched(context, values, False).blocks_of(question.key)
+    searches = [_searched(context, values, is_cause) for is_cause in (True, False)]
+    blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
     if not blocks:
         return None
-    words = {
-        **_words_of(context, values, blocks[0]),
-        "more": _others(context, values.graph, blocks),
-    }
+    words = _words_of(context, values, blocks[0])
+    words["more"] = _others(context, values.graph, blocks)
+    if any(each.blocks_of(blocks[0].zeros) for each in searches):  # no step moves it
+        words["fix"] = _NOT_ZERO
     keys = tuple(block.key for block in blocks)
     lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
     return Evidence(words, keys, lines, keys[0])
