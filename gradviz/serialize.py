@@ -469,6 +469,7 @@ _COUNTS = (
     "reshapes",
     "repeat",
     "first_step",
+    "in_modules",
     "parameters",
     "leaf_elements",
     "frozen",

@@ -24,6 +24,7 @@ from gradviz.renderers.layout.rows import (
     order_rows,
     rank,
 )
+from gradviz.renderers.layout.wrapping import wrap
 
 Graph = tuple[list[Box], list[Link]]
 DOT = pytest.param("dot", marks=pytest.mark.tool)
@@ -233,6 +234,21 @@ def test_same_bytes_in_every_process() -> None:
 def test_ranks_put_sources_next_to_what_uses_them() -> None:
     assert rank(5, [(0, 1), (1, 2), (3, 4), (4, 2)]) == [0, 1, 2, 0, 1]
     assert rank(4, [(0, 1), (1, 2), (3, 2)]) == [0, 1, 2, 1]
+
+
+def test_rows_from_left_to_right_are_found_where_a_link_passes_several() -> None:
+    boxes = [Box(str(n), 30, 180) for n in range(24)]
+    ends = [(str(n), str(n + 1)) for n in range(23)] + [("0", "23"), ("1", "22")]
+    links = [Link(source, target) for source, target in ends]
+    whole = lay_out(boxes, links)
+    rows = wrap(boxes, whole, is_turned=True)
+    assert whole.height > 4000
+    assert rows.height < 1640
+    assert "rows" in rows.engine
+    for (source, target), route in zip(ends, rows.routes, strict=True):
+        for key, (x, y) in ((source, route[0]), (target, route[-1])):
+            assert abs(rows.centers[key][1] - y) < 95, (source, target)
+            assert abs(rows.centers[key][0] - x) < 20, (source, target)
 
 
 def test_cost_counts_the_rows_that_links_cross() -> None:

@@ -5,11 +5,13 @@ from collections import Counter
 
 import pytest
 import torch
+from scene_faults import faults_of
 from torch import nn
 
 import gradviz
-from gradviz.graph import NodeKind
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.labels import labels_of
+from gradviz.renderers.module_frames import with_short_names
 
 
 class Steps(nn.Module):
@@ -207,7 +209,7 @@ def test_blocks_after_a_first_that_differs_are_whole_blocks_with_a_shape(is_reco
         labels = labels_of(frame.graph)
         boxes = [labels[k].plain() for k, d in frame.graph.nodes.data() if d.get("repeat", 1) > 1]
         assert len(boxes) == 1
-        assert re.match(r"blocks\.1…7  ×7  Block  \d+ ops  (freed  )?f32\[2,3,8\]", boxes[0])
+        assert re.match(r"blocks\.1…7  ×7  Block  \d+ ops in all  (freed  )?f32\[2,3,8\]", boxes[0])
 
 
 def test_the_shape_of_a_box_is_that_of_what_its_module_returns():
@@ -348,19 +350,145 @@ def test_a_picture_that_nearly_fits_is_not_folded_to_a_few_boxes():
 class Reader(nn.Module):
     """One call, in which the weights of its layer are used at each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer) -> None:
         super().__init__()
-        self.embedding, self.gru = nn.Embedding(20, 8), nn.GRU(8, 8)
+        self.embedding, self.layer = nn.Embedding(20, 8), layer
 
     def forward(self, tokens):
-        return self.gru(self.embedding(tokens))[1]
+        words = self.embedding(tokens)
+        if isinstance(self.layer, nn.GRU):
+            return self.layer(words)[1]
+        state = None
+        for word in words:
+            state = self.layer(word, state)
+        return state
 
 
-def test_steps_of_one_call_are_parts_of_a_module():
-    net = nn.Sequential(Reader(), nn.Linear(8, 2))
+@pytest.mark.parametrize(("layer", "is_whole"), [(nn.GRU(8, 8), True), (nn.GRUCell(8, 8), False)])
+def test_steps_of_one_call_are_it_or_parts_of_it(layer, is_whole):
+    net = nn.Sequential(Reader(layer), nn.Linear(8, 2))
     views = [gradviz.views.hide_bookkeeping, gradviz.views.group_by_module(depth=1)]
     result = net(torch.zeros(6, 3, dtype=torch.long)).sum()
     graph = gradviz.draw(result, names=net, views=views).shown[0].graph
     boxes = [data for data in groups_of(graph) if data.get("module") == "0"]
-    assert len(boxes) > 1
-    assert {(data.get("module_class"), data.get("part_of")) for data in boxes} == {(None, "Reader")}
+    assert (len(boxes) == 1) == is_whole
+    said = {(data.get("module_class"), data.get("part_of")) for data in boxes}
+    assert said == ({("Reader", None)} if is_whole else {(None, "Reader")})
+
+
+class Decoder(nn.Module):
+    """It is called at each step, and its GRU runs one step then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru, self.out = nn.Embedding(9, 4), nn.GRU(8, 4), nn.Linear(4, 9)
+
+    def forward(self, token, state, context):
+        words = torch.cat([self.embedding(token), context], -1)
+        words, state = self.gru(words, state)
+        return self.out(words[0]), state
+
+
+class Translator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader, self.decoder = Reader(nn.GRU(8, 4)), Decoder()
+
+    def forward(self, tokens):
+        state = context = self.reader(tokens)
+        found = []
+        for token in tokens:
+            scores, state = self.decoder(token[None], state, context)
+            found.append(scores)
+        return torch.stack(found)
+
+
+def test_calls_of_a_decoder_are_a_loop_also_where_nothing_was_recorded():
+    net = Translator()
+    loss = net(torch.zeros(9, 3, dtype=torch.long)).logsumexp(-1).mean()
+    graph = gradviz.draw(loss, names=net).shown[0].graph
+    loops = [data for data in groups_of(graph) if data.get("repeat", 1) > 1]
+    assert [(data["module_class"], data["first_step"]) for data in loops] == [("Decoder", 2)]
+    readers = [data for data in groups_of(graph) if data.get("module") == "reader"]
+    assert [data.get("module_class") for data in readers] == ["Reader"]
+
+
+def test_of_a_module_in_focus_that_is_called_often_the_first_call_stays_open():
+    net = Translator()
+    loss = net(torch.zeros(30, 3, dtype=torch.long)).logsumexp(-1).mean()
+    drawing = gradviz.draw(loss, names=net, focus="decoder.gru")
+    graph = drawing._drawn[0][0].graph
+    words = [data.get("op") for _, data in graph.nodes.data()]
+    assert words.count("tanh") == 1
+    assert words.count("sigmoid") == 2
+    assert any("the first of 30 calls of decoder.gru" in note for note in graph.notes)
+    assert not faults_of(drawing)
+
+
+def test_a_box_of_repeated_modules_says_how_many_of_its_operations_are_in_them():
+    experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(9))
+    x = torch.ones(2, 4)
+    with gradviz.record(experts) as run:
+        loss = sum(number * expert(x).sum() for number, expert in enumerate(experts, 1))
+    graph = gradviz.draw(run).shown[0].graph
+    (label,) = [each for each in labels_of(graph).values() if "in them" in each.plain()]
+    (box,) = [data for data in groups_of(graph) if "in_modules" in data]
+    assert box["in_modules"] == 3 * box["repeat"]  # t, addmm, relu
+    assert f"{box['members']} ops in all, {box['in_modules']} in them" in label.plain()
+    del loss
+
+
+class Residual(nn.Module):
+    """A block that ends with an activation, of a module that it also uses before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.second(self.relu(self.first(x))) + x)
+
+
+class Before(Residual):
+    def forward(self, x):
+        return self.second(self.relu(self.first(self.relu(x))))
+
+
+@pytest.mark.parametrize(("block", "expected"), [(Residual, [0, 0, 1, 1, 2]), (Before, None)])
+def test_an_activation_is_in_the_block_that_it_ends_where_others_begin_otherwise(block, expected):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Sequential(block(), block(), block()))
+    result = net(torch.ones(2, 4, requires_grad=True)).sum()
+    views = [gradviz.views.hide_bookkeeping, gradviz.views.infer_modules]
+    graph = gradviz.draw(result, names=net, views=views).shown[0].graph
+    rows = [data for _, data in graph.nodes.data() if data.get("op") == "relu"]
+    rows.sort(key=lambda data: data["sequence_nr"])
+    found = [data.get("module") for data in rows]
+    if expected is None:  # the second block can begin with it: it did not end the first
+        assert "2.0.relu" not in found[2:]
+    else:
+        assert found[: len(expected)] == [f"2.{number}.relu" for number in expected]
+
+
+def test_a_part_of_a_module_in_its_frame_has_a_short_name():
+    graph = GradGraph()
+    for key in ("n0", "n1", "n2"):
+        graph.add_node(
+            key, kind=NodeKind.GROUP, module="model.mlp", members=9, sequence_nr=int(key[1])
+        )
+    for number in (0, 1):
+        graph.add_edge(f"n{number}", f"n{number + 1}", 0)
+    names = {"n0": "model.mlp.up", "n1": "model.mlp", "n2": "model.mlp.down"}
+    for key, name in names.items():
+        graph.nodes[key].update(name=name, **({"part_of": "MLP"} if name == "model.mlp" else {}))
+    seen = with_short_names(graph, {"model.mlp"})
+    assert [seen.nodes[key]["name"] for key in names] == ["up", "mlp", "down"]
+
+
+def test_the_sign_of_a_cut_says_which_function_read_the_number():
+    with gradviz.record() as run:
+        w = torch.ones(2, requires_grad=True)
+        loss = w.sum() * sum((w * 2).tolist())
+        loss.backward()
+    text = gradviz.draw(run).text
+    assert "tolist, " in text
+    assert "item" not in text

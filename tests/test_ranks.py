@@ -18,7 +18,7 @@ from children import start
 from rank_programs import PROGRAMS, TwoHeads, answers
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
@@ -223,6 +223,13 @@ def test_fsdp_before_and_after_backward(alone: None) -> None:
     shown = {graph.nodes[key]["name"] for key in graph.leaves}
     assert shown == {name for name, _ in net.named_parameters()}
     assert set(answers(gradviz.explain(loss, names=net)).values()) == {"fine"}
+
+
+def test_a_flat_parameter_has_the_name_of_its_first_part(alone: None) -> None:
+    whole, options = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), {"use_orig_params": True}
+    net = FullyShardedDataParallel(whole, device_id=torch.device("cpu"), **options)
+    picture = gradviz.draw(net(torch.ones(1, 2)).sum(), names=net).text
+    assert "_flat_param(0.weight, …)  f32" in picture
 
 
 def test_fsdp_says_that_a_gradient_is_not_reduced(alone: None) -> None:

@@ -372,8 +372,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if is_gone and question.kind is not NodeKind.PARAMETER and is_taken_by_torch(context, key):
         return replace(each, verdict=Verdict.FINE, reason="torch took its gradient", fix="")
     if is_gone and is_cleared(context, key) and cleared_before_step(context, question) is None:
-        before = _before_it_was_cleared(question, context)
-        if before is not None:
+        if (before := _before_it_was_cleared(question, context)) is not None:
             return before
         last = context.happened(EventKind.BACKWARD)[-1].details
         if is_right and (uses or getattr(last, "has_failed", False)):
@@ -385,8 +384,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     if not added and each.verdict in _NO_GRADIENT and not (context.steps or context.passes):
-        files = files_of(context.events or ())
-        if lines := context.cached("transforms", lambda: transforms_in(files)):
+        if lines := transforms_in(files_of(context.events or ())):
             reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
             return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     returned = None if added else only_returned(context, question, each.verdict)
@@ -419,7 +417,10 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
-        reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
+        if key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
+            reason = "torch.autograd.grad returned its gradient"  # as for a gradient penalty
+            return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+        reason = f"no optimizer holds it: {each.reason}"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
     is_copied = is_of_target or (is_without and context.is_copy(key, shape))
@@ -434,6 +435,13 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
         reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     return each
+
+
+def _asked_inputs(context: Context) -> set[str]:
+    """The leaves whose gradients calls of ``torch.autograd.grad`` returned."""
+    events = context.happened(EventKind.BACKWARD)
+    calls = (each.details for each in events if each.action is Action.AUTOGRAD_GRAD)
+    return {key for each in calls for key in getattr(each, "inputs", None) or ()}
 
 
 def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:

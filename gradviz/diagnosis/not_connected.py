@@ -380,9 +380,8 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     by = f"it became plain numbers by {', and by '.join(said)}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
-    cut = reads[0].cut
     if len(reads) == 1 and reads[0].has_no_gradient:
-        by, fix = f"{cut_words(context, cut)}; {by}", fix_of_cut(context, cut)
+        by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))

@@ -22,6 +22,8 @@ from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
+_ADDED = EventKind.ACCUMULATE
+_LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 Step = tuple[Event, StepDetails]
@@ -36,8 +38,8 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
     what = f"{module}." if module else "its attribute "
-    is_module = flag.attribute == "requires_grad"
-    why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
+    why = "nn.Module has no such switch"
+    why = why if flag.attribute == "requires_grad" else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
@@ -91,8 +93,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     if (holder := _holder(context, question, is_newer)) is None:
         return None
     words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
-    name = question.name
-    is_name = all(part.isidentifier() for part in name.split("."))
+    is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words["fix"] = f"give the optimizer the parameters that are trained: {how}"
     if _is_held_by_copies(context, question.key):
@@ -148,7 +149,7 @@ def _is_held(context: Context, question: Question) -> bool:
 
 def _is_held_by_copies(context: Context, key: str) -> bool:
     """Whether the optimizer that steps now holds copies, as one that was deep-copied does."""
-    added = context.happened_to(key, EventKind.ACCUMULATE)
+    added = context.happened_to(key, _ADDED)
     own = [step.number for step, details in context.steps if key in details.held]
     if not own or not added or own[-1] > added[-1].number:
         return False
@@ -193,9 +194,12 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
     steps = [*rest][::-1]
     start = "the last " * (steps != every)  # a schedule may end with a rate of 0
-    if len(steps) < (3 if start else 2):
-        return None
     at_rest = all(key in each.at_rest for _, each in steps)
+    added = [getattr(e.details, "after", None) for e in context.happened_to(key, _ADDED)]
+    norms = [each.norm or 0.0 for each in added if each is not None]
+    has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
+    if len(steps) < (3 if start else 2) or (has_converged and not at_rest):
+        return None
     why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
     line = steps[-1][0].location
     where = f"{start}{len(steps):,} steps of {steps[-1][1].optimizer} at {mention(line)}"
@@ -211,7 +215,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = context.happened_to(key, EventKind.IN_PLACE) if added else ()
     is_updated = any(event.number > added[0].number for event in changes)
-    if not added or is_updated or any(key in details.held for _, details in context.steps):
+    if not added or is_updated or any(key in each.held for _, each in context.steps):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
     clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
@@ -306,9 +310,8 @@ def _takes_a_closure(event: Event) -> bool:
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
-    switches = (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)
     changes = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
-    off = [event for event in changes if event.action in switches]
+    off = [e for e in changes if e.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)]
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
     moved = [
@@ -486,7 +489,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "to add up several passes for each step, call zero_grad() only after step()",
         Needs.RECORDING,
         (EventKind.STEP, EventKind.GRAD),
-        "Before each step, several passes of one line, of which only the last was not cleared.",
     ),
     Rule(
         "a frozen tensor that an optimizer still changes",
@@ -497,7 +499,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "set its gradient to None, {name}.grad = None, or create the optimizer without it",
         Needs.RECORDING,
         (EventKind.STEP,),
-        "requires_grad was switched off, and a later step changed values of the tensor.",
     ),
     Rule(
         "an attribute without effect",
@@ -513,7 +514,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a {plain}{held}",
         "register it: {register}",
-        docs="A parameter found in a plain container that is an attribute of a module.",
     ),
 )
 
@@ -525,8 +525,8 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     used = [e for e, details in context.steps if added and question.key in details.changed]
     if scale in (None, 1.0) or not used or used[-1].number < added[-1].number:
         return None
-    words = {"scale": f"{scale:,g}", "line": mention(used[-1].location)}
-    return Evidence(words, locations=(used[-1].location,))
+    line = used[-1].location
+    return Evidence({"scale": f"{scale:,g}", "line": mention(line)}, locations=(line,))
 
 
 def _unscaled_alone(context: Context, question: Question) -> Evidence | None:
@@ -584,10 +584,9 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),
-        "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
-        "A tensor of one element, or a vector that is broadcast, that is no parameter counts if "
-        "nothing cleared or returned its gradients, and so does one whose optimizer holds an older "
-        "tensor of its name. Of a program that optimizes, say, an image, no more is answered.",
+        "An optimizer that has not stepped yet counts, and so does an update by hand. A tensor of "
+        "one element, or a vector that is broadcast, that is no parameter counts if nothing "
+        "cleared or returned its gradients, and so does one of which an older tensor is held.",
     ),
 )
 

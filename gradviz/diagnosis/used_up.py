@@ -460,17 +460,16 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     """Two results that were computed from one tensor, each with its own backward pass."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
-    before = context.before
     carried = carried_over(context, error, freeing)
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
-        name = name if name.isidentifier() else ""
-        return _evidence(context, error, carried, fix=_fix_of_shared(context, freeing, name))
-    if before is None or set(before.roots) & set(context.roots):
+        fix = _fix_of_shared(context, freeing, name if name.isidentifier() else "")
+        return _evidence(context, error, carried, fix=fix)
+    if context.before is None or set(context.before.roots) & set(context.roots):
         return None
-    fix = _fix_of_shared(context, freeing, "")
-    return _evidence(context, error, None, what="", again="", fix=fix)
+    words = {"what": "", "again": "", "fix": _fix_of_shared(context, freeing, "")}
+    return _evidence(context, error, None, **words)
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:

@@ -305,7 +305,9 @@ class Drawing:
                 ways: list[Any] = [fit_pages(graph, sizes) for graph in self._painted]
         else:
             is_chosen = self.options["depth"] is not None or self.options["focus"] is not None
-            ways = list(map(smaller_pages, seen)) if is_chosen else []
+            near = self.options["focus"], self.options["radius"]
+            rows = zip(seen, self._painted, strict=True) if is_chosen else []
+            ways = [smaller_pages(graph, whole, *near) for graph, whole in rows]
         for graphs in zip(*ways, strict=True):
             yield with_graphs(shown, list(map(self._relabeled, graphs)))
 

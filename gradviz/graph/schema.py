@@ -283,6 +283,8 @@ class NodeData(TypedDict, total=False):
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
     first_step        of a group of steps of a loop: the number of its first one
+    in_modules        of repeated modules: how many of its operations ran in them, if recorded and
+                      not all did
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
     frozen            of a group of modules: number of elements of their frozen parameters
     leaf_elements     of a group: number of elements of its other leaves
@@ -351,6 +353,7 @@ class NodeData(TypedDict, total=False):
     reshapes: int
     repeat: int
     first_step: int
+    in_modules: int
     grad_range: tuple[float, float]
     parameters: int
     frozen: int

@@ -22,7 +22,7 @@ from gradviz.graph import (
 )
 from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
-from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
+from gradviz.renderers.labels import Role, cause_word, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import (
     FILLS,
@@ -203,7 +203,7 @@ def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
         subject = _names(ends or [data for _, data in outside])
         where = f" at {cut['source']}" if cut.get("source") else ""
         verb = "have" if len(ends) > 1 else "has"
-        return f"{subject} {verb} no grad_fn: the path is cut by {cut['cause'].value}{where}."
+        return f"{subject} {verb} no grad_fn: the path is cut by {cause_word(cut)}{where}."
     verbs = ("is a leaf", "it") if len(roots) == 1 else ("are leaves", "them")
     return "{} {}: no operation created {}.".format(_names(roots), *verbs) if roots else ""
 

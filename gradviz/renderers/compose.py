@@ -461,10 +461,16 @@ def _placed(
             cards_at = [_around(layout.centers[key], card) for key, card in own.items()]
             places = labels_beside(graph, cards_at, places, layout.width)
         frames = _frames(graph, own, boxes, places) if framed else []
+        paths = frozenset(frame.path for frame in frames)
+        if not paths <= framed:  # there is room for more than were planned
+            short, old = with_short_names(graph, paths), own
+            own = {
+                key: replace(card, width=old[key].width, height=old[key].height)
+                for key, card in _cards(short).items()
+            }
         groups: Iterable[ShapeGroup] = _Drawn(short, own, places)
         if len(own) <= _HELD:
             groups = (*(frame.group() for frame in frames), *groups)
-        paths = frozenset(frame.path for frame in frames)
         panels.append(Panel(layout.width, layout.height, groups, layout.engine, paths))
         rects += [frame.box for frame in frames]
     return [_cropped(panel) for panel in _with_room(panels, rects)]
@@ -520,16 +526,9 @@ def _with_room(panels: list[Panel], frames: Sequence[Rect]) -> list[Panel]:
     width, height = panels[0].width, panels[0].height
     lefts, tops, rights, bottoms = zip(*frames, strict=True)
     left, top = max(0.0, -min(lefts)), max(0.0, -min(tops))
-    right, bottom = max(width, *rights), max(height, *bottoms)
-    return [
-        replace(
-            panel,
-            width=right + left,
-            height=bottom + top,
-            groups=tuple(Shifted(panel.groups, left, top)),
-        )
-        for panel in panels
-    ]
+    wide, high = max(width, *rights) + left, max(height, *bottoms) + top
+    rows = ((panel, tuple(Shifted(panel.groups, left, top))) for panel in panels)
+    return [replace(panel, width=wide, height=high, groups=groups) for panel, groups in rows]
 
 
 def _laid_out(

@@ -10,7 +10,7 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import edge_tooltip, line_width, set_line
-from gradviz.renderers.labels import Line, Role, TextSpan
+from gradviz.renderers.labels import Line, Role, TextSpan, cause_word
 from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text, extent
 from gradviz.renderers.theme import edge_look
@@ -105,7 +105,7 @@ def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | Non
 
 def _cause_lines(data: Any) -> list[Line]:
     """The cause of a cut, and below it the recorded line."""
-    spans = [TextSpan(data["cause"].value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
+    spans = [TextSpan(cause_word(data), Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
     return [(span,) for span in spans if span.text]
 
 

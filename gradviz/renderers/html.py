@@ -26,7 +26,7 @@ from gradviz.renderers.caption import MEANINGS, highlight_row, role_rows
 from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.edges import QUIET
-from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_word, clean, labels_of
 from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg
@@ -281,8 +281,8 @@ class _IslandWriter:
         row.setdefault("kind", EdgeKind.GRADIENT.value)
         cause = data.get("cause", Cause.NOT_RECORDED)
         if data.get("kind") is EdgeKind.CUT and cause not in QUIET:
-            spans = [TextSpan(cause.value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
-            row["lines"] = [_line((span,)) for span in spans if span.text]
+            words = {Role.CUT: cause_word(data), Role.FACT: data.get("source", "")}
+            row["lines"] = [_line((TextSpan(text, r),)) for r, text in words.items() if text]
         return self.edges.number(row)
 
     def _row(self, data: Mapping[str, Any], total: int = 0) -> int:

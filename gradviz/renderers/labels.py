@@ -313,11 +313,11 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head += [TextSpan("part of", Role.FACT)] * ("module_class" not in data)
         head.append(TextSpan(_short(word), Role.WORD))
         if members > _FEW_MEMBERS:
-            head.append(TextSpan(counted(members, "op"), Role.FACT))
+            head.append(TextSpan(_ops_text(data), Role.FACT))
     elif members == 1 and len(contents) == 1:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
-        head.append(TextSpan(counted(members, "op"), Role.FACT))
+        head.append(TextSpan(_ops_text(data), Role.FACT))
     # If the output is reshaped for all, the shape inside differs from that of the output.
     edges = [edge for *_, edge in graph.out_edges(key, data=True)]
     reshaped = bool(edges) and all("through" in e and "reshaped" not in e for e in edges)
@@ -327,6 +327,20 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         if before is not None and before != data["shape"]:
             shape.insert(0, TextSpan(f"{shape_text(before)} →", Role.FACT))
     return head + shape + _change_spans(data)
+
+
+def _ops_text(data: NodeData) -> str:
+    """How many operations are in a group: in all, not in each of several repetitions.
+
+    Example:
+        >>> _ops_text({"members": 48, "repeat": 6, "in_modules": 30, "module_class": "Sequential"})
+        '48 ops in all, 30 in them'
+    """
+    text = counted(data.get("members", 0), "op")
+    if data.get("repeat", 1) == 1:
+        return text
+    inside = data.get("in_modules") if "module_class" in data else None
+    return f"{text} in all" + (f", {inside:,} in them" if inside else "")
 
 
 def _input_shape(graph: GradGraph, key: str) -> tuple[int, ...] | None:
@@ -570,7 +584,17 @@ def cause_text(data: EdgeData) -> str:
         >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})
         'detach, train.py:12'
     """
-    cause = data.get("cause", Cause.NOT_RECORDED)
-    if cause is Cause.NOT_RECORDED:
+    if data.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
         return "cause not recorded"
-    return ", ".join(filter(None, (cause.value, data.get("source", ""))))
+    return ", ".join(filter(None, (cause_word(data), data.get("source", ""))))
+
+
+def cause_word(data: Mapping[str, Any]) -> str:
+    """What cut an edge; of the ways to read a number the one that was used.
+
+    Example:
+        >>> cause_word({"cause": Cause.ITEM, "word": "tolist"}), cause_word({"cause": Cause.DETACH})
+        ('tolist', 'detach')
+    """
+    cause: str = data["cause"].value
+    return data.get("word", cause) if data["cause"] is Cause.ITEM else cause

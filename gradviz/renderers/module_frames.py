@@ -114,8 +114,10 @@ def with_short_names(graph: GradGraph, framed: Container[str]) -> GradGraph:
     for path in (each for each in modules if each in framed):  # inner modules come first
         for key in modules[path] - done:
             name = str(graph.nodes[key].get("name", ""))
-            if name.startswith(f"{path}."):
-                seen.nodes[key]["name"] = name[len(path) + 1 :]
+            is_part = name == path and "part_of" in graph.nodes[key]
+            if is_part or name.startswith(f"{path}."):
+                outer = path.rpartition(".")[0] if is_part else path
+                seen.nodes[key]["name"] = name[len(outer) :].removeprefix(".")
                 seen.nodes[key].pop("aliases", None)
         done |= modules[path]
     return seen

@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, every
-from gradviz.graph.text import Path, must_be
+from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, every
+from gradviz.graph.text import Path, counted, must_be
 from gradviz.views.groups import Part, contract, count_of_nodes, norm_of
-from gradviz.views.modules import module_paths, root_of
+from gradviz.views.modules import module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, reverse_flow, view
 
@@ -130,17 +130,45 @@ def in_focus(graph: GradGraph, target: str, word: str, radius: int = 2) -> GradG
         word: what the note calls it.
         radius: as for `focus_on`.
     """
+    return _focused(graph, target, radius, word)
+
+
+@along_the_data
+def first_call(graph: GradGraph, target: str, radius: int = 2) -> GradGraph:
+    """`focus_on` the first call of a module; of what is no module, or called once, all of it.
+
+    Args:
+        graph: as for `focus_on`.
+        target: as for `focus_on`.
+        radius: as for `focus_on`.
+    """
+    return _focused(graph, target, radius, target, only_first=True)
+
+
+def _focused(
+    graph: GradGraph, target: str, radius: int, word: str, *, only_first: bool = False
+) -> GradGraph:
     sequence = op_sequence(graph)
     paths = module_paths(sequence)
     found = _found(graph, sequence, paths, target)
     if not found:
         raise UsageError(_not_found(graph, paths, target))
     kept = set(found)
+    if only_first:
+        depth = min(
+            (len(p) for k, p in zip(sequence.keys, paths, strict=True) if k in kept), default=0
+        )
+        calls = [part.keys for part in module_parts(sequence, paths, depth)]
+        calls = [keys for keys in calls if kept.issuperset(keys)]
+        if len(calls) > 1:
+            word, kept = f"the first of {len(calls):,} calls of {word}", set(calls[0])
     edge = kept
     for _ in range(radius):
-        edge = {other for key in edge for other in _neighbors(graph, key, sequence)} - kept
-        kept = kept | edge
-    return _only(graph, sequence, kept, f"in focus: {word}, and {radius} steps from there")
+        near = {other for key in edge for other in _neighbors(graph, key, sequence)} - kept
+        kept = kept | near
+        edge = near - sequence.aside.keys()
+    near_by = counted(radius, "step")
+    return _only(graph, sequence, kept, f"in focus: {word}, and {near_by} from there")
 
 
 @view
@@ -267,7 +295,7 @@ def _not_found(graph: GradGraph, paths: list[Path], target: str) -> str:
 
 
 def _neighbors(graph: GradGraph, key: str, sequence: OpSequence) -> Iterator[str]:
-    """The nodes one step away; the search does not continue at the leaves."""
+    """The nodes one step away, and the leaf behind an ``AccumulateGrad``."""
     for source in graph._pred[key]:
         yield source
         if source in sequence.aside:
@@ -295,7 +323,10 @@ def _only(graph: GradGraph, sequence: OpSequence, kept: Collection[str], what: s
         chunk = []
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
-    folded = [Part(keys, {"op": f"… {_count(graph, keys):,} more"}, 0, True) for keys in parts]
+    outside = NodeData(module="", inferred=True)  # it ends the module before it
+    folded = [
+        Part(keys, {"op": f"… {_count(graph, keys):,} more", **outside}, 0, True) for keys in parts
+    ]
     count = sum(_count(graph, keys) for keys in parts)
     seen = contract(graph, folded, lambda users: None not in users)
     return seen.with_note(f"{what}; {count:,} other operations folded")

@@ -366,7 +366,8 @@ class _PartInside:
             data, edge = self.nodes[place][1], self.edges.data(row)
             facts: Any = {fact: data[fact] for fact in _FACTS if fact in data}
             module, user = self.modules_of(row, parts)
-            facts.update(shape_leaving(edge, facts, module, user, self.classes.get(module, "")))
+            word = None if parts[number].modules == () else self.classes.get(module, "")
+            facts.update(shape_leaving(edge, facts, module, user, word))
             each = found.setdefault(number, {}).setdefault(place, [])
             each += [facts] * (facts not in each)
         for number, places in found.items():

@@ -35,14 +35,16 @@ _LINEAR = frozenset(
 )
 """What a ``Linear`` runs in which only the input requires grad, also read backwards."""
 _GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")
+_STEP = (("add", "tanh"), ("add", "relu"))
+_GRU = ("split", *("add", "sigmoid") * 2, *("mul", "add", "tanh", "sub", "mul", "add"))
 _TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "RNNCell": (("add", "tanh"), ("add", "relu")),
+    "RNNCell": _STEP,
     "LSTMCell": (("add", "split", *_GATES, "mul", "mul", "add", "tanh", "mul"),),
-    "GRUCell": (
-        ("split", "add", "sigmoid", "add", "sigmoid", *("mul", "add", "tanh", "sub", "mul", "add")),
-    ),
+    "GRUCell": (_GRU,),
+    "RNN": (*_STEP, *((*step, "stack") for step in _STEP)),
+    "GRU": (_GRU, (*_GRU, "stack")),
 }
-"""What a cell runs after its last product with a weight."""
+"""What a cell, or the last step of a recurrent module, runs after its last product."""
 _MOST_CONTENTS = 12
 _ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MAY_BE_NOTHING = frozenset(
@@ -99,6 +101,7 @@ class ModuleClasses:
             if path not in self._classes and path:
                 self._children.setdefault(path[:-1], []).append(path[-1])
             self._classes[path] = word
+        self._bare: set[str] = set()  # classes that are known to begin with a parameter
 
     def __bool__(self) -> bool:
         return bool(self._classes)
@@ -115,6 +118,18 @@ class ModuleClasses:
         if self.class_of(path) == "ParametrizationList" and len(children) == 1:
             return (*path, children[0])
         return path
+
+    def enters(self, before: Path, after: Path, last: Path | None) -> None:
+        """Note which modules begin with the operation that uses a parameter, as others will.
+
+        Args:
+            before: the module that ran before.
+            after: the one with the parameter.
+            last: of the operation right before it; None if that is not known.
+        """
+        for depth in range(len(_common(before, after)) + 1, len(after)):
+            if last is not None and last[:depth] != after[:depth]:
+                self._bare.add(self.class_of(after[:depth]))
 
     def in_gap(
         self, before: Path, after: Path, ops: Sequence[str], uses: GapUses
@@ -160,7 +175,9 @@ class ModuleClasses:
             if around and ops[at] in _TURNS:
                 continue
             if ops[at] not in named:
-                named[ops[at]] = self._candidates(ops[at], before, after, common)
+                named[ops[at]] = self._without_bare(
+                    self._candidates(ops[at], before, after, common), before, after
+                )
             modules = named[ops[at]]
             if len(modules) == 1:
                 found[at] = modules[0]
@@ -176,6 +193,16 @@ class ModuleClasses:
                 for at, module in zip(places, modules, strict=True):
                     found[at] = module
         return _up_to_ends(found, before, common, uses.inner)
+
+    def _without_bare(self, found: list[Path], before: Path, after: Path) -> list[Path]:
+        """Candidates without the parts of what begins with a parameter, unless none is left."""
+
+        def is_bare(path: Path) -> bool:
+            outer = path[:-1]
+            is_entered = before[: len(outer)] != outer == after[: len(outer)]
+            return is_entered and self.class_of(outer) in self._bare
+
+        return [path for path in found if not is_bare(path)] or found
 
     def around(self, before: Path, after: Path) -> Path:
         """The innermost module that surely ran what ran between two others: no mere container."""
@@ -385,7 +412,9 @@ def _reshapes_in(edge: Mapping[str, Any], module: str, user: str) -> int:
     return [*inside, False].index(False)
 
 
-def shape_leaving(edge: EdgeData, facts: NodeData, module: str, user: str, word: str) -> NodeData:
+def shape_leaving(
+    edge: EdgeData, facts: NodeData, module: str, user: str, word: str | None
+) -> NodeData:
     """The shape of what leaves a module through an edge, if it is not that of the last operation.
 
     Args:
@@ -393,14 +422,14 @@ def shape_leaving(edge: EdgeData, facts: NodeData, module: str, user: str, word:
         facts: of that operation; its shape is removed if that of the output is not sure.
         module: the path of the module.
         user: the path of the one that uses the output.
-        word: the class of the module.
+        word: the class of the module; None for a part of one, as what leaves it is that result.
     """
     own, rows = _reshapes_in(edge, module, user), edge.get("reshaped", ())
     found = NodeData(shape=rows[own - 1][1]) if own else NodeData()
     unsure = itertools.takewhile(lambda row: not row[0], rows[own:])
     shape = found.get("shape", facts.get("shape"))
     is_unsure = any(other != shape for _, other in unsure) or own == WORDS_KEPT
-    if word not in ONE_OPERATION and is_unsure:
+    if word is not None and word not in ONE_OPERATION and is_unsure:
         facts.pop("shape", None)
         return NodeData()
     return found

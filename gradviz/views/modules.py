@@ -99,8 +99,10 @@ def _certain(
 ) -> Iterator[_Run]:
     """The modules of the operations in gaps, as far as classes tell them."""
     by_place: dict[int, Path] = {**dict(known), len(sequence): ()}
-    ends: dict[Path, dict[str, int]] = {}
+    ends: dict[Path, dict[str, tuple[int, Path]]] = {}
     last_use = sequence.last_use
+    if known and (not gaps or gaps[0].start):
+        classes.enters((), known[0][1], ())
     for left, start, stop, before, after in gaps:
         ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
         earlier = ends.setdefault(_without_number(before), {})
@@ -113,19 +115,18 @@ def _certain(
         else:
             depth, places = len(shared(before, after)) + 1, range(start, stop)
             first, _ = _first_of(before[:depth], left, by_place)
-            deeper = range(depth + 1, len(before))
-            begins = [(n, _first_of(before[:n], left, by_place)[1]) for n in deeper]
+            inside = range(depth + 1, len(before))
+            begins = [(n, _first_of(before[:n], left, by_place)[1]) for n in inside]
             skips = [_is_skip(sequence, place, first) for place in places]
             inner = [
                 next((n for n, at in begins if _is_skip(sequence, place, at, first)), 0)
                 for place in places
             ]
-            asides = [
-                any(0 <= s < start and last_use[s] >= stop for s in sequence.inputs(place))
-                for place in places
-            ]
+            inputs = ([s for s in sequence.inputs(place) if 0 <= s < start] for place in places)
+            asides = [any(last_use[s] >= stop for s in each) for each in inputs]
             found = classes.in_gap(before, after, ops, GapUses(skips, inner, asides))
             _as_before(earlier, before, ops, found)
+            classes.enters(before, after, found[-1])
             outer = classes.around(before, after)
             for place, (path, op) in enumerate(zip(found, ops, strict=True), start):
                 is_sure = path is not None or operation(op).rearranges
@@ -133,23 +134,26 @@ def _certain(
 
 
 def _as_before(
-    ends: dict[str, int], before: Path, ops: Sequence[str], found: list[Path | None]
+    ends: dict[str, tuple[int, Path]], before: Path, ops: Sequence[str], found: list[Path | None]
 ) -> None:
     """What follows the last of several numbered modules runs where it did for the others.
 
     Args:
-        ends: for the operations that followed the others, the length of the path of their module.
+        ends: of what followed the others, how much of its path is that of the one before; the rest.
         before: the module.
         ops: what followed it.
         found: the modules of these; those that are not known are filled in.
     """
+    numbered = next((at for at, part in enumerate(before) if part.isdecimal()), len(before))
     for at, (word, path) in enumerate(zip(ops, found, strict=True)):
-        if path is not None and path == before[: len(path)]:
-            ends.setdefault(word, len(path))
+        depth = len(shared(path or (), before))
+        if path is not None and (depth == len(path) or depth > numbered):
+            ends.setdefault(word, (depth, path[depth:]))
         elif path is None:
             if word not in ends:
                 return
-            found[at] = before[: ends[word]]
+            depth, rest = ends[word]
+            found[at] = (*before[:depth], *rest)
 
 
 def _first_of(path: Path, place: int, by_place: Mapping[int, Path]) -> tuple[int, int]:
@@ -188,11 +192,12 @@ def _anchors(
             anchors.append((place, [paths[place]]))
             continue
         inputs = sources[bounds[place] : bounds[place + 1]]
-        found = (named[-1 - s] if s < 0 else arranged.get(s) for s in inputs)
-        choices = next((choices for choices in found if choices), None)
+        rows = [*(named[-1 - s] for s in inputs if s < 0), *(arranged.get(s) for s in inputs)]
+        choices = next(filter(None, rows), None)
         if choices:
             anchors.append((place, choices))
-            if len(inputs) == 1 and sequence.data[place].get("op") in _ARRANGED:
+            # What is expanded to a batch is data: others use it, too.
+            if len(inputs) == 1 and sequence.data[place].get("op") in _ARRANGED - {"expand"}:
                 arranged[place] = choices
     return anchors
 
@@ -553,7 +558,7 @@ def _pieces(
     for start, stop in calls:
         label, ids = labels[start], sequence.data[start].get("calls", ())
         call = ids[len(label)] if len(ids) > len(label) else None
-        leaves = sequence.parameters_in(range(start, stop))
+        leaves = sequence.parameters_of_a_call(range(start, stop))
         starts, before, used = latest.get(label, ([], call, set()))
         if call != before or (call is None and not used.isdisjoint(leaves)):
             starts, used = [], set()
@@ -576,15 +581,17 @@ def _calls(
     used: set[int] = set()
     for place in range(len(sequence) + 1):
         ends = place == len(sequence) or not sequence.foldable(place)
+        own = set() if ends else sequence.parameters_of_a_call([place])
         if not ends and "repeat" in sequence.data[place]:
-            ends = cut is None or len(labels[place]) < cut
+            is_inside = cut is not None and len(labels[place]) >= cut
+            ends = not is_inside or not used.isdisjoint(own)  # several calls
         calls = () if ends else sequence.data[place].get("calls", ())
         before = call
         if not calls:
             call = None
         elif len(calls) > len(labels[place]):  # else it is between two of the call before
             call = calls[len(labels[place])]
-        leaves = [] if ends or calls else sequence.parameters(place)
+        leaves = set() if ends or calls else own
         other = place > 0 and place < len(sequence) and labels[place] != labels[place - 1]
         if ends or other or call != before or not used.isdisjoint(leaves):
             if start < place:

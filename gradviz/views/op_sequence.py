@@ -27,6 +27,7 @@ _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
+_AT_EACH_STEP = ("weight_hh_l", "bias_hh_l")  # of ``nn.RNN`` and ``nn.GRU``
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,14 @@ class OpSequence:
     def parameters_in(self, places: Iterable[int]) -> set[int]:
         """Leaves that are parameters and that some operations use directly."""
         return {leaf for place in places for leaf in self.parameters(place)}
+
+    def parameters_of_a_call(self, places: Iterable[int]) -> set[int]:
+        """Those that a call of a module uses once: a recurrent one uses others at each step."""
+        names = {
+            leaf: str(self.leaves[-1 - leaf].get("name", "")).rpartition(".")[2]
+            for leaf in self.parameters_in(places)
+        }
+        return {leaf for leaf, name in names.items() if not name.startswith(_AT_EACH_STEP)}
 
     @cached_property
     def last_use(self) -> Ints:

@@ -18,6 +18,7 @@ from gradviz.views.details import (
     hide_untracked,
     note_of_edges,
 )
+from gradviz.views.focus import first_call
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -143,15 +144,28 @@ def _merged(graph: GradGraph, *, shapes: bool, outside: bool, chains: bool) -> G
     return clone_shared_leaves(fold_chains(seen) if chains else seen)  # type: ignore[no-any-return]
 
 
-def smaller_pages(graph: GradGraph) -> Iterator[GradGraph]:
-    """A graph at a chosen depth, with ever more of it merged: leaves, branches, what is outside.
+def smaller_pages(
+    graph: GradGraph, whole: GradGraph, focus: str | None, radius: int | None
+) -> Iterator[GradGraph]:
+    """What was chosen by depth or focus, with ever more of it merged: leaves, loops, branches.
 
     Args:
         graph: through the views that were chosen.
+        whole: before these views.
+        focus: what is in focus, if anything: of several calls of a module, the first stays open.
+        radius: of the focus; None for the usual one.
     """
     yield clone_shared_leaves(dock_leaves(graph))
-    for outside, chains in ((False, False), (True, False), (True, True)):
-        yield _merged(graph, shapes=not outside, outside=outside, chains=chains)
+    yield _merged(graph, shapes=True, outside=False, chains=False)
+    if focus is not None:  # what is in focus stays open as long as possible
+        yield clone_shared_leaves(dock_leaves(fold_repeats(graph)))
+        yield _merged(graph, shapes=False, outside=False, chains=False)
+        for steps in (radius, 1, 0):
+            near = {} if steps is None else {"radius": steps}
+            part = first_call(hide_bookkeeping(whole), focus, **near)
+            yield clone_shared_leaves(dock_leaves(part))
+    for chains in (False, True):
+        yield _merged(graph, shapes=False, outside=True, chains=chains)
     yield from fit_pages(graph, [(60, 1), (30, 1)])
 
 
@@ -408,7 +422,7 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
         return [f"{get('name') or get('op', '')}"[:30] + "  again"]
     if kind is NodeKind.GROUP:
         head = f"{get('name') or get('op', '')} ×{get('repeat', '')} {get('members', 0)} ops"
-        head += " steps 2–11" * ("first_step" in data)
+        head += " in all" * ("repeat" in data) + " steps 2–11" * ("first_step" in data)
         facts = ["9.99k parameters .grad norm 0.0001"] if "grad" in data else []
         return [head, *facts]
     if kind in _TENSORS or kind is NodeKind.RESULT:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,6 +274,7 @@ class _Search:
     def _best(self, begins: list[int], stop: int, length: int) -> Iterator[Repeat]:
         """Start at a module, or where the fewest values cross and parameters are used."""
         first = begins[0]
+        around = shared_by([path for path in self.paths[first : first + length] if path])
         crossing = np.zeros(2 * length + 2, np.int64)
         window = np.arange(2 * length)
         ends = np.minimum(self.last_use[first : first + 2 * length] - first, window + length)
@@ -289,9 +290,11 @@ class _Search:
                 inside = stack is None or not self._begins_module(begin, stack)
                 across = int(crossing[begin - first + length])
                 midway = not self.sequence.parameters(begin)
+                before = self.paths[begin - 1] if begin else ()
+                is_entered = around and before[: len(around)] != around
                 repeat = Repeat(begin, begin + count * length, length, stack is not None)
                 alone = not is_led_up_to(self.sequence, repeat)
-                choices.append(((inside, across, midway, -count, alone), repeat))
+                choices.append(((inside, not is_entered, across, midway, -count, alone), repeat))
         repeat = min(choices)[1]
         if stack is not None or self._is_worth(repeat):
             yield repeat
@@ -423,6 +426,12 @@ def repeat_parts(
         data.update(_name(sequence, paths, replace(repeat, start=start, stop=stop)))
         if stack is None and repeat.length > 1:
             data.update(_first_step(sequence, paths, range(start, start + repeat.length)))
+        nodes: Any = sequence.data[start:stop]
+        if (stack or "module" in data) and not any(map(is_inferred, nodes)):
+            depth = data["module"].count(".") if stack is None else stack.level
+            deep = [len(path) > depth for path in paths[start:stop]]
+            inside = count_of_nodes(compress(nodes, deep))
+            data.update({"in_modules": inside} if inside < count_of_nodes(nodes) else {})
         parts.append(
             (
                 start,

@@ -253,6 +253,15 @@ def is_flat(tensor: torch.Tensor | None) -> bool:
     return bool(getattr(tensor, "_is_flat_param", False))
 
 
+def flat_name(tensor: torch.Tensor) -> str:
+    """What a flat parameter that no module registers is called, after its parts; else "".
+
+    Private: ``_fqns``, the names of its parts in the module that FSDP1 wraps.
+    """
+    parts = getattr(tensor, "_fqns", ()) if is_flat(tensor) else ()
+    return f"_flat_param({parts[0]}{', …' * (len(parts) > 1)})" if parts else ""
+
+
 def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
     """The flat parameters of FSDP1, by the ``id`` of each of their parts.
 

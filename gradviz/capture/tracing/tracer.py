@@ -21,7 +21,7 @@ from gradviz.capture.autograd.nodes import (
     parameters_inside,
 )
 from gradviz.capture.autograd.operations import OperationType
-from gradviz.capture.autograd.sharded import waiting_gradient
+from gradviz.capture.autograd.sharded import flat_name, waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -220,7 +220,7 @@ class Builder:
             name = named.name
             if named.aliases:
                 data["aliases"] = named.aliases
-        if name:
+        if name := name or flat_name(tensor):
             data["name"] = name
         if tensor.requires_grad or data["kind"] is not NodeKind.UNTRACKED:
             self._put_gradient(tensor, data)  # a leaf that was frozen since keeps it

@@ -20,9 +20,9 @@ _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
 _WIDEST = 1180.0, 1360.0, 1670.0  # points: a row of panels, a page, a page with text of 9 pixels
 _MOST_COLUMNS = 6
-# Of a picture from left to right, the longest row in points, and how many links a cut may have: a
-# page with its margins, then one with text of 9 pixels.
-_ROWS = ((1340.0, 3), (1670.0, 3), (1670.0, 6))
+# Of a picture from left to right, the longest row in points, how many links a cut may have, and
+# whether a link may be cut again: a page with its margins, then one with text of 9 pixels.
+_ROWS = ((1340.0, 3, False), (1640.0, 3, False), (1640.0, 6, False), (1640.0, 9, True))
 _MOST_ROWS, _HIGHEST = 16, 1900.0
 _MOST_CUT = 3  # links between two columns
 _TURN = 14.0  # points between the boxes and a link that goes around them
@@ -92,12 +92,12 @@ def _in_columns(
 
 def _in_rows(boxes: Sequence[Box], layout: Layout) -> Layout:
     """As few parts as are short enough for a page; the layout itself if there are none."""
-    for longest, most_cut in _ROWS:
+    for longest, most_cut, is_cut_again in _ROWS:
         if layout.height <= longest:
             break
         gaps = _gaps(boxes, layout, most_cut)
         for count in range(2, _MOST_ROWS + 1):
-            cuts = _cuts(gaps, layout.height, count)
+            cuts = _cuts(gaps, layout.height, count, is_cut_again)
             made = _Columns(boxes, layout, cuts).layout() if cuts else None
             if made is not None and made.height <= longest and made.width <= _HIGHEST:
                 return replace(made, engine=f"{layout.engine}, in {count} rows")
@@ -144,7 +144,9 @@ def _crossing(heights: Sequence[float], routes: Sequence[Route], most: int) -> d
     return found
 
 
-def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
+def _cuts(
+    gaps: Sequence[_Gap], height: float, count: int, is_cut_again: bool = False
+) -> list[_Gap]:
     """The gaps that make columns of about equal height; none if that is impossible."""
     cuts: list[_Gap] = []
     for number in range(1, count):
@@ -156,7 +158,7 @@ def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
         costs = [abs(gap.y - aim) / reach + 0.5 * len(gap.links) for gap in near]
         cuts.append(near[costs.index(min(costs))])
     crossing = [number for cut in cuts for number in cut.links]
-    return cuts if len(crossing) == len(set(crossing)) else []
+    return cuts if is_cut_again or len(crossing) == len(set(crossing)) else []
 
 
 def _least_width(boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> float:
@@ -177,7 +179,10 @@ class _Columns:
     def __init__(self, boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> None:
         self._boxes, self._old, self._cuts = boxes, layout, cuts
         self._edges = [cut.y for cut in cuts]
-        self._cut_at = {number: cut for cut in cuts for number in cut.links}
+        self._cut_at: dict[int, list[_Gap]] = {}
+        for cut in cuts:
+            for number in cut.links:
+                self._cut_at.setdefault(number, []).append(cut)
 
     def _column(self, y: float) -> int:
         return bisect_left(self._edges, y)
@@ -185,13 +190,13 @@ class _Columns:
     def layout(self) -> Layout | None:
         """The new layout; None if a link turns back at a cut and cannot be split."""
         old = self._old
-        pieces: dict[int, tuple[Route, ...]] = {}
+        pieces: dict[int, list[Route]] = {}
         for number, route in enumerate(old.routes):
-            cut = self._cut_at.get(number)
-            parted = (route,) if cut is None else _parted(route, cut.y)
-            if parted is None:
-                return None
-            pieces[number] = parted
+            pieces[number] = [route]
+            for cut in self._cut_at.get(number, ()):
+                if (parted := _parted(pieces[number].pop(), cut.y)) is None:
+                    return None
+                pieces[number] += parted
         moves, gutters = self._moves([route for parts in pieces.values() for route in parts])
         column_of = {box.key: self._column(old.centers[box.key][1]) for box in self._boxes}
         centers = {
@@ -204,13 +209,14 @@ class _Columns:
         routes = []
         for number in range(len(old.routes)):
             first, *rest = pieces[number]
-            column = self._column((first[0][1] + first[-1][1]) / 2)
-            route = _moved(first, moves[column])
-            if rest:
+            begin = self._column((first[0][1] + first[-1][1]) / 2)
+            route = _moved(first, moves[begin])
+            for column, piece in enumerate(rest, begin):
                 # From right to left, each goes around the previous one, and none cross.
-                together = self._cuts[column].links
-                place = sorted(together, key=lambda n: -pieces[n][0][-1][0]).index(number)
-                after = _moved(rest[0], moves[column + 1])
+                cut = self._cuts[column]
+                ends = {n: pieces[n][self._cut_at[n].index(cut)][-1][0] for n in cut.links}
+                place = sorted(ends, key=lambda n: -ends[n]).index(number)
+                after = _moved(piece, moves[column + 1])
                 route = _around(route, after, gutters[column], feet[column], place)
             routes.append(route)
         points = [*(point for route in routes for point in route), *self._corners(centers)]
