@@ -383,10 +383,10 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
-    if not added and each.verdict in _NO_GRADIENT and not (context.steps or context.passes):
-        if lines := transforms_in(files_of(context.events or ())):
-            reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
-            return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    is_early = not (added or context.steps or context.passes) and each.verdict in _NO_GRADIENT
+    if is_early and (lines := transforms_in(files_of(context.events or ()))):
+        reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     returned = None if added else only_returned(context, question, each.verdict)
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")

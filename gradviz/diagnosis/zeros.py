@@ -79,7 +79,7 @@ class ZeroSearch:
                 block = why_blocked(Step(values, source, target, edge))
                 if block is not None and not (only_causes and block.is_consequence):
                     borders.append((source, block))
-                elif block is None and (target, edge.get("input", 0)) in lost:
+                elif not block and not only_causes and (target, edge.get("input", 0)) in lost:
                     continue  # it is not known why
                 elif source not in self._reached:
                     self._reached.add(source)
