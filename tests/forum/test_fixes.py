@@ -275,7 +275,7 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
     "weights_of_edges_are_private": ("adjacency._values()", "adjacency.values()"),
     "weights_are_assigned_after_the_optimizer": (
         "assign=True)  # here",
-        "assign=True)\n        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)",
+        "assign=True)\n        self.optimizer = torch.optim.AdamW(self.model.parameters())",
     ),
     "transformer_samples_the_nearest_pixel": ('"nearest"', '"bilinear"'),
     "terms_in_a_default_argument": (
