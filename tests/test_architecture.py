@@ -214,7 +214,7 @@ PATTERNS = {
     "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
-    "frontends/snapshots.py": "a test's name made a file name",
+    "frontends/pytest_plugin.py": "a test's name made a file name",
     "frontends/sphinx.py": "the size in an SVG",
     "frontends/target.py": "what was typed on the command line",
     "graph/operations.py": "class names of autograd's nodes",

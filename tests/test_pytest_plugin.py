@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch  # noqa: F401
 
-import gradviz.frontends.snapshots
+import gradviz.frontends.pytest_plugin
 import gradviz.recording.api  # noqa: F401
 
 pytest_plugins = ["pytester"]

@@ -13,6 +13,7 @@ from torch import nn
 
 import gradviz
 from gradviz import Verdict
+from gradviz.diagnosis.values import Values
 from gradviz.graph import EdgeKind, NodeKind
 
 __all__ = ["strict"]
@@ -455,3 +456,28 @@ def test_a_result_that_became_a_number_is_drawn_with_its_leaves():
         torch.tensor((w * w).sum().item() * 2)
     text = gradviz.draw(run).render("txt").decode()
     assert "2 operations from 1 leaf" in text and "← mul\n├─ w" in text
+
+
+def test_what_a_pass_suggests_is_read_once_for_all_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+    start = Values.__init__
+
+    def counted(self: Values, *args: object, **options: object) -> None:
+        made.append(self)
+        start(self, *args, **options)  # type: ignore[arg-type]
+
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(12)))
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with gradviz.record(model) as run:
+        for step in range(4):
+            loss = model(torch.ones(2, 4)).sum()
+            loss = loss * float("nan") if step > 1 else loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    monkeypatch.setattr(Values, "__init__", counted)
+    found = gradviz.explain(model, run)
+    assert {each.verdict for each in found} == {gradviz.Verdict.NAN}
+    assert 0 < len(made) < 6

@@ -435,18 +435,13 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     if before is not None:
         live = known if before is context.graph else _live_values(before, recording, names)
         values = Values(before, recording._snapshots.contents(before), known=live)
-    since = {
-        key: (
-            number,
-            values if values is not None and graph is before else _values(graph, recording),
-        )
-        for key, (number, graph) in _not_finite_since(recording).items()
-    }
-    return replace(context, values=values, since=since)
-
-
-def _values(graph: GradGraph, recording: Recording) -> Values:
-    return Values(graph, recording._snapshots.contents(graph))
+    made = {} if before is None or values is None else {id(before): values}
+    since = _not_finite_since(recording)
+    for _, graph in since.values():  # of many leaves it is the same one
+        if id(graph) not in made:
+            made[id(graph)] = Values(graph, recording._snapshots.contents(graph))
+    found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
+    return replace(context, values=values, since=found)
 
 
 def _live_values(
@@ -471,11 +466,12 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
     for earlier, frame in pairwise(recording.frames):
         if frame.kind is not FrameKind.AFTER_BACKWARD:
             continue
+        has_all = earlier.graph._node.keys() >= frame.graph._node.keys()
         for key in frame.graph.leaves:
             grad = frame.graph.nodes[key].get("grad")
             if grad is None or grad.is_finite:
                 found.pop(key, None)
-            elif key not in found and set(earlier.graph) >= set(frame.graph):
+            elif key not in found and has_all:
                 found[key] = frame.pass_number, earlier.graph
     return found
 

@@ -172,7 +172,7 @@ def _clamped(step: Step) -> Block | None:
         outside = is_under or (high is not None and least is not None and least > high)
     if not outside:
         return None
-    ends = [f"below {low:g}"] * (low is not None) + [f"above {high:g}"] * (high is not None)
+    ends = [f"{at} {end:g}" for at, end in (("below", low), ("above", high)) if end is not None]
     return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", _INSIDE)
 
 

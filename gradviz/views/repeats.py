@@ -294,7 +294,7 @@ class _Search:
                 is_entered = around and before[: len(around)] != around
                 repeat = Repeat(begin, begin + count * length, length, stack is not None)
                 alone = not is_led_up_to(self.sequence, repeat)
-                choices.append(((inside, not is_entered, across, midway, -count, alone), repeat))
+                choices.append(((inside, across, not is_entered, midway, -count, alone), repeat))
         repeat = min(choices)[1]
         if stack is not None or self._is_worth(repeat):
             yield repeat
