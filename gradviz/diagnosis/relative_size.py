@@ -393,21 +393,21 @@ def _clipped_by_infinity(context: Context, question: Question) -> Evidence | Non
     own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
     if not isinstance(own, GradientDetails) or not_finite(own.after):
         return None
-    added = context.happened(EventKind.ACCUMULATE)
-    if not (wrong := [event for event in added if _is_about(event, clips[0])]):
+    key = ("not finite before", clips[0].number)
+    wrong = context.cached(key, lambda: _wrong_before(context, clips[0]))
+    if wrong is None:
         return None
-    words = {
-        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
-        "other": wrong[-1].name or "another gradient",
-    }
-    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
+    words = {"clip": f"{clips[0].word} at {mention(clips[0].location)}"}
+    words["other"] = wrong.name or "another gradient"
+    return Evidence(words, wrong.nodes, (clips[0].location,))
 
 
-def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
-    details = event.details
-    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
-    return is_clipped and not_finite(getattr(details, "after", None))
+def _wrong_before(context: Context, clip: Event) -> Event | None:
+    """The last gradient that a pass computed, that is not finite, and that was clipped then."""
+    clipped, added = set(clip.nodes), reversed(context.happened(EventKind.ACCUMULATE))
+    before = (each for each in added if each.number < clip.number)
+    found = (each for each in before if not_finite(getattr(each.details, "after", None)))
+    return next((each for each in found if not clipped.isdisjoint(each.nodes)), None)
 
 
 def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
