@@ -92,7 +92,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
     sparse,
     hook_on_tensor,
     hooks_that_broke_it,
-    *relative_size.infinite_norm_rules,
     *non_finite_rules,
     *zero_rules,
     *in_place.clipping_rules,

@@ -365,10 +365,10 @@ def _is_false(value: ast.expr) -> bool:
 def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of files that call a function, as ``name()`` or ``x.name()``, with a keyword."""
     trees = [(file, tree) for file in files if (tree := syntax_tree(file)) is not None]
-    calls = [(f, node) for f, tree in trees for node in ast.walk(tree) if _is_named(node, name)]
+    named = [(f, node) for f, tree in trees for node in ast.walk(tree) if _is_named(node, name)]
     return [
         SourceLocation(file, node.lineno)
-        for file, node in calls
+        for file, node in named
         if isinstance(node, ast.Call) and keyword in ("", *(each.arg for each in node.keywords))
     ]
 

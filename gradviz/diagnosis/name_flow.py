@@ -437,11 +437,9 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
 
 def calls_in(context: Context, name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of the program that call a function of that name."""
-    files = files_of(context.events or ())
-    found: list[SourceLocation] = context.cached(
-        (name, keyword), lambda: calls(files, name, keyword)
+    return context.cached(
+        (name, keyword), lambda: calls(files_of(context.events or ()), name, keyword)
     )
-    return found
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:

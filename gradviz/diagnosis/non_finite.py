@@ -9,11 +9,9 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.relative_size import not_finite
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
-    RETURNED,
     Suspect,
     Suspects,
     backward_suspects,
@@ -27,6 +25,7 @@ from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, EventKind, GradientDetails, Loss
 from gradviz.graph import ancestors, is_data, word_of
 from gradviz.graph.operations import operation
+from gradviz.story import Event
 
 _LOWER_SCALE = (
     "nothing if later steps are not skipped, since GradScaler lowers its scale; otherwise make the "
@@ -36,11 +35,12 @@ _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * 
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+_NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
 def _is_not_finite(question: Question) -> bool:
-    return not_finite(question.data.get("grad"))
+    return is_finite(question.data.get("grad")) is False
 
 
 def _found(context: Context, question: Question) -> Evidence | None:
@@ -57,8 +57,8 @@ def _found(context: Context, question: Question) -> Evidence | None:
     )
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
-    if suspect.why == RETURNED and _is_packed(context, values, suspect.key):
-        suspect = suspect._replace(why=f"{RETURNED}{_PACKED}", fix=_UNPACK)
+    if suspect.was_seen and _is_packed(context, values, suspect.key):
+        suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
@@ -114,7 +114,7 @@ def _lost(context: Context, order: Sequence[str], number: int) -> list[str]:
 def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
     """The same, with a reason of its own if it is the product of a loss and GradScaler's scale."""
     scaling = scaling_of(context, values.graph)
-    if scaling is not None and suspect.why == RETURNED:
+    if scaling is not None and suspect.was_seen:
         return suspect._replace(fix=_LOWER_SCALE)  # what came to it was scaled
     if scaling is None or scaling.key != suspect.key:
         return suspect
@@ -212,6 +212,47 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
     return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
 
 
+def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    changes = context.gradient_changes(question.key)
+    clips = [event for event in changes if event.word in _NORMCLIPS]
+    if not clips:
+        return None
+    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
+    if not isinstance(own, GradientDetails) or is_finite(own.after) is False:
+        return None
+    key = ("not finite before", clips[0].number)
+    wrong = context.cached(key, lambda: _wrong_before(context, clips[0]))
+    if wrong is None:
+        return None
+    words = {"clip": f"{clips[0].word} at {mention(clips[0].location)}"}
+    words["other"] = wrong.name or "another gradient"
+    return Evidence(words, wrong.nodes, (clips[0].location,))
+
+
+def _wrong_before(context: Context, clip: Event) -> Event | None:
+    """The last gradient that a pass computed, that is not finite, and that was clipped then."""
+    clipped, added = set(clip.nodes), reversed(context.happened(EventKind.ACCUMULATE))
+    before = (each for each in added if each.number < clip.number)
+    found = (each for each in before if is_finite(getattr(each.details, "after", None)) is False)
+    return next((each for each in found if not clipped.isdisjoint(each.nodes)), None)
+
+
+def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
+    return Rule(
+        "clipped by a total norm that is not finite",
+        verdict,
+        lambda context, question: (
+            _clipped_by_infinity(context, question) if holds(question) else None
+        ),
+        "{clip} scaled it by a total norm that is not finite, because of {other}",
+        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "Another gradient was infinite or NaN before clip_grad_norm_.",
+    )
+
+
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
     def only(
         match: Callable[[Context, Question], Evidence | None],
@@ -245,6 +286,8 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
 
 
 non_finite_rules: tuple[Rule[Any, Any], ...] = (
+    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
+    _clipped(Verdict.NAN, _is_not_finite),
     *_rules(Verdict.NAN),
     *_rules(Verdict.INFINITE),
     Rule(

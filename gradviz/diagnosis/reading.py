@@ -343,6 +343,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
 def _told_apart(asked: Asked, questions: list[Question], names: Names) -> list[Question]:
     """The same, where a tensor had no name, or that of others, with the names at the end."""
     counts = Counter([*(each.name for each in questions), _A_LEAF])
+    if max(counts.values()) == 1:
+        return questions
     key_of = asked.recording._snapshots.key_of
     last = {key_of(each.tensor): each.name for each in reversed([*names])}
     rows = ((q, last.get(q.key, q.name) if counts[q.name] > 1 else q.name) for q in questions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -40,7 +39,6 @@ from gradviz.graph import (
     Cause,
     GradGraph,
     NodeKind,
-    TensorSummary,
     ancestors,
     descendants,
     is_data,
@@ -376,55 +374,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
 # Clipping.
 
 
-_NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-
-
-def not_finite(summary: TensorSummary | None) -> bool:
-    """Whether a tensor is known to have elements that are NaN or infinite."""
-    return summary is not None and not summary.is_finite
-
-
-def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    changes = context.gradient_changes(question.key)
-    clips = [event for event in changes if event.word in _NORMCLIPS]
-    if not clips:
-        return None
-    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
-    if not isinstance(own, GradientDetails) or not_finite(own.after):
-        return None
-    key = ("not finite before", clips[0].number)
-    wrong = context.cached(key, lambda: _wrong_before(context, clips[0]))
-    if wrong is None:
-        return None
-    words = {"clip": f"{clips[0].word} at {mention(clips[0].location)}"}
-    words["other"] = wrong.name or "another gradient"
-    return Evidence(words, wrong.nodes, (clips[0].location,))
-
-
-def _wrong_before(context: Context, clip: Event) -> Event | None:
-    """The last gradient that a pass computed, that is not finite, and that was clipped then."""
-    clipped, added = set(clip.nodes), reversed(context.happened(EventKind.ACCUMULATE))
-    before = (each for each in added if each.number < clip.number)
-    found = (each for each in before if not_finite(getattr(each.details, "after", None)))
-    return next((each for each in found if not clipped.isdisjoint(each.nodes)), None)
-
-
-def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
-    return Rule(
-        "clipped by a total norm that is not finite",
-        verdict,
-        lambda context, question: (
-            _clipped_by_infinity(context, question) if holds(question) else None
-        ),
-        "{clip} scaled it by a total norm that is not finite, because of {other}",
-        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "Another gradient was infinite or NaN before clip_grad_norm_.",
-    )
-
-
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
     # Of the latest pass that was followed by a change: a command may stop before the clipping.
     kept = (EventKind.ACCUMULATE, EventKind.GRAD)
@@ -440,10 +389,6 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     return Evidence(words, locations=(pairs[-1].location,))
 
 
-infinite_norm_rules = (
-    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
-    _clipped(Verdict.NAN, lambda question: not_finite(question.data.get("grad"))),
-)
 scaled_clipping_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "clipped while it was scaled",

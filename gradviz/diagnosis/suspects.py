@@ -45,7 +45,7 @@ _OF_OP = {
 _MASK_LATER = (
     "mask with -inf after this operation, or replace the infinite elements by finite ones before"
 )
-RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
+_RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
@@ -76,6 +76,7 @@ class Suspect(NamedTuple):
     in_forward: whether the forward pass computed these values.
     has_nan_input: whether an input has NaN, which another operation may have created.
     ends: whether what follows in the forward pass says no more.
+    was_seen: whether the pass was seen to return what is not finite from a finite gradient.
     """
 
     key: str
@@ -85,6 +86,7 @@ class Suspect(NamedTuple):
     in_forward: bool = False
     has_nan_input: bool = False
     ends: bool = False
+    was_seen: bool = False
 
 
 class Suspects:
@@ -143,7 +145,8 @@ class Suspects:
         if not (seen := self.after(leaf, lost)):
             return found
         return [each for each in found if each.key in seen] or [
-            _of_untracked(self._values, key) or Suspect(key, RETURNED, _fix_of(self._graph, key))
+            _of_untracked(self._values, key)
+            or Suspect(key, _RETURNED, _fix_of(self._graph, key), was_seen=True)
             for key in seen
         ]
 

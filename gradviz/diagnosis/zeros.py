@@ -517,7 +517,7 @@ def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
-    lost = context.lost_in_pass(Loss.ZERO)
+    lost = context.cached("lost zeros", lambda: context.lost_in_pass(Loss.ZERO))
     return context.cached((id(values), only_causes), lambda: ZeroSearch(values, only_causes, lost))
 
 

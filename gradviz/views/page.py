@@ -160,10 +160,10 @@ def smaller_pages(
     if focus is not None:  # what is in focus stays open as long as possible
         yield clone_shared_leaves(dock_leaves(fold_repeats(graph)))
         yield _merged(graph, shapes=False, outside=False, chains=False)
+        plain = hide_bookkeeping(whole)
         for steps in (radius, 1, 0):
             near = {} if steps is None else {"radius": steps}
-            part = first_call(hide_bookkeeping(whole), focus, **near)
-            yield clone_shared_leaves(dock_leaves(part))
+            yield clone_shared_leaves(dock_leaves(first_call(plain, focus, **near)))
     for chains in (False, True):
         yield _merged(graph, shapes=False, outside=True, chains=chains)
     yield from fit_pages(graph, [(60, 1), (30, 1)])

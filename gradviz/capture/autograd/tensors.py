@@ -18,7 +18,7 @@ from gradviz.capture.autograd.sharded import shard_of
 from gradviz.graph.schema import SavedTensor
 
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
-_BATCHED: Any = torch._C._parse_dispatch_key("Batched")
+_BATCHED: Any = getattr(torch._C, "_parse_dispatch_key", lambda _: None)("Batched")
 _no_function: Any = torch._C.DisableTorchFunction
 _no_dispatch: Any = torch._C._DisableTorchDispatch
 
@@ -126,7 +126,7 @@ def is_batched(tensor: torch.Tensor) -> bool:
 
     Private: ``torch._C._dispatch_keys``; a batched tensor is of the ordinary class.
     """
-    return bool(torch._C._dispatch_keys(tensor).has(_BATCHED))
+    return _BATCHED is not None and bool(torch._C._dispatch_keys(tensor).has(_BATCHED))
 
 
 def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
@@ -136,7 +136,9 @@ def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-transform_level: Callable[[], int | None] = torch._C._functorch.maybe_current_level
+transform_level: Callable[[], int | None] = getattr(
+    getattr(torch._C, "_functorch", None), "maybe_current_level", lambda: None
+)
 """The depth of the running transforms of ``torch.func``; None outside of them.
 
 Private: ``torch._C._functorch``; there is no public way.
