@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.in_place import unseen_rules
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
-from gradviz.diagnosis.relative_size import not_averaged, scale_rules
+from gradviz.diagnosis.relative_size import combined_at_another_time, not_averaged, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS, clearings_of, is_of_another, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
@@ -506,6 +506,7 @@ def has_mild_hooks(context: Context) -> bool:
 last_rules: tuple[Rule[Any, Any], ...] = (
     *unseen_rules,
     not_averaged,
+    combined_at_another_time,
     Rule(
         "it was there before the recording",
         Verdict.STALE,

@@ -208,8 +208,22 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    skipped = _skipped_step(context, question, None)
-    return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
+    if by := _combined_by(context, question.key):
+        fix = f"explain the recordings of the other ranks as well: one may name it; {fix}"
+    more = f"{by}{_skipped_step(context, question, None)}"
+    return Evidence({"count": _count(question), "fix": fix, "more": more})
+
+
+def _combined_by(context: Context, key: str) -> str:
+    """What put gradients of other ranks into that of a leaf; "" if nothing is known to."""
+    reduced = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.REDUCED]
+    if reduced:
+        by = f"{reduced[-1].word} at {mention(reduced[-1].location)}"
+        return f" on this rank, and {by} combined it over the ranks"
+    added = [each.details for each in context.happened_to(key, EventKind.ACCUMULATE)]
+    ranks = max((each.ranks for each in added if isinstance(each, GradientDetails)), default=0)
+    averaged = f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
+    return averaged if ranks > 1 else ""
 
 
 def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
@@ -279,7 +293,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             f"{word}, cause not known",
             verdict,
             only(_unknown),
-            "{count}; the first operation with such values is not known{skipped}",
+            "{count}; the first operation with such values is not known{more}",
             "{fix}",
         ),
     )

@@ -302,6 +302,44 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location, step.location))
 
 
+def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
+    """The ranks' gradients were combined before they were computed, or after the step used them."""
+    events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
+    steps = [at for at, event in enumerate(events) if event.kind is EventKind.STEP]
+    used = events[: steps[-1]] if steps else []
+    first = len(used)
+    while first and used[first - 1].kind is EventKind.ACCUMULATE:
+        first -= 1
+    if first == len(used):
+        return None  # what the step used was changed after the pass: perhaps by an average
+    early = [each for each in used[:first] if each.action is not Action.CHANGED_IN_PLACE]
+    cleared, before = ([None, None, *early])[-2:]
+    after = next(iter(events[steps[-1] + 1 :]), None)
+    if after is not None and after.action is Action.REDUCED:
+        call, when = after, "after the step had used it"
+    elif before is not None and before.action is Action.REDUCED:
+        if cleared is None or cleared.action is not Action.ZEROED:
+            return None
+        call, when = before, "before backward, while it was zero"
+    else:
+        return None
+    step, line = events[steps[-1]], f"{call.word} at {mention(call.location)}"
+    words = {"call": line, "when": when, "step": f"the step at {mention(step.location)}"}
+    return Evidence(words, locations=(call.location, step.location))
+
+
+combined_at_another_time: Rule[Any, Any] = Rule(
+    "the gradients of the ranks were combined at another time",
+    Verdict.NOT_AVERAGED,
+    _combined_at_another_time,
+    "{step} used the gradient of this rank alone: {call} combined it over the ranks {when}",
+    "combine it between backward() and step()",
+    Needs.RECORDING,
+    (EventKind.STEP,),
+    "A function of torch.distributed that the program calls on .grad.",
+)
+
+
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = (
