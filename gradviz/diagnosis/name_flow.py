@@ -146,12 +146,14 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
     """
     tree, statement = syntax_tree(location.file), statement_at(location)
     value = getattr(statement, "value", None)
-    kept = _appended_to(statement) if statement is not None else set()
+    if tree is None or statement is None:
+        return False
+    kept = _appended_to(statement)
     if kept and isinstance(value, ast.Call):
         value = value.args[0]
     elif not isinstance(statement, ast.Assign):
         return False
-    if tree is None or value is None:
+    if value is None:
         return False
     pure = _pure_names(tree)
     own = list(_with_data(value, pure))
