@@ -11,8 +11,8 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
+from gradviz.diagnosis.non_finite import CLIPS
 from gradviz.diagnosis.plain_errors import Row, rules_of
-from gradviz.diagnosis.relative_size import CLIPS
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached

@@ -1,9 +1,9 @@
-"""Rules for a gradient that is NaN or infinite."""
+"""Rules for a gradient that is NaN or infinite, or that was clipped while it was scaled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -20,7 +20,7 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import scaling_of
+from gradviz.diagnosis.training import CHANGES, scaling_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, EventKind, GradientDetails, Loss
 from gradviz.graph import ancestors, is_data, word_of
@@ -35,6 +35,7 @@ _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * 
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
@@ -296,5 +297,38 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         _result_not_finite,
         "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
         "{fix}",
+    ),
+)
+
+
+# Clipping.
+
+
+def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
+    # Of the latest pass that was followed by a change: a command may stop before the clipping.
+    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for event in context.history_of(question.key) if event.kind in kept]
+    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
+    if not pairs or pairs[-1].word not in CLIPS:
+        return None
+    scaling = scaling_of(context, context.graph if context.before is None else context.before)
+    if scaling is None or scaling.factor == 1:
+        return None
+    line = mention(pairs[-1].location)
+    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
+    return Evidence(words, locations=(pairs[-1].location,))
+
+
+scaled_clipping_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "clipped while it was scaled",
+        Verdict.CLIPPED_SCALED,
+        _clipped_while_scaled,
+        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
+        "call scaler.unscale_(optimizer) before the clipping",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
+        "it was unscaled.",
     ),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
@@ -14,16 +15,18 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.training import CHANGES, CLEARS, is_unscaled, scale_of, scaling_of
+from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Addend,
+    Values,
     addends_of,
     cuts_behind,
     has_its_value,
     is_all_zero,
     only_squares,
     owners_of,
+    smallest,
     steepest,
 )
 from gradviz.facts import (
@@ -39,6 +42,7 @@ from gradviz.graph import (
     Cause,
     GradGraph,
     NodeKind,
+    TensorSummary,
     ancestors,
     descendants,
     is_data,
@@ -51,10 +55,11 @@ from gradviz.story import Event
 _ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
 _MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
 _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
-CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
+_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
+_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
 
 
@@ -138,6 +143,40 @@ def _huge(context: Context, question: Question) -> Evidence | None:
     if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
         return None
     return Evidence({"norm": number_text(grad.norm), "fix": _fix_of_large(context)})
+
+
+def is_steep(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
+    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
+
+
+def _divided(context: Context, question: Question) -> Evidence | None:
+    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
+    grad, values = question.data.get("grad"), context.values_of_pass(question)
+    norm = (grad.norm or 0.0) if grad is not None and grad.is_finite else 0.0
+    norm /= scale_of(context, question.key) or 1.0
+    if norm <= _STEEP or values is None or question.kind is not NodeKind.PARAMETER:
+        return None
+    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
+    for key, divisor, before in rows:
+        if norm * divisor > _DIVIDED and question.key in before:
+            line = values.graph.nodes[key].get("source", "")
+            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
+            words["where"] = f" at {mention(line)}" if line else ""
+            return Evidence(words, (key,), locations_of([line]), key)
+    return None
+
+
+def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
+    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
+    nodes, found = values.graph.nodes, list[tuple[str, float, set[str]]]()
+    for key in (key for key in values.graph if nodes[key].get("op") == "div"):
+        divisor = values.input_of(key, 1)
+        least = smallest(divisor) if divisor is not None else None
+        if least is not None and 0 < least < _NEAR_0 and len(found) < _MANY:
+            source = values.source_of(key, 0)
+            found.append((key, least, ancestors(values.graph, [source]) if source else set()))
+    return found
 
 
 def _fix_of_large(context: Context) -> str:
@@ -228,8 +267,41 @@ def _cancelling(
     uses = dict.fromkeys((user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key))
     found = {use: norm for use in uses if (norm := norms.get(use, 0.0)) > 0}
     rounding = _ROUNDED.get(last.after.dtype, 0.0) * max(found.values(), default=0.0)
+    if math.isinf(rounding):  # a norm that overflowed compares with nothing
+        return []
     is_zero = is_all_zero(last.after) or (not is_exact and (last.after.norm or rounding) < rounding)
     return [*found] if is_zero and len(found) > 1 else []
+
+
+def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
+    """How many of some passes only served to update an input, as those of an attack do.
+
+    The program updates the input by hand; the last pass, at another line, does not use it.
+    """
+    updated = context.cached(passes_for_inputs, lambda: _passes_before_updates(context))
+    last = updated.get(getattr(added[-1].details, "pass_number", 0), set()) if added else set()
+    others = (each for each in added if each.location != added[-1].location)
+    return sum(bool(updated[getattr(e.details, "pass_number", 0)] - last) for e in others)
+
+
+def _passes_before_updates(context: Context) -> dict[int, set[str]]:
+    """By the numbers of passes, the inputs that they reached and that are updated by hand."""
+    changes = filter(is_update, context.happened(EventKind.IN_PLACE))
+    keys = {key for event in changes for key in event.nodes} - context.held
+    inputs = {
+        key
+        for key in keys
+        if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER
+    }
+    found = defaultdict[int, set[str]](set)
+    for event in context.happened(EventKind.ACCUMULATE) if inputs else ():
+        found[getattr(event.details, "pass_number", 0)] |= inputs & {*event.nodes}
+    return found
+
+
+def is_update(event: Event) -> bool:
+    """Whether a change in place computes the new value from the old one, like a step by hand."""
+    return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates
 
 
 def _all_cancel(context: Context) -> bool:
@@ -351,6 +423,15 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
     Rule(
+        "behind a division by numbers near 0",
+        Verdict.EXPLODING,
+        _divided,
+        "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
+        "gradient is divided by it as well",
+        "keep what it divides by away from 0: other initial values, or a larger eps",
+        docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
+    ),
+    Rule(
         "larger than any usual gradient",
         Verdict.EXPLODING,
         _huge,
@@ -367,39 +448,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalization, is no fault.",
-    ),
-)
-
-
-# Clipping.
-
-
-def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    # Of the latest pass that was followed by a change: a command may stop before the clipping.
-    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = [event for event in context.history_of(question.key) if event.kind in kept]
-    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
-    if not pairs or pairs[-1].word not in CLIPS:
-        return None
-    scaling = scaling_of(context, context.graph if context.before is None else context.before)
-    if scaling is None or scaling.factor == 1:
-        return None
-    line = mention(pairs[-1].location)
-    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
-    return Evidence(words, locations=(pairs[-1].location,))
-
-
-scaled_clipping_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "clipped while it was scaled",
-        Verdict.CLIPPED_SCALED,
-        _clipped_while_scaled,
-        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
-        "call scaler.unscale_(optimizer) before the clipping",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
-        "it was unscaled.",
     ),
 )
 
