@@ -48,7 +48,7 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
     other_tensor_rules,
 )
-from gradviz.diagnosis.non_finite import non_finite_rules, scaled_clipping_rules
+from gradviz.diagnosis.non_finite import clipping_rules, non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.reading import (
     context_at_end,
@@ -94,8 +94,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     *non_finite_rules,
     *zero_rules,
-    *in_place.clipping_rules,
-    *scaled_clipping_rules,
+    *clipping_rules,
     *training_rules,
     *last_rules,
     *_ALONE,

@@ -1,7 +1,8 @@
-"""Rules for a gradient that is NaN or infinite, or that was clipped while it was scaled."""
+"""Rules for a gradient that is NaN or infinite, and for clipping."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
 from typing import Any
@@ -301,7 +302,7 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
 )
 
 
-# Clipping.
+# Clipping, which changes gradients in place.
 
 
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
@@ -319,7 +320,103 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     return Evidence(words, locations=(pairs[-1].location,))
 
 
-scaled_clipping_rules: tuple[Rule[Any, Any], ...] = (
+def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
+    """The gradient was clipped after the step that used it, and before the next pass."""
+    key = question.key
+    for step, clip in pairwise(context.history_of(key)):
+        is_late = step.kind is EventKind.STEP and clip.word in CLIPS
+        if is_late and _has_changed(context, key, clip):
+            words = {"clip": clip.word, "line": mention(clip.location)}
+            words["step"] = mention(step.location)
+            return Evidence(words, locations=(clip.location, step.location))
+    return None
+
+
+def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
+    """Clipped while it was None or zero, then computed, and used by the last step."""
+    events = context.history_of(question.key)
+    while events and events[-1].kind is not EventKind.STEP:
+        events.pop()
+    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
+    passes = 0
+    while events and events[-1].kind is EventKind.ACCUMULATE:
+        events.pop()
+        passes += 1
+    if not passes or not events or events[-1].word not in CLIPS:
+        return None
+    clip = events[-1]
+    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
+    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+        return None
+    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
+    return Evidence(words, locations=(clip.location,))
+
+
+def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
+    """Between a pass and a step, the only function that clips was given no gradient."""
+    calls = [each for each in context.happened(EventKind.GRAD) if each.word in CLIPS]
+    steps = [each.number for each, held in context.steps if question.key in held.held]
+    added = [each.number for each in context.happened_to(question.key, EventKind.ACCUMULATE)]
+    if not calls or any(each.nodes for each in calls) or not steps or not added:
+        return None
+    if not added[0] < calls[-1].number < steps[-1]:
+        return None
+    words = {"clip": calls[-1].word, "line": mention(calls[-1].location)}
+    return Evidence(words, locations=(calls[-1].location,))
+
+
+def _has_changed(context: Context, key: str, clip: Event) -> bool:
+    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
+    at = history.index(clip.number)
+    frames = [each for each in context.frames if key in each.graph]
+    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
+        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
+        return any(_has_changed(context, each, clip) for each in seen)
+    # The frames between two changes of the gradient have the same gradient.
+    later = history[at + 1] if history[at + 1 :] else math.inf
+    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
+    after = [each for each in frames if clip.number <= each.follows < later]
+    if not before or not after:
+        return False
+    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
+    norms = [each.norm if each is not None else None for each in grads]
+    return None not in norms and norms[0] != norms[1]
+
+
+clipping_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
+    Rule(
+        "clipped before backward",
+        Verdict.CLIPPED_EARLY,
+        _clipped_before_backward,
+        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
+        "the step used a gradient that was not clipped",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
+    ),
+    Rule(
+        "clipping that was given no gradient",
+        Verdict.NOT_CLIPPED,
+        _clipped_nothing,
+        "{clip} at {line} was given no gradient, and clipped nothing",
+        "give it the parameters: model.parameters() can be iterated once, so keep it as a list, or "
+        "call it again for each use",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "No call of a function that clips was given one.",
+    ),
     Rule(
         "clipped while it was scaled",
         Verdict.CLIPPED_SCALED,
