@@ -68,7 +68,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for named in names
         if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    flat = flat_parameters(asked.modules)
+    flat = flat_parameters(asked.modules, [*asked.roots, *witnesses])
     subjects = {
         identity_of(each): each
         for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
