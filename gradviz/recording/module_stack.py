@@ -231,6 +231,8 @@ class ModuleStack:
             for name, part in parts:
                 if id(part) in called or _own_type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
+                elif any(id(each) in called for each in part.modules()):
+                    pending.append((part, True))  # a wrapper, whose parts are called past it
                 elif is_open and any(id(each) not in found for each in parameters_of(part)):
                     uncalled.append((name, part))
             names = tuple(name for name, _ in uncalled)
