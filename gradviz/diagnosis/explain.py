@@ -48,7 +48,7 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
     other_tensor_rules,
 )
-from gradviz.diagnosis.non_finite import clipping_rules, non_finite_rules
+from gradviz.diagnosis.non_finite import clipping_rules, is_steep, non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.reading import (
     context_at_end,
@@ -272,7 +272,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(question.data.get("grad") for question in questions),
         *(getattr(event.details, "after", None) for event in added),
     ]
-    if not is_finite or any(is_wrong(each) or relative_size.is_steep(each) for each in grads):
+    if not is_finite or any(is_wrong(each) or is_steep(each) for each in grads):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)

@@ -12,6 +12,7 @@ from gradviz.diagnosis.in_place import unseen_rules
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import (
+    combined_at_another_time,
     is_update,
     not_averaged,
     passes_for_inputs,
@@ -505,6 +506,7 @@ def has_mild_hooks(context: Context) -> bool:
 last_rules: tuple[Rule[Any, Any], ...] = (
     *unseen_rules,
     not_averaged,
+    combined_at_another_time,
     Rule(
         "it was there before the recording",
         Verdict.STALE,

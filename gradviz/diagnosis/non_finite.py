@@ -1,4 +1,4 @@
-"""Rules for a gradient that is NaN or infinite, and for clipping."""
+"""Rules for a gradient that is NaN or infinite, or large, and for clipping."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, scaling_of
-from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.training import CHANGES, scale_of, scaling_of
+from gradviz.diagnosis.values import Values, smallest
 from gradviz.facts import Action, EventKind, GradientDetails, Loss
-from gradviz.graph import ancestors, is_data, word_of
+from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
 from gradviz.graph.operations import operation
+from gradviz.graph.text import number_text
 from gradviz.story import Event
 
 _LOWER_SCALE = (
@@ -39,6 +40,11 @@ _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", 
 CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
+
+
+_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
+_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
+_MOST = 20  # divisions
 
 
 def _is_not_finite(question: Question) -> bool:
@@ -210,8 +216,22 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    skipped = _skipped_step(context, question, None)
-    return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
+    if by := _combined_by(context, question.key):
+        fix = f"explain the recordings of the other ranks as well: one may name it; {fix}"
+    more = f"{by}{_skipped_step(context, question, None)}"
+    return Evidence({"count": _count(question), "fix": fix, "more": more})
+
+
+def _combined_by(context: Context, key: str) -> str:
+    """What put gradients of other ranks into that of a leaf; "" if nothing is known to."""
+    reduced = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.REDUCED]
+    if reduced:
+        by = f"{reduced[-1].word} at {mention(reduced[-1].location)}"
+        return f" on this rank, and {by} combined it over the ranks"
+    added = [each.details for each in context.happened_to(key, EventKind.ACCUMULATE)]
+    ranks = max((each.ranks for each in added if isinstance(each, GradientDetails)), default=0)
+    averaged = f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
+    return averaged if ranks > 1 else ""
 
 
 def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
@@ -281,7 +301,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             f"{word}, cause not known",
             verdict,
             only(_unknown),
-            "{count}; the first operation with such values is not known{skipped}",
+            "{count}; the first operation with such values is not known{more}",
             "{fix}",
         ),
     )
@@ -299,6 +319,54 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
         "{fix}",
     ),
+)
+
+
+# Divisions by numbers near 0.
+
+
+def is_steep(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
+    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
+
+
+def _divided(context: Context, question: Question) -> Evidence | None:
+    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
+    grad, values = question.data.get("grad"), context.values_of_pass(question)
+    norm = (grad.norm or 0.0) if grad is not None and grad.is_finite else 0.0
+    norm /= scale_of(context, question.key) or 1.0
+    if norm <= _STEEP or values is None or question.kind is not NodeKind.PARAMETER:
+        return None
+    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
+    for key, divisor, before in rows:
+        if norm * divisor > _DIVIDED and question.key in before:
+            line = values.graph.nodes[key].get("source", "")
+            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
+            words["where"] = f" at {mention(line)}" if line else ""
+            return Evidence(words, (key,), locations_of([line]), key)
+    return None
+
+
+def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
+    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
+    nodes, found = values.graph.nodes, list[tuple[str, float, set[str]]]()
+    for key in (key for key in values.graph if nodes[key].get("op") == "div"):
+        divisor = values.input_of(key, 1)
+        least = smallest(divisor) if divisor is not None else None
+        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
+            source = values.source_of(key, 0)
+            found.append((key, least, ancestors(values.graph, [source]) if source else set()))
+    return found
+
+
+divided: Rule[Any, Any] = Rule(
+    "behind a division by numbers near 0",
+    Verdict.EXPLODING,
+    _divided,
+    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
+    "gradient is divided by it as well",
+    "keep what it divides by away from 0: other initial values, or a larger eps",
+    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
 )
 
 

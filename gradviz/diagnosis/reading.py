@@ -311,7 +311,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     known = {*keys, *context.flat.values()}
     rest = ((key, data) for key, data in shown.items() if key not in known)
     if context.flat:  # some parts are on other ranks
-        named = [each for each in named if 0 not in each.data.get("shape", ())]
+        named = [each for each in named if 0 not in each.data.get("shape", ())] or named
     questions = named + [_shown(key, data) for key, data in rest]
     inside = [
         tensor  # inside a reentrant checkpoint

@@ -13,20 +13,19 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
+from gradviz.diagnosis.non_finite import divided
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Addend,
-    Values,
     addends_of,
     cuts_behind,
     has_its_value,
     is_all_zero,
     only_squares,
     owners_of,
-    smallest,
     steepest,
 )
 from gradviz.facts import (
@@ -42,7 +41,6 @@ from gradviz.graph import (
     Cause,
     GradGraph,
     NodeKind,
-    TensorSummary,
     ancestors,
     descendants,
     is_data,
@@ -58,8 +56,6 @@ _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
-_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
-_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
 
 
@@ -143,40 +139,6 @@ def _huge(context: Context, question: Question) -> Evidence | None:
     if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
         return None
     return Evidence({"norm": number_text(grad.norm), "fix": _fix_of_large(context)})
-
-
-def is_steep(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
-    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
-
-
-def _divided(context: Context, question: Question) -> Evidence | None:
-    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
-    grad, values = question.data.get("grad"), context.values_of_pass(question)
-    norm = (grad.norm or 0.0) if grad is not None and grad.is_finite else 0.0
-    norm /= scale_of(context, question.key) or 1.0
-    if norm <= _STEEP or values is None or question.kind is not NodeKind.PARAMETER:
-        return None
-    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
-    for key, divisor, before in rows:
-        if norm * divisor > _DIVIDED and question.key in before:
-            line = values.graph.nodes[key].get("source", "")
-            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = f" at {mention(line)}" if line else ""
-            return Evidence(words, (key,), locations_of([line]), key)
-    return None
-
-
-def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
-    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
-    nodes, found = values.graph.nodes, list[tuple[str, float, set[str]]]()
-    for key in (key for key in values.graph if nodes[key].get("op") == "div"):
-        divisor = values.input_of(key, 1)
-        least = smallest(divisor) if divisor is not None else None
-        if least is not None and 0 < least < _NEAR_0 and len(found) < _MANY:
-            source = values.source_of(key, 0)
-            found.append((key, least, ancestors(values.graph, [source]) if source else set()))
-    return found
 
 
 def _fix_of_large(context: Context) -> str:
@@ -374,6 +336,44 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location, step.location))
 
 
+def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
+    """The ranks' gradients were combined before they were computed, or after the step used them."""
+    events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
+    steps = [at for at, event in enumerate(events) if event.kind is EventKind.STEP]
+    used = events[: steps[-1]] if steps else []
+    first = len(used)
+    while first and used[first - 1].kind is EventKind.ACCUMULATE:
+        first -= 1
+    if first == len(used):
+        return None  # what the step used was changed after the pass: perhaps by an average
+    early = [each for each in used[:first] if each.action is not Action.CHANGED_IN_PLACE]
+    cleared, before = ([None, None, *early])[-2:]
+    after = next(iter(events[steps[-1] + 1 :]), None)
+    if after is not None and after.action is Action.REDUCED:
+        call, when = after, "after the step had used it"
+    elif before is not None and before.action is Action.REDUCED:
+        if cleared is None or cleared.action is not Action.ZEROED:
+            return None
+        call, when = before, "before backward, while it was zero"
+    else:
+        return None
+    step, line = events[steps[-1]], f"{call.word} at {mention(call.location)}"
+    words = {"call": line, "when": when, "step": f"the step at {mention(step.location)}"}
+    return Evidence(words, locations=(call.location, step.location))
+
+
+combined_at_another_time: Rule[Any, Any] = Rule(
+    "the gradients of the ranks were combined at another time",
+    Verdict.NOT_AVERAGED,
+    _combined_at_another_time,
+    "{step} used the gradient of this rank alone: {call} combined it over the ranks {when}",
+    "combine it between backward() and step()",
+    Needs.RECORDING,
+    (EventKind.STEP,),
+    "A function of torch.distributed that the program calls on .grad.",
+)
+
+
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = (
@@ -422,15 +422,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
-    Rule(
-        "behind a division by numbers near 0",
-        Verdict.EXPLODING,
-        _divided,
-        "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
-        "gradient is divided by it as well",
-        "keep what it divides by away from 0: other initial values, or a larger eps",
-        docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
-    ),
+    divided,
     Rule(
         "larger than any usual gradient",
         Verdict.EXPLODING,

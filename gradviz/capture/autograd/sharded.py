@@ -218,7 +218,7 @@ class Averaging:
         for ref, times in self._times:
             module = ref()
             if module is not None and (times is None or times != _times(module)):
-                self._averaged.update(map(id, _reduced(module)))
+                self._averaged.update(map(id, reduced(module)))
 
     def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
         """The ranks over which a gradient was averaged, and over which it was not.
@@ -236,7 +236,7 @@ def _times(module: Any) -> list[int] | None:
     return None if times is None else list(times())
 
 
-def _reduced(module: Any) -> list[torch.Tensor]:
+def reduced(module: Any) -> list[torch.Tensor]:
     """The parameters whose gradients a ``DistributedDataParallel`` module averages."""
     found = [each for each in module.parameters() if each.requires_grad]
     times, buckets = _times(module), getattr(module.reducer, "_get_zeros_like_grad_buckets", None)
