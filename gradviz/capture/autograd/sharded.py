@@ -263,21 +263,18 @@ def flat_name(tensor: torch.Tensor) -> str:
 
 
 def flat_parameters(
-    modules: Iterable[torch.nn.Module], roots: Iterable[torch.Tensor] = ()
+    modules: Iterable[torch.nn.Module], leaves: Iterable[torch.Tensor | None] = ()
 ) -> dict[int, torch.Tensor]:
-    """The flat parameters of FSDP1, of modules or behind results, by the ``id`` of each part.
+    """The flat parameters of FSDP1, of modules or among leaves, by the ``id`` of each part.
 
     The graph ends at the flat parameter; the gradient of each part is a view of its gradient.
 
     Private: ``_handle``, ``flat_param`` and ``_params``: the parts have no public list.
     """
-    from gradviz.capture.autograd.nodes import leaf_of, visit_ancestors
-
     handles = (getattr(each, "_handle", None) for module in modules for each in module.modules())
     found = [getattr(handle, "flat_param", None) for handle in handles]
     if "torch.distributed.fsdp" in sys.modules:
-        nodes = [each.grad_fn for each in roots if each.grad_fn is not None]
-        found += [leaf for node, _ in visit_ancestors(nodes) if is_flat(leaf := leaf_of(node))]
+        found += [each for each in leaves if is_flat(each)]
     flat = {id(each): each for each in found if isinstance(each, torch.Tensor)}.values()
     return {id(part): each for each in flat for part in getattr(each, "_params", None) or ()}
 
