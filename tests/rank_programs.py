@@ -98,6 +98,9 @@ def fully_sharded_by_wrapper(rank: int) -> Result:
     before = answers(gradviz.explain(loss, names=net))
     loss.backward()
     after = answers(gradviz.explain(loss, names=net))
+    other = net(torch.ones(1, 2)).square().sum()
+    other.backward()
+    own = [each for each in net.parameters() if each.numel()]
     optimizer = torch.optim.Adam(net.parameters())
     with gradviz.record(net) as run:
         for _ in range(2):
@@ -105,7 +108,22 @@ def fully_sharded_by_wrapper(rank: int) -> Result:
             net(torch.ones(1, 2)).square().sum().backward()
             net.clip_grad_norm_(1.0)
             optimizer.step()
-    return {"before": before, "after": after, "recorded": answers(gradviz.explain(run))}
+    return {
+        "before": before,
+        "after": after,
+        "alone": [gradviz.explain(each, loss=[loss, other]).verdict.value for each in own],
+        "recorded": answers(gradviz.explain(run)),
+    }
+
+
+def an_unused_shard(rank: int) -> Result:
+    net = TwoHeads()
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in (net.a, net.b, net):
+        fully_shard(layer, mesh=mesh)
+    with gradviz.record(net) as run:
+        net(torch.ones(3, 2), False).sum().backward()
+    return {"said": sorted({each.reason for each in gradviz.explain(run)})}
 
 
 def tensor_parallel(rank: int) -> Result:
@@ -434,6 +452,7 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     unused_on_one_rank,
     fully_sharded,
     fully_sharded_by_wrapper,
+    an_unused_shard,
     tensor_parallel,
     averaged_by_hand,
     parameters_averaged_by_hand,

@@ -65,6 +65,12 @@ def test_the_flat_parameters_of_the_older_wrapper(found: list[dict[str, Any]]) -
         assert set(told["before"].values()) == {"backward not run", "left out"}
         assert set(told["after"].values()) == {"fine", "left out"}
         assert set(told["recorded"].values()) == {"fine"}  # of the parts on this rank
+        assert set(told["alone"]) == {"fine"}  # asked about without the module
+
+
+def test_a_sharded_layer_that_was_not_called(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert any("b was not called" in said for said in each["an_unused_shard"]["said"])
 
 
 def test_tensor_parallel(found: list[dict[str, Any]]) -> None:
