@@ -126,6 +126,7 @@ class ModuleStack:
         notes_all_calls: whether calls of modules that are not known beforehand are recorded too.
         find_root: in a recording of a whole program, finds the module of a variable that contains
             a called one, with the name of the variable; None if no variable holds it.
+        running: the path of the module that each thread is running; "" for none.
 
     Example:
         >>> import torch
@@ -152,6 +153,7 @@ class ModuleStack:
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._known: dict[int, tuple[weakref.ref[nn.Module], list[Path]]] = {}
         self._tracks: dict[int, _Track] = {}
+        self.running: dict[int, str] = {}
         self._past: list[_Track] = []
         self._paused = 0
         self._count = 0
@@ -192,6 +194,11 @@ class ModuleStack:
         found = {track.find(created) for track in (*self._past, *self._tracks.values())}
         found.discard(None)
         return found.pop() if len(found) == 1 else None
+
+    def _mark(self, track: _Track, span: ModuleCall | None) -> None:
+        """What this thread creates from here on belongs to this call."""
+        track.mark(span)
+        self.running[threading.get_ident()] = "" if span is None else span.module
 
     def calls_of_parameters(self, modules: Sequence[nn.Module]) -> dict[int, PartCall]:
         """Whether the modules of parameters were called, by the ``id`` of the parameters.
@@ -265,7 +272,7 @@ class ModuleStack:
         paths = self._paths_of(module, track)
         if not paths:
             if id(module) in self._unnamed and not track.stack:
-                track.mark(None)
+                self._mark(track, None)
                 track.stack.append((id(module), None))
             return  # not a recorded module: its operations belong to the module that called it
         if any(known == id(module) for known, _ in track.stack):
@@ -274,7 +281,7 @@ class ModuleStack:
         path = paths[0] if len(paths) == 1 else _nearest(paths, around.path)
         self._count += 1
         span = around.inner(path, self._count)
-        track.mark(span)
+        self._mark(track, span)
         track.stack.append((id(module), span))
 
     def leave(self, module: nn.Module) -> None:
@@ -285,7 +292,7 @@ class ModuleStack:
         if any(known == number for known, _ in track.stack):
             while track.stack.pop()[0] != number:
                 pass  # inner calls that ended with a BaseException
-            track.mark(track.running)
+            self._mark(track, track.running)
 
     # A backward pass calls modules only to recompute (checkpoints), and nodes that it creates
     # belong to no call; their modules may be inferred from names.
@@ -293,13 +300,13 @@ class ModuleStack:
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run."""
         self._paused += 1
-        self._track().mark(None)
+        self._mark(self._track(), None)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass ended, normally or with an error."""
         self._paused -= 1
         track = self._track()
-        track.mark(track.running)
+        self._mark(track, track.running)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """Not needed here."""

@@ -450,3 +450,21 @@ def _beside(
         taken.append((left, left + width, foot))
         found[edge] = set_line(label, left, foot)
     return found
+
+
+_EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
+
+
+def least_widths(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
+    """The least width of each card at which its edges still end at it."""
+    found: dict[str, float] = {}
+    for edge in drawn_edges(graph):
+        source, target, number, _ = edge
+        box = cause_box(graph, edge)
+        ends = (source, places.routes[source, target, number][0][0])
+        tips = (target, places.routes[box.key if box else (source, target, number)][-1][0])
+        for key, x in (ends, tips):
+            aside = abs(x - places.centers[key][0])
+            if aside > 1:
+                found[key] = max(found.get(key, 0.0), 2 * (aside + _EDGE_ROOM))
+    return found
