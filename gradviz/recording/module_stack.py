@@ -35,7 +35,7 @@ from gradviz.capture.autograd.engine import (
 from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.training_sets import parameters_of
+from gradviz.capture.tensors.training_sets import own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
@@ -229,14 +229,14 @@ class ModuleStack:
                 continue
             seen.add(id(module))
             is_open = is_open or id(module) in called
-            own_type = _own_type(module)
-            if own_type not in _CONTAINERS and own_type.__module__.startswith("torch."):
+            kind = own_type(module)
+            if kind not in _CONTAINERS and kind.__module__.startswith("torch."):
                 continue
             parts = [*module.named_children()]
             is_open = is_open or any(id(each) in called for _, each in parts)
             uncalled = []
             for name, part in parts:
-                if id(part) in called or _own_type(part) in _CONTAINERS:
+                if id(part) in called or own_type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
                 elif any(id(each) in called for each in part.modules()):
                     pending.append((part, True))  # a wrapper, whose parts are called past it
@@ -411,12 +411,6 @@ def holder_of(module: nn.Module, verdicts: UserFiles) -> tuple[str, nn.Module] |
                 found = name, variables[name]
         frame = user_frame(frame.f_back, verdicts)
     return found
-
-
-def _own_type(module: nn.Module) -> type:
-    """The class of a module; for FSDP2, which replaces it by a subclass, the one before."""
-    kind, name = type(module), "torch.distributed.fsdp"
-    return kind.__mro__[2] if kind.__module__.startswith(name) and kind.__mro__[3:] else kind
 
 
 def _is_compiled(module: nn.Module) -> bool:
