@@ -524,6 +524,13 @@ class ErrorContext:
         """The names of tensors, by their ``id``."""
         return names_of(self.names) if self.names is not None else {}
 
+    @property
+    def constant(self) -> str:
+        """The first named input of ``torch.autograd.grad`` that does not require grad, or ""."""
+        inputs = call.inputs if (call := grad_call_of(self.error)) is not None else ()
+        names = (self.called.get(id(e), "") for e in inputs if not getattr(e, "requires_grad", 1))
+        return next(filter(None, names), "")
+
     @cached_property
     def origin(self) -> ResultOrigin:
         """The origin of the tensor that torch refused, if it is still in the traceback."""
