@@ -16,6 +16,9 @@ from gradviz.graph import Cause, EdgeData, NodeKind, TensorSummary
 SCALER = "GradScaler"
 """The operation of the node of the tensor by which ``GradScaler`` multiplies a loss."""
 
+SENDING = ("send", "isend")
+"""The functions that give data to another rank, and write nothing in this one."""
+
 
 @dataclass(frozen=True)
 class SourceLocation:

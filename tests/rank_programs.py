@@ -98,6 +98,9 @@ def fully_sharded_by_wrapper(rank: int) -> Result:
     before = answers(gradviz.explain(loss, names=net))
     loss.backward()
     after = answers(gradviz.explain(loss, names=net))
+    other = net(torch.ones(1, 2)).square().sum()
+    other.backward()
+    own = [each for each in net.parameters() if each.numel()]
     optimizer = torch.optim.Adam(net.parameters())
     with gradviz.record(net) as run:
         for _ in range(2):
@@ -105,7 +108,22 @@ def fully_sharded_by_wrapper(rank: int) -> Result:
             net(torch.ones(1, 2)).square().sum().backward()
             net.clip_grad_norm_(1.0)
             optimizer.step()
-    return {"before": before, "after": after, "recorded": answers(gradviz.explain(run))}
+    return {
+        "before": before,
+        "after": after,
+        "alone": [gradviz.explain(each, loss=[loss, other]).verdict.value for each in own],
+        "recorded": answers(gradviz.explain(run)),
+    }
+
+
+def an_unused_shard(rank: int) -> Result:
+    net = TwoHeads()
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in (net.a, net.b, net):
+        fully_shard(layer, mesh=mesh)
+    with gradviz.record(net) as run:
+        net(torch.ones(3, 2), False).sum().backward()
+    return {"said": sorted({each.reason for each in gradviz.explain(run)})}
 
 
 def tensor_parallel(rank: int) -> Result:
@@ -344,11 +362,97 @@ def ignored_by_the_wrapper(rank: int) -> Result:
     return _trained(net, nn.parallel.DistributedDataParallel(net), rank)
 
 
+def _by_hand(rank: int, early: bool) -> Result:
+    net = TwoHeads()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad(set_to_none=False)
+            loss = net(torch.full((3, 2), rank + 1.0)).square().mean()
+            if early:
+                _combine(net)
+            loss.backward()
+            optimizer.step()
+            if not early:
+                _combine(net)
+    told = gradviz.explain(run)
+    return {"verdicts": answers(told), "reason": told.of("a.weight").reason}
+
+
+def _combine(net: nn.Module) -> None:
+    for each in net.parameters():
+        if each.grad is not None:
+            dist.all_reduce(each.grad)
+            each.grad /= 2
+
+
+def combined_before_backward(rank: int) -> Result:
+    return _by_hand(rank, early=True)
+
+
+def combined_after_the_step(rank: int) -> Result:
+    return _by_hand(rank, early=False)
+
+
+def not_finite_on_the_other_rank(rank: int) -> Result:
+    net = TwoHeads()
+    model = nn.parallel.DistributedDataParallel(net)
+    with gradviz.record(net) as run:
+        x = torch.full((3, 2), float(1 - rank))
+        (model(x) - x.log()).square().mean().backward()
+    told = gradviz.explain(run).of("a.weight")
+    return {"verdict": told.verdict.value, "reason": told.reason, "fix": told.fix}
+
+
+def stage_that_calls_no_backward(rank: int) -> Result:
+    net = nn.Linear(2, 2)
+    with gradviz.record(net) as run:
+        if rank == 0:
+            h = net(torch.ones(1, 2))
+            dist.send(h.detach(), 1)
+        else:
+            x = torch.empty(1, 2)
+            dist.recv(x, 0)
+            net(x).square().mean().backward()
+    told = gradviz.explain(run).of("weight")
+    return {"verdict": told.verdict.value, "fix": told.fix}
+
+
+def frozen_part_of_a_flat_parameter(rank: int) -> Result:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    net[0].requires_grad_(False)
+    cpu = torch.device("cpu")
+    model = FullyShardedDataParallel(net, use_orig_params=True, device_id=cpu)
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(3, 4)).sum()
+        loss.backward()
+    return {
+        "recorded": answers(gradviz.explain(run)),
+        "live": answers(gradviz.explain(loss, names=model)),
+    }
+
+
+def frozen_after_the_wrapper(rank: int) -> Result:
+    net = TwoHeads()
+    model = nn.parallel.DistributedDataParallel(net)
+    net.a.requires_grad_(False)
+    reason = fix = ""
+    try:
+        with gradviz.record(net):
+            for _ in range(2):
+                model(torch.ones(3, 2)).sum().backward()
+    except RuntimeError as error:
+        told = gradviz.explain(error)
+        reason, fix = told.reason, told.fix
+    return {"reason": reason, "fix": fix}
+
+
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     no_sync_then_average,
     unused_on_one_rank,
     fully_sharded,
     fully_sharded_by_wrapper,
+    an_unused_shard,
     tensor_parallel,
     averaged_by_hand,
     parameters_averaged_by_hand,
@@ -369,6 +473,12 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     pipeline_by_hand,
     parameter_beside_the_wrapper,
     ignored_by_the_wrapper,
+    combined_before_backward,
+    combined_after_the_step,
+    not_finite_on_the_other_rank,
+    stage_that_calls_no_backward,
+    frozen_part_of_a_flat_parameter,
+    frozen_after_the_wrapper,
 )
 
 

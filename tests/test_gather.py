@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_the_odd_rank_is_named(found: dict[str, dict[str, Any]]) -> None:
 
 @PROCESS
 def test_not_finite_on_one_rank(found: dict[str, dict[str, Any]]) -> None:
-    assert found["one_has_nan"]["text"].count("NaN or infinite on rank 1") == 3
+    assert found["one_has_nan"]["text"].count("NaN or infinite on rank 1") == 4
     assert "rank 1: body.bias" in found["one_has_nan"]["told"]
     assert found["one_has_nan"]["told"].endswith("4 other parameters   fine")
 
@@ -328,8 +329,10 @@ def test_the_frame_after_the_latest_pass_is_gathered() -> None:
 
 def test_a_result_that_differs_is_noted_with_its_range() -> None:
     graphs = []
-    for factor in (1.0, 2.0):
+    for factor in (1.0, 2.0, math.inf):
         w = torch.tensor([1.0, 2.0], requires_grad=True)
         loss = (w * factor).sum()
         graphs.append(gradviz.trace(loss, names={"loss": loss}))
-    assert "loss: 3 – 6 over the ranks" in gradviz.draw(_gathered(*graphs)).text
+    text = gradviz.draw(_gathered(*graphs)).text
+    assert "loss: 3 – 6 over the ranks" in text
+    assert "loss: NaN or infinite on rank 2" in text

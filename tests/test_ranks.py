@@ -1,10 +1,9 @@
-"""Programs of several ranks: two gloo processes, and what one process can show of it."""
+"""Programs of several ranks: what one process can show of them."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from children import start
-from rank_programs import PROGRAMS, TwoHeads, answers
+from rank_programs import TwoHeads, answers
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -33,159 +32,6 @@ from gradviz.facts import EventKind
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 
 _NORM = torch.tensor(9.0)
-_LIMIT = 240  # seconds, for all programs together
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each program returns on each of two ranks."""
-    folder = tmp_path_factory.mktemp("ranks")
-    script = Path(__file__).with_name("rank_programs.py")
-    options: Any = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stderr": subprocess.PIPE}
-    ranks = [start([sys.executable, str(script), str(r), str(folder)], **options) for r in (0, 1)]
-    try:
-        errors = [rank.communicate(timeout=_LIMIT)[1].decode() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
-    return [json.loads((folder / f"rank{r}.json").read_text(encoding="utf-8")) for r in (0, 1)]
-
-
-def test_each_program_ran_on_both_ranks(found: list[dict[str, Any]]) -> None:
-    names = [program.__name__ for program in PROGRAMS]
-    assert [list(each) for each in found] == [names, names]
-
-
-def test_the_average_after_no_sync_is_an_event_and_no_part_of_the_pass(
-    found: list[dict[str, Any]],
-) -> None:
-    second = found[0]["no_sync_then_average"]["events"][4:]
-    assert second[0] == "1 → 3, pass 2"
-    assert second[-1] == "4 gradients averaged over the ranks"
-
-
-def test_a_parameter_that_other_ranks_filled(found: list[dict[str, Any]]) -> None:
-    here, there = (each["unused_on_one_rank"]["verdicts"] for each in found)
-    assert set(here.values()) == {"fine"}
-    assert (there["b.weight"], there["a.weight"]) == ("from another result", "fine")
-
-
-@pytest.mark.parametrize("question", ["verdicts", "live"])
-def test_fully_sharded(found: list[dict[str, Any]], question: str) -> None:
-    for each in found:
-        verdicts = each["fully_sharded"][question]
-        assert verdicts == dict.fromkeys(("0.weight", "0.bias", "2.weight", "2.bias"), "fine")
-        assert each["fully_sharded"]["right"]
-
-
-def test_the_flat_parameters_of_the_older_wrapper(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        told = each["fully_sharded_by_wrapper"]
-        assert set(told["before"].values()) == {"backward not run", "left out"}
-        assert set(told["after"].values()) == {"fine", "left out"}
-        assert set(told["recorded"].values()) == {"fine"}  # of the parts on this rank
-
-
-def test_tensor_parallel(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        told = each["tensor_parallel"]
-        assert told["norm"] and told["note"] == "local [8,8], Shard(0), mesh 2"
-        assert set(told["verdicts"].values()) == {"fine"}
-
-
-def test_averages_by_hand_are_no_fault(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        events = each["averaged_by_hand"]["events"]
-        assert events[0].endswith("a.weight.grad  all_reduce  combined over the ranks")
-        assert set(each["averaged_by_hand"]["verdicts"].values()) == {"fine"}
-        assert set(each["parameters_averaged_by_hand"]["verdicts"].values()) == {"fine"}
-
-
-@pytest.mark.parametrize(
-    ("program", "unaveraged", "reason"),
-    [
-        ("trained_past_the_wrapper", {"a", "b"}, "not a call of the DistributedDataParallel"),
-        ("step_after_no_sync", {"a", "b"}, "or in no_sync()"),
-        ("unfrozen_after_the_wrapper", {"a"}, "while the parameter was frozen"),
-        ("trained_through_the_wrapper", set(), ""),
-        ("past_the_wrapper_and_averaged_by_hand", set(), ""),
-    ],
-)
-def test_a_step_with_the_gradient_of_one_rank(
-    found: list[dict[str, Any]], program: str, unaveraged: set[str], reason: str
-) -> None:
-    for each in found:
-        told = each[program]
-        wrong = {name for name, verdict in told["verdicts"].items() if verdict == "not averaged"}
-        assert wrong == {f"{layer}.{kind}" for layer in unaveraged for kind in ("weight", "bias")}
-        assert set(told["verdicts"].values()) <= {"fine", "not averaged"}
-        assert told["are_equal"] is not bool(unaveraged) and reason in told["reason"]
-        is_called = "past" not in program and "no_sync" not in program
-        assert told["averages"] == (2 if is_called else 0)
-
-
-def test_an_assigned_gradient_is_not_from_before_the_recording(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        verdicts = each["gradient_assigned_where_nothing_uses_it"]["verdicts"]
-        assert set(verdicts.values()) == {"fine"}
-
-
-def test_a_parameter_that_was_sent_between_forward_and_backward(
-    found: list[dict[str, Any]],
-) -> None:
-    for each in found:
-        told = each["parameters_sent_before_backward"]
-        assert told["verdicts"]["0.weight"] == "changed unseen"
-        assert told["verdicts"]["2.weight"] == "fine"
-        assert "wrote into 2.weight through an alias" in told["reason"]
-
-
-def test_all_gather_cuts_the_graph_and_its_twin_does_not(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        cut = each["gathered_without_a_gradient"]
-        assert (cut["verdicts"]["a.weight"], cut["verdicts"]["b.weight"]) == ("cut", "fine")
-        assert "torch.distributed.all_gather at" in cut["reason"]
-        assert "torch.distributed.nn.functional.all_gather" in cut["fix"]
-        assert set(each["gathered_with_the_fix"]["verdicts"].values()) == {"fine"}
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        "tensor_parallel_steps",
-        "pipeline_in_rounds",
-        "pipeline_in_turns",
-        "pipeline_by_hand",
-        "sent_by_names_imported_before",
-        "ignored_by_the_wrapper",
-    ],
-)
-def test_healthy_programs(found: list[dict[str, Any]], program: str) -> None:
-    for each in found:
-        assert set(each[program]["verdicts"].values()) == {"fine"}
-
-
-def test_the_functions_of_torch_stay_the_same_objects(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        assert each["sent_by_names_imported_before"]["got"] == [1.0, 1.0]
-
-
-def test_a_cut_in_tensor_parallel(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        told = each["tensor_parallel_detached"]["verdicts"]
-        assert told == {"0.weight": "cut", "0.bias": "cut", "2.weight": "fine", "2.bias": "fine"}
-
-
-def test_a_parameter_beside_the_wrapper_is_not_averaged(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        told = each["parameter_beside_the_wrapper"]
-        wrong = [name for name, verdict in told["verdicts"].items() if verdict != "fine"]
-        assert wrong == ["scale"] and told["verdicts"]["scale"] == "not averaged"
-        assert "or without it" in told["reason"] and not told["are_equal"]
-
-
-# One process.
 
 
 @pytest.fixture

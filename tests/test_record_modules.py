@@ -395,6 +395,21 @@ def test_parts_of_a_model_of_which_only_parts_are_called() -> None:
     assert reasons(model, run)["spare.weight"].endswith("were not called")
 
 
+def test_a_wrapper_whose_part_is_called_past_it_is_not_blamed() -> None:
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = Parts()
+
+    wrapper = Wrapper()
+    model = nn.ModuleDict({"wrapper": wrapper})
+    with gradviz.record(model) as run:
+        loss = wrapper.parts(torch.ones(2, 4)).sum()
+        loss.backward()
+    said = reasons(model, run)["wrapper.parts.spare.weight"]
+    assert said.endswith(": wrapper.parts.spare was not called")
+
+
 def test_a_part_that_contains_its_module_ends_no_search() -> None:
     model = Parts()
     model.used.owner = model

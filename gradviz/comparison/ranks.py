@@ -492,12 +492,19 @@ def _results(records: Sequence[RankRecord], story: Story) -> Iterator[str]:
             continue
         own = [{each.node: each.value for each in record.tensors}.get(key) for record in records]
         shown = [value or data.get("value") for value in own]
-        found = [value.values[0] for value in shown if value and value.values]
-        numbers = [value for value in found if isinstance(value, float) and math.isfinite(value)]
+        found = {
+            record.rank: number
+            for record, value in zip(records, shown, strict=True)
+            if value and isinstance(number := next(iter(value.values or ()), None), float)
+        }
+        numbers = [value for value in found.values() if math.isfinite(value)]
         low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+        what = data.get("name") or "the result"
         if high - low > _EQUAL * max(abs(low), abs(high)):
-            what = data.get("name") or "the result"
             yield f"{what}: {number_text(low)} – {number_text(high)} over the ranks"
+        if numbers and len(numbers) < len(found):
+            wrong = [rank for rank, value in found.items() if not math.isfinite(value)]
+            yield f"{what}: NaN or infinite on {ranks_text(wrong)}"
 
 
 _Grads = Mapping[str, TensorSummary | None]

@@ -453,6 +453,8 @@ class Verdict(str, Enum):
     """Its gradient was clipped after the step that used it."""
     CLIPPED_EARLY = "clipped before backward", Group.TRAINING
     """Its gradient was clipped before the backward pass that computed it, and not afterwards."""
+    NOT_CLIPPED = "not clipped", Group.TRAINING
+    """A step used its gradient after a clipping that was given no gradients."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 

@@ -48,7 +48,7 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
     other_tensor_rules,
 )
-from gradviz.diagnosis.non_finite import non_finite_rules
+from gradviz.diagnosis.non_finite import clipping_rules, is_steep, non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.reading import (
     context_at_end,
@@ -95,8 +95,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     *non_finite_rules,
     *zero_rules,
-    *in_place.clipping_rules,
-    *relative_size.scaled_clipping_rules,
+    *clipping_rules,
     *training_rules,
     *last_rules,
     *_ALONE,
@@ -274,7 +273,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(question.data.get("grad") for question in questions),
         *(getattr(event.details, "after", None) for event in added),
     ]
-    if not is_finite or any(map(is_wrong, grads)):
+    if not is_finite or any(is_wrong(each) or is_steep(each) for each in grads):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)

@@ -11,7 +11,13 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.in_place import unseen_rules
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
-from gradviz.diagnosis.relative_size import not_averaged, scale_rules
+from gradviz.diagnosis.relative_size import (
+    combined_at_another_time,
+    is_update,
+    not_averaged,
+    passes_for_inputs,
+    scale_rules,
+)
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS, clearings_of, is_of_another, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
@@ -26,7 +32,6 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import NodeKind, TensorSummary, word_of
-from gradviz.graph.operations import operation
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -181,16 +186,9 @@ def _change_words(change: Event) -> str:
     return f"{word} at {mention(change.location, change.inside)}" if change.location else word
 
 
-def _updates(word: str) -> bool:
-    """Whether a change in place computes the new value from the old one, like a step by hand."""
-    return operation(word.removeprefix("_foreach_").removesuffix("_")).updates
-
-
 def _overwritten(context: Context, question: Question) -> Evidence | None:
     changes = changed_since(context, question)
-    written = [
-        event for event in changes if event.kind is EventKind.IN_PLACE and not _updates(event.word)
-    ]
+    written = [e for e in changes if e.kind is EventKind.IN_PLACE and not is_update(e)]
     if not written:
         return None
     if changes[0].kind is EventKind.STEP and changes[-1] is written[-1]:
@@ -347,7 +345,9 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
         if not any(question.key in each.held for each in used):
             return None
     elif _is_meant(context, question, added):
-        return None
+        if not (others := passes_for_inputs(context, added)):
+            return None
+        older = f", {others} of them before updates of an input that no optimizer holds"
     lines = list(dict.fromkeys(str(event.location) for event in added))
     where = f" (at {', '.join(lines[-3:])})" if lines else ""
     passes = f"{times} backward passes{where} were" if times > 1 else f"1 backward pass{where} was"
@@ -506,6 +506,7 @@ def has_mild_hooks(context: Context) -> bool:
 last_rules: tuple[Rule[Any, Any], ...] = (
     *unseen_rules,
     not_averaged,
+    combined_at_another_time,
     Rule(
         "it was there before the recording",
         Verdict.STALE,

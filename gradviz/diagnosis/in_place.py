@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
-from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -12,7 +10,6 @@ from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
-from gradviz.diagnosis.relative_size import CLIPS
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
@@ -516,84 +513,5 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.IN_PLACE,),
         "x.data shares the memory of x and has a version counter of its own.",
-    ),
-)
-
-
-# Clipping, which changes gradients in place.
-
-
-def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
-    """The gradient was clipped after the step that used it, and before the next pass."""
-    key = question.key
-    for step, clip in pairwise(context.history_of(key)):
-        is_late = step.kind is EventKind.STEP and clip.word in CLIPS
-        if is_late and _has_changed(context, key, clip):
-            words = {"clip": clip.word, "line": mention(clip.location)}
-            words["step"] = mention(step.location)
-            return Evidence(words, locations=(clip.location, step.location))
-    return None
-
-
-def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
-    """Clipped while it was None or zero, then computed, and used by the last step."""
-    events = context.history_of(question.key)
-    while events and events[-1].kind is not EventKind.STEP:
-        events.pop()
-    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
-    passes = 0
-    while events and events[-1].kind is EventKind.ACCUMULATE:
-        events.pop()
-        passes += 1
-    if not passes or not events or events[-1].word not in CLIPS:
-        return None
-    clip = events[-1]
-    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
-    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
-        return None
-    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
-    return Evidence(words, locations=(clip.location,))
-
-
-def _has_changed(context: Context, key: str, clip: Event) -> bool:
-    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
-    at = history.index(clip.number)
-    frames = [each for each in context.frames if key in each.graph]
-    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
-        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
-        return any(_has_changed(context, each, clip) for each in seen)
-    # The frames between two changes of the gradient have the same gradient.
-    later = history[at + 1] if history[at + 1 :] else math.inf
-    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
-    after = [each for each in frames if clip.number <= each.follows < later]
-    if not before or not after:
-        return False
-    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
-    norms = [each.norm if each is not None else None for each in grads]
-    return None not in norms and norms[0] != norms[1]
-
-
-clipping_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "clipped after the step",
-        Verdict.CLIPPED_LATE,
-        _clipped_after_step,
-        "{clip} at {line} changed its gradient after the step at {step} had used it",
-        "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
-    ),
-    Rule(
-        "clipped before backward",
-        Verdict.CLIPPED_EARLY,
-        _clipped_before_backward,
-        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
-        "the step used a gradient that was not clipped",
-        "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
     ),
 )

@@ -124,6 +124,8 @@ def is_unused_by(location: SourceLocation, root: str) -> bool:
     pure = _pure_names(tree)
     done = {*ast.walk(statement)} if kept else set()
     flows = [flow for node in nodes if node not in done for flow in _flows(node, pure)]
+    quiet = pure.difference(*(flow.made for flow in flows))  # no value goes through them
+    flows = [flow._replace(used=flow.used - quiet) for flow in flows]
     reached, changed = _closure(flows, names | kept, kept)
     # What other functions can see, they may use.
     if isinstance(scope, _FUNCTIONS) and changed - own - pure:
@@ -143,14 +145,24 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
         True if assignments that certainly run prove it.
     """
     tree, statement = syntax_tree(location.file), statement_at(location)
-    if tree is None or not isinstance(statement, ast.Assign):
+    value = getattr(statement, "value", None)
+    if tree is None or statement is None:
+        return False
+    kept = _appended_to(statement)
+    if kept and isinstance(value, ast.Call):
+        value = value.args[0]
+    elif not isinstance(statement, ast.Assign):
+        return False
+    if value is None:
         return False
     pure = _pure_names(tree)
-    own = list(_with_data(statement.value, pure))
-    reads = [node for node in ast.walk(statement.value) if _reads_value(node)]
+    own = list(_with_data(value, pure))
+    reads = [node for node in ast.walk(value) if _reads_value(node)]
     if not reads or not all(each in own for each in reads):
         return False
     rows = list(_rows(_scope_of(tree, statement)))
+    if kept and sum(_written_by(each) == kept for each, _ in rows) > 1:
+        return False  # what is read from the list may be another element
     start = next((at for at, (each, _) in enumerate(rows) if each is statement), len(rows))
     known = set[str]()
     for each, blocks in rows[start:]:
@@ -260,7 +272,7 @@ def _written_by(statement: ast.stmt) -> set[str]:
         targets = [each.value for each in statement.targets if isinstance(each, ast.Subscript)]
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         method = statement.value.func
-        if isinstance(method, ast.Attribute) and method.attr.endswith("_"):
+        if isinstance(method, ast.Attribute) and method.attr.endswith(("_", "append")):
             targets = [method.value]
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
@@ -371,7 +383,7 @@ def _flows(node: ast.AST, pure: set[str]) -> Iterator[_Flow]:
         yield _Flow(_names_in(node.test), _assigned_in(ast.walk(node)))
     elif isinstance(node, (ast.With, ast.AsyncWith, ast.Match)):
         heads = [node.subject] if isinstance(node, ast.Match) else node.items
-        used = _names_in(*heads)
+        used = _names_in(*heads) - pure
         yield _Flow(used, used | _assigned_in(ast.walk(node)), changes=True)
     elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
         yield _Flow(_names_in(node), {node.name})

@@ -21,7 +21,7 @@ from gradviz.diagnosis.not_connected import (
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS
 from gradviz.diagnosis.values import is_all_zero
-from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
+from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import (
     GradGraph,
     NodeData,
@@ -191,7 +191,8 @@ def _unreduced(context: Context, question: Question) -> Evidence | None:
 
 
 def _without_elements(context: Context, question: Question) -> Evidence | None:
-    is_empty = question.is_parameter and 0 in question.data.get("shape", ())
+    is_trained = question.is_parameter and question.data["kind"] is not NodeKind.UNTRACKED
+    is_empty = is_trained and 0 in question.data.get("shape", ())
     return Evidence() if is_empty and question.key in context.flat else None
 
 
@@ -305,7 +306,15 @@ def _connected(context: Context, question: Question) -> Evidence | None:
     added = "no backward pass has accumulated a gradient so far"
     if not context.is_recorded:
         added = "nothing was accumulated since it was last None"
-    return Evidence({"root": context.root_names, "added": added, "call": call_of(context)})
+    words = {"root": context.root_names, "added": added, "call": call_of(context)}
+    events = reversed(context.happened_to(question.key, EventKind.OPERATION))
+    if sent := next((each for each in events if each.word in SENDING), None):
+        name = context.graph.nodes[context.roots[0]].get("name", "h")
+        words["call"] += (
+            f"; if {sent.word} at {mention(sent.location)} gave {name} to another rank, "
+        )
+        words["call"] += f"{name}.backward(gradient) with the gradient received from that rank"
+    return Evidence(words, locations=(sent.location,) if sent else ())
 
 
 def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
@@ -517,10 +526,11 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     elif question.name == UNNAMED:
         fix = "assign it to a variable, and call retain_grad() on it before backward"
     else:
-        fix = (
-            f"call {name}.retain_grad() before backward; to update a parameter, change it in "
-            f"place: with torch.no_grad(): {name} -= ..."
-        )
+        fix = f"call {name}.retain_grad() before backward"
+        if operation(op).updates and question.key not in context.roots:
+            fix += (
+                f"; to update a parameter, change it in place: with torch.no_grad(): {name} -= ..."
+            )
     return Evidence({"op": op, "where": where, "fix": fix}, locations=locations_of([line]))
 
 

@@ -34,6 +34,7 @@ _CALLS = {
 }
 _NOT_RECORDED = "not computed by a recorded operation"
 _IN_A_BACKWARD = "in the backward of a Function, where autograd records nothing, as under no_grad"
+_UNUSED = "use them in the loss or remove them; or {0}(model, find_unused_parameters=True)"
 _FLOATING = ("float", "bfloat", "complex")
 Found = Callable[[Context, ErrorContext], Evidence | None]
 
@@ -314,8 +315,10 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
 def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.DDP_UNUSED):
         return None
-    names = unused_by_ddp(error)
-    return error.evidence(who=f": {names}" if names else "")
+    names, are_frozen = unused_by_ddp(error)
+    who = f": {names}" + ", frozen after it was created" * are_frozen if names else ""
+    fix = "freeze them before {0}(model)" if are_frozen else _UNUSED
+    return error.evidence(who=who, fix=fix.format("DistributedDataParallel"))
 
 
 # A non-leaf tensor where a leaf is required, and inference tensors.
@@ -343,11 +346,8 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     made = [str(data["source"]) for data in nodes if data.get("source")]
     where = f"; it was made at {mention(made[-1])}" if made else ""
     statement = statement_at(error.location)
-    code = {
-        ast.unparse(each)
-        for each in ast.walk(statement or ast.Pass())
-        if isinstance(each, ast.expr)
-    }
+    parts = ast.walk(statement or ast.Pass())
+    code = {ast.unparse(each) for each in parts if isinstance(each, ast.expr)}
     named = [each for each in error.names or () if each.name in code and each.tensor.is_inference()]
     name = named[0].name if len({id(each.tensor) for each in named}) == 1 else ""
     what = "a tensor made under inference_mode"
@@ -551,10 +551,9 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "DistributedDataParallel waits for unused parameters",
         Verdict.UNUSED_PARAMETERS,
         _unused_parameters,
-        "DistributedDataParallel waits for gradients of parameters that the loss did not "
-        "use{who}{at}",
-        "use them in the loss or remove them; or "
-        "DistributedDataParallel(model, find_unused_parameters=True)",
+        "DistributedDataParallel waits{at} for gradients of parameters that the loss did not "
+        "use{who}",
+        "{fix}",
         Needs.ERROR,
     ),
     Rule(

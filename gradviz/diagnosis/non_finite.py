@@ -1,9 +1,10 @@
-"""Rules for a gradient that is NaN or infinite."""
+"""Rules for a gradient that is NaN or infinite, or large, and for clipping."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -20,11 +21,12 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import scaling_of
-from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.training import CHANGES, scale_of, scaling_of
+from gradviz.diagnosis.values import Values, smallest
 from gradviz.facts import Action, EventKind, GradientDetails, Loss
-from gradviz.graph import ancestors, is_data, word_of
+from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
 from gradviz.graph.operations import operation
+from gradviz.graph.text import number_text
 from gradviz.story import Event
 
 _LOWER_SCALE = (
@@ -35,8 +37,14 @@ _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * 
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
+
+
+_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
+_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
+_MOST = 20  # divisions
 
 
 def _is_not_finite(question: Question) -> bool:
@@ -208,8 +216,22 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    skipped = _skipped_step(context, question, None)
-    return Evidence({"count": _count(question), "fix": fix, "skipped": skipped})
+    if by := _combined_by(context, question.key):
+        fix = f"explain the recordings of the other ranks as well: one may name it; {fix}"
+    more = f"{by}{_skipped_step(context, question, None)}"
+    return Evidence({"count": _count(question), "fix": fix, "more": more})
+
+
+def _combined_by(context: Context, key: str) -> str:
+    """What put gradients of other ranks into that of a leaf; "" if nothing is known to."""
+    reduced = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.REDUCED]
+    if reduced:
+        by = f"{reduced[-1].word} at {mention(reduced[-1].location)}"
+        return f" on this rank, and {by} combined it over the ranks"
+    added = [each.details for each in context.happened_to(key, EventKind.ACCUMULATE)]
+    ranks = max((each.ranks for each in added if isinstance(each, GradientDetails)), default=0)
+    averaged = f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
+    return averaged if ranks > 1 else ""
 
 
 def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
@@ -279,7 +301,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             f"{word}, cause not known",
             verdict,
             only(_unknown),
-            "{count}; the first operation with such values is not known{skipped}",
+            "{count}; the first operation with such values is not known{more}",
             "{fix}",
         ),
     )
@@ -296,5 +318,182 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         _result_not_finite,
         "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
         "{fix}",
+    ),
+)
+
+
+# Divisions by numbers near 0.
+
+
+def is_steep(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
+    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
+
+
+def _divided(context: Context, question: Question) -> Evidence | None:
+    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
+    grad, values = question.data.get("grad"), context.values_of_pass(question)
+    norm = (grad.norm or 0.0) if grad is not None and grad.is_finite else 0.0
+    norm /= scale_of(context, question.key) or 1.0
+    if norm <= _STEEP or values is None or question.kind is not NodeKind.PARAMETER:
+        return None
+    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
+    for key, divisor, before in rows:
+        if norm * divisor > _DIVIDED and question.key in before:
+            line = values.graph.nodes[key].get("source", "")
+            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
+            words["where"] = f" at {mention(line)}" if line else ""
+            return Evidence(words, (key,), locations_of([line]), key)
+    return None
+
+
+def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
+    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
+    nodes, found = values.graph.nodes, list[tuple[str, float, set[str]]]()
+    for key in (key for key in values.graph if nodes[key].get("op") == "div"):
+        divisor = values.input_of(key, 1)
+        least = smallest(divisor) if divisor is not None else None
+        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
+            source = values.source_of(key, 0)
+            found.append((key, least, ancestors(values.graph, [source]) if source else set()))
+    return found
+
+
+divided: Rule[Any, Any] = Rule(
+    "behind a division by numbers near 0",
+    Verdict.EXPLODING,
+    _divided,
+    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
+    "gradient is divided by it as well",
+    "keep what it divides by away from 0: other initial values, or a larger eps",
+    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
+)
+
+
+# Clipping, which changes gradients in place.
+
+
+def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
+    # Of the latest pass that was followed by a change: a command may stop before the clipping.
+    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for event in context.history_of(question.key) if event.kind in kept]
+    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
+    if not pairs or pairs[-1].word not in CLIPS:
+        return None
+    scaling = scaling_of(context, context.graph if context.before is None else context.before)
+    if scaling is None or scaling.factor == 1:
+        return None
+    line = mention(pairs[-1].location)
+    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
+    return Evidence(words, locations=(pairs[-1].location,))
+
+
+def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
+    """The gradient was clipped after the step that used it, and before the next pass."""
+    key = question.key
+    for step, clip in pairwise(context.history_of(key)):
+        is_late = step.kind is EventKind.STEP and clip.word in CLIPS
+        if is_late and _has_changed(context, key, clip):
+            words = {"clip": clip.word, "line": mention(clip.location)}
+            words["step"] = mention(step.location)
+            return Evidence(words, locations=(clip.location, step.location))
+    return None
+
+
+def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
+    """Clipped while it was None or zero, then computed, and used by the last step."""
+    events = context.history_of(question.key)
+    while events and events[-1].kind is not EventKind.STEP:
+        events.pop()
+    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
+    passes = 0
+    while events and events[-1].kind is EventKind.ACCUMULATE:
+        events.pop()
+        passes += 1
+    if not passes or not events or events[-1].word not in CLIPS:
+        return None
+    clip = events[-1]
+    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
+    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+        return None
+    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
+    return Evidence(words, locations=(clip.location,))
+
+
+def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
+    """Between a pass and a step, the only function that clips was given no gradient."""
+    calls = [each for each in context.happened(EventKind.GRAD) if each.word in CLIPS]
+    steps = [each.number for each, held in context.steps if question.key in held.held]
+    added = [each.number for each in context.happened_to(question.key, EventKind.ACCUMULATE)]
+    if not calls or any(each.nodes for each in calls) or not steps or not added:
+        return None
+    if not added[0] < calls[-1].number < steps[-1]:
+        return None
+    words = {"clip": calls[-1].word, "line": mention(calls[-1].location)}
+    return Evidence(words, locations=(calls[-1].location,))
+
+
+def _has_changed(context: Context, key: str, clip: Event) -> bool:
+    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
+    at = history.index(clip.number)
+    frames = [each for each in context.frames if key in each.graph]
+    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
+        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
+        return any(_has_changed(context, each, clip) for each in seen)
+    # The frames between two changes of the gradient have the same gradient.
+    later = history[at + 1] if history[at + 1 :] else math.inf
+    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
+    after = [each for each in frames if clip.number <= each.follows < later]
+    if not before or not after:
+        return False
+    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
+    norms = [each.norm if each is not None else None for each in grads]
+    return None not in norms and norms[0] != norms[1]
+
+
+clipping_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
+    Rule(
+        "clipped before backward",
+        Verdict.CLIPPED_EARLY,
+        _clipped_before_backward,
+        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
+        "the step used a gradient that was not clipped",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
+    ),
+    Rule(
+        "clipping that was given no gradient",
+        Verdict.NOT_CLIPPED,
+        _clipped_nothing,
+        "{clip} at {line} was given no gradient, and clipped nothing",
+        "give it the parameters: model.parameters() can be iterated once, so keep it as a list, or "
+        "call it again for each use",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "No call of a function that clips was given one.",
+    ),
+    Rule(
+        "clipped while it was scaled",
+        Verdict.CLIPPED_SCALED,
+        _clipped_while_scaled,
+        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
+        "call scaler.unscale_(optimizer) before the clipping",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
+        "it was unscaled.",
     ),
 )

@@ -59,6 +59,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         asked: the question; without roots, they are found among the names.
         names: the names of tensors. The values of named results are read.
     """
+    from gradviz.capture.autograd.nodes import leaf_of, visit_ancestors
     from gradviz.capture.autograd.sharded import flat_parameters
     from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
 
@@ -68,7 +69,9 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for named in names
         if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    flat = flat_parameters(asked.modules)
+    nodes = [node for each in (*asked.roots, *witnesses) if (node := each.grad_fn) is not None]
+    leaves = (leaf_of(node) for node, _ in visit_ancestors(nodes))
+    flat = flat_parameters(asked.modules, leaves)
     subjects = {
         identity_of(each): each
         for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
@@ -311,7 +314,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     known = {*keys, *context.flat.values()}
     rest = ((key, data) for key, data in shown.items() if key not in known)
     if context.flat:  # some parts are on other ranks
-        named = [each for each in named if 0 not in each.data.get("shape", ())]
+        named = [each for each in named if 0 not in each.data.get("shape", ())] or named
     questions = named + [_shown(key, data) for key, data in rest]
     inside = [
         tensor  # inside a reentrant checkpoint

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
+from gradviz.diagnosis.non_finite import divided
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.training import CHANGES, CLEARS, is_unscaled, scale_of, scaling_of
+from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Addend,
@@ -51,7 +53,6 @@ from gradviz.story import Event
 _ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
 _MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
 _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
-CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
@@ -228,8 +229,41 @@ def _cancelling(
     uses = dict.fromkeys((user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key))
     found = {use: norm for use in uses if (norm := norms.get(use, 0.0)) > 0}
     rounding = _ROUNDED.get(last.after.dtype, 0.0) * max(found.values(), default=0.0)
+    if math.isinf(rounding):  # a norm that overflowed compares with nothing
+        return []
     is_zero = is_all_zero(last.after) or (not is_exact and (last.after.norm or rounding) < rounding)
     return [*found] if is_zero and len(found) > 1 else []
+
+
+def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
+    """How many of some passes only served to update an input, as those of an attack do.
+
+    The program updates the input by hand; the last pass, at another line, does not use it.
+    """
+    updated = context.cached(passes_for_inputs, lambda: _passes_before_updates(context))
+    last = updated.get(getattr(added[-1].details, "pass_number", 0), set()) if added else set()
+    others = (each for each in added if each.location != added[-1].location)
+    return sum(bool(updated[getattr(e.details, "pass_number", 0)] - last) for e in others)
+
+
+def _passes_before_updates(context: Context) -> dict[int, set[str]]:
+    """By the numbers of passes, the inputs that they reached and that are updated by hand."""
+    changes = filter(is_update, context.happened(EventKind.IN_PLACE))
+    keys = {key for event in changes for key in event.nodes} - context.held
+    inputs = {
+        key
+        for key in keys
+        if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER
+    }
+    found = defaultdict[int, set[str]](set)
+    for event in context.happened(EventKind.ACCUMULATE) if inputs else ():
+        found[getattr(event.details, "pass_number", 0)] |= inputs & {*event.nodes}
+    return found
+
+
+def is_update(event: Event) -> bool:
+    """Whether a change in place computes the new value from the old one, like a step by hand."""
+    return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates
 
 
 def _all_cancel(context: Context) -> bool:
@@ -302,6 +336,44 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location, step.location))
 
 
+def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
+    """The ranks' gradients were combined before they were computed, or after the step used them."""
+    events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
+    steps = [at for at, event in enumerate(events) if event.kind is EventKind.STEP]
+    used = events[: steps[-1]] if steps else []
+    first = len(used)
+    while first and used[first - 1].kind is EventKind.ACCUMULATE:
+        first -= 1
+    if first == len(used):
+        return None  # what the step used was changed after the pass: perhaps by an average
+    early = [each for each in used[:first] if each.action is not Action.CHANGED_IN_PLACE]
+    cleared, before = ([None, None, *early])[-2:]
+    after = next(iter(events[steps[-1] + 1 :]), None)
+    if after is not None and after.action is Action.REDUCED:
+        call, when = after, "after the step had used it"
+    elif before is not None and before.action is Action.REDUCED:
+        if cleared is None or cleared.action is not Action.ZEROED:
+            return None
+        call, when = before, "before backward, while it was zero"
+    else:
+        return None
+    step, line = events[steps[-1]], f"{call.word} at {mention(call.location)}"
+    words = {"call": line, "when": when, "step": f"the step at {mention(step.location)}"}
+    return Evidence(words, locations=(call.location, step.location))
+
+
+combined_at_another_time: Rule[Any, Any] = Rule(
+    "the gradients of the ranks were combined at another time",
+    Verdict.NOT_AVERAGED,
+    _combined_at_another_time,
+    "{step} used the gradient of this rank alone: {call} combined it over the ranks {when}",
+    "combine it between backward() and step()",
+    Needs.RECORDING,
+    (EventKind.STEP,),
+    "A function of torch.distributed that the program calls on .grad.",
+)
+
+
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = (
@@ -350,6 +422,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
+    divided,
     Rule(
         "larger than any usual gradient",
         Verdict.EXPLODING,
@@ -367,39 +440,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalization, is no fault.",
-    ),
-)
-
-
-# Clipping.
-
-
-def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    # Of the latest pass that was followed by a change: a command may stop before the clipping.
-    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = [event for event in context.history_of(question.key) if event.kind in kept]
-    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
-    if not pairs or pairs[-1].word not in CLIPS:
-        return None
-    scaling = scaling_of(context, context.graph if context.before is None else context.before)
-    if scaling is None or scaling.factor == 1:
-        return None
-    line = mention(pairs[-1].location)
-    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
-    return Evidence(words, locations=(pairs[-1].location,))
-
-
-scaled_clipping_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "clipped while it was scaled",
-        Verdict.CLIPPED_SCALED,
-        _clipped_while_scaled,
-        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
-        "call scaler.unscale_(optimizer) before the clipping",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
-        "it was unscaled.",
     ),
 )
 

@@ -585,15 +585,20 @@ def names_of(names: Names) -> dict[int, str]:
     return called
 
 
-def unused_by_ddp(error: ErrorContext) -> str:
-    """The parameters for whose gradients ``DistributedDataParallel`` waits."""
+def unused_by_ddp(error: ErrorContext) -> tuple[str, bool]:
+    """The parameters for whose gradients ``DistributedDataParallel`` waits; if they were frozen."""
+    from gradviz.capture.autograd.sharded import data_parallel_modules, reduced
+
     assert error.read is not None
-    indices = error.read.indices
-    parallel = module_of(error.error, "DistributedDataParallel")
-    modules = [parallel.module] if parallel is not None else error.asked.modules
-    for module in modules:
-        trained = [name for name, each in module.named_parameters() if each.requires_grad]
-        if indices and max(indices) < len(trained):
-            return joined([trained[index] for index in indices])
-    numbers = ", ".join(map(str, indices))
-    return f"numbers {numbers} of model.parameters()" if indices else ""
+    indices = error.read.indices  # among those that required grad when it was created
+    if (parallel := module_of(error.error, "DistributedDataParallel")) is None:
+        alive = [module for ref in data_parallel_modules() if (module := ref()) is not None]
+        parallel = alive[0] if len(alive) == 1 else None
+    awaited = set(map(id, reduced(parallel))) if parallel is not None else set()
+    named = parallel.module.named_parameters() if parallel is not None else ()
+    rows = [(name, each) for name, each in named if id(each) in awaited]
+    if not indices or max(indices) >= len(rows):
+        numbers = ", ".join(map(str, indices))
+        return f"numbers {numbers} of those that required grad" if indices else "", False
+    names = joined([rows[index][0] for index in indices])
+    return names, not any(rows[index][1].requires_grad for index in indices)

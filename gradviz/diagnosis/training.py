@@ -406,8 +406,8 @@ unseen: Rule[Any, Any] = Rule(
     _unseen,
     "{count} {are} in no graph of the recording: no result that backward started from uses them "
     "(step at {line})",
-    "{load}check whether it was created for this model: after the layers were replaced, from a "
-    "copy, or with layers that forward does not call",
+    "{load}create it from the parameters of this model: not of a copy, after its layers were "
+    "replaced (as fully_shard() does), and without layers that forward does not call",
     Needs.RECORDING,
     (EventKind.STEP,),
 )

@@ -222,15 +222,17 @@ class ModuleStack:
                 continue
             seen.add(id(module))
             is_open = is_open or id(module) in called
-            is_container = type(module) in _CONTAINERS
-            if not is_container and type(module).__module__.startswith("torch."):
+            own_type = _own_type(module)
+            if own_type not in _CONTAINERS and own_type.__module__.startswith("torch."):
                 continue
             parts = [*module.named_children()]
             is_open = is_open or any(id(each) in called for _, each in parts)
             uncalled = []
             for name, part in parts:
-                if id(part) in called or type(part) in _CONTAINERS:
+                if id(part) in called or _own_type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
+                elif any(id(each) in called for each in part.modules()):
+                    pending.append((part, True))  # a wrapper, whose parts are called past it
                 elif is_open and any(id(each) not in found for each in parameters_of(part)):
                     uncalled.append((name, part))
             names = tuple(name for name, _ in uncalled)
@@ -402,6 +404,12 @@ def holder_of(module: nn.Module, verdicts: UserFiles) -> tuple[str, nn.Module] |
                 found = name, variables[name]
         frame = user_frame(frame.f_back, verdicts)
     return found
+
+
+def _own_type(module: nn.Module) -> type:
+    """The class of a module; for FSDP2, which replaces it by a subclass, the one before."""
+    kind, name = type(module), "torch.distributed.fsdp"
+    return kind.__mro__[2] if kind.__module__.startswith(name) and kind.__mro__[3:] else kind
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -322,10 +322,10 @@ class SnapshotSeries:
         flat = flat_parameters(self.recorded_modules())
         if not flat:
             return {}
-        self.training_sets()  # parts that are in no frame get their keys
         parts = [each.tensor for each in self.parameters() if id(each.tensor) in flat]
-        found = {self.key_of(part): self.key_of(flat[id(part)]) for part in parts}
-        return {part: key for part, key in found.items() if key}
+        leaf = self._state.provenance.leaf  # a part that is in no frame gets its key here
+        found = ((leaf(part).identity, self.key_of(flat[id(part)])) for part in parts)
+        return {self.keys.of(identity): key for identity, key in found if key}
 
     def calls_of_parameters(self) -> dict[int, PartCall]:
         """Whether the modules of parameters were called, by the ``id`` of the parameters."""

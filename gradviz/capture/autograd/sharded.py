@@ -218,7 +218,7 @@ class Averaging:
         for ref, times in self._times:
             module = ref()
             if module is not None and (times is None or times != _times(module)):
-                self._averaged.update(map(id, _reduced(module)))
+                self._averaged.update(map(id, reduced(module)))
 
     def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
         """The ranks over which a gradient was averaged, and over which it was not.
@@ -236,7 +236,7 @@ def _times(module: Any) -> list[int] | None:
     return None if times is None else list(times())
 
 
-def _reduced(module: Any) -> list[torch.Tensor]:
+def reduced(module: Any) -> list[torch.Tensor]:
     """The parameters whose gradients a ``DistributedDataParallel`` module averages."""
     found = [each for each in module.parameters() if each.requires_grad]
     times, buckets = _times(module), getattr(module.reducer, "_get_zeros_like_grad_buckets", None)
@@ -262,20 +262,21 @@ def flat_name(tensor: torch.Tensor) -> str:
     return f"_flat_param({parts[0]}{', …' * (len(parts) > 1)})" if parts else ""
 
 
-def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
-    """The flat parameters of FSDP1, by the ``id`` of each of their parts.
+def flat_parameters(
+    modules: Iterable[torch.nn.Module], leaves: Iterable[torch.Tensor | None] = ()
+) -> dict[int, torch.Tensor]:
+    """The flat parameters of FSDP1, of modules or among leaves, by the ``id`` of each part.
 
     The graph ends at the flat parameter; the gradient of each part is a view of its gradient.
 
     Private: ``_handle``, ``flat_param`` and ``_params``: the parts have no public list.
     """
-    found: dict[int, torch.Tensor] = {}
-    for module in modules:
-        for each in module.modules():
-            flat = getattr(getattr(each, "_handle", None), "flat_param", None)
-            if isinstance(flat, torch.Tensor):
-                found.update((id(part), flat) for part in getattr(flat, "_params", None) or ())
-    return found
+    handles = (getattr(each, "_handle", None) for module in modules for each in module.modules())
+    found = [getattr(handle, "flat_param", None) for handle in handles]
+    if "torch.distributed.fsdp" in sys.modules:
+        found += [each for each in leaves if is_flat(each)]
+    flat = {id(each): each for each in found if isinstance(each, torch.Tensor)}.values()
+    return {id(part): each for each in flat for part in getattr(each, "_params", None) or ()}
 
 
 def waiting_gradient(leaf: torch.Tensor) -> torch.Tensor | None:

@@ -265,6 +265,8 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
         state.made(call.func, (call.args, call.kwargs), call.result, call.before)
         return
     location = state.location()
+    if call.func is torch.tensor and [type(each) for each in call.args] == [float]:
+        gradients.after_number(state, location)
     inputs = [state.input_from(each, Cause.COPY, location) for each in given]
     inputs += [each.as_input() for each in state.provenance.read.numbers_in(call.args)]
     arrays = (each for each in call.args if isinstance(each, np.ndarray))

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 import torch
 
 from gradviz.capture.autograd.collectives import OF_DTENSOR, REPLAY, Collective
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
-from gradviz.facts import Action, EventKind
+from gradviz.facts import SENDING, Action, EventKind
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
@@ -22,7 +23,7 @@ from gradviz.recording.intercept.in_place import keep_versions
 from gradviz.recording.passes import leaves_of
 from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
-from gradviz.recording.tensor_records import CutSite, Input, Leaf, UntrackedTensor
+from gradviz.recording.tensor_records import CutSite, Input, Leaf, UntrackedTensor, leaves_in
 
 
 def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
@@ -67,8 +68,10 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
     else:
         state.end_gradient_change()
-    if call.word == REPLAY:
-        state.log(Entry(EventKind.OPERATION, REPLAY, site.location, ""))
+    sent = [bits for each in given for bits in each.cut_leaves.values()]
+    if call.word == REPLAY or (call.word in SENDING and sent):
+        entry = state.log(Entry(EventKind.OPERATION, call.word, site.location, ""))
+        entry.identities = [Leaf(number).identity for number in leaves_in(reduce(or_, sent, 0))]
     read = set(map(id, call.read))
     for is_graph in (True, False):
         some = [

@@ -122,6 +122,15 @@ def _log_missed(state: RecordingState) -> None:
     state.missed.clear()
 
 
+def after_number(state: RecordingState, location: CodeLocation) -> None:
+    """``torch.tensor(0.0)``, which a function that clips gradients makes if it is given none."""
+    word = outermost(state)
+    if _ACTIONS.get(word) is Action.CLIPPED and word not in state.missed:
+        entry = Entry(EventKind.GRAD, word, location, "")
+        entry.action, entry.count = Action.NOTHING_CLIPPED, 0
+        state.log(entry)
+
+
 def before_grad_set(state: RecordingState, call: TorchCall) -> None:
     """Before ``w.grad = ...``: record the old value."""
     tensor = call.args[0]
