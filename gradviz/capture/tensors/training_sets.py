@@ -104,6 +104,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             else:
                 continue
             kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+            plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
+            kind = next(plain, kind)
             kind = "buffer" if attribute in buffers else kind
             for tensor, name, is_module in rows:
                 if id(tensor) not in registered:
