@@ -79,7 +79,7 @@ def deepcopy_of_a_result():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_USED, "does not require grad", "x.requires_grad_()")
+@case(Verdict.NOT_USED, "of x, which does not require grad", ".requires_grad_()")
 def grad_of_what_does_not_require_grad():
     x, w = torch.ones(3), leaf()
     try:

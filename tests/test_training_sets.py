@@ -1,6 +1,7 @@
 """The parameters of the model and of the optimizer, and the leaves of the loss: differences."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -96,6 +97,10 @@ def as_dict(layers: list[nn.Module]) -> dict[str, nn.Module]:
     return {"erste Schicht": layers[0], "層": layers[1]}
 
 
+def as_ordered(layers: list[nn.Module]) -> OrderedDict[str, nn.Module]:
+    return OrderedDict(as_dict(layers))
+
+
 @pytest.mark.parametrize(
     ("program", "name", "said"),
     [
@@ -105,6 +110,7 @@ def as_dict(layers: list[nn.Module]) -> dict[str, nn.Module]:
         (plain(list), "hidden[0].weight", "Net keeps it in hidden, a plain list"),
         (plain(tuple), "hidden[1].bias", "Net keeps it in hidden, a plain tuple"),
         (plain(as_dict), "hidden['層'].weight", "Net keeps it in hidden, a plain dict"),
+        (plain(as_ordered), "hidden['層'].weight", "Net keeps it in hidden, a plain dict"),
     ],
 )
 def test_in_no_optimizer(program: Program, name: str, said: str) -> None:

@@ -67,6 +67,7 @@ from gradviz.diagnosis.training import (
     all_frozen,
     cleared_before_step,
     first_training_rules,
+    serves_data,
     set_aside,
     training_rules,
     unseen,
@@ -399,9 +400,8 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     """
     key, shape = question.key, question.data.get("shape")
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    is_alone = not (context.held or context.steps or uses_of(context, key))
     is_summed = each.verdict is Verdict.ACCUMULATED and question.kind is NodeKind.PARAMETER
-    if is_summed and is_alone and context.differentiates_data:
+    if is_summed and serves_data(context, key):
         reason = f"no optimizer holds it: {each.reason}"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.

@@ -101,8 +101,8 @@ _TABLE: Sequence[Row] = (
         "torch.autograd.grad of an input that does not require grad",
         (Kind.INPUT_WITHOUT_GRAPH,),
         Verdict.NOT_USED,
-        "torch.autograd.grad was asked{at} for the gradient of an input that does not require grad",
-        "let it require grad before the output is computed: x.requires_grad_()",
+        "torch.autograd.grad was asked{at} for the gradient of {of}, which does not require grad",
+        "call .requires_grad_() on it before the output is computed",
     ),
     (
         "a gradient of another shape was assigned",
@@ -497,6 +497,7 @@ def _words(context: Context, error: ErrorContext) -> dict[str, object]:
         "expected_lower": read.expected.lower(),
         "named": f" ({read.name})" if read.name else "",
         "before": "",
+        "of": error.constant or "an input",
         "instead": original_of(error) or "detach it instead: h = h.detach()",
     }
     unscaled = [e for e in context.happened(EventKind.GRAD) if e.action is Action.UNSCALED]
@@ -569,8 +570,7 @@ def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
         name = f" ({last.name})" if last.name else ""
         before = f"the last operation recorded before it is {last.word}{name}"
         before += f" at {mention(last.location)}" if last.location else ""
-    nodes = last.nodes[:1] if last is not None else ()
-    return error.evidence(nodes, said=_said(error), before=before)
+    return error.evidence(last.nodes[:1] if last else (), said=_said(error), before=before)
 
 
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:

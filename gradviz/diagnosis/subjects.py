@@ -384,10 +384,7 @@ def modules_around(error: BaseException) -> list[Any]:
 
 
 def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
-    """The value of a name, an attribute or an item, from variables, or `UNKNOWN`.
-
-    No code of the user's runs: the value of a property is unknown.
-    """
+    """The value of a name, an attribute or an item, or `UNKNOWN`; no code of the user's runs."""
     if isinstance(code, ast.Name):
         return held.get(code.id, UNKNOWN)
     if isinstance(code, ast.Subscript):
@@ -515,14 +512,19 @@ class ErrorContext:
     @property
     def at(self) -> str:
         """``" at train.py:12 (loss.backward())"``, or ""."""
-        if not self.location:
-            return ""
-        return f" at {mention(self.location, self.library)}"
+        return f" at {mention(self.location, self.library)}" if self.location else ""
 
     @cached_property
     def called(self) -> dict[int, str]:
         """The names of tensors, by their ``id``."""
         return names_of(self.names) if self.names is not None else {}
+
+    @property
+    def constant(self) -> str:
+        """The first named input of ``torch.autograd.grad`` that does not require grad, or ""."""
+        inputs = call.inputs if (call := grad_call_of(self.error)) else ()
+        names = (self.called.get(id(e), "") for e in inputs if not getattr(e, "requires_grad", 1))
+        return next(filter(None, names), "")
 
     @cached_property
     def origin(self) -> ResultOrigin:
@@ -530,7 +532,6 @@ class ErrorContext:
         tensor = result_of(self.error)
         if tensor is None:
             return ResultOrigin()
-
         name, op = self.called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
         recording = self.asked.recording
         if recording is not None and (event := recording._event_of(tensor)):

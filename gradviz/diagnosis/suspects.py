@@ -145,7 +145,7 @@ class Suspects:
         if not (seen := self.after(leaf, lost)):
             return found
         return [each for each in found if each.key in seen] or [
-            _of_untracked(self._values, key)
+            _of_left_out(self._values, key)
             or Suspect(key, _RETURNED, _fix_of(self._graph, key), was_seen=True)
             for key in seen
         ]
@@ -192,6 +192,14 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
         if suspect := _with_input(key, f"its input {name}{made}", value, only_nan or is_mask):
             return suspect
     return None
+
+
+def _of_left_out(values: Values, key: str) -> Suspect | None:
+    """The same, of an operation that was seen to return what is not finite, as of a finite loss."""
+    if (suspect := _of_untracked(values, key)) is None:
+        return None
+    op = values.graph.nodes[key].get("op", "")
+    return suspect._replace(fix=f"leave them out before {op}, not after it: 0 * NaN is NaN")
 
 
 def _of_data(values: Values, key: str, only_nan: bool) -> Suspect | None:

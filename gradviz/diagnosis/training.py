@@ -99,6 +99,9 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
+    elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
+        words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
+        words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         words["none"] += f", but an older tensor that was {name}"
@@ -170,12 +173,20 @@ def _holder(context: Context, question: Question, is_any: bool = False) -> Step 
     return None if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held) else steps[-1]
 
 
+def serves_data(context: Context, key: str) -> bool:
+    """Whether nothing trains a leaf, and what is optimized or differentiated is data."""
+    if key in context.held or uses_of(context, key):
+        return False
+    if not context.steps:
+        return not context.held and context.differentiates_data
+    kinds = (_kinds_held(context, each) & set(LEAVES) for _, each in context.steps)
+    return context.cached("of data", lambda: all(each == {NodeKind.LEAF} for each in kinds))
+
+
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
     nodes = context.graph._node
-    return context.cached(
-        ("kinds held", id(details)),  # the event lives as long as the context
-        lambda: {nodes[each]["kind"] if each in nodes else None for each in details.held},
-    )
+    key = ("kinds held", id(details))  # the event lives as long as the context
+    return context.cached(key, lambda: {nodes.get(e, {}).get("kind") for e in details.held})
 
 
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
@@ -184,7 +195,9 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     which = f"other {noun}" if used else f"{noun} that {context.root_names} does not use"
     if _kinds_held(context, details) == {NodeKind.UNTRACKED}:
         which = "tensors that do not require grad"
-    where = f"{details.optimizer}, whose step is at {mention(step.location)},"
+    made = calls_in(context, details.optimizer)
+    where = f", created at {made[0]}" if len(made) == 1 else ""
+    where = f"{details.optimizer}{where}, whose step is at {mention(step.location)},"
     return f"{where} holds {details.count:,} {which}"
 
 
@@ -288,11 +301,8 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     if len(dropped) < 2 or any(map(_takes_a_closure, events)):
         return None
     line, clear = dropped[-1][0].location, dropped[-1][1]
-    words = {
-        "line": mention(line),
-        "word": clearing_word(clear.word),
-        "clear": mention(clear.location),
-    }
+    words = {"line": mention(line), "word": clearing_word(clear.word)}
+    words["clear"] = mention(clear.location)
     words["count"] = f"{len(dropped):,} of {len(dropped) + used:,} backward passes"
     return Evidence(words, locations=(clear.location, line))
 
@@ -314,12 +324,9 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     off = [e for e in changes if e.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)]
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
-    moved = [
-        event
-        for event, each in context.steps
-        if event.number > off[-1].number and question.key in {*each.changed} - {*each.same}
-        if each.changed_values != 0
-    ]
+    later = (row for row in context.steps if row[0].number > off[-1].number)
+    moving = (row for row in later if row[1].changed_values != 0)
+    moved = [event for event, d in moving if question.key in {*d.changed} - {*d.same}]
     if not moved:
         return None
     lines = off[-1].location, moved[-1].location
@@ -415,11 +422,9 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     switched = [context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:] for key in keys]
     off = [e for events in switched for e in events if e.action is Action.REQUIRES_GRAD_OFF]
     nodes = context.frames[0].graph._node if context.frames else {}
-    used = (
-        event.number
-        for event in context.happened(EventKind.OPERATION)
-        if any(key in nodes and nodes[key]["kind"] is NodeKind.OPERATION for key in event.nodes)
-    )
+    made = {key for key, data in nodes.items() if data["kind"] is NodeKind.OPERATION}
+    events = context.happened(EventKind.OPERATION)
+    used = (event.number for event in events if not made.isdisjoint(event.nodes))
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
     if not is_whole or not next(used, sys.maxsize) < off[0].number < held.step.number:
         return None
@@ -439,12 +444,9 @@ all_frozen: Rule[Any, Any] = Rule(
 )
 
 
-def _zeroed_before_step(context: Context, question: Question) -> Evidence | None:
-    return cleared_before_step(context, question) if question.has_zero_gradient else None
-
-
 _TOO_EARLY = (
-    *((Verdict.CLEARED, cleared_before_step), (Verdict.ZERO, _zeroed_before_step)),
+    (Verdict.CLEARED, cleared_before_step),
+    (Verdict.ZERO, lambda c, it: cleared_before_step(c, it) if it.has_zero_gradient else None),
     (Verdict.NO_STEP, cleared_before_step),  # a later pass gave it a gradient
 )
 
@@ -537,9 +539,8 @@ def _unscaled_alone(context: Context, question: Question) -> Evidence | None:
         return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     before = getattr(added.details, "after", None)
-    ops = context.cached(
-        ("ops", id(graph)), lambda: {d.get("op", "") for d in graph._node.values()}
-    )
+    nodes = graph._node.values()
+    ops = context.cached(("ops", id(graph)), lambda: {d.get("op", "") for d in nodes})
     is_smaller = before is not None and 0 < 2 * (grad.norm or 0) < (before.norm or 0)
     if not is_smaller or any(op.startswith(SCALER) for op in ops):
         return None

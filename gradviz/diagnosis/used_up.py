@@ -238,13 +238,13 @@ def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
 
 
 def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
-    """Names of leaves, of modules, and of tensors computed between the pass and their use."""
+    """Names of leaves, modules, and variables (no attributes) set between the pass and the use."""
     leaves = {context.graph.nodes[key].get("name", "") for key in context.graph.leaves}
     made = {
         event.name
         for kind in _MADE
         for event in context.happened(kind)
-        if passed.number < event.number < used.number
+        if passed.number < event.number < used.number and "." not in event.name
     }
     return {*leaves, *made, "torch", "F", "self"}
 
@@ -449,6 +449,9 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     carried = carried_over(context, error, freeing)
     if carried is None or freeing.location != failing.location:
         return None
+    made = carried.made.name if carried.made is not None else ""
+    if made.isidentifier() and carried.code.isidentifier():
+        carried = replace(carried, code=made)  # the other is a local variable of where it is used
     leaves = map(context.name_of, ancestors(context.graph, [carried.key]))
     is_kept = any(".parametrizations." in name for name in leaves)
     kept = calls_in(context, "cached") if is_kept else ()

@@ -43,6 +43,7 @@ class _ToRead(NamedTuple):
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # each takes at least a hundredth of a millisecond
 _MOST_PROBED = 4096  # saved tensors whose first element is read
+_TARGET = "target"
 _READ = ("result", "self", "other", "mask", "condition", "total_weight", "S", "L", "eigenvalues")
 
 
@@ -72,7 +73,7 @@ def contents_of(
             row = operation(forward_word(type(node).__name__))
             known = rows[type(node)] = row, _zero_names(row)
         row, zero_names = known
-        if not (row.read or zero_names):
+        if not (row.read or zero_names or _TARGET in row.saves):
             continue
         is_read = row.read and asked < _MOST_NODES
         asked += row.read
@@ -113,8 +114,9 @@ def _zero_names(row: Operation) -> tuple[str, ...]:
 
 
 def _batch_name(row: Operation, edges: Edges) -> str:
-    """The saved name of the first factor of a product, if it does not require grad; else ""."""
+    """The saved name of a factor or target that does not require grad; else ""."""
     number = row.factors[0] if row.factors else len(edges)
+    number = row.saves.index(_TARGET) if _TARGET in row.saves else number
     is_data = number < min(len(edges), len(row.saves)) and edges[number][0] is None
     return row.saves[number] if is_data else ""
 

@@ -288,6 +288,46 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
     ),
     "activations_are_kept_in_half": ("tensor.half()", "tensor.bfloat16()"),
     "entropy_in_a_dict_of_losses": ("entropy.detach()", "entropy"),
+    "membrane_potential_lives_on_in_the_layer": (
+        "    loss.backward()\n",
+        "    loss.backward()\n    for self in (net.lif1, net.lif2):\n"
+        "        self.mem = self.mem.detach()\n",
+    ),
+    "painter_is_judged_before_the_critic_moves": (
+        "    opt_G.zero_grad()\n",
+        "    G_loss = torch.mean(torch.log(1.0 - D(G_paintings)))\n    opt_G.zero_grad()\n",
+    ),
+    "codebook_loss_uses_the_straight_through_output": (
+        "F.mse_loss(z_q, z_e.detach())",
+        "F.mse_loss(self.vq(z_e)[1], z_e.detach())",
+    ),
+    "kernel_of_the_arc_head_stays_the_same": (
+        "head = learner.head\n",
+        'head = learner.head\nlearner.optimizer.add_param_group({"params": [head.kernel]})\n',
+    ),
+    "unet_is_clipped_while_scaled": (
+        "        nn.utils.clip",
+        "        grad_scaler.unscale_(optimizer)\n        nn.utils.clip",
+    ),
+    "exponential_of_the_branch_not_taken": ("torch.exp(x)", "torch.exp(x.clamp(max=0))"),
+    "fast_weights_are_cloned_from_the_state": (
+        "in self.state_dict().items()",
+        "in dict(self.named_parameters()).items()",
+    ),
+    "adapters_behind_a_reentrant_checkpoint": ("use_reentrant=True", "use_reentrant=False"),
+    "style_features_keep_their_graph": (
+        "targ_styles = [o.features ",
+        "targ_styles = [o.features.detach() ",
+    ),
+    "missing_labels_are_masked_after_the_loss": (
+        """    elementwise = criterion(prediction, target)  # here
+    return elementwise[mask].mean()  # here""",
+        "    return criterion(prediction[mask], target[mask]).mean()",
+    ),
+    "interpolates_do_not_require_grad": (
+        "    score = critic(x_hat)",
+        "    x_hat.requires_grad_()\n    score = critic(x_hat)",
+    ),
     "two_tasks_two_steps": (
         """        for loss in losses_of(model(batch["x"]), batch):
             optimizer.zero_grad()

@@ -104,6 +104,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             else:
                 continue
             kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+            plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
+            kind = next(plain, kind)
             kind = "buffer" if attribute in buffers else kind
             for tensor, name, is_module in rows:
                 if id(tensor) not in registered:
@@ -111,6 +113,12 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
                     row = Unregistered(tensor, name, container, kind, cls, is_module)
                     found.setdefault(id(tensor), row)
     return list(found.values())
+
+
+def own_type(module: nn.Module) -> type:
+    """The class of a module; for FSDP2, which replaces it by a subclass, the one before."""
+    kind, name = type(module), "torch.distributed.fsdp"
+    return kind.__mro__[2] if kind.__module__.startswith(name) and kind.__mro__[3:] else kind
 
 
 def parameters_of(module: nn.Module) -> list[nn.Parameter]:
