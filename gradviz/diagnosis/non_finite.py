@@ -422,7 +422,8 @@ def _clipped_before_backward(context: Context, question: Question) -> Evidence |
 
 def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
     """Between a pass and a step, the only function that clips was given no gradient."""
-    calls = [each for each in context.happened(EventKind.GRAD) if each.word in CLIPS]
+    changes = context.happened(EventKind.GRAD)
+    calls = context.cached(CLIPS, lambda: [each for each in changes if each.word in CLIPS])
     steps = [each.number for each, held in context.steps if question.key in held.held]
     added = [each.number for each in context.happened_to(question.key, EventKind.ACCUMULATE)]
     if not calls or any(each.nodes for each in calls) or not steps or not added:
