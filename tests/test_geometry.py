@@ -20,6 +20,7 @@ from gradviz.renderers.module_frames import frames_of
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Text
 from gradviz.renderers.text import to_text
 from gradviz.story import Story
+from gradviz.views import hide_bookkeeping
 
 EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("[a-z]*.py"))
 
@@ -242,3 +243,89 @@ def test_arrows_from_a_box_of_leaves_count_every_use():
         if str(graph.nodes[source].get("name")).startswith("parameters of")
     ]
     assert sum(arrows) == 12 * 12  # parameters and steps
+
+
+def frames_in(drawing) -> dict[str, list]:
+    """The shapes of the frames of a picture, by key."""
+    groups = drawing._drawn[1].groups
+    return {group.key: list(group.shapes) for group in groups if group.kind == "module"}
+
+
+def test_a_frame_is_split_where_its_module_is_split_into_columns():
+    graph = GradGraph()
+    for key, module in (("a", "0"), ("b", "0"), ("c", "0"), ("d", "")):
+        graph.add_node(key, kind=NodeKind.OPERATION, op="relu", module=module)
+    for ends in ("ab", "bc", "cd"):
+        graph.add_edge(*ends, kind=EdgeKind.GRADIENT)
+    rects = {"a": (0, 60, 60, 90), "b": (200, 60, 260, 90), "c": (400, 60, 460, 90)}
+    rects["d"] = (400, 120, 460, 150)
+    parts = frames_of(graph, rects, {}, [], {"a": 0, "b": 1, "c": 2, "d": 2})
+    assert [part.title.words[-1].text for part in parts] == ["0", "continued", "continued"]
+    assert [part.group().key for part in parts] == ["module-0", "module-0 2", "module-0 3"]
+    first, middle, last = ([s for s in p.group().shapes if isinstance(s, Curve)] for p in parts)
+    assert {first[0].points[0][1], first[0].points[-1][1]} == {parts[0].box[3]}  # open below
+    assert len(middle) == 2  # only its sides
+    assert {last[0].points[0][1], last[0].points[-1][1]} == {parts[2].box[1]}  # open above
+
+
+class Long(nn.Module):
+    """A chain that is too long for one column."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+
+    def forward(self, x):
+        x = self.first(x)
+        for _ in range(4):
+            x = x.tanh().cos().sin().exp().sigmoid()
+        return self.last(x)
+
+
+def test_a_module_in_two_columns_has_a_frame_in_both():
+    model = nn.Sequential(nn.Linear(8, 8), Long())
+    drawing = gradviz.draw(model(torch.ones(2, 8)).sum(), names=model, views=[hide_bookkeeping])
+    assert {"module-1", "module-1 2"} <= frames_in(drawing).keys()
+    assert faults_of(drawing) == []
+
+
+class WithState(nn.Module):
+    """Makes a tensor itself, and cuts one of its own results."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        state = torch.zeros(x.shape[0], 4)
+        with torch.no_grad():
+            keep = (self.first(x) > 0).float()
+        return self.second(torch.cat([self.first(x) * keep, state])).tanh()
+
+
+def test_a_frame_contains_the_untracked_tensors_that_its_module_made():
+    model = nn.Sequential(nn.Linear(4, 4), WithState())
+    x = torch.ones(3, 4)
+    with gradviz.record(model) as run:
+        loss = model(x).sum()
+    drawing = gradviz.draw(run)
+    nodes = drawing.shown[0].graph.nodes
+    modules = {data["name"]: data.get("module") for _, data in nodes(data=True) if "name" in data}
+    assert (modules["state"], modules["keep"], modules["x"]) == ("1", "1", None)
+    assert "module-1" in frames_in(drawing)
+    assert loss.requires_grad
+
+
+def test_several_calls_of_one_module_get_no_frame_of_one():
+    torch.manual_seed(0)
+    model, given = WIDE["steps"](8)
+    assert frames_in(gradviz.draw(model(given).sum(), names=model)) == {}
+
+
+def test_what_each_call_of_a_module_ran_once_gets_no_frame():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(1, 2)).sum() + model(torch.zeros(1, 2)).sum()
+    drawing = gradviz.draw(run, views=[hide_bookkeeping])
+    assert not frames_in(drawing).keys() & {"module-0", "module-1"}
+    assert loss.requires_grad

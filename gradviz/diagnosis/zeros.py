@@ -112,6 +112,9 @@ class ZeroSearch:
 
 def why_blocked(step: Step) -> Block | None:
     """Why an operation passes no gradient to one of its inputs; None if it may pass one."""
+    if 0 in step.values.graph.nodes[step.target].get("shape", ()):
+        why = "its result is empty: nothing was selected for it"
+        return Block(step.target, why, "nothing, if other batches select something for it")
     check = _BY_OP.get(step.op) or _CHECKS.get(operation(step.op).blocks)
     return check(step) if check is not None else None
 
@@ -237,10 +240,9 @@ def _flat_at_zero(step: Step) -> Block | None:
     exponent = number_of(step.options.get("exponent"))
     if step.op == "pow" and (exponent is None or exponent <= 1):
         return None
-    given = step.given
+    why, given = "its input is all zeros, where its slope is 0", step.given
     if given is None or not is_all_zero(given):
         return None
-    why = "its input is all zeros, where its slope is 0"
     return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
 
 
@@ -312,10 +314,9 @@ def _no_label(step: Step) -> Block | None:
 
 def _no_loss(step: Step) -> Block | None:
     """A loss of exactly 0, where its slope is 0."""
-    made = step.made
+    why, made = "its result is exactly 0, where its slope is 0", step.made
     if made is None or not made.numel or not is_all_zero(made):
         return None
-    why = "its result is exactly 0, where its slope is 0"
     fix = "check whether the target was computed from the prediction, and the scale of the inputs"
     return Block(step.target, why, fix)
 

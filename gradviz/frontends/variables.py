@@ -358,7 +358,7 @@ class Search:
         self._again: set[tuple[CodeType, int]] = set()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self.refusal = False, 0, ""  # the last value's
-        self._leaves: set[str] = set()
+        self._leaves, self._reached = set[str](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
 
@@ -460,17 +460,17 @@ class Search:
         return not self._leaves.isdisjoint(results)
 
     def _waits(self, around: Mapping[str, object]) -> bool:
-        """Whether another optimizer than those that made steps may make its first one soon."""
+        """Whether an optimizer may make its first step soon, or a parameter get its gradient."""
         from gradviz.recording.passes import optimizers_among
 
         self._waited += bool(self._again)
-        stepped = {id(each) for optimizer in self._steppers for each in _parameters(optimizer)}
-        others = [
-            optimizer
-            for optimizer in optimizers_among(around)  # one may wrap another, as in accelerate
-            if any(id(each) not in stepped for each in _parameters(optimizer))
-        ]
-        return bool(others) and bool(self._steppers) and self._waited <= _MOST_WAITED
+        held = [each for optimizer in self._steppers for each in _parameters(optimizer)]
+        self._reached |= {id(each) for each in held if each.grad is not None}
+        every = [each for optimizer in optimizers_among(around) for each in _parameters(optimizer)]
+        # Those of a head that not every batch calls; one optimizer may wrap another (accelerate).
+        new = {id(each) for each in held if each.requires_grad} - self._reached
+        new |= {id(each) for each in every} - {id(each) for each in held}
+        return bool(new and self._steppers) and self._waited <= _MOST_WAITED
 
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)

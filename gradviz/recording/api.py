@@ -137,7 +137,8 @@ class Recording(Shown):
         self._arguments: tuple[Any, ...] = modules, max_frames, max_events, every
         lines = SourceLines()
         self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
-        self._state.module_stack = ModuleStack(modules, self._state.failed)
+        self._state.module_stack = stack = ModuleStack(modules, self._state.failed)
+        self._state.provenance.running = stack.running
         self._observer = Observer(self._state, modules, max_frames)
         self._snapshots = self._observer.snapshots
         self._mode: Any = RecordingMode(self._state)

@@ -35,7 +35,7 @@ from gradviz.capture.autograd.engine import (
 from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.training_sets import parameters_of
+from gradviz.capture.tensors.training_sets import own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
@@ -126,6 +126,7 @@ class ModuleStack:
         notes_all_calls: whether calls of modules that are not known beforehand are recorded too.
         find_root: in a recording of a whole program, finds the module of a variable that contains
             a called one, with the name of the variable; None if no variable holds it.
+        running: the path of the module that each thread is running; "" for none.
 
     Example:
         >>> import torch
@@ -152,6 +153,7 @@ class ModuleStack:
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._known: dict[int, tuple[weakref.ref[nn.Module], list[Path]]] = {}
         self._tracks: dict[int, _Track] = {}
+        self.running: dict[int, str] = {}
         self._past: list[_Track] = []
         self._paused = 0
         self._count = 0
@@ -193,6 +195,11 @@ class ModuleStack:
         found.discard(None)
         return found.pop() if len(found) == 1 else None
 
+    def _mark(self, track: _Track, span: ModuleCall | None) -> None:
+        """What this thread creates from here on belongs to this call."""
+        track.mark(span)
+        self.running[threading.get_ident()] = "" if span is None else span.module
+
     def calls_of_parameters(self, modules: Sequence[nn.Module]) -> dict[int, PartCall]:
         """Whether the modules of parameters were called, by the ``id`` of the parameters.
 
@@ -222,14 +229,14 @@ class ModuleStack:
                 continue
             seen.add(id(module))
             is_open = is_open or id(module) in called
-            own_type = _own_type(module)
-            if own_type not in _CONTAINERS and own_type.__module__.startswith("torch."):
+            kind = own_type(module)
+            if kind not in _CONTAINERS and kind.__module__.startswith("torch."):
                 continue
             parts = [*module.named_children()]
             is_open = is_open or any(id(each) in called for _, each in parts)
             uncalled = []
             for name, part in parts:
-                if id(part) in called or _own_type(part) in _CONTAINERS:
+                if id(part) in called or own_type(part) in _CONTAINERS:
                     pending.append((part, is_open and id(part) not in called))
                 elif any(id(each) in called for each in part.modules()):
                     pending.append((part, True))  # a wrapper, whose parts are called past it
@@ -267,7 +274,7 @@ class ModuleStack:
         paths = self._paths_of(module, track)
         if not paths:
             if id(module) in self._unnamed and not track.stack:
-                track.mark(None)
+                self._mark(track, None)
                 track.stack.append((id(module), None))
             return  # not a recorded module: its operations belong to the module that called it
         if any(known == id(module) for known, _ in track.stack):
@@ -276,7 +283,7 @@ class ModuleStack:
         path = paths[0] if len(paths) == 1 else _nearest(paths, around.path)
         self._count += 1
         span = around.inner(path, self._count)
-        track.mark(span)
+        self._mark(track, span)
         track.stack.append((id(module), span))
 
     def leave(self, module: nn.Module) -> None:
@@ -287,7 +294,7 @@ class ModuleStack:
         if any(known == number for known, _ in track.stack):
             while track.stack.pop()[0] != number:
                 pass  # inner calls that ended with a BaseException
-            track.mark(track.running)
+            self._mark(track, track.running)
 
     # A backward pass calls modules only to recompute (checkpoints), and nodes that it creates
     # belong to no call; their modules may be inferred from names.
@@ -295,13 +302,13 @@ class ModuleStack:
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run."""
         self._paused += 1
-        self._track().mark(None)
+        self._mark(self._track(), None)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass ended, normally or with an error."""
         self._paused -= 1
         track = self._track()
-        track.mark(track.running)
+        self._mark(track, track.running)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """Not needed here."""
@@ -404,12 +411,6 @@ def holder_of(module: nn.Module, verdicts: UserFiles) -> tuple[str, nn.Module] |
                 found = name, variables[name]
         frame = user_frame(frame.f_back, verdicts)
     return found
-
-
-def _own_type(module: nn.Module) -> type:
-    """The class of a module; for FSDP2, which replaces it by a subclass, the one before."""
-    kind, name = type(module), "torch.distributed.fsdp"
-    return kind.__mro__[2] if kind.__module__.startswith(name) and kind.__mro__[3:] else kind
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -6,8 +6,9 @@ reference are stored: a recording keeps no tensor alive.
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -66,9 +67,11 @@ class Provenance:
         arrays: the addresses of storages that NumPy can write, which no recording sees.
         copied: by the numbers of leaves, those whose values were written into them, as they are
             or averaged.
+        running: the path of the module that each thread is running; "" for none.
     """
 
     def __init__(self) -> None:
+        self.running: Mapping[int, str] = {}
         self.arrays: set[object] = set()
         self.copied: dict[int, int] = {}
         self.written: dict[int, list[Written]] = {}
@@ -176,7 +179,9 @@ class Provenance:
         self, tensor: torch.Tensor, word: str, location: CodeLocation, inputs: Sequence[Input]
     ) -> UntrackedTensor:
         """Add the record of an untracked result of a call."""
-        return self._enter(tensor, UntrackedTensor.computed(self._count, word, location, inputs))
+        record = UntrackedTensor.computed(self._count, word, location, inputs)
+        record.module = self.running.get(threading.get_ident(), "")
+        return self._enter(tensor, record)
 
     def _enter(self, tensor: torch.Tensor | None, untracked: UntrackedTensor) -> UntrackedTensor:
         self._count += 1

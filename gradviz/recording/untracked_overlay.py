@@ -240,12 +240,9 @@ class UntrackedOverlay:
             data["requires_grad"] = False
         if untracked.cause is Cause.INFERENCE_MODE:
             data["inference"] = True
-        if version:
-            data["version"] = version
-        if line.source:
-            data["source"] = line.source
-        if line.inside:
-            data["inside"] = str(line.inside)
+        more = {"version": version, "source": line.source, "inside": str(line.inside or "")}
+        more["module"] = "" if is_tracked else untracked.module
+        data.update({name: value for name, value in more.items() if value})
         if key in self._graph:
             self._graph.nodes[key].update(data)
         else:

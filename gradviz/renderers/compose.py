@@ -17,6 +17,7 @@ from gradviz.renderers.edges import (
     drawn_edges,
     edge_group,
     labels_beside,
+    least_widths,
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
@@ -359,7 +360,6 @@ def _row_width(row: Sequence[Panel]) -> float:
     return sum(panel.width for panel in row) + _BETWEEN * max(len(row) - 1, 0)
 
 
-_EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
 _FULL = 0.75  # of the width or height of a panel that its own content has to take
 _HELD = 2_000  # drawings with more nodes create their shapes at each iteration
 
@@ -402,15 +402,28 @@ def _panels_in_the_same_places(
 ) -> list[Panel]:
     """The panels. Opened modules get frames, and relative names, where there is room for them."""
     framed = set[str]().union(*map(opened_modules, graphs)) if not sideways else set[str]()
+    is_split = columns
     while framed:
-        panels = _placed(graphs, limit, columns, sideways, framed)
+        panels = _placed(graphs, limit, is_split, sideways, framed)
         drawn = set[str]().union(*(panel.framed for panel in panels))
-        if max(panel.height for panel in panels) > PAGE_HEIGHT or panels[0].width > _WIDEST_ROW:
-            break
+        width, height = _size(panels)
+        if is_split and width > _WIDEST_ROW:
+            is_split = False
+            continue
+        if height > PAGE_HEIGHT or width > _WIDEST_ROW:
+            plain = _placed(graphs, limit, columns, sideways)
+            least = _size(plain)
+            if height > max(PAGE_HEIGHT, least[1]) or width > max(_WIDEST_ROW, least[0]):
+                return plain
         if framed <= drawn:
             return panels
         framed &= drawn
     return _placed(graphs, limit, columns, sideways)
+
+
+def _size(panels: Sequence[Panel]) -> tuple[float, float]:
+    """The greatest width and height of panels."""
+    return max(panel.width for panel in panels), max(panel.height for panel in panels)
 
 
 def _placed(
@@ -451,7 +464,7 @@ def _placed(
     for graph, short, own in zip(graphs, shown, cards, strict=True):
         numbers = output_numbers(graph, layout.centers, routes, sideways)
         places = EdgePlaces(layout.centers, routes, numbers, sideways)
-        reach = _reach(graph, places) if len(graphs) > 1 and not sideways else {}
+        reach = least_widths(graph, places) if len(graphs) > 1 and not sideways else {}
         for key, card in own.items():
             least = boxes[key].width if sideways else max(card.width, reach.get(key, 0.0))
             width = min(least, boxes[key].width)
@@ -459,8 +472,10 @@ def _placed(
                 own[key] = replace(card, width=width, height=boxes[key].height)
         if len(own) <= _HELD:
             cards_at = [_around(layout.centers[key], card) for key, card in own.items()]
-            places = labels_beside(graph, cards_at, places, layout.width)
-        frames = _frames(graph, own, boxes, places) if framed else []
+            planned = _frames(graph, own, boxes, places, layout) if framed else []
+            taken = [rect for frame in planned for rect in frame.rects()]
+            places = labels_beside(graph, [*cards_at, *taken], places, layout.width)
+        frames = _frames(graph, own, boxes, places, layout) if framed else []
         paths = frozenset(frame.path for frame in frames)
         if not paths <= framed:  # there is room for more than were planned
             short, old = with_short_names(graph, paths), own
@@ -504,7 +519,11 @@ def _cropped(panel: Panel) -> Panel:
 
 
 def _frames(
-    graph: GradGraph, cards: dict[str, Card], boxes: dict[str, Box], places: EdgePlaces
+    graph: GradGraph,
+    cards: dict[str, Card],
+    boxes: dict[str, Box],
+    places: EdgePlaces,
+    layout: Layout,
 ) -> list[ModuleFrame]:
     """The frames of opened modules. Nodes have the places that they need in every frame."""
     rects = {key: _around(places.centers[key], boxes[key]) for key in boxes if key in cards}
@@ -516,7 +535,7 @@ def _frames(
             rects[cause.key] = _around(places.centers[cause.key], cause)
             routes[cause.key] = places.routes[cause.key]
     texts = [*places.numbers.values(), *places.counts.values()]
-    return frames_of(graph, rects, routes, texts)
+    return frames_of(graph, rects, routes, texts, layout.columns)
 
 
 def _with_room(panels: list[Panel], frames: Sequence[Rect]) -> list[Panel]:
@@ -543,7 +562,7 @@ def _laid_out(
     placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
     layout = lay_out(placed, links, limit=limit, clusters=clusters)
     if columns:
-        layout = wrap(placed, layout, is_turned=sideways)
+        layout = wrap(placed, layout, is_turned=sideways, clusters=clusters)
     return layout.transposed() if sideways else layout
 
 
@@ -565,21 +584,6 @@ class _Drawn:
             yield edge_group(self.graph, edge, self.places)
         for key, card in self.cards.items():
             yield _node_group(self.graph, key, card, self.places.centers[key])
-
-
-def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
-    """The least width of each card at which its edges still end at it."""
-    found: dict[str, float] = {}
-    for edge in drawn_edges(graph):
-        source, target, number, _ = edge
-        box = cause_box(graph, edge)
-        ends = (source, places.routes[source, target, number][0][0])
-        tips = (target, places.routes[box.key if box else (source, target, number)][-1][0])
-        for key, x in (ends, tips):
-            aside = abs(x - places.centers[key][0])
-            if aside > 1:
-                found[key] = max(found.get(key, 0.0), 2 * (aside + _EDGE_ROOM))
-    return found
 
 
 def _cards(graph: GradGraph) -> dict[str, Card]:

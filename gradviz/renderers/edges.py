@@ -255,7 +255,8 @@ class _Occupied:
         if left < 0 or right > self.width or any(meet(rect, other) for other in near):
             return 2
         points = chain.from_iterable(self.lines.get(cell, ()) for cell in cells)
-        return int(any(left < x < right and top < y < bottom for x, y in points))
+        wide = left - 1, top - 1, right + 1, bottom + 1  # points of lines are some distance apart
+        return int(any(wide[0] < x < wide[2] and wide[1] < y < wide[3] for x, y in points))
 
 
 def _dense(route: Route) -> Iterator[Point]:
@@ -286,11 +287,11 @@ def labels_beside(
     for edge in drawn:
         route = routes[edge[:3]]
         occupied.add_line(route)
-        if box := cause_box(graph, edge):
+        if box := cause_box(graph, edge, places.sideways):
             after = routes[box.key]
             occupied.add_line(after)
             occupied.add_line((route[-1], route[-1], after[0], after[0]))
-            shapes = _cause(route[-1], after[0], edge[3], False)
+            shapes = _cause(route[-1], after[0], edge[3], places.sideways)
             marks += [extent(shape) for shape in shapes if isinstance(shape, Text)]
         elif edge[3].get("kind") is EdgeKind.CUT or edge[3].get("through"):
             line = _without_tip(route)
@@ -305,16 +306,17 @@ def labels_beside(
     for edge in drawn:
         key: object = edge[:3]
         if text := numbers.get(key):
-            points = _from_start(routes[key])
+            points = list(_from_start(routes[key]))
             label: Line = (TextSpan(text.words[0].text, Role.FACT),)
-            placed[key] = _free([text, *_around(label, points, _APART)], occupied)
+            rows = (_around(label, points, aside) for aside in (_APART, *_ASIDE))
+            placed[key] = _free([text, *chain.from_iterable(rows)], occupied)
     for edge in drawn:
         times, box = edge[3].get("times", 1), cause_box(graph, edge)
         if times > 1:
             key = edge[:3]
-            route = routes[box.key if box else key]
+            halves = [routes[box.key], routes[key]] if box else [routes[key]]
             label = (TextSpan(f"×{times:,}", Role.FACT),)
-            along = [_point_on(route, share) for share in _ALONG]
+            along = [_point_on(route, share) for route in halves for share in _ALONG]
             beside = [place for aside in _ASIDE for place in _around(label, along, aside)]
             counts[key] = _free(beside, occupied)
     return replace(places, numbers=placed, counts=counts, signs=signs)
@@ -449,4 +451,22 @@ def _beside(
                 break
         taken.append((left, left + width, foot))
         found[edge] = set_line(label, left, foot)
+    return found
+
+
+_EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
+
+
+def least_widths(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
+    """The least width of each card at which its edges still end at it."""
+    found: dict[str, float] = {}
+    for edge in drawn_edges(graph):
+        source, target, number, _ = edge
+        box = cause_box(graph, edge)
+        ends = (source, places.routes[source, target, number][0][0])
+        tips = (target, places.routes[box.key if box else (source, target, number)][-1][0])
+        for key, x in (ends, tips):
+            aside = abs(x - places.centers[key][0])
+            if aside > 1:
+                found[key] = max(found.get(key, 0.0), 2 * (aside + _EDGE_ROOM))
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
@@ -13,7 +14,7 @@ from gradviz.renderers.edges import Rect, meet, point_at
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
-from gradviz.renderers.scene import Rectangle, ShapeGroup, Text, around, extent
+from gradviz.renderers.scene import Curve, Rectangle, Shape, ShapeGroup, Text, around, extent
 from gradviz.views.module_classes import elements_of, frozen_in
 from gradviz.views.modules import is_inferred, module_paths
 from gradviz.views.op_sequence import op_sequence
@@ -22,29 +23,57 @@ _MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
 _LISTS = ("ModuleList", "ModuleDict")  # they do not run
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
 _SIDE, _TOP, _BAND = 9.0, 23.0, 19.0
+_CORNER = 9.0
 _APART = 3.0  # points between a frame and what is outside
 _STEP, _WIDEST = 12.0, 25  # how far a frame is widened for its title, and how often
 
 
 @dataclass(frozen=True)
 class ModuleFrame:
-    """A frame that is drawn.
+    """A frame that is drawn, or a part of one that is split into columns.
 
     Args:
         path: of the module.
         box: its left, top, right and bottom.
         title: name, class, output and parameters, inside at the top.
+        column: where it is, of a layout in columns.
+        part: 0 for a whole frame or the first part of one, then 1, 2, ...
+        goes_on: whether another part follows.
     """
 
     path: str
     box: Rect
     title: Text
+    column: int = 0
+    part: int = 0
+    goes_on: bool = False
+
+    def rects(self) -> list[Rect]:
+        """Its sides and its title, on which no label of an edge is to stand."""
+        left, top, right, bottom = self.box
+        across = [(left, y - _APART, right, y + _APART) for y in (top, bottom)]
+        down = [(x - _APART, top, x + _APART, bottom) for x in (left, right)]
+        return [*across, *down, extent(self.title)]
 
     def group(self) -> ShapeGroup:
-        """Its shapes."""
+        """Its shapes; a part is open where the frame goes on in another column."""
         left, top, right, bottom = self.box
-        border = Rectangle(left, top, right - left, bottom - top, None, "module", 1.2, radius=9)
-        return ShapeGroup(f"module-{self.path}", "module", (border, self.title))
+        border: tuple[Shape, ...] = (
+            Rectangle(left, top, right - left, bottom - top, None, "module", 1.2, radius=_CORNER),
+        )
+        if self.part and self.goes_on:
+            ends = [((x, top), (x, bottom)) for x in (left, right)]
+            border = tuple(Curve((a, a, b, b), "module") for a, b in ends)
+        elif self.part or self.goes_on:
+            closed, opened = (bottom, top) if self.part else (top, bottom)
+            turn = closed + math.copysign(_CORNER, opened - closed)
+            a, b = (left, turn), (left + _CORNER, closed)
+            c, d = (right - _CORNER, closed), (right, turn)
+            first, last = (left, opened), (right, opened)
+            over = (first, first, a, a, (left, closed), b, b, b, c, c, (right, closed), d, d, d)
+            border = (Curve((*over, last, last), "module"),)
+        suffix = f" {self.part + 1}" if self.part else ""
+        return ShapeGroup(f"module-{self.path}{suffix}", "module", (*border, self.title))
 
 
 def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
@@ -64,7 +93,7 @@ def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
     for key, path in zip(sequence.keys, module_paths(sequence), strict=True):
         data = graph.nodes[key]
         # What was recorded outside of modules ran outside, also if it uses their parameters.
-        if data["kind"] in _STEPS and ("module" in data or not is_recorded):
+        if "module" in data or (data["kind"] in _STEPS and not is_recorded):
             for length in range(1, len(path) + 1):
                 inside.setdefault(path[:length], set()).add(key)
     classes = graph.graph.get("modules", {})
@@ -73,22 +102,43 @@ def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
         name = ".".join(path)
         is_list = classes.get(name) in _LISTS
         if len(keys) > 1 and not is_list and keys not in found.values():
+            if _are_calls([graph.nodes[key] for key in keys], path):
+                continue
             between = descendants(graph, keys, is_data) & ancestors(graph, keys, is_data)
             if between == keys:  # otherwise links would lead out of the frame and back into it
                 found[name] = keys
-    return {name: keys | set(_tensors(graph, name, keys)) for name, keys in found.items()}
+    return {name: _with_tensors(graph, name, keys) for name, keys in found.items()}
 
 
-def _tensors(graph: GradGraph, path: str, keys: set[str]) -> Iterator[str]:
-    """The parameters and masks that only one module uses."""
-    for key, data in graph.nodes(data=True):
-        users = set(graph.successors(key))
-        if not users or not users <= keys or data["kind"] is NodeKind.OPERATION:
-            continue
-        is_docked = data["kind"] is NodeKind.GROUP and not data.get("members")
-        is_own = str(data.get("name", "")).startswith(f"{path}.")
-        if is_own or is_docked or data.get("op") == "mask":
-            yield key
+def _are_calls(nodes: Sequence[NodeData], path: Sequence[str]) -> bool:
+    """Whether each node is what another call of a module ran, or one stands for a whole call."""
+    calls = {data["calls"][len(path)] for data in nodes if len(data.get("calls", ())) > len(path)}
+    return len(calls) == len(nodes) or any(
+        data["kind"] is NodeKind.GROUP
+        and data.get("name") == ".".join(path)
+        and "part_of" not in data
+        for data in nodes
+    )
+
+
+def _with_tensors(graph: GradGraph, path: str, keys: set[str]) -> set[str]:
+    """With the parameters, masks and untracked tensors of one module that only it uses."""
+    found, inside = set(keys), f"{path}."
+    pending = list(keys)
+    while pending:
+        for key in graph.predecessors(pending.pop()):
+            data = graph.nodes[key]
+            if key in found or data["kind"] is NodeKind.OPERATION:
+                continue
+            is_docked = data["kind"] is NodeKind.GROUP and not data.get("members")
+            is_own = str(data.get("name", "")).startswith(inside)
+            is_own |= f"{data.get('module', '')}.".startswith(inside)
+            if (is_own or is_docked or data.get("op") == "mask") and found.issuperset(
+                graph.successors(key)
+            ):
+                found.add(key)
+                pending.append(key)
+    return found
 
 
 def clusters_of(graph: GradGraph, framed: Container[str]) -> list[Cluster]:
@@ -128,6 +178,7 @@ def frames_of(
     boxes: Mapping[str, Rect],
     routes: Mapping[object, Route],
     texts: Sequence[Text],
+    columns: Mapping[str, int] | None = None,
 ) -> list[ModuleFrame]:
     """The frames for which there is room: nothing foreign is inside, and no text is crossed.
 
@@ -136,13 +187,14 @@ def frames_of(
         boxes: what is drawn, by key; the causes of cuts by the key of their second half.
         routes: by edge, as (source, target, number), and by the key of the cause of a cut.
         texts: what stands beside the edges.
+        columns: the column of each box, if there are several: a frame has a part in each.
     """
     modules = opened_modules(graph)
     lines = [_Line(route) for route in routes.values()]
     while True:
-        frames = _frames(graph, modules, boxes, routes, lines, texts)
+        frames = _frames(graph, modules, boxes, routes, lines, texts, columns or {})
         if all(_outer(modules, path) in ("", *frames) for path in frames):
-            return list(frames.values())
+            return [part for parts in frames.values() for part in parts]
         # A title is relative to the frame around it; one for which there is no room names none.
         modules = {path: modules[path] for path in frames}
 
@@ -154,35 +206,43 @@ def _frames(
     routes: Mapping[object, Route],
     lines: Sequence[_Line],
     texts: Sequence[Text],
-) -> dict[str, ModuleFrame]:
-    """By path, the frames of modules for which there is room."""
+    columns: Mapping[str, int],
+) -> dict[str, list[ModuleFrame]]:
+    """By path, the parts of the frames of modules for which there is room."""
     causes = {key: key.split()[1:3] for key in boxes if key not in graph}
-    frames: dict[str, ModuleFrame] = {}
+    frames: dict[str, list[ModuleFrame]] = {}
     for path, keys in modules.items():
         within = {*keys, *(key for key, ends in causes.items() if keys.issuperset(ends))}
-        nested = {each for each in frames if modules[each] <= keys}
-        others = [frames[each] for each in frames if each not in nested]
+        nested = [part for each in frames if modules[each] <= keys for part in frames[each]]
+        others = [part for parts in frames.values() for part in parts]
         room = _Room(
             [
                 *(box for key, box in boxes.items() if key not in within),
-                *(frame.box for frame in others),
+                *(part.box for part in others if part not in nested),
             ],
             lines,
-            [extent(text) for text in (*texts, *(frame.title for frame in frames.values()))],
+            [extent(text) for text in (*texts, *(part.title for part in others))],
         )
-        content = [boxes[key] for key in within if key in boxes]
-        content += [frames[each].box for each in nested]
-        content += [around(points) for edge, points in routes.items() if _joins(edge, keys, within)]
-        if frame := room.frame(path, _title(graph, path, keys, _outer(modules, path)), content):
-            frames[path] = frame
+        content: dict[int, list[Rect]] = {}
+        for key in within & boxes.keys():
+            content.setdefault(columns.get(key, 0), []).append(boxes[key])
+        for part in nested:
+            content[part.column].append(part.box)
+        for edge, points in routes.items():
+            cause = str(edge)
+            ends: Sequence[str] = edge[:2] if isinstance(edge, tuple) else (cause, *causes[cause])
+            if within.issuperset(ends) and len({columns.get(end, 0) for end in ends}) == 1:
+                content[columns.get(ends[0], 0)].append(around(points))
+        title = _title(graph, path, keys, _outer(modules, path))
+        parts: list[ModuleFrame] = []
+        for column in sorted(content):
+            if frame := room.frame(path, title, content[column]):
+                goes_on = column != max(content)
+                parts.append(replace(frame, column=column, part=len(parts), goes_on=goes_on))
+            title = (title[0], TextSpan("continued", Role.WORD))
+        if len(parts) == len(content):
+            frames[path] = parts
     return frames
-
-
-def _joins(edge: object, keys: set[str], within: set[str]) -> bool:
-    """Whether a route is that of an edge between these nodes."""
-    if isinstance(edge, tuple):
-        return edge[0] in keys and edge[1] in keys
-    return edge in within
 
 
 def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
@@ -268,7 +328,7 @@ class _Room:
         )
 
     def _has_no_line(self, box: Rect) -> bool:
-        wide = _wider(box, _APART)
+        wide = _wider(box, 2 * _APART)
         if any(meet(_wider(wide, 5), text) for text in self.texts):
             return False
         near = (line for line in self.lines if meet(wide, line.box))

@@ -350,6 +350,75 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
         optimizer.step()
 """,
     ),
+    "zero_grad_in_a_warmed_up_loop": (
+        "    optimizer.zero_grad()  # here\n    optimizer.step()\n",
+        "    optimizer.step()\n    optimizer.zero_grad()\n",
+    ),
+    "frozen_by_name_in_the_middle": (
+        "            param.requires_grad = False  # here\n",
+        "            param.requires_grad = False\n            param.grad = None\n",
+    ),
+    "module_frozen_by_an_attribute": ("requires_grad = False", "requires_grad_(False)"),
+    "step_in_the_wrong_loop": (
+        """        optimizer.zero_grad()  # here
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+    optimizer.step()
+""",
+        """        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""",
+    ),
+    "clipping_before_unscaling_in_a_trainer": (
+        "        nn.utils.clip_grad_norm_",
+        "        self.scaler.unscale_(self.optimizer)\n        nn.utils.clip_grad_norm_",
+    ),
+    "second_optimizer_never_steps": (
+        """        self.optimizers["dense"].step()
+""",
+        """        self.optimizers["dense"].step()
+        self.optimizers["sparse"].step()
+""",
+    ),
+    "cosine_to_a_head_of_zeros": (
+        """        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+""",
+        "",
+    ),
+    "gradients_of_the_attack_are_trained_too": (
+        """        loss.backward()
+        optimizer.step()
+""",
+        """        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+""",
+    ),
+    "optimizer_is_restored_from_a_copy": (
+        """        self.kept = copy.deepcopy(self.optimizer), copy.deepcopy(self.model.state_dict())
+
+    def restore(self):
+        self.optimizer, state = self.kept
+""",
+        """        saved = self.optimizer.state_dict()
+        self.kept = copy.deepcopy(saved), copy.deepcopy(self.model.state_dict())
+
+    def restore(self):
+        saved, state = self.kept
+        self.optimizer.load_state_dict(saved)
+""",
+    ),
+    "scaled_loss_is_thrown_away": (
+        "            loss.backward()  # here",
+        "            scaler.scale(loss).backward()",
+    ),
+    "parameters_are_used_up_before_clipping": (
+        "self.params = model.parameters()",
+        "self.params = list(model.parameters())",
+    ),
 }
 
 

@@ -115,6 +115,12 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
     return list(found.values())
 
 
+def own_type(module: nn.Module) -> type:
+    """The class of a module; for FSDP2, which replaces it by a subclass, the one before."""
+    kind, name = type(module), "torch.distributed.fsdp"
+    return kind.__mro__[2] if kind.__module__.startswith(name) and kind.__mro__[3:] else kind
+
+
 def parameters_of(module: nn.Module) -> list[nn.Parameter]:
     """What ``parameters()`` lists; the registered ones if a class gives it other arguments."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from gradviz.renderers.layout.rows import Pair, Rows
@@ -206,6 +206,7 @@ class Layout:
             cubic Bezier curves, from the border of the source to the border of the target,
             where the tip of the arrow is.
         engine: the name of the engine, and the reason if it was not the first choice.
+        columns: the number of the column of each box, if the layout was split into columns.
     """
 
     width: float
@@ -213,6 +214,7 @@ class Layout:
     centers: dict[str, Point]
     routes: list[Route]
     engine: str
+    columns: Mapping[str, int] = field(default_factory=dict)
 
     def transposed(self) -> Layout:
         """The same with x and y exchanged: the data flows from left to right."""

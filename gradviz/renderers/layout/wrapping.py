@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Box, Layout, Point, Route
 
 _HIGH = 900.0  # points: lower pictures are not changed
 _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
 _WIDEST = 1180.0, 1360.0, 1670.0  # points: a row of panels, a page, a page with text of 9 pixels
+_FRAMED = 1064.0  # wider pictures with frames are drawn without them
 _MOST_COLUMNS = 6
 # Of a picture from left to right, the longest row in points, how many links a cut may have, and
 # whether a link may be cut again: a page with its margins, then one with text of 9 pixels.
@@ -27,23 +29,32 @@ _MOST_ROWS, _HIGHEST = 16, 1900.0
 _MOST_CUT = 3  # links between two columns
 _TURN = 14.0  # points between the boxes and a link that goes around them
 _APART = 7.0  # points between two such links
+_FRAME = 9.0, 23.0  # points between a frame and its content: beside it, and above it
 
 
 @dataclass(frozen=True)
 class _Gap:
-    """A height without boxes: its middle, and the links that cross it."""
+    """A height without boxes: its middle, the links that cross it, and how many clusters do."""
 
     y: float
     links: tuple[int, ...]
+    clusters: int = 0
 
 
-def wrap(boxes: Sequence[Box], layout: Layout, *, is_turned: bool = False) -> Layout:
+def wrap(
+    boxes: Sequence[Box],
+    layout: Layout,
+    *,
+    is_turned: bool = False,
+    clusters: Sequence[Cluster] = (),
+) -> Layout:
     """Split a layout into columns, if it is tall and can be cut; otherwise return it unchanged.
 
     Args:
         boxes: the boxes.
         layout: their layout, with data flowing from top to bottom.
         is_turned: whether it is shown from left to right, so that columns become rows.
+        clusters: boxes that get frames, for which there is to be room between the columns.
 
     Returns:
         A layout about as high as it is wide; of a turned one, as few rows as fit the page.
@@ -62,16 +73,25 @@ def wrap(boxes: Sequence[Box], layout: Layout, *, is_turned: bool = False) -> La
         return _in_rows(boxes, layout)
     if layout.height < _HIGH or layout.height < _NARROW * layout.width:
         return layout
-    gaps = _gaps(boxes, layout)
-    best = _in_columns(boxes, layout, gaps, _WIDEST[0]) or layout
+    gaps = _apart(clusters, layout, _gaps(boxes, layout))
+    room = max((sum(one.keys <= other.keys for other in clusters) for one in clusters), default=0)
+    first = _FRAMED - 2 * room * _FRAME[0] if room else _WIDEST[0]
+    best = _in_columns(boxes, layout, gaps, first, room) or layout
     for wider in _WIDEST[1:]:
         if best.height > _HIGHEST:
-            best = _in_columns(boxes, layout, gaps, wider) or best
+            best = _in_columns(boxes, layout, gaps, wider, room) or best
     return best
 
 
+def _apart(clusters: Sequence[Cluster], layout: Layout, gaps: Sequence[_Gap]) -> list[_Gap]:
+    """The gaps, with the number of clusters that each would split."""
+    heights = [[layout.centers[key][1] for key in cluster.keys] for cluster in clusters]
+    spans = [(min(each), max(each)) for each in heights]
+    return [replace(gap, clusters=sum(a < gap.y < b for a, b in spans)) for gap in gaps]
+
+
 def _in_columns(
-    boxes: Sequence[Box], layout: Layout, gaps: Sequence[_Gap], widest: float
+    boxes: Sequence[Box], layout: Layout, gaps: Sequence[_Gap], widest: float, frames: int
 ) -> Layout | None:
     """The columns of the best shape among those that are not too wide, if there are any."""
     best: tuple[float, Layout] | None = None
@@ -79,7 +99,7 @@ def _in_columns(
         cuts = _cuts(gaps, layout.height, count)
         if not cuts or _least_width(boxes, layout, cuts) > widest:
             continue
-        made = _Columns(boxes, layout, cuts).layout()
+        made = _Columns(boxes, layout, cuts, frames).layout()
         if made is None or made.width > widest:
             continue
         badness = abs(math.log(made.height / made.width / _BEST))
@@ -154,8 +174,8 @@ def _cuts(
         near = [gap for gap in gaps if abs(gap.y - aim) <= reach]
         if not near:
             return []
-        # Cutting one link less is worth a height difference of half of the reach.
-        costs = [abs(gap.y - aim) / reach + 0.5 * len(gap.links) for gap in near]
+        # Cutting a link or a frame less is worth a height difference of half of the reach.
+        costs = [abs(g.y - aim) / reach + 0.5 * (len(g.links) + g.clusters) for g in near]
         cuts.append(near[costs.index(min(costs))])
     crossing = [number for cut in cuts for number in cut.links]
     return cuts if is_cut_again or len(crossing) == len(set(crossing)) else []
@@ -174,10 +194,13 @@ def _least_width(boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> 
 
 
 class _Columns:
-    """The parts between the cuts, side by side."""
+    """The parts between the cuts, side by side, with room for frames in frames, so many deep."""
 
-    def __init__(self, boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> None:
+    def __init__(
+        self, boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap], frames: int = 0
+    ) -> None:
         self._boxes, self._old, self._cuts = boxes, layout, cuts
+        self._side, self._head = (frames * room for room in _FRAME)
         self._edges = [cut.y for cut in cuts]
         self._cut_at: dict[int, list[_Gap]] = {}
         for cut in cuts:
@@ -217,7 +240,8 @@ class _Columns:
                 ends = {n: pieces[n][self._cut_at[n].index(cut)][-1][0] for n in cut.links}
                 place = sorted(ends, key=lambda n: -ends[n]).index(number)
                 after = _moved(piece, moves[column + 1])
-                route = _around(route, after, gutters[column], feet[column], place)
+                foot = feet[column] + self._side
+                route = _around(route, after, gutters[column], foot, place)
             routes.append(route)
         points = [*(point for route in routes for point in route), *self._corners(centers)]
         width, height = max(x for x, _ in points), max(y for _, y in points)
@@ -229,6 +253,7 @@ class _Columns:
             centers=centers,
             routes=routes,
             engine=engine,
+            columns=column_of,
         )
 
     def _corners(self, centers: dict[str, Point]) -> list[Point]:
@@ -252,7 +277,7 @@ class _Columns:
             lefts[column] = min(lefts[column], *(x for x, _ in route))
             rights[column] = max(rights[column], *(x for x, _ in route))
         most = max(len(cut.links) for cut in self._cuts)
-        head = 2 * _TURN + _APART * (most - 1)
+        head = 2 * _TURN + _APART * (most - 1) + self._head
         gutters: list[float] = []
         moves: list[Point] = []
         x = 0.0
@@ -260,8 +285,9 @@ class _Columns:
             moves.append((x - lefts[column], (head if column else 0.0) - tops[column]))
             x += rights[column] - lefts[column]
             if column < count - 1:
-                between = 2 * _TURN + _APART * max(len(self._cuts[column].links) - 1, 0)
-                gutters.append(x + _TURN)
+                lines = _APART * max(len(self._cuts[column].links) - 1, 0)
+                between = 2 * (_TURN + self._side) + lines
+                gutters.append(x + _TURN + self._side)
                 x += between
         return moves, gutters
 
