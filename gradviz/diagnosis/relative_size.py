@@ -250,14 +250,11 @@ def _passes_before_updates(context: Context) -> dict[int, set[str]]:
     """By the numbers of passes, the inputs that they reached and that are updated by hand."""
     changes = filter(is_update, context.happened(EventKind.IN_PLACE))
     keys = {key for event in changes for key in event.nodes} - context.held
-    inputs = {
-        key
-        for key in keys
-        if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER
-    }
     found = defaultdict[int, set[str]](set)
-    for event in context.happened(EventKind.ACCUMULATE) if inputs else ():
-        found[getattr(event.details, "pass_number", 0)] |= inputs & {*event.nodes}
+    for event in context.happened(EventKind.ACCUMULATE) if keys else ():
+        for key in keys.intersection(event.nodes):
+            if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER:
+                found[getattr(event.details, "pass_number", 0)].add(key)
     return found
 
 
