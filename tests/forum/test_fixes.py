@@ -397,6 +397,7 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
         optimizer.step()
 """,
     ),
+    "mixer_with_two_images": ("batch = 2", "batch = 64"),
     "optimizer_is_restored_from_a_copy": (
         """        self.kept = copy.deepcopy(self.optimizer), copy.deepcopy(self.model.state_dict())
 
