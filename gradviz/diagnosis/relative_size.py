@@ -485,8 +485,10 @@ _MANY = 20  # terms of a loss that are looked at further, such as those of a loo
 def terms_without_gradient(context: Context) -> list[Explanation]:
     """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
     found: dict[tuple[str, int], _Term | None] = {}
-    # What cuts off a parameter that never got a gradient is told of that parameter.
-    told = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
+    # What cuts off a parameter that never got a gradient has a row of that parameter.
+    explained = [
+        each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)
+    ]
     for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
         trained = _trained_by(context, event) if event is not None else frozenset[str]()
