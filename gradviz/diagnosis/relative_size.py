@@ -485,10 +485,8 @@ _MANY = 20  # terms of a loss that are looked at further, such as those of a loo
 def terms_without_gradient(context: Context) -> list[Explanation]:
     """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
     found: dict[tuple[str, int], _Term | None] = {}
-    # What cuts off a parameter that never got a gradient has a row of that parameter.
-    explained = [
-        each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)
-    ]
+    # What cuts off a parameter that never got a gradient is in the row of that parameter.
+    never = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
     for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
         trained = _trained_by(context, event) if event is not None else frozenset[str]()
@@ -500,7 +498,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         alive = descendants(graph, trained)
         cuts = cuts_behind(graph, alive)
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
-        spoiled -= descendants(graph, [each for each in told if each in graph], is_data)
+        spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
             place, term = (graph.nodes[row.sum].get("source", ""), number), None
