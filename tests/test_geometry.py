@@ -320,3 +320,12 @@ def test_several_calls_of_one_module_get_no_frame_of_one():
     torch.manual_seed(0)
     model, given = WIDE["steps"](8)
     assert frames_in(gradviz.draw(model(given).sum(), names=model)) == {}
+
+
+def test_what_each_call_of_a_module_ran_once_gets_no_frame():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(1, 2)).sum() + model(torch.zeros(1, 2)).sum()
+    drawing = gradviz.draw(run, views=[hide_bookkeeping])
+    assert not frames_in(drawing).keys() & {"module-0", "module-1"}
+    assert loss.requires_grad

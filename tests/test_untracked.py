@@ -140,3 +140,16 @@ def test_a_tensor_that_is_gone_keeps_the_version_that_it_had() -> None:
     versions = [[d.get("version") for d in untracked(frame.graph)] for frame in run.story]
     assert versions == [[1], [1]]
     assert "tensor changed in place" not in gradviz.draw(run).svg
+
+
+def test_values_that_an_average_used_are_not_called_copied():
+    model = nn.ModuleDict({"teacher": nn.Linear(2, 1), "student": nn.Linear(2, 1)})
+    x = torch.ones(1, 2)
+    with gradviz.record(model) as run:
+        with torch.no_grad():
+            model["teacher"].weight.mul_(0.9).add_(model["student"].weight, alpha=0.1)
+            model["teacher"].bias.copy_(model["student"].bias)
+        loss = (model["teacher"](x) - model["student"](x)).sum()
+    text = str(gradviz.draw(run))
+    assert "values used by add_" in text and "values copied" in text
+    assert loss.requires_grad

@@ -333,13 +333,12 @@ def is_steep(grad: TensorSummary | None) -> bool:
 def _divided(context: Context, question: Question) -> Evidence | None:
     """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
     grad, values = question.data.get("grad"), context.values_of_pass(question)
-    norm = (grad.norm or 0.0) if grad is not None and grad.is_finite else 0.0
-    norm /= scale_of(context, question.key) or 1.0
-    if norm <= _STEEP or values is None or question.kind is not NodeKind.PARAMETER:
+    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
         return None
+    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
     rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
     for key, divisor, before in rows:
-        if norm * divisor > _DIVIDED and question.key in before:
+        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
             line = values.graph.nodes[key].get("source", "")
             words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
             words["where"] = f" at {mention(line)}" if line else ""
@@ -349,13 +348,12 @@ def _divided(context: Context, question: Question) -> Evidence | None:
 
 def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
     """The divisions by numbers near 0, with the smallest one, and all that is before them."""
-    nodes, found = values.graph.nodes, list[tuple[str, float, set[str]]]()
-    for key in (key for key in values.graph if nodes[key].get("op") == "div"):
-        divisor = values.input_of(key, 1)
-        least = smallest(divisor) if divisor is not None else None
+    found = list[tuple[str, float, set[str]]]()
+    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
+        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
+        least = smallest(divisor) if divisor is not None and source else None
         if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
-            source = values.source_of(key, 0)
-            found.append((key, least, ancestors(values.graph, [source]) if source else set()))
+            found.append((key, least, ancestors(values.graph, [source])))
     return found
 
 

@@ -145,7 +145,7 @@ _TABLE: Sequence[Row] = (
         "a Function without a backward",
         (Kind.NO_BACKWARD,),
         Verdict.WRONG_BACKWARD,
-        "backward{at} reached a Function that has no backward",
+        "backward{at} reached a Function{changed} that has no backward",
         "write one: @staticmethod def backward(ctx, *grads)",
     ),
     (
@@ -453,8 +453,8 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         lines: tuple[SourceLocation, ...] = (change.location,) if change is not None else ()
         what = "change in place" if kind is not None and not kind[1] else "call"
         where = f" (the latest {what} is at {mention(lines[0])})" if lines else ""
-        if read.kind is Kind.DIFFERENTIATED_TWICE:
-            where, lines = _function_in(context)
+        if read.kind in (Kind.DIFFERENTIATED_TWICE, Kind.NO_BACKWARD):
+            where, lines = _function_in(context, read.kind is Kind.DIFFERENTIATED_TWICE)
         elif read.kind.name.startswith("CHECKPOINT"):
             lines = tuple(calls_in(context, "checkpoint"))
             where = f" (checkpoint() is called at {joined([*map(str, lines)])})" if lines else ""
@@ -463,10 +463,10 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
     return match
 
 
-def _function_in(context: Context) -> tuple[str, tuple[SourceLocation, ...]]:
-    """The Function in the last pass of ``torch.autograd.grad``, if it is the only one there."""
+def _function_in(context: Context, of_grad: bool) -> tuple[str, tuple[SourceLocation, ...]]:
+    """The only Function in the last pass, or in that of ``torch.autograd.grad``; "" for several."""
     graphs = [f.graph for f in context.frames if f.kind is FrameKind.AFTER_AUTOGRAD_GRAD]
-    graph = graphs[-1] if graphs else context.graph
+    graph = graphs[-1] if graphs and of_grad else context.graph
     inside = replace(context, graph=graph, roots=(*graph.roots,))
     nodes = [graph.nodes[key] for key in inside.functions]
     lines = locations_of(dict.fromkeys(str(data.get("source", "")) for data in nodes))

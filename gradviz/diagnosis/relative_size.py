@@ -55,6 +55,7 @@ _MEANT = "nothing, if that is meant, as for the bias of a critic that is called 
 _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
+_FEW = 8  # values of a channel, of which a batch norm takes the mean and the variance
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
 
@@ -148,6 +149,13 @@ def _fix_of_large(context: Context) -> str:
 
 def _fix_by_size(graph: GradGraph) -> str:
     """Clipping sets all gradients to 0 if their total norm overflows."""
+    for data in graph._node.values():
+        shape = data.get("shape", ()) if data.get("op") == "batch_norm" else ()
+        count = math.prod(shape[:1] + shape[2:]) if shape else 0
+        if 0 < count <= _FEW:
+            where = f" at {mention(data['source'])}" if data.get("source") else ""
+            more = f"in training, batch_norm{where} has {count} values for each channel"
+            return f"use a larger batch: {more}"
     for key in graph.leaves:
         data = graph.nodes[key]
         grad, dtype = data.get("grad"), data.get("dtype")
@@ -250,14 +258,11 @@ def _passes_before_updates(context: Context) -> dict[int, set[str]]:
     """By the numbers of passes, the inputs that they reached and that are updated by hand."""
     changes = filter(is_update, context.happened(EventKind.IN_PLACE))
     keys = {key for event in changes for key in event.nodes} - context.held
-    inputs = {
-        key
-        for key in keys
-        if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER
-    }
     found = defaultdict[int, set[str]](set)
-    for event in context.happened(EventKind.ACCUMULATE) if inputs else ():
-        found[getattr(event.details, "pass_number", 0)] |= inputs & {*event.nodes}
+    for event in context.happened(EventKind.ACCUMULATE) if keys else ():
+        for key in keys.intersection(event.nodes):
+            if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER:
+                found[getattr(event.details, "pass_number", 0)].add(key)
     return found
 
 
@@ -480,6 +485,8 @@ _MANY = 20  # terms of a loss that are looked at further, such as those of a loo
 def terms_without_gradient(context: Context) -> list[Explanation]:
     """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
     found: dict[tuple[str, int], _Term | None] = {}
+    # What cuts off a parameter that never got a gradient is in the row of that parameter.
+    never = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
     for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
         trained = _trained_by(context, event) if event is not None else frozenset[str]()
@@ -491,6 +498,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         alive = descendants(graph, trained)
         cuts = cuts_behind(graph, alive)
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
+        spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
             place, term = (graph.nodes[row.sum].get("source", ""), number), None

@@ -571,8 +571,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
         return [(heading, TextSpan("None", Role.FACT), *change)]
     role = loud_role(grad) if is_loud(grad) else Role.VALUE
     line = [heading, TextSpan(_content(grad), role), *change]
-    if data.get("accumulations") and not change:
-        times = data["accumulations"]
+    if (times := data.get("accumulations")) and not change:
         line.append(TextSpan(counted(times, "pass", "passes"), Role.FACT))
     return [tuple(line)]
 
@@ -590,11 +589,8 @@ def cause_text(data: EdgeData) -> str:
 
 
 def cause_word(data: Mapping[str, Any]) -> str:
-    """What cut an edge; of the ways to read a number the one that was used.
-
-    Example:
-        >>> cause_word({"cause": Cause.ITEM, "word": "tolist"}), cause_word({"cause": Cause.DETACH})
-        ('tolist', 'detach')
-    """
-    cause: str = data["cause"].value
-    return data.get("word", cause) if data["cause"] is Cause.ITEM else cause
+    """What cut an edge; of the ways to read a number, or to use values, the one that was used."""
+    cause, word = data["cause"], data.get("word", "")
+    if cause is Cause.VALUES_COPIED and word.endswith("_") and not word.endswith(("copy_", "__")):
+        return f"values used by {word}"
+    return str(word if word and cause is Cause.ITEM else cause.value)

@@ -102,17 +102,23 @@ def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
         name = ".".join(path)
         is_list = classes.get(name) in _LISTS
         if len(keys) > 1 and not is_list and keys not in found.values():
-            if any(_is_call(graph.nodes[key], name) for key in keys):
-                continue  # the others are further calls of it
+            if _are_calls([graph.nodes[key] for key in keys], path):
+                continue
             between = descendants(graph, keys, is_data) & ancestors(graph, keys, is_data)
             if between == keys:  # otherwise links would lead out of the frame and back into it
                 found[name] = keys
     return {name: _with_tensors(graph, name, keys) for name, keys in found.items()}
 
 
-def _is_call(data: NodeData, path: str) -> bool:
-    """Whether a box stands for a whole call of a module."""
-    return data["kind"] is NodeKind.GROUP and data.get("name") == path and "part_of" not in data
+def _are_calls(nodes: Sequence[NodeData], path: Sequence[str]) -> bool:
+    """Whether each node is what another call of a module ran, or one stands for a whole call."""
+    calls = {data["calls"][len(path)] for data in nodes if len(data.get("calls", ())) > len(path)}
+    return len(calls) == len(nodes) or any(
+        data["kind"] is NodeKind.GROUP
+        and data.get("name") == ".".join(path)
+        and "part_of" not in data
+        for data in nodes
+    )
 
 
 def _with_tensors(graph: GradGraph, path: str, keys: set[str]) -> set[str]:

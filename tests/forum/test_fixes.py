@@ -288,6 +288,16 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
     ),
     "activations_are_kept_in_half": ("tensor.half()", "tensor.bfloat16()"),
     "entropy_in_a_dict_of_losses": ("entropy.detach()", "entropy"),
+    "missing_days_are_skipped_by_nansum": (
+        "self.weights * series",
+        "self.weights * torch.nan_to_num(series)",
+    ),
+    "loss_is_wrapped_in_a_variable": ("Variable(loss, requires_grad=True)", "loss"),
+    "codes_are_looked_up_under_no_grad": (
+        "            emb = self.emb",
+        "        emb = self.emb",
+    ),
+    "exemplars_are_trained_through_their_data": ("mnemonics.data", "mnemonics"),
     "membrane_potential_lives_on_in_the_layer": (
         "    loss.backward()\n",
         "    loss.backward()\n    for self in (net.lif1, net.lif2):\n"
@@ -387,6 +397,7 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
         optimizer.step()
 """,
     ),
+    "mixer_with_two_images": ("batch = 2", "batch = 64"),
     "optimizer_is_restored_from_a_copy": (
         """        self.kept = copy.deepcopy(self.optimizer), copy.deepcopy(self.model.state_dict())
 
