@@ -6,7 +6,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 from __future__ import annotations
 
 import math
-import sys
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -142,7 +142,7 @@ def _is_held(context: Context, question: Question) -> bool:
     # A change after the last of several passes may be no update: models are moved, and loaded.
     kinds = (EventKind.ACCUMULATE, EventKind.IN_PLACE)
     added, changes = (context.happened_to(question.key, kind) for kind in kinds)
-    last = added[-1].number if len(added) > 1 else sys.maxsize
+    last = added[-1].number if len(added) > 1 else math.inf
     return not _is_held_by_copies(context, question.key) and (
         question.key in context.held
         or any(question.key in details.held for _, details in context.steps)
@@ -269,14 +269,14 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
 
 def set_aside(context: Context, key: str) -> Event | None:
     """Where ``.grad = None`` left a parameter out of the last step, which used other gradients."""
-    held = [(step, each.held) for step, each in context.steps if key in each.held][-1:]
-    rows = [[e for e in context.history_of(key) if e.number < step.number] for step, _ in held]
-    clear = rows[0][-1] if rows and rows[0] else None
-    if clear is None or clear.word != "grad" or clear.action is not Action.SET_TO_NONE:
-        return None
-    others = (context.history_of(each) for step, keys in held for each in keys)
-    before = ([e for e in row if e.number < held[0][0].number][-1:] for row in others)
-    return clear if any(e.kind is EventKind.ACCUMULATE for row in before for e in row) else None
+    for step, details in [row for row in context.steps if key in row[1].held][-1:]:
+        rows = ((e for e in context.history_of(k) if e.number < step.number) for k in details.held)
+        used = (each.kind is _ADDED for row in rows for each in [*row][-1:])
+        is_used = context.cached((set_aside, step.number), partial(any, used))
+        *_, last = (None, *(e for e in context.history_of(key) if e.number < step.number))
+        is_clear = last is not None and (last.word, last.action) == ("grad", Action.SET_TO_NONE)
+        return last if is_clear and is_used else None
+    return None
 
 
 def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
@@ -426,7 +426,7 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     events = context.happened(EventKind.OPERATION)
     used = (event.number for event in events if not made.isdisjoint(event.nodes))
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
-    if not is_whole or not next(used, sys.maxsize) < off[0].number < held.step.number:
+    if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
         return None
     words = {"line": mention(held.step.location), "off": mention(off[0].location)}
     return Evidence(words, locations=(off[0].location, held.step.location))
