@@ -12,7 +12,7 @@ from torch import nn
 import gradviz
 from gradviz.capture.autograd.tensors import storage_address
 from gradviz.errors import UsageError
-from gradviz.facts import FrameKind
+from gradviz.facts import EventKind, FrameKind
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.source_lines import NOWHERE
@@ -583,3 +583,17 @@ def test_a_tensor_with_the_address_of_one_that_is_gone_is_not_changed_in_place()
     for frame in run.frames:
         kinds = [edge["kind"] for *_, edge in frame.graph.edges(data=True)]
         assert EdgeKind.ALIAS not in kinds
+
+
+def test_a_line_that_makes_many_changes_gets_few_frames() -> None:
+    leaves = [torch.ones(2, requires_grad=True) for _ in range(200)]
+    optimizers = [torch.optim.SGD([leaf], 0.1) for leaf in leaves]
+    with gradviz.record(max_frames=500) as run:
+        for _ in range(2):
+            torch.stack(leaves).sum().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    after = [frame for frame in run.frames if frame.kind is FrameKind.AFTER_STEP]
+    assert len(after) == 2 * (64 + 1)  # the first ones, and number 128
+    assert len([event for event in run.events if event.kind is EventKind.STEP]) == 400
+    assert "270 of many changes by one line have no frame" in run.story.notes[0]

@@ -60,6 +60,7 @@ _AFTER = (
 )
 _SIGNATURES = 1_000
 _MOST_GAPS = 6  # that a note lists one by one
+_MOST_ALIKE = 64  # changes by one line, such as a step for each layer, that get a frame each
 _PASSES = 4  # larger numbers of accumulated passes count as equal
 
 
@@ -87,6 +88,20 @@ class FrameStore:
         self._signatures: set[Hashable] = set()
         self._dropped = 0
         self._latest: Frame | LaterFrame | None = None
+        self._where: Hashable = None
+        self._times = self._left_out = 0
+
+    def leaves_out(self, *where: Hashable) -> bool:
+        """Whether a change gets no frame: its line made many of them, as one for each parameter.
+
+        Args:
+            where: the same for changes of one kind by one line after one backward pass.
+        """
+        self._times = self._times + 1 if where == self._where else 1
+        self._where = where
+        is_left_out = self._times > _MOST_ALIKE and bool(self._times & (self._times - 1))
+        self._left_out += is_left_out
+        return is_left_out
 
     def add(self, frame: Frame | LaterFrame, word: str = "", always: bool = False) -> bool:
         """Add a frame, unless it shows the same as the latest one.
@@ -161,6 +176,10 @@ class FrameStore:
     @property
     def note(self) -> str:
         """What was omitted, in one line; "" if nothing was."""
+        changes = f"{self._left_out:,} of many changes by one line have no frame"
+        return "; ".join(filter(None, (self._dropped_frames(), changes * bool(self._left_out))))
+
+    def _dropped_frames(self) -> str:
         kept = min(len(self._first) + len(self._unlike) + len(self._last), self.most)
         if kept == self.count:
             return ""

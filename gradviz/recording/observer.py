@@ -401,7 +401,7 @@ class Observer:
         if entry.action in (Action.ASSIGNED, Action.REDUCED):  # maybe of a leaf that nothing uses
             deque(map(self.snapshots.keys.of, entry.identities), 0)
         with quietly():
-            self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry)
+            self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry.location, entry)
 
     def _hears(self) -> bool:
         """Whether the step of an optimizer is recorded."""
@@ -479,7 +479,7 @@ class Observer:
             self._pass.steps.append(entry)
             return
         state.event_log.entries.append(entry)
-        self._add_now(FrameKind.AFTER_STEP)
+        self._add_now(FrameKind.AFTER_STEP, location)
 
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program requested."""
@@ -560,8 +560,10 @@ class Observer:
         title = with_step(frame_title(moment.kind, passes, *moment[1:4]), step)
         return Frame(with_gradients(title, added()), graph(), "", moment.kind, passes, row)
 
-    def _add_now(self, kind: FrameKind, entry: Entry | None = None) -> None:
+    def _add_now(self, kind: FrameKind, location: CodeLocation, entry: Entry | None = None) -> None:
         """Add a frame of this moment, in which only leaves have changed since the latest one."""
+        if self.frame_store.leaves_out(kind, location, self._passes):
+            return
         if self._steady.is_on and self._add_later(kind, self._steady.read(), entry) is not None:
             return
         with collector_paused():
