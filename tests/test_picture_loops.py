@@ -232,6 +232,9 @@ def test_a_part_of_a_module_says_so():
     plain = [label.plain() for label in labels_of(graph).values()]
     assert sum("part of  Block  29 ops  f32[2,3,8]" in text for text in plain) == 3
     assert "blocks.1.norm  LayerNorm  f32[2,3,8]  16 parameters  .grad  None" in plain
+    short = labels_of(with_short_names(graph, {"blocks.0", "blocks.1"})).values()
+    inside = [label.plain() for label in short if "part of" in label.plain()]
+    assert sorted(text.split()[0] for text in inside)[:2] == ["blocks.0", "blocks.1"]
 
 
 def test_a_box_has_the_shape_of_its_input_where_it_differs():

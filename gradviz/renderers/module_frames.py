@@ -166,7 +166,8 @@ def with_short_names(graph: GradGraph, framed: Container[str]) -> GradGraph:
             name = str(graph.nodes[key].get("name", ""))
             is_part = name == path and "part_of" in graph.nodes[key]
             if is_part or name.startswith(f"{path}."):
-                outer = path.rpartition(".")[0] if is_part else path
+                outer, _, last = path.rpartition(".") if is_part else (path, "", "")
+                outer = outer.rpartition(".")[0] if last.isdigit() else outer  # h.0, not 0
                 seen.nodes[key]["name"] = name[len(outer) :].removeprefix(".")
                 seen.nodes[key].pop("aliases", None)
         done |= modules[path]
