@@ -26,7 +26,9 @@ from gradviz.frontends.program import Reached, end_of_session
 _NONE: Any = None
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Lines = set[tuple[CodeType, int]]
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
+_MOST_UNREACHED = 2  # passes until each parameter got a gradient: not every batch calls every head
 _ENTRIES = 100  # of a list, in which leaves are looked for
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
@@ -353,9 +355,7 @@ class Search:
         self.ending = self._graph_before = self._passes = self._returns = _NONE
         self._values_before: list[Any] = []
         self._process, self.passes, self.stopped, self._over = os.getpid(), 0, False, False
-        self._lines: set[tuple[CodeType, int]] = set()
-        self._lines_before_step: set[tuple[CodeType, int]] = set()
-        self._again: set[tuple[CodeType, int]] = set()
+        self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self.refusal = False, 0, ""  # the last value's
         self._leaves, self._reached = set[str](), set[int]()
@@ -466,11 +466,11 @@ class Search:
         self._waited += bool(self._again)
         held = [each for optimizer in self._steppers for each in _parameters(optimizer)]
         self._reached |= {id(each) for each in held if each.grad is not None}
-        every = [each for optimizer in optimizers_among(around) for each in _parameters(optimizer)]
-        # Those of a head that not every batch calls; one optimizer may wrap another (accelerate).
-        new = {id(each) for each in held if each.requires_grad} - self._reached
-        new |= {id(each) for each in every} - {id(each) for each in held}
-        return bool(new and self._steppers) and self._waited <= _MOST_WAITED
+        every = {id(p) for optimizer in optimizers_among(around) for p in _parameters(optimizer)}
+        unreached = {id(each) for each in held if each.requires_grad} - self._reached
+        new = every - set(map(id, held))  # one optimizer may wrap another (accelerate)
+        most = _MOST_WAITED if new else _MOST_UNREACHED
+        return bool(self._steppers and (new or unreached)) and self._waited <= most
 
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
