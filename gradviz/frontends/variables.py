@@ -28,7 +28,7 @@ _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _Lines = set[tuple[CodeType, int]]
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
-_MOST_UNREACHED = 2  # passes until each parameter got a gradient: not every batch calls every head
+_MOST_UNREACHED = 2  # steps until each parameter got a gradient: not every batch calls every head
 _ENTRIES = 100  # of a list, in which leaves are looked for
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
@@ -352,13 +352,13 @@ class Search:
         self.found: Finding | None = None
         self.wanted, self._trace, self.extent = wanted, trace, extent
         self._next_step = extent.next_step and extent.step is None
-        self.ending = self._graph_before = self._passes = self._returns = _NONE
+        self.ending = self._graph_before = self._passes = self._returns = self._last_line = _NONE
         self._values_before: list[Any] = []
         self._process, self.passes, self.stopped, self._over = os.getpid(), 0, False, False
         self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self.refusal = False, 0, ""  # the last value's
-        self._leaves, self._reached = set[str](), set[int]()
+        self._leaves, self._reached, self._ends = set[str](), set[int](), 0
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
 
@@ -412,9 +412,8 @@ class Search:
             found = self._finding(_around(frame), roots, frame)
             if found and any("saved_bytes" in data for data in found.story.nodes.values()):
                 self._graph_before = found.story
-                self._values_before = [
-                    weakref.ref(each) for each in found.values if hasattr(each, "grad_fn")
-                ]
+                tensors = (each for each in found.values if hasattr(each, "grad_fn"))
+                self._values_before = list(map(weakref.ref, tensors))
 
     def graph_before(self, values: Sequence[Any]) -> Any:
         """The graph of values before the last backward pass; None if it was not that of them."""
@@ -443,7 +442,9 @@ class Search:
         if line in self._lines_before_step or (is_again and not is_stepped_next):
             self._again.add(line)
         is_over = self._again == self._lines if self._next_step else not is_stepped_next
-        self._is_waiting = self._next_step and self._waits(around)
+        self._last_line = self._last_line or (line if is_over else None)  # of a step
+        ends = line == self._last_line or self._waited > _MOST_WAITED
+        self._is_waiting = self._next_step and (self._waits(around, ends) or (is_over and not ends))
         if self._next_step and self._has_lost_a_leaf(around):
             return
         if (is_over and not self._is_waiting) or self.extent.ready:
@@ -459,18 +460,18 @@ class Search:
         self._leaves |= names - results
         return not self._leaves.isdisjoint(results)
 
-    def _waits(self, around: Mapping[str, object]) -> bool:
+    def _waits(self, around: Mapping[str, object], is_end: bool) -> bool:
         """Whether an optimizer may make its first step soon, or a parameter get its gradient."""
         from gradviz.recording.passes import optimizers_among
 
-        self._waited += bool(self._again)
-        held = [each for optimizer in self._steppers for each in _parameters(optimizer)]
-        self._reached |= {id(each) for each in held if each.grad is not None}
+        self._waited, self._ends = self._waited + bool(self._again), self._ends + is_end
+        held = {id(p): p for optimizer in self._steppers for p in _parameters(optimizer)}
+        self._reached |= {number for number, each in held.items() if each.grad is not None}
         every = {id(p) for optimizer in optimizers_among(around) for p in _parameters(optimizer)}
-        unreached = {id(each) for each in held if each.requires_grad} - self._reached
-        new = every - set(map(id, held))  # one optimizer may wrap another (accelerate)
-        most = _MOST_WAITED if new else _MOST_UNREACHED
-        return bool(self._steppers and (new or unreached)) and self._waited <= most
+        unreached = any(held[n].requires_grad for n in held.keys() - self._reached)
+        new = every - held.keys()  # one optimizer may wrap another (accelerate)
+        is_early = self._waited <= _MOST_WAITED if new else self._ends <= _MOST_UNREACHED
+        return bool(self._steppers and (new or unreached)) and is_early
 
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
@@ -481,11 +482,10 @@ class Search:
     def _stop_if_found(self) -> None:
         if self.found is None or self._over or self.extent.full:  # of full the last pass counts
             return
+        self._end()
         if os.getpid() != self._process:  # others may wait for a process that the program forked
-            self._end()
             return
         self.stopped = True
-        self._end()
         self.ending = end_of_session() or Reached()
         raise self.ending
 
