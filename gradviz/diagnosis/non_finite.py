@@ -398,17 +398,30 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     return None
 
 
+def around_last_step(
+    events: Sequence[Event],
+) -> tuple[list[Event], Event, Sequence[Event]] | None:
+    """What was before the passes that the last step used, the step, and what followed it.
+
+    Args:
+        events: the history of a leaf.
+
+    Returns:
+        None if there is no step, or it did not use the gradient as passes left it.
+    """
+    at = max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
+    before = [*events[:at]]
+    while before and before[-1].kind is EventKind.ACCUMULATE:
+        before.pop()
+    return (before, events[at], events[at + 1 :]) if len(before) < at else None
+
+
 def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
     """Clipped while it was None or zero, then computed, and used by the last step."""
-    events = context.history_of(question.key)
-    while events and events[-1].kind is not EventKind.STEP:
-        events.pop()
-    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
-    passes = 0
-    while events and events[-1].kind is EventKind.ACCUMULATE:
-        events.pop()
-        passes += 1
-    if not passes or not events or events[-1].word not in CLIPS:
+    history = context.history_of(question.key)
+    found = around_last_step([each for each in history if each.action is not Action.UNSCALED])
+    events = found[0] if found is not None else []
+    if not events or events[-1].word not in CLIPS:
         return None
     clip = events[-1]
     was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"

@@ -13,7 +13,7 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.non_finite import divided
+from gradviz.diagnosis.non_finite import around_last_step, divided
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
@@ -344,16 +344,11 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
 def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
     """The ranks' gradients were combined before they were computed, or after the step used them."""
     events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
-    steps = [at for at, event in enumerate(events) if event.kind is EventKind.STEP]
-    used = events[: steps[-1]] if steps else []
-    first = len(used)
-    while first and used[first - 1].kind is EventKind.ACCUMULATE:
-        first -= 1
-    if first == len(used):
+    if (found := around_last_step(events)) is None:
         return None  # what the step used was changed after the pass: perhaps by an average
-    early = [each for each in used[:first] if each.action is not Action.CHANGED_IN_PLACE]
+    early = [each for each in found[0] if each.action is not Action.CHANGED_IN_PLACE]
     cleared, before = ([None, None, *early])[-2:]
-    after = next(iter(events[steps[-1] + 1 :]), None)
+    step, after = found[1], next(iter(found[2]), None)
     if after is not None and after.action is Action.REDUCED:
         call, when = after, "after the step had used it"
     elif before is not None and before.action is Action.REDUCED:
@@ -362,7 +357,7 @@ def _combined_at_another_time(context: Context, question: Question) -> Evidence 
         call, when = before, "before backward, while it was zero"
     else:
         return None
-    step, line = events[steps[-1]], f"{call.word} at {mention(call.location)}"
+    line = f"{call.word} at {mention(call.location)}"
     words = {"call": line, "when": when, "step": f"the step at {mention(step.location)}"}
     return Evidence(words, locations=(call.location, step.location))
 

@@ -195,7 +195,7 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
 
 
 def _of_left_out(values: Values, key: str) -> Suspect | None:
-    """The same, of an operation that was seen to return what is not finite, as of a finite loss."""
+    """Untracked data that is not finite, of which a loss was finite and a gradient is not."""
     if (suspect := _of_untracked(values, key)) is None:
         return None
     op = values.graph.nodes[key].get("op", "")

@@ -320,8 +320,12 @@ class Input:
 
     def cut_again(self, cause: Cause, location: CodeLocation, word: str) -> Input:
         """Data that was cut before, if it is cut here in any case."""
-        leaves = reduce(or_, self.cut_leaves.values(), 0)
-        return Input(self.source, cause, location, ancestors=Ancestors(leaves), word=word)
+        return Input(self.source, cause, location, ancestors=Ancestors(self.lost), word=word)
+
+    @property
+    def lost(self) -> int:
+        """The leaves that get no gradient along this edge, as bits."""
+        return reduce(or_, self.cut_leaves.values(), 0)
 
     @property
     def matters(self) -> bool:
@@ -513,7 +517,7 @@ def no_tensor() -> None:
 
 def copied_leaf(written: Sequence[Input]) -> int:
     """The bit of the only leaf of which values were written, not results of the graph; else 0."""
-    leaves = reduce(or_, (bits for each in written for bits in each.cut_leaves.values()), 0)
+    leaves = reduce(or_, (each.lost for each in written), 0)
     found = [each.source for each in written]
     for source in found:  # which grows
         if isinstance(source, UntrackedTensor) and len(found) < MOST_INPUTS:

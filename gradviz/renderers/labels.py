@@ -553,8 +553,7 @@ def _why_untracked(data: NodeData) -> list[Line]:
 
 def _inside(data: NodeData) -> list[Line]:
     """The parameters of the module that a reentrant checkpoint runs: they are no inputs of it."""
-    names = data.get("runs_with", ())
-    if not names:
+    if not (names := data.get("runs_with", ())):
         return []
     more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     text = f"{_short(names[0])}{more}"
@@ -589,7 +588,12 @@ def cause_text(data: EdgeData) -> str:
 
 
 def cause_word(data: Mapping[str, Any]) -> str:
-    """What cut an edge; of the ways to read a number, or to use values, the one that was used."""
+    """What cut an edge; of the ways to read a number, or to use values, the one that was used.
+
+    Example:
+        >>> cause_word({"cause": Cause.ITEM, "word": "tolist"})
+        'tolist'
+    """
     cause, word = data["cause"], data.get("word", "")
     if cause is Cause.VALUES_COPIED and word.endswith("_") and not word.endswith(("copy_", "__")):
         return f"values used by {word}"

@@ -68,10 +68,10 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
     else:
         state.end_gradient_change()
-    sent = [bits for each in given for bits in each.cut_leaves.values()]
-    if call.word == REPLAY or (call.word in SENDING and sent):
+    sent = reduce(or_, (each.lost for each in given), 0) if call.word in SENDING else 0
+    if call.word == REPLAY or sent:
         entry = state.log(Entry(EventKind.OPERATION, call.word, site.location, ""))
-        entry.identities = [Leaf(number).identity for number in leaves_in(reduce(or_, sent, 0))]
+        entry.identities = [Leaf(number).identity for number in leaves_in(sent)]
     read = set(map(id, call.read))
     for is_graph in (True, False):
         some = [
