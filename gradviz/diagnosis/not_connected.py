@@ -9,7 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
-    calls,
+    called_on,
     lines_with_graph,
     locations_of,
     mention,
@@ -151,9 +151,8 @@ def _is_linearized(context: Context, cut: CutEdge) -> bool:
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
-    """Whether a line calls a function, found once for all leaves."""
-    files = [each.file for each in locations_of([line])]
-    return context.cached((name, line), lambda: line in map(str, calls(files, name)))
+    """Whether a line calls a function; its functions are found once for all leaves."""
+    return name in context.cached(("called", line), lambda: called_on(line))
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
@@ -271,8 +270,8 @@ def _latest(context: Context, line: str) -> int:
     """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
     if (key := ("latest", line)) not in context.cache:
         end = context.passes[-1].number if context.passes else len(context.events or ())
-        at = (each.number for each in context.events or () if str(each.location) == line)
-        context.cache[key] = max((each for each in at if each < end), default=-1)
+        at = (each.number for each in context.by_line.get(line, ()) if each.number < end)
+        context.cache[key] = max(at, default=-1)
     return int(context.cache[key])
 
 
