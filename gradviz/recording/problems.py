@@ -183,14 +183,14 @@ def _with_change(problem: Problem, change: InPlaceChange, state: RecordingState)
 
 def _change_of(suspect: _Suspect, wanted: int, state: RecordingState) -> InPlaceChange | None:
     """The first change of a saved tensor after the node saved it."""
-    changes = (
+    changes = [
         change
         for change in state.changes
         if change.storage == suspect.storage
         and change.before <= wanted < change.after
         and change.created > suspect.created
-    )
-    return next(changes, None)
+    ]
+    return min(changes, key=lambda change: change.is_alias, default=None)
 
 
 def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
