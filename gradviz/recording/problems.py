@@ -147,6 +147,7 @@ def _changed_in_a_copy(
         and latest[change.storage] == found.found
         and any(is_later(change, created) for created in copies)
     ]
+    fits = [change for change in fits if not change.is_alias] or fits
     if len({change.storage for change in fits}) != 1:
         return None
     key = operations[max(created for created in copies if is_later(fits[0], created))]
