@@ -204,7 +204,7 @@ def not_a_scalar_recorded():
         return gradviz.explain(run)[0]
 
 
-@case(Verdict.LEAF_CHANGED, "a leaf that requires grad", "under torch.no_grad()")
+@case(Verdict.LEAF_CHANGED, "a leaf that requires grad", "with torch.no_grad(): ")
 def leaf_changed():
     w = leaf()
     try:
@@ -213,7 +213,7 @@ def leaf_changed():
         return gradviz.explain(error, w)
 
 
-@case(Verdict.LEAF_CHANGED, "a view of a leaf", "under torch.no_grad()")
+@case(Verdict.LEAF_CHANGED, "a view of a leaf", "with torch.no_grad(): ")
 def view_of_a_leaf_changed():
     w = leaf()
     try:

@@ -120,3 +120,28 @@ def test_a_result_that_is_gone_is_not_said_to_be_none():
         step_of_data = (w * 2).sum()
         del step_of_data
     assert "no variable" not in gradviz.explain(w, recording).reason
+
+
+LEAVES = ("w += 1", "w -= 0.1 * w.detach()", "w.add_(1)", "w[0] = 1", "w[0].mul_(2)", "F.relu_(w)")
+
+
+@pytest.mark.parametrize("line", LEAVES)
+def test_the_fix_of_a_changed_leaf_works(line, tmp_path):
+    error = _run(line, tmp_path)
+    assert error is not None
+    explanation = gradviz.explain(error)
+    assert explanation.verdict is gradviz.Verdict.LEAF_CHANGED
+    assert explanation.reason.startswith(("a leaf that ", "a view of a leaf that "))
+    update = f"with torch.no_grad(): {line}"
+    copy = "change a copy: x = w.clone()"
+    assert explanation.fix == f"to update it: {update}; to compute with changed values, {copy}"
+    assert _run(f"out = out + 0\n    {update}", tmp_path) is None
+    assert _run(f"x = w.clone(); {line.replace('w', 'x', 1)}", tmp_path) is None
+
+
+def test_a_module_that_changes_its_input_in_place(tmp_path):
+    error = _run("out = nn.ReLU(inplace=True)(w).sum()", tmp_path)
+    assert error is not None
+    explanation = gradviz.explain(error)
+    assert explanation.fix.startswith("compute with a copy of it, x = w.clone(), or leave out")
+    assert _run("out = nn.ReLU(inplace=True)(w.clone()).sum()", tmp_path) is None

@@ -15,6 +15,7 @@ from gradviz.diagnosis.lines import (
     mention,
     statement_at,
     stored,
+    without_alias,
 )
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
@@ -55,15 +56,9 @@ def _changed(context: Context, error: ErrorContext) -> Evidence | None:
     problem = _problem_of(error)
     if problem is None or not problem.changed_by:
         return None
-    return _evidence(
-        context,
-        error,
-        problem,
-        by=_changer(problem),
-        where=_where(problem),
-        versions=f" (version {problem.wanted} → {problem.changed_to})",
-        fix=_fix(context, error, problem),
-    )
+    versions = f" (version {problem.wanted} → {problem.changed_to})"
+    words: Any = {"by": _changer(problem), "where": _where(problem), "versions": versions}
+    return _evidence(context, error, problem, **words, fix=_fix(context, error, problem))
 
 
 def _where(problem: Problem) -> str:
@@ -198,7 +193,7 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
     value: ast.expr | None = None
     if isinstance(statement, ast.AugAssign):
         target, call = statement.target, None
-        value = ast.BinOp(_without_alias(target), statement.op, statement.value)
+        value = ast.BinOp(without_alias(target), statement.op, statement.value)
     elif isinstance(statement, ast.Assign) and word == "setitem_":
         target = statement.targets[0]
     elif call is not None:
@@ -211,7 +206,7 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
     if target is None:
         is_plain = word.endswith("_") and word.isidentifier() and word != "setitem_"
         return f"make a new tensor: {word[:-1]} instead of {word}" if is_plain else ""
-    target = _without_alias(target)
+    target = without_alias(target)
     is_part = isinstance(target, ast.Subscript)
     if is_part and not context.written_on(str(problem.location))[0].isdisjoint(_OF_A_PART):
         return f"{_WRITTEN}; or write into it after backward, or into a copy: {_copied(target)}"
@@ -232,7 +227,7 @@ _text = ast.unparse
 def _copied(target: ast.expr) -> str:
     """``x = x.clone()``; of a part, ``x[0]``, the whole."""
     while isinstance(target, ast.Subscript):
-        target = _without_alias(target.value)
+        target = without_alias(target.value)
     name = _text(target) if stored(target) else "x"
     return f"{name} = {name}.clone()"
 
@@ -257,7 +252,7 @@ def _change_by(
     is_method = isinstance(function, ast.Attribute) and getattr(root, "id", "") not in imports
     plain: ast.expr = function
     if isinstance(function, ast.Attribute):
-        owner = _without_alias(function.value) if is_method else function.value
+        owner = without_alias(function.value) if is_method else function.value
         plain = ast.Attribute(owner, function.attr.removesuffix("_"))
     elif isinstance(function, ast.Name):
         plain = ast.Name(function.id.removesuffix("_"))
@@ -267,15 +262,6 @@ def _change_by(
     if not is_known or not is_function_of_torch(word.partition(" ")[0].removesuffix("_")):
         return target, None
     return target, ast.Call(plain, call.args, others)
-
-
-def _without_alias(target: ast.expr) -> ast.expr:
-    """``x`` of ``x.data`` and ``x.detach()``."""
-    if isinstance(target, ast.Attribute) and target.attr == "data":
-        return target.value
-    if isinstance(target, ast.Call) and getattr(target.func, "attr", "") == "detach":
-        return target.func.value if isinstance(target.func, ast.Attribute) else target
-    return target
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
@@ -330,21 +316,12 @@ def _is_of(grad_fn: str, node: str) -> bool:
 
 _TABLE: tuple[Row, ...] = (
     (
-        "a leaf was changed in place",
-        (Kind.LEAF_CHANGED, Kind.RESIZED),
+        "a leaf was resized",
+        (Kind.RESIZED,),
         Verdict.LEAF_CHANGED,
-        "a leaf that requires grad was changed in place{at}, which autograd cannot record",
-        "to update it, put that line under torch.no_grad(); to compute with changed values, change "
-        "a copy: x = w.clone()",
-    ),
-    (
-        "a view of a leaf was changed in place",
-        (Kind.LEAF_VIEW_CHANGED,),
-        Verdict.LEAF_CHANGED,
-        "a view of a leaf that requires grad was changed in place{at}, which autograd cannot "
-        "record",
-        "to update the leaf, put that line under torch.no_grad(); to compute with changed values, "
-        "change a copy: x = w.clone()",
+        "a tensor that requires grad was resized{at}, which autograd cannot record",
+        "create a new leaf of that size, and copy the values: w = torch.zeros(size, "
+        "requires_grad=True)",
     ),
     (
         "a leaf was frozen and changed in place before backward",
@@ -427,6 +404,36 @@ _TABLE: tuple[Row, ...] = (
     ),
 )
 
+
+def _leaf_changed(context: Context, error: ErrorContext) -> Evidence | None:
+    """An in-place change of a leaf that requires grad, or of a view of it."""
+    if not is_of(error, Kind.LEAF_CHANGED, Kind.LEAF_VIEW_CHANGED):
+        return None
+    is_view = is_of(error, Kind.LEAF_VIEW_CHANGED)
+    statement = statement_at(error.library or error.location)
+    under = "to update it, put that line under torch.no_grad()"
+    fix = f"compute with a copy of it, x = w.clone(), or leave out inplace=True; {under}"
+    if statement is not None and (target := _target_of(statement, error)) is not None:
+        if len(text := _text(statement)) <= 60 and not error.library:
+            under = f"to update it: with torch.no_grad(): {text}"
+        copied = _copied(target).partition(" = ")[2]
+        fix = f"{under}; to compute with changed values, change a copy: x = {copied}"
+    what = f"{'a view of ' * is_view}a leaf that requires grad"
+    return error.evidence(words={"what": what, "fix": fix})
+
+
+def _target_of(statement: ast.stmt, error: ErrorContext) -> ast.expr | None:
+    """What a statement changes in place: ``w -= 1``, ``w[0] = 1``, ``w.add_(1)``; None for none."""
+    if isinstance(statement, ast.AugAssign):
+        return statement.target
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+        return statement.targets[0]
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not _text(call.func).endswith("_"):
+        return None
+    return _change_by(call, "", imported(error.location.file))[0]
+
+
 _NEEDS = Needs.RECORDING
 _CHANGED = Verdict.CHANGED_IN_PLACE
 RULES: tuple[Rule[Any, Any], ...] = (
@@ -461,6 +468,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward{at} needs {what} as it was, and it was changed in place {times} "
         "since (version {wanted} → {found}); where was not recorded",
         f"{{fix}}; {RECORD}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a leaf was changed in place",
+        Verdict.LEAF_CHANGED,
+        _leaf_changed,
+        "{what} was changed in place{at}, which autograd cannot record",
+        "{fix}",
         Needs.ERROR,
     ),
     *rules_of(_TABLE),

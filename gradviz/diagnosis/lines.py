@@ -373,6 +373,15 @@ def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLoca
     ]
 
 
+def without_alias(target: ast.expr) -> ast.expr:
+    """``x`` of ``x.data`` and ``x.detach()``."""
+    if isinstance(target, ast.Attribute) and target.attr == "data":
+        return target.value
+    if isinstance(target, ast.Call) and getattr(target.func, "attr", "") == "detach":
+        return target.func.value if isinstance(target.func, ast.Attribute) else target
+    return target
+
+
 def called_on(line: str) -> set[str]:
     """The names of the functions and methods that a line calls: ``{"deepcopy"}``."""
     found: set[str] = set()
