@@ -527,7 +527,7 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:
             data["name"] = ".".join(common)
-    if common:
+    if common or "contents" in data:  # steps of several modules are in none of them
         data["module"] = ".".join(common)
         if any(is_inferred(sequence.data[place]) for place in places):
             data["inferred"] = True
