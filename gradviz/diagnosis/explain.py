@@ -336,7 +336,8 @@ def _answers(
 def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
     """An answer about a program that ended early: the turn of some optimizers did not come."""
     optimizer = context.waiting.get(key)
-    if optimizer is None or each.verdict not in _NO_GRADIENT or not context.steps:
+    is_late = each.verdict in _NO_GRADIENT and bool(context.steps)
+    if optimizer is None or not (is_late or each.verdict is Verdict.ACCUMULATED):
         return each
     reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")

@@ -210,9 +210,8 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     added = (getattr(e.details, "after", None) for e in context.happened_to(key, _ADDED))
     norms = [each.norm or 0.0 for each in added if each is not None]
     has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
-    is_coarse = (
-        dtype in ("bfloat16", "float16") and not any(is_resting) and bool(norms and norms[-1])
-    )
+    is_used = not any(is_resting) and bool(norms and norms[-1])
+    is_coarse = is_used and dtype in ("bfloat16", "float16")
     if len(steps) < (3 if start else 2 - is_coarse) or (has_converged and not at_rest):
         return None
     line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
