@@ -21,14 +21,8 @@ from gradviz.diagnosis import (
     used_up,
     wrong_arguments,
 )
-from gradviz.diagnosis.answers import (
-    Explanation,
-    Explanations,
-    Group,
-    Verdict,
-    saved_explanations,
-)
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict, saved_explanations
+from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import (
     has_mild_hooks,
     hook_on_tensor,
@@ -107,6 +101,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 _number = attrgetter("number")
+_NOTHING_ADDED = "nothing was added to its zeros"
 _COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
@@ -427,8 +422,7 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     if is_template or (is_copied and not _replaces_a_trained_one(context, key)):
         which = "copied to one that an optimizer holds" if is_template else "copied from another"
         reason = f"its values are {which}, and no optimizer holds it"
-        is_meant = not added and each.verdict is not Verdict.NOT_RUN
-        verdict = Verdict.FINE if is_meant else Verdict.UNTRAINED
+        verdict = Verdict.UNTRAINED if added or each.verdict is Verdict.NOT_RUN else Verdict.FINE
         return replace(each, verdict=verdict, reason=reason, fix="")
     if each.verdict in _NO_GRADIENT and not added:
         reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
@@ -479,8 +473,7 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
     before = getattr(hooks[-1].details, "before", None) if hooks else None
     if not hooks or is_wrong(before):
         return False
-    last = context.passes[-1].number
-    if any(key in details.changed and event.number > last for event, details in steps):
+    if any(key in d.changed and event.number > context.passes[-1].number for event, d in steps):
         return True
     graphs = (each for each in (context.before, context.graph) if each is not None and key in each)
     versions = [graph.nodes[key].get("version") for graph in graphs]  # a step by hand, in the hook
@@ -510,8 +503,7 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:
     """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
     since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
-    held = (each for each in context.copies.get(key, ()) if each in context.held)
-    histories = (context.history_of(each) for each in held)
+    histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
     return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
 
 
@@ -543,8 +535,7 @@ def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     changes = sorted((event.number, event.action in CLEARS) for event in events)
 
     def is_unused(use: int) -> bool:
-        at = bisect(changes, (use,))
-        return at > 0 and changes[at - 1][1]
+        return (at := bisect(changes, (use,))) > 0 and changes[at - 1][1]
 
     return [use for use in uses_of(context, key) if not is_unused(use)]
 
@@ -558,7 +549,18 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
         later = first_answer(rules(question.group), context.later, question)
         if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
             return later
+    if explanation.verdict is Verdict.ZERO and _is_not_reached(context, question):
+        why = first_answer(not_connected_rules, context, question)
+        if why is not None and why.verdict in (Verdict.CUT, Verdict.NOT_CONNECTED):
+            return replace(why, verdict=Verdict.ZERO, reason=f"{_NOTHING_ADDED}: {why.reason}")
     return explanation
+
+
+def _is_not_reached(context: Context, question: Question) -> bool:
+    """Whether a leaf is not reachable from a result, and no pass added to its ``.grad`` since."""
+    kinds = [e.kind for e in context.history_of(question.key) if e.kind is not EventKind.STEP]
+    is_added = kinds[-1:] == [EventKind.ACCUMULATE]
+    return not is_added and context.reach_of(question) is Reach.UNREACHABLE
 
 
 def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Story:

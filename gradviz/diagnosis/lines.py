@@ -376,6 +376,17 @@ def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLoca
     ]
 
 
+def called_on(line: str) -> set[str]:
+    """The names of the functions and methods that a line calls: ``{"deepcopy"}``."""
+    found: set[str] = set()
+    for location in locations_of([line]):
+        nodes = (node for each in _statements_at(location) for node in ast.walk(each))
+        for node in nodes:
+            if isinstance(node, ast.Call) and node.lineno == location.line:
+                found.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
+    return found
+
+
 def _is_named(
     node: ast.AST, word: str, kind: type[ast.operator | ast.unaryop] | None = None
 ) -> bool:

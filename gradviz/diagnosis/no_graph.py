@@ -202,7 +202,8 @@ def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidenc
         return None
     last = reads[-1]
     read = f"{last.word}() at {mention(last.location, last.inside)}"
-    fix = f"{last.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
+    cause = Cause.NUMPY if last.word == "numpy" else Cause.ITEM
+    fix = f"{last.location}: {FIX_OF_CAUSE[cause]}"
     words = {"began": _began(context, error), "read": read, "fix": fix}
     return error.evidence([key], [last.location, last.inside], key, words=words)
 
