@@ -109,7 +109,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))
         used = ((g, leaf_uses(g, question.key)) for g in graphs if g and question.key in g)
-        user = next((g.nodes[uses[0][0]] for g, uses in used if uses), {})
+        user: Any = next((g.nodes[uses[0][0]] for g, uses in used if uses), {})
         line, result = user.get("source", ""), user.get("name", "")
         how = f"; {result} is computed from it" if "." in result else "; it is used"
         words["holder"] += f"{how} at {mention(line)}" if line else ""
