@@ -24,7 +24,9 @@ _ADDED = EventKind.ACCUMULATE
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
+_NOT_HELD = ("no optimizer holds it", "the optimizer that makes the steps now does not hold it")
 Step = tuple[Event, StepDetails]
+_SWITCH = ("the switch is requires_grad", "nn.Module has no such switch")
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
@@ -36,8 +38,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
     what = f"{module}." if module else "its attribute "
-    is_right = flag.attribute == "requires_grad"
-    why = "nn.Module has no such switch" if is_right else "the switch is requires_grad"
+    why = _SWITCH[flag.attribute == "requires_grad"]
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
@@ -89,7 +90,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     if (holder := _holder(context, question, is_newer)) is None:
         return None
-    words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
+    none, holds = _NOT_HELD[question.key in context.held], _what_it_holds(context, *holder)
+    words = {"none": none, "holder": holds}
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words["fix"] = f"give the optimizer the parameters that are trained: {how}"
@@ -138,13 +140,15 @@ def _is_forgotten(context: Context, question: Question) -> bool:
 
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer contains it, or the program updates it between two gradients."""
-    # A change after the last of several passes may be no update: models are moved, and loaded.
-    kinds = (EventKind.ACCUMULATE, EventKind.IN_PLACE)
-    added, changes = (context.happened_to(question.key, kind) for kind in kinds)
-    last = added[-1].number if len(added) > 1 else math.inf
+    added, changes = (context.happened_to(question.key, k) for k in (_ADDED, EventKind.IN_PLACE))
+    last = added[-1].number if len(added) > 1 else math.inf  # later, models are moved and loaded
+    own = [step for step, details in context.steps if question.key in details.held]
+    since, line = (own[-1].number, own[-1].location) if own else (math.inf, None)
+    later = sum(step.number > since and step.location == line for step, _ in context.steps)
+    # Another optimizer, which does not hold it, has made the steps of that line since.
+    is_dropped = min(later, sum(event.number > since for event in added)) >= _MANY
     return not _is_held_by_copies(context, question.key) and (
-        question.key in context.held
-        or any(question.key in details.held for _, details in context.steps)
+        (bool(own or question.key in context.held) and not is_dropped)
         or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
@@ -210,8 +214,7 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     added = (getattr(e.details, "after", None) for e in context.happened_to(key, _ADDED))
     norms = [each.norm or 0.0 for each in added if each is not None]
     has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
-    is_used = not any(is_resting) and bool(norms and norms[-1])
-    is_coarse = is_used and dtype in ("bfloat16", "float16")
+    is_coarse = bool(norms and norms[-1]) and not any(is_resting) and "float16" in dtype
     if len(steps) < (3 if start else 2 - is_coarse) or (has_converged and not at_rest):
         return None
     line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
@@ -329,16 +332,13 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
     later = (row for row in context.steps if row[0].number > off[-1].number)
-    moving = (row for row in later if row[1].changed_values != 0)
+    moving = ((event, each) for event, each in later if each.changed_values != 0)
     moved = [event for event, d in moving if question.key in {*d.changed} - {*d.same}]
     if not moved:
         return None
     lines = off[-1].location, moved[-1].location
     words = {"off": mention(lines[0]), "step": mention(lines[1]), "name": question.name}
     return Evidence(words, locations=lines)
-
-
-# Gradients that GradScaler has scaled.
 
 
 class Scaling(NamedTuple):
