@@ -342,7 +342,7 @@ def _ops_text(data: NodeData) -> str:
 def shapes_before(graph: GradGraph, keys: Set[str], data: NodeData) -> list[TextSpan]:
     """The shapes of what a module gets; nothing if one is not known, or all are as its output.
 
-    The data has its path, the shape of its output, and the ``input_shape`` if its class tells it.
+    The data has its path, the shape of its output, and the ``input_shape`` if its class says it.
     """
     if graph.graph.get("flow") == "gradient":
         return []

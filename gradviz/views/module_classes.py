@@ -484,7 +484,7 @@ class ModuleEnds:
     def shape_given(
         self, nodes: Sequence[Any], module: str, shape: tuple[int, ...]
     ) -> tuple[int, ...] | None:
-        """The shape of the input of a module whose class tells it; None if it does not.
+        """The shape of the input of a module whose class says it; None if it does not.
 
         Args:
             nodes: the attributes of those in the module, or in each of several alike.
