@@ -396,12 +396,12 @@ class _OptimizerSteps:
             if gradient is None:
                 continue
             is_tracked = is_tracked or gradient.requires_grad
-            version, old = version_of(gradient), before.get(row)
-            if old is not None and old[1] == version and old[0]() is gradient:
+            old = before.get(row)
+            if old is not None and old[0]() is gradient and old[1] == version_of(gradient):
                 now[row] = old
                 stale.append(True)
             else:
-                now[row] = weakref.ref(gradient), version
+                now[row] = weakref.ref(gradient), version_of(gradient)
                 stale.append(False)
             rows.append(row)
             found.append(gradient if type(gradient) is torch.Tensor else _plain(gradient))

@@ -280,10 +280,7 @@ class Observer:
         if not self._steady.is_on:
             return False
         readings = self._steady.read(has_only_run=True)
-        is_same = len(changed) == len(readings) and all(
-            each.grad is not None and each.grad.is_healthy for each in readings.values()
-        )
-        if not (is_same and all(leaf.number in readings for leaf in changed)):
+        if not self._steady.are_as_before(readings, changed):
             self._steady.leave()
             return False
         found = [readings[leaf.number].grad for leaf in changed]
