@@ -559,7 +559,7 @@ class Observer:
 
     def _add_now(self, kind: FrameKind, location: CodeLocation, entry: Entry | None = None) -> None:
         """Add a frame of this moment, in which only leaves have changed since the latest one."""
-        if self.frame_store.leaves_out(kind, location, self._passes):
+        if self.frame_store.leaves_out(self._passes, kind, location):
             return
         if self._steady.is_on and self._add_later(kind, self._steady.read(), entry) is not None:
             return
