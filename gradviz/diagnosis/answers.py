@@ -180,7 +180,9 @@ class Explanations(Sequence[Explanation], Shown):
             table.append(f"{name:{widths[0]}}  {state:{widths[1]}}  {reason}".rstrip())
             if fix and fix not in (row[3] for row in rows[at + 1 : at + 2]):  # once for both
                 table.append(f"  fix: {fix}")
-        return "\n".join([*errors, *table]) or "nothing to explain: no tensor here requires grad"
+        return (
+            "\n".join([*errors, *table]) or "nothing to explain: found no tensor that requires grad"
+        )
 
     @cached_property
     def story(self) -> Story:

@@ -497,11 +497,8 @@ class Context:
     @cached_property
     def pass_of(self) -> Mapping[int, Event]:
         """The backward passes by number; the first one of a number counts."""
-        found: dict[int, Event] = {}
-        for event in self.passes:
-            if isinstance(event.details, BackwardDetails):
-                found.setdefault(event.details.pass_number, event)
-        return found
+        rows = ((event, event.details) for event in reversed(self.passes))
+        return {d.pass_number: each for each, d in rows if isinstance(d, BackwardDetails)}
 
     def made_at(self, line: str, key: str) -> Sequence[Event]:
         """The operations on a line and that of a node, in order, the node's own last."""
@@ -510,7 +507,7 @@ class Context:
             own = [e for kind in _MADE for e in self.happened_to(key, kind)]
             own = [e for e in own if str(e.location) == line] or own  # it may be changed elsewhere
             numbers = {event.number for event in own}
-            others = [e for e in self._by_line.get(line, ()) if e.number not in numbers]
+            others = [e for e in self._made_on(line) if e.number not in numbers]
             return [*others, *sorted(own, key=lambda e: e.number)]
 
         return self.cached(("made at", line, key), find)
@@ -519,7 +516,7 @@ class Context:
         """The words of the operations and changes on a line, and what it changes in place."""
 
         def find() -> tuple[frozenset[str], frozenset[str]]:
-            events = self._by_line.get(line, ())
+            events = self._made_on(line)
             keys = (key for e in events if e.kind is EventKind.IN_PLACE for key in e.nodes)
             return frozenset(e.word for e in events), frozenset(keys)
 
@@ -530,12 +527,15 @@ class Context:
         graphs = (self.graph, *(frame.graph for frame in reversed(self.frames)))
         return next((graph.nodes[key] for graph in graphs if key in graph), None)
 
+    def _made_on(self, line: str) -> Sequence[Event]:
+        return [each for each in self.by_line.get(line, ()) if line and each.kind in _MADE]
+
     @cached_property
-    def _by_line(self) -> Mapping[str, Sequence[Event]]:
+    def by_line(self) -> Mapping[str, Sequence[Event]]:
+        """The events on each line."""
         found: dict[str, list[Event]] = {}
         for event in self.events or ():
-            if event.kind in _MADE and event.location:
-                found.setdefault(str(event.location), []).append(event)
+            found.setdefault(str(event.location), []).append(event)
         return found
 
     @cached_property

@@ -21,14 +21,8 @@ from gradviz.diagnosis import (
     used_up,
     wrong_arguments,
 )
-from gradviz.diagnosis.answers import (
-    Explanation,
-    Explanations,
-    Group,
-    Verdict,
-    saved_explanations,
-)
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict, saved_explanations
+from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import (
     has_mild_hooks,
     hook_on_tensor,
@@ -107,6 +101,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 _number = attrgetter("number")
+_NOTHING_ADDED = "nothing was added to its zeros"
 _COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
@@ -336,7 +331,8 @@ def _answers(
 def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
     """An answer about a program that ended early: the turn of some optimizers did not come."""
     optimizer = context.waiting.get(key)
-    if optimizer is None or each.verdict not in _NO_GRADIENT or not context.steps:
+    late = (*(_NO_GRADIENT if context.steps else ()), Verdict.ACCUMULATED)
+    if optimizer is None or each.verdict not in late:
         return each
     reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
@@ -346,9 +342,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     """An answer in a list of all tensors, of which some need no gradient at the end.
 
     Returns:
-        FINE for a gradient that steps have used before it was cleared, and for one that a hook
-        changed a little; UNTRAINED for a leaf that no optimizer holds and that got no gradient, if
-        others are trained; else the answer.
+        FINE for a gradient that steps used before it was cleared, or that a hook changed a little;
+        UNTRAINED for a leaf without gradient in no optimizer, if others are trained; or the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
@@ -426,8 +421,7 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     if is_template or (is_copied and not _replaces_a_trained_one(context, key)):
         which = "copied to one that an optimizer holds" if is_template else "copied from another"
         reason = f"its values are {which}, and no optimizer holds it"
-        is_meant = not added and each.verdict is not Verdict.NOT_RUN
-        verdict = Verdict.FINE if is_meant else Verdict.UNTRAINED
+        verdict = Verdict.UNTRAINED if added or each.verdict is Verdict.NOT_RUN else Verdict.FINE
         return replace(each, verdict=verdict, reason=reason, fix="")
     if each.verdict in _NO_GRADIENT and not added:
         reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
@@ -478,8 +472,7 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
     before = getattr(hooks[-1].details, "before", None) if hooks else None
     if not hooks or is_wrong(before):
         return False
-    last = context.passes[-1].number
-    if any(key in details.changed and event.number > last for event, details in steps):
+    if any(key in d.changed and event.number > context.passes[-1].number for event, d in steps):
         return True
     graphs = (each for each in (context.before, context.graph) if each is not None and key in each)
     versions = [graph.nodes[key].get("version") for graph in graphs]  # a step by hand, in the hook
@@ -509,8 +502,7 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
 def _replaces_a_trained_one(context: Context, key: str) -> bool:
     """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
     since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
-    held = (each for each in context.copies.get(key, ()) if each in context.held)
-    histories = (context.history_of(each) for each in held)
+    histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
     return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
 
 
@@ -542,8 +534,7 @@ def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     changes = sorted((event.number, event.action in CLEARS) for event in events)
 
     def is_unused(use: int) -> bool:
-        at = bisect(changes, (use,))
-        return at > 0 and changes[at - 1][1]
+        return (at := bisect(changes, (use,))) > 0 and changes[at - 1][1]
 
     return [use for use in uses_of(context, key) if not is_unused(use)]
 
@@ -557,7 +548,18 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
         later = first_answer(rules(question.group), context.later, question)
         if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
             return later
+    if explanation.verdict is Verdict.ZERO and _is_not_reached(context, question):
+        why = first_answer(not_connected_rules, context, question)
+        if why is not None and why.verdict in (Verdict.CUT, Verdict.NOT_CONNECTED):
+            return replace(why, verdict=Verdict.ZERO, reason=f"{_NOTHING_ADDED}: {why.reason}")
     return explanation
+
+
+def _is_not_reached(context: Context, question: Question) -> bool:
+    """Whether a leaf is not reachable from a result, and no pass added to its ``.grad`` since."""
+    kinds = [e.kind for e in context.history_of(question.key) if e.kind is not EventKind.STEP]
+    is_added = kinds[-1:] == [EventKind.ACCUMULATE]
+    return not is_added and context.reach_of(question) is Reach.UNREACHABLE
 
 
 def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Story:

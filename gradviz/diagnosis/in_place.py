@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Container
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
+from gradviz.diagnosis.lines import (
+    expressions_at,
+    imported,
+    locations_of,
+    mention,
+    statement_at,
+    stored,
+)
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -84,7 +92,9 @@ _CHANGERS = ("load_state_dict", "reset_parameters", "apply", "vector_to_paramete
 def _called_at(problem: Problem) -> ast.Call | None:
     """The call in the user's line that changed the tensor."""
     found = expressions_at(problem.inside or problem.location, problem.changed_by)
-    return next((each for each in found if isinstance(each, ast.Call)), None)
+    calls = [each for each in found if isinstance(each, ast.Call)]
+    given = (each for each in calls if {"inplace", "out"} & {k.arg for k in each.keywords})
+    return next(given, calls[0] if calls else None)
 
 
 def _is_named(call: ast.Call, word: str) -> bool:
@@ -165,9 +175,7 @@ def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:
         return f"{before}; or compute with a copy: {problem.name}.clone()"
     if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
-    if problem.changed_by == "setitem_":
-        return f"{_WRITTEN}; or write into it after backward, or use a copy before: x.clone()"
-    return _as_new_tensor(problem) or _COPY
+    return _as_new_tensor(context, problem) or _COPY
 
 
 def _fix_of_a_library(context: Context, problem: Problem) -> str:
@@ -182,37 +190,92 @@ def _is_leaf(context: Context, name: str) -> bool:
     return bool(name) and name in (context.graph.nodes[k].get("name") for k in context.graph.leaves)
 
 
-def _as_new_tensor(problem: Problem) -> str:
+def _as_new_tensor(context: Context, problem: Problem) -> str:
     """The user's line without the in-place change; "" if unknown."""
-    statement, word = statement_at(problem.inside or problem.location), problem.changed_by
+    location, word = problem.inside or problem.location, problem.changed_by
+    statement, call = statement_at(location), _called_at(problem)
+    target: ast.expr | None = None
+    value: ast.expr | None = None
     if isinstance(statement, ast.AugAssign):
-        target = ast.unparse(statement.target)
-        value: ast.expr = ast.BinOp(ast.Name(target), statement.op, statement.value)
-        return f"make a new tensor: {target} = {ast.unparse(value)}"
-    if not word.endswith("_") or not word.isidentifier():
-        return ""
-    called = _called_at(problem)
-    if called is None:
-        return f"make a new tensor: {word[:-1]} instead of {word}"
-    others = [each for each in called.keywords if each.arg != "inplace"]
-    if not _is_named(called, word) and len(others) == len(called.keywords):
-        return f"make a new tensor: leave out inplace=True where {ast.unparse(called.func)} is made"
-    plain = ast.Call(_without_underscore(called.func), called.args, others)
-    text = ast.unparse(plain)
-    if isinstance(statement, ast.Expr) and isinstance(called.func, ast.Attribute):
-        text = f"{ast.unparse(called.func.value)} = {text}"
-    elif isinstance(statement, ast.Assign):
-        text = f"{ast.unparse(statement.targets[0])} = {text}"
-    return f"make a new tensor: {text}"
+        target, call = statement.target, None
+        value = ast.BinOp(_without_alias(target), statement.op, statement.value)
+    elif isinstance(statement, ast.Assign) and word == "setitem_":
+        target = statement.targets[0]
+    elif call is not None:
+        target, value = _change_by(call, word, imported(location.file))
+        name = getattr(call.func, "attr", getattr(call.func, "id", "_"))
+        if value is None and name == word and not word.endswith("_"):  # an operator of the user's
+            target = ast.Name(problem.name) if problem.name.isidentifier() else None
+        elif value is None and not name.endswith("_"):
+            return f"make a new tensor: leave out inplace=True where {_text(call.func)} is made"
+    if target is None:
+        is_plain = word.endswith("_") and word.isidentifier() and word != "setitem_"
+        return f"make a new tensor: {word[:-1]} instead of {word}" if is_plain else ""
+    target = _without_alias(target)
+    is_part = isinstance(target, ast.Subscript)
+    if is_part and not context.written_on(str(problem.location))[0].isdisjoint(_OF_A_PART):
+        return f"{_WRITTEN}; or write into it after backward, or into a copy: {_copied(target)}"
+    if value is None:
+        return f"change a copy: {_copied(target)}"
+    if call is None or (isinstance(statement, ast.Expr) and statement.value is call):
+        if stored(target):
+            return f"make a new tensor: {_text(target)} = {_text(value)}"
+    elif isinstance(statement, ast.Assign) and statement.value is call:
+        return f"make a new tensor: {_text(statement.targets[0])} = {_text(value)}"
+    return f"make a new tensor: {_text(value)} instead of {_text(call or target)}"
 
 
-def _without_underscore(called: ast.expr) -> ast.expr:
-    """``x.add`` of ``x.add_``."""
-    if isinstance(called, ast.Attribute) and called.attr.endswith("_"):
-        return ast.Attribute(called.value, called.attr[:-1])
-    if isinstance(called, ast.Name) and called.id.endswith("_"):
-        return ast.Name(called.id[:-1])
-    return called
+_OF_A_PART = ("getitem", "setitem_")
+_text = ast.unparse
+
+
+def _copied(target: ast.expr) -> str:
+    """``x = x.clone()``; of a part, ``x[0]``, the whole."""
+    while isinstance(target, ast.Subscript):
+        target = _without_alias(target.value)
+    name = _text(target) if stored(target) else "x"
+    return f"{name} = {name}.clone()"
+
+
+def _change_by(
+    call: ast.Call, word: str, imports: Container[str]
+) -> tuple[ast.expr | None, ast.expr | None]:
+    """What a call changes in place, and the call that makes a new tensor instead; None if unknown.
+
+    Args:
+        call: the call: ``x.add_(1)``, ``F.relu_(x)``, ``torch.mul(x, 2, out=x)``.
+        word: the function that changed it, as recorded.
+        imports: the names of modules in the file.
+    """
+    from gradviz.capture.autograd.tensors import is_function_of_torch
+
+    out = next((each.value for each in call.keywords if each.arg == "out"), None)
+    others = [each for each in call.keywords if each.arg not in ("inplace", "out")]
+    function, root = call.func, call.func
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    is_method = isinstance(function, ast.Attribute) and getattr(root, "id", "") not in imports
+    plain: ast.expr = function
+    if isinstance(function, ast.Attribute):
+        owner = _without_alias(function.value) if is_method else function.value
+        plain = ast.Attribute(owner, function.attr.removesuffix("_"))
+    elif isinstance(function, ast.Name):
+        plain = ast.Name(function.id.removesuffix("_"))
+    target = function.value if is_method and isinstance(function, ast.Attribute) else None
+    target = target or out or next(iter(call.args), None)
+    is_known = _is_named(call, word) or len(others) < len(call.keywords)
+    if not is_known or not is_function_of_torch(word.partition(" ")[0].removesuffix("_")):
+        return target, None
+    return target, ast.Call(plain, call.args, others)
+
+
+def _without_alias(target: ast.expr) -> ast.expr:
+    """``x`` of ``x.data`` and ``x.detach()``."""
+    if isinstance(target, ast.Attribute) and target.attr == "data":
+        return target.value
+    if isinstance(target, ast.Call) and getattr(target.func, "attr", "") == "detach":
+        return target.func.value if isinstance(target.func, ast.Attribute) else target
+    return target
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:

@@ -50,14 +50,8 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     if not added:
         return _cleared_in_a_hook(context, question)
-    by = next(
-        (
-            event
-            for event in context.gradient_changes(question.key)
-            if event.action is Action.SET_TO_NONE
-        ),
-        None,
-    )
+    changes = context.gradient_changes(question.key)
+    by = next((event for event in changes if event.action is Action.SET_TO_NONE), None)
     where = ", by code that was not recorded"
     if by is not None:
         where = f" by {clearing_word(by.word)} at {mention(by.location)}"
@@ -271,20 +265,31 @@ def _in_another_thread(context: Context, question: Question) -> Evidence | None:
 
 def _no_pass(context: Context, question: Question) -> Evidence | None:
     """Something was computed, no result of it is left, and backward did not run."""
-    if context.roots or not question.is_leaf or context.happened(EventKind.BACKWARD):
+    has_root = context.roots or context.happened(EventKind.BACKWARD)
+    if has_root or not question.is_leaf or left_off(context) is not None:
         return None
-    if left_off(context) is not None or not context.happened(EventKind.STEP):
-        return None
-    step = context.happened(EventKind.STEP)[-1].location
-    words = {
-        "more": "",
-        "line": mention(step),
-        "fix": "call backward() on the loss before the step",
-    }
+    if not (steps := context.happened(EventKind.STEP)):
+        return context.cached("lost result", lambda: _lost_result(context))
+    what, fix = f"though an optimizer made a step at {mention(steps[-1].location)}", _BEFORE_STEP
     if lines := tuple(transforms_in(files_of(context.events or ()))[:1]):
-        words["more"] = f"; torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
-        words["fix"] = "assign what torch.func returns to .grad before the step, or call backward()"
-    return Evidence(words, locations=(step, *lines))
+        what += f"; torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
+        fix = "assign what torch.func returns to .grad before the step, or call backward()"
+    return Evidence({"what": what, "fix": fix}, locations=(steps[-1].location, *lines))
+
+
+_BEFORE_STEP = "call backward() on the loss before the step"
+
+
+def _lost_result(context: Context) -> Evidence | None:
+    """The last operation, with gradients on, of which no frame has the result."""
+    shown = {key for frame in context.frames or () for key in frame.graph}.union(context.graph)
+    made = [e for e in context.happened(EventKind.OPERATION) if shown.isdisjoint(e.nodes)]
+    modes = [e for e in context.happened(EventKind.MODE) if made and e.number < made[-1].number]
+    if not made or (modes and modes[-1].action is Action.GRADIENTS_OFF):
+        return None
+    what = f"and no variable holds the result of {made[-1].word} at {mention(made[-1].location)}"
+    fix = "call backward() on the loss where it is computed, or return the loss"
+    return Evidence({"what": f"{what}, which may have used it", "fix": fix})
 
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
@@ -294,10 +299,6 @@ def _no_root(context: Context, question: Question) -> Evidence | None:
     why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
     words = {"why": why, "fix": TURN_ON.format(off.location)}
     return Evidence(words, locations=(off.location,))
-
-
-def _no_root_found(context: Context, question: Question) -> Evidence | None:
-    return Evidence({"name": question.name})
 
 
 def _connected(context: Context, question: Question) -> Evidence | None:
@@ -387,15 +388,13 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         docs="A recording follows the thread that began it.",
     ),
     Rule(
-        "a step without a backward pass",
+        "no backward pass, and no result is left",
         Verdict.NOT_RUN,
         _no_pass,
-        "backward() was not called in the recording, though an optimizer made a step "
-        "at {line}{more}",
+        "backward() was not called in the recording, {what}",
         "{fix}",
         Needs.RECORDING,
-        (EventKind.STEP,),
-        "The results are gone, so that it is not known which of them used the tensor.",
+        docs="The results are gone, so that it is not known which of them used the tensor.",
     ),
     Rule(
         "nothing was computed from it",
@@ -410,7 +409,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "no result was passed or found",
         Verdict.NOT_KNOWN,
-        _no_root_found,
+        lambda context, question: Evidence({"name": question.name}),
         "nothing was accumulated, and no result was found on which backward can be called",
         "pass the result: gradviz.explain({name}, loss)",
         docs="Without a recording, the result is searched among the variables of the caller.",

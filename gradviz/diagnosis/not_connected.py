@@ -9,7 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
-    calls,
+    called_on,
     lines_with_graph,
     locations_of,
     mention,
@@ -128,7 +128,9 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
-    if cause is Cause.DETACH and (pair := _pair_at(context, cut.edge.get("inside") or line)):
+    at = cut.edge.get("inside") or line
+    pair = context.cached(("straight-through", at), lambda: straight_through(at))
+    if cause is Cause.DETACH and pair is not None:
         kept, other = pair
         fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
         fix += f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
@@ -151,14 +153,8 @@ def _is_linearized(context: Context, cut: CutEdge) -> bool:
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
-    """Whether a line calls a function, found once for all leaves."""
-    files = [each.file for each in locations_of([line])]
-    return context.cached((name, line), lambda: line in map(str, calls(files, name)))
-
-
-def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
-    """The two operands of a straight-through estimator on a line, found once for all leaves."""
-    return context.cached(("straight-through", line), lambda: straight_through(line))
+    """Whether a line calls a function; its functions are found once for all leaves."""
+    return name in context.cached(("called", line), lambda: called_on(line))
 
 
 def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
@@ -271,8 +267,8 @@ def _latest(context: Context, line: str) -> int:
     """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
     if (key := ("latest", line)) not in context.cache:
         end = context.passes[-1].number if context.passes else len(context.events or ())
-        at = (each.number for each in context.events or () if str(each.location) == line)
-        context.cache[key] = max((each for each in at if each < end), default=-1)
+        at = (each.number for each in context.by_line.get(line, ()) if each.number < end)
+        context.cache[key] = max(at, default=-1)
     return int(context.cache[key])
 
 
@@ -451,6 +447,11 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names})
 
 
+def _result_not_used(context: Context, question: Question) -> Evidence | None:
+    was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
+    return _not_used(context, question) if question.call and not was_used else None
+
+
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
     parts = [] if question.call is None else question.call.uncalled_in(question.name)
     if not parts:
@@ -566,7 +567,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Rule(
         "the result of its module is not used",
         Verdict.NOT_CONNECTED,
-        lambda context, question: _not_used(context, question) if question.call else None,
+        _result_not_used,
         "its module was called, and no operation that {root} was computed from uses the result",
         "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
         Needs.RECORDING,

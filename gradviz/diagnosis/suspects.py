@@ -48,6 +48,11 @@ _MASK_LATER = (
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
+_LOGS = ("log", "log2", "log10")
+_AT_ONCE = {
+    "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
+    "sigmoid": "compute both at once, by torch.nn.functional.logsigmoid(), or a loss with logits",
+}
 _OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
 _SOFTMAXES = ("softmax", "log_softmax")
 _FEW = 32  # operations of which all nodes before them are stored
@@ -173,7 +178,9 @@ class Suspects:
             return suspect, []
         found = list(backward_suspects(values, inner))[::-1] if self.is_of_gradient(first) else []
         spoiled = _spoiled(values, key, every)
-        found += [Suspect(each, _why_singular(values, each), in_forward=True) for each in spoiled]
+        for each in spoiled:
+            fix = _fix_near(values.graph, each)
+            found.append(Suspect(each, _why_singular(values, each), fix, in_forward=True))
         return None, found
 
 
@@ -228,9 +235,23 @@ def _with_input(
     return Suspect(key, f"{which} has {what} elements", fix)
 
 
+def _fix_near(graph: GradGraph, key: str) -> str:
+    """What to do about an operation near a value where it is not finite."""
+    is_log, made = graph.nodes[key].get("op") in _LOGS, key
+    for _ in range(_NEAR if is_log else 0):
+        inputs = [source for source, _ in graph.inputs(made)]
+        made = inputs[0] if inputs else made
+        op = graph.nodes[made].get("op", "")
+        if op in _AT_ONCE:
+            return _AT_ONCE[op]
+        if not (operation(op).rearranges or operation(op).views or op in _CHOOSES):
+            break
+    return KEEP_AWAY
+
+
 def _fix_of(graph: GradGraph, key: str) -> str:
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
-    usual = _HALF if "float16" in dtypes else KEEP_AWAY
+    usual = _HALF if "float16" in dtypes else _fix_near(graph, key)
     return _OF_OP.get(graph.nodes[key].get("op", "")) or usual
 
 
@@ -279,7 +300,8 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         elif wrong:
             yield _spread(values, key, wrong[0])
         elif why := _why_singular(values, key):
-            yield Suspect(key, why, in_forward=True, has_nan_input=op in _OF_POSITIVE)
+            fix = _fix_near(values.graph, key)
+            yield Suspect(key, why, fix, in_forward=True, has_nan_input=op in _OF_POSITIVE)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
             fix = _fix_of_result(op, made, False)
@@ -362,7 +384,7 @@ def backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         elif why := _infinite_factor(values, key):
             yield Suspect(key, why, _MASK_LATER)
         elif why := _why_singular(values, key):
-            yield Suspect(key, why)
+            yield Suspect(key, why, _fix_near(values.graph, key))
 
 
 def _infinite_factor(values: Values, key: str) -> str:

@@ -216,10 +216,11 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
 def _kept_beside(made: Event, texts: Iterable[str]) -> str:
     """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
 
-    Of ``x = self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
     """
     statement = statement_at(made.location)
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    every = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [each for target in every for each in getattr(target, "elts", [target])]
     kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
     found = [each for each in kept if each in texts]
     return found[0] if len(targets) > 1 and len(found) == 1 else ""
@@ -228,12 +229,13 @@ def _kept_beside(made: Event, texts: Iterable[str]) -> str:
 def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
     """The variables that an operand reads, by their code, and whether each is a list of tensors."""
     if isinstance(operand, ast.List) or (takes_list and isinstance(operand, ast.Tuple)):
-        found: dict[str, bool] = {}
-        for each in operand.elts:
-            found |= _stored_in(each, False)
-        return found
-    if isinstance(operand, ast.Starred):
-        return {ast.unparse(operand.value): True} if stored(operand.value) else {}
+        found = (_stored_in(each, False) for each in operand.elts)
+        return {code: is_list for each in found for code, is_list in each.items()}
+    inner = [operand.value] if isinstance(operand, ast.Starred) else []
+    if isinstance(operand, ast.Call) and ast.unparse(operand.func) in ("list", "tuple"):
+        inner = operand.args
+    if inner:
+        return {ast.unparse(inner[0]): True} if stored(inner[0]) else {}
     return {ast.unparse(operand): takes_list} if stored(operand) else {}
 
 
@@ -254,8 +256,7 @@ def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
 
 def detached(carried: Carried) -> str:
     """An assignment that detaches a carried tensor."""
-    code = carried.code
-    node = ast.parse(code, mode="eval").body
+    node = ast.parse(code := carried.code, mode="eval").body
     if isinstance(node, (ast.Tuple, ast.List)):
         names = [ast.unparse(each) for each in node.elts]
         return f"{', '.join(names)} = {', '.join(f'{name}.detach()' for name in names)}"
@@ -404,7 +405,6 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
 
 
 def _has(node: ast.AST, line: int) -> bool:
-    """Whether a statement of the syntax tree spans a line."""
     return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 

@@ -240,6 +240,7 @@ def word_of(func: Any) -> str:
         'T'
     """
     name = str(getattr(func, "__name__", None) or type(func).__name__)
+    name = name.partition(".")[0]  # of a registered operator without its overload, "default"
     if name in ("__get__", "__set__", "__delete__"):
         return str(getattr(getattr(func, "__self__", None), "__name__", name))
     if name.startswith("__") and name.endswith("__"):

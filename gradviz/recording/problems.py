@@ -147,6 +147,7 @@ def _changed_in_a_copy(
         and latest[change.storage] == found.found
         and any(is_later(change, created) for created in copies)
     ]
+    fits = [change for change in fits if not change.is_alias] or fits
     if len({change.storage for change in fits}) != 1:
         return None
     key = operations[max(created for created in copies if is_later(fits[0], created))]
@@ -183,14 +184,14 @@ def _with_change(problem: Problem, change: InPlaceChange, state: RecordingState)
 
 def _change_of(suspect: _Suspect, wanted: int, state: RecordingState) -> InPlaceChange | None:
     """The first change of a saved tensor after the node saved it."""
-    changes = (
+    changes = [
         change
         for change in state.changes
         if change.storage == suspect.storage
         and change.before <= wanted < change.after
         and change.created > suspect.created
-    )
-    return next(changes, None)
+    ]
+    return min(changes, key=lambda change: change.is_alias, default=None)
 
 
 def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:

@@ -78,8 +78,8 @@ class InPlaceChange(NamedTuple):
         word: the function that changed it: ``"add_"``.
         location: where it was called.
         storage: address of its storage.
-        before, after: the version counter.
-        created: the number of nodes after it.
+        before, after, created: the version counter, and the number of nodes after it.
+        is_alias: whether through ``x.data``, whose version counter is its own.
     """
 
     word: str
@@ -88,6 +88,7 @@ class InPlaceChange(NamedTuple):
     before: int
     after: int
     created: int
+    is_alias: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` to ``s_*`` are also asked from the shell, as ``gradviz explain
+Programs of the files ``j_*`` to ``u_*`` are also asked from the shell, as ``gradviz explain
 program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
 stand there; ``# shell: --full`` is an option for the first. A program that asks gradviz itself says
 `# expect printed: ...` of what it prints.
@@ -50,7 +50,7 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
-IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_", "p_", "q_", "r_", "s_")
+IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_", "p_", "q_", "r_", "s_", "t_", "u_")
 
 # Lines of `gradviz explain` that are about tensors with a fault.
 _STATES = sorted({each.state for each in Verdict} - {"fine", "not trained", "error"})
@@ -257,7 +257,8 @@ def _wrong_output(question: Question, text: str) -> Iterator[str]:
     for each in question.expected:
         names = each.verdicts[0].startswith("names ")
         words = [each.verdicts[0].removeprefix("names "), *each.verdicts[1:]]
-        if question.is_asking and names and not any(word in text for word in words):
+        said = text.replace(question.file, "")
+        if question.is_asking and names and not any(word in said for word in words):
             yield f"{each.about}: nothing of {words}\n{text}"
         yield from _wrong_text(each, question, text, text)
 
@@ -279,7 +280,8 @@ def _wrong_answer(
             if getattr(details, "changed_values", None) != int(found[1]):
                 yield f"{each.verdicts[0]}: the event is {step}"
             return
-        if each.verdicts[0].removeprefix("names ") not in text:
+        said = text.replace(question.file, "")  # the file has the name of the program
+        if each.verdicts[0].removeprefix("names ") not in said:
             yield f"run: nothing of {each.verdicts[0]}\n{text}"
     else:
         subject = done.error if each.about == "error" else eval(each.about, done.namespace)

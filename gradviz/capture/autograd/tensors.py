@@ -5,7 +5,7 @@ Every function says which private attribute it reads and why there is no public 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -189,6 +189,27 @@ def version_of(tensor: torch.Tensor) -> int:
         return tensor._version + shard.local._version
     except RuntimeError:
         return 0
+
+
+def is_function_of_torch(name: str) -> bool:
+    """Whether torch has a function of a name, and not only the user's program."""
+    return any(hasattr(each, name) for each in (torch, torch.Tensor, torch.nn.functional))
+
+
+def written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any] | None:
+    """The arguments that an operator of ``torch.ops`` changes in place; None for other functions.
+
+    Private: ``_schema``, where an operator declares it, also one registered by ``torch.library``.
+    """
+    schema = getattr(func, "_schema", None) or getattr(getattr(func, "default", None), "_schema", 0)
+    if not isinstance(schema, torch.FunctionSchema):
+        return None
+    rows = ((number, each.name, each.alias_info) for number, each in enumerate(schema.arguments))
+    return [
+        args[number] if number < len(args) else kwargs.get(name)
+        for number, name, alias in rows
+        if alias is not None and alias.is_write
+    ]
 
 
 _new = tuple.__new__  # calling the class would double the time

@@ -28,6 +28,7 @@ from gradviz.capture.autograd.tensors import (
     quietly,
     storage_address,
     version_of,
+    written_by,
 )
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
@@ -483,7 +484,7 @@ def _handler_of(func: Any) -> Handler | None:
         return _copy
     if func in _LOOKUPS:
         return lookup
-    if word.endswith("_") and not word.endswith("__"):
+    if (word.endswith("_") and not word.endswith("__")) or written_by(func, (), {}):
         return change
     return None
 

@@ -11,7 +11,13 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import base_of, is_unsure, storage_address, version_of
+from gradviz.capture.autograd.tensors import (
+    base_of,
+    is_unsure,
+    storage_address,
+    version_of,
+    written_by,
+)
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
@@ -24,10 +30,11 @@ from gradviz.story import EventKind
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
     """Before the call: the tensors that it will change, and their versions."""
-    given = call.args[:1] or (call.kwargs.get("tensor"),)  # torch.nn.init passes it by name
-    targets = list(
-        tensors_in((call.kwargs["out"],) if call.kwargs.get("out") is not None else given)
-    )
+    given: Any = call.args[:1] or (call.kwargs.get("tensor"),)  # torch.nn.init passes it by name
+    if call.kwargs.get("out") is not None:
+        given = (call.kwargs["out"],)
+    given = written_by(call.func, call.args, call.kwargs) or given
+    targets = list(tensors_in(given))
     known = [state.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         state.end_gradient_change()
@@ -40,7 +47,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
     """After the call: the tensors that changed, and the data that was written."""
     targets, versions, known, _, count = call.before
     word, location = word_of(call.func), state.location()
-    if not word.endswith("_"):
+    if not word.endswith("_") and written_by(call.func, (), {}) is None:
         word = f"{word}_" if call.kwargs.get("inplace") else f"{word} out="
     if state.is_inside():
         return
@@ -247,7 +254,8 @@ def _written(
     state: RecordingState, call: TorchCall, target: torch.Tensor, site: CutSite
 ) -> list[Input]:
     """The data that a call wrote into a tensor."""
-    given = tensors_in((*call.args, *_without_out(call.kwargs)) if call.kwargs else call.args[1:])
+    is_first = not call.kwargs and written_by(call.func, (), {}) is None
+    given = tensors_in(call.args[1:] if is_first else (*call.args, *_without_out(call.kwargs)))
     return [state.input_from(other, *site) for other in given if other is not target]
 
 
@@ -293,5 +301,8 @@ def keep_versions(
     storage = storage_address(target)
     if storage is not None:
         count = creation_count() if count is None else count
-        state.changes.append(InPlaceChange(word, location, storage, before, after, count))
+        record = state.provenance.tensors.of(base_of(target)) if not target.requires_grad else None
+        is_alias = isinstance(record, UntrackedTensor) and record.word == "data"
+        change = InPlaceChange(word, location, storage, before, after, count, is_alias)
+        state.changes.append(change)
     return VersionDetails(before, after)
