@@ -489,7 +489,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "contents": _words,
     "uses_inside": _words,
     "runs_with": _words,
-    "shape": _shape,
+    **dict.fromkeys(("shape", "input_shape"), _shape),
     "shapes": lambda shapes: tuple(map(_shape, shapes)),
     "calls": _shape,
     "value": _summary,

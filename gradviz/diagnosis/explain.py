@@ -331,7 +331,8 @@ def _answers(
 def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
     """An answer about a program that ended early: the turn of some optimizers did not come."""
     optimizer = context.waiting.get(key)
-    if optimizer is None or each.verdict not in _NO_GRADIENT or not context.steps:
+    late = (*(_NO_GRADIENT if context.steps else ()), Verdict.ACCUMULATED)
+    if optimizer is None or each.verdict not in late:
         return each
     reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
@@ -341,9 +342,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     """An answer in a list of all tensors, of which some need no gradient at the end.
 
     Returns:
-        FINE for a gradient that steps have used before it was cleared, and for one that a hook
-        changed a little; UNTRAINED for a leaf that no optimizer holds and that got no gradient, if
-        others are trained; else the answer.
+        FINE for a gradient that steps used before it was cleared, or that a hook changed a little;
+        UNTRAINED for a leaf without gradient in no optimizer, if others are trained; or the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)

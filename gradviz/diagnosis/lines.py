@@ -95,7 +95,7 @@ def code_of(source: str) -> str:
     return _plain_code(linecache.getline(known[0], int(number)))
 
 
-_BINARY: dict[str, type[ast.operator]] = {
+_SIGNED: dict[str, type[ast.operator | ast.unaryop]] = {
     "add": ast.Add,
     "sub": ast.Sub,
     "rsub": ast.Sub,
@@ -104,6 +104,7 @@ _BINARY: dict[str, type[ast.operator]] = {
     "true_divide": ast.Div,
     "matmul": ast.MatMult,
     "pow": ast.Pow,
+    "neg": ast.USub,
 }
 
 
@@ -176,18 +177,20 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
         node
         for statement in _statements_at(location)
         for node in ast.walk(statement)
-        if isinstance(node, (ast.BinOp, ast.Call))
+        if isinstance(node, (ast.BinOp, ast.UnaryOp, ast.Call))
         and location.column in (-1, node.col_offset)
         and node.lineno <= location.line <= (node.end_lineno or node.lineno)
     ]
-    kind = _BINARY.get(word.rstrip("_"))
+    kind = _SIGNED.get(word.rstrip("_"))
     named = [node for node in found if _is_named(node, word, kind)]
     calls: list[ast.expr] = [node for node in found if isinstance(node, ast.Call)]
     return named or calls or ([] if kind else found)
 
 
 def operands(expression: ast.expr) -> list[ast.expr]:
-    """The operands of an operation: its two sides, or the object and the arguments."""
+    """The operands of an operation: its sides, or the object and the arguments."""
+    if isinstance(expression, ast.UnaryOp):
+        return [expression.operand]
     if isinstance(expression, ast.BinOp):
         return [expression.left, expression.right]
     if not isinstance(expression, ast.Call):
@@ -393,8 +396,10 @@ def called_on(line: str) -> set[str]:
     return found
 
 
-def _is_named(node: ast.AST, word: str, kind: type[ast.operator] | None = None) -> bool:
-    if isinstance(node, ast.BinOp):
+def _is_named(
+    node: ast.AST, word: str, kind: type[ast.operator | ast.unaryop] | None = None
+) -> bool:
+    if isinstance(node, (ast.BinOp, ast.UnaryOp)):
         return kind is not None and isinstance(node.op, kind)
     called = node.func if isinstance(node, ast.Call) else node
     name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")

@@ -325,16 +325,19 @@ def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None
 # A non-leaf tensor where a leaf is required, and inference tensors.
 
 
+_KEEP = "keep no non-leaf tensor on the model that is copied, or keep"
+_NORMED = "use torch.nn.utils.parametrizations.weight_norm: its weight is no attribute to be copied"
+
+
 def _non_leaf(kind: Kind) -> Found:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
         if not is_of(error, kind):
             return None
         name, op, location, key = error.origin
-        line = f" at {mention(location)}" if location else ""
-        created = f"created by {op or 'an operation'}{line}"
-        return error.evidence(
-            [key], [location], key, what=name or "a tensor", created=created, name=name or "x"
-        )
+        made = f"created by {op or 'an operation'}{f' at {mention(location)}' if location else ''}"
+        keep = _NORMED if op == "_weight_norm" else f"{_KEEP} {name or 'x'}.detach()"
+        words = {"what": name or "a tensor", "created": made, "name": name or "x", "keep": keep}
+        return error.evidence([key], [location], key, words=words)
 
     return match
 
@@ -343,20 +346,16 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     kinds = (Kind.INFERENCE_SAVED, Kind.INFERENCE_CHANGED, Kind.INFERENCE_REQUIRES_GRAD)
     if not is_of(error, *kinds):
         return None
-    nodes = [data for _, data in context.graph.nodes(data=True) if data.get("inference")]
+    nodes = [data for data in context.graph._node.values() if data.get("inference")]
     made = [str(data["source"]) for data in nodes if data.get("source")]
     where = f"; it was made at {mention(made[-1])}" if made else ""
-    statement = statement_at(error.location)
-    parts = ast.walk(statement or ast.Pass())
+    parts = ast.walk(statement_at(error.location) or ast.Pass())
     code = {ast.unparse(each) for each in parts if isinstance(each, ast.expr)}
     named = [each for each in error.names or () if each.name in code and each.tensor.is_inference()]
     name = named[0].name if len({id(each.tensor) for each in named}) == 1 else ""
     what = "a tensor made under inference_mode"
     words = {"made": where, "name": name or "x", "what": f"{name}, {what}," if name else what}
     return error.evidence((), locations_of(made[-1:]), words=words)
-
-
-# Operations without a derivative, or whose derivative is not finite.
 
 
 def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
@@ -570,7 +569,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_A_LEAF,
         _non_leaf(Kind.NON_LEAF_COPIED),
         "{what} is a non-leaf tensor, {created}, and only leaves can be deep-copied{at}",
-        "keep no non-leaf tensor on the model that is copied, or keep {name}.detach()",
+        "{keep}",
         Needs.ERROR,
     ),
     Rule(

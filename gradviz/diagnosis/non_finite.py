@@ -138,7 +138,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     steps = [(event, each) for event, each in context.steps if leaf and leaf in each.held]
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
-    usual = list(takewhile(lambda each: each.norm is not None and each.norm < _USUAL, after))
+    usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
     divides = bool(steps) and steps[0][1].optimizer in _DIVIDING
     if not (usual and divides):
         rest = after[len(usual) :]

@@ -1,7 +1,4 @@
-"""Rules for tensors that no optimizer trains, and for attributes without effect.
-
-They compare the parameters of the model, those of an optimizer, and the leaves of the loss.
-"""
+"""Rules for tensors that no optimizer trains, and for attributes without effect."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
+from gradviz.graph.text import counted
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
@@ -26,7 +24,9 @@ _ADDED = EventKind.ACCUMULATE
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
+_NOT_HELD = ("no optimizer holds it", "the optimizer that makes the steps now does not hold it")
 Step = tuple[Event, StepDetails]
+_SWITCH = ("the switch is requires_grad", "nn.Module has no such switch")
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
@@ -38,8 +38,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
     what = f"{module}." if module else "its attribute "
-    why = "nn.Module has no such switch"
-    why = why if flag.attribute == "requires_grad" else "the switch is requires_grad"
+    why = _SWITCH[flag.attribute == "requires_grad"]
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
@@ -48,7 +47,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
 
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    added = context.happened_to(question.key, _ADDED)
     steps = [each for event, each in context.steps if added and event.number > added[0].number]
     is_trained = not added or any(each.changed_count for each in steps)
     if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
@@ -70,9 +69,8 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     holder = _holder(context, question)
     kind, register = plain.kind, how_to_register(plain.container, plain.kind, plain.of_modules)
     if kind in ("tensor", "buffer"):
-        added = context.happened_to(question.key, EventKind.ACCUMULATE)
-        if len(added) < 2:  # it may be an input, which the next pass replaces
-            return None
+        if len(context.happened_to(question.key, _ADDED)) < 2:
+            return None  # it may be an input, which the next pass replaces
         register = f"make {plain.container} an nn.Parameter"
     words = {
         **plain._asdict(),
@@ -92,7 +90,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     if (holder := _holder(context, question, is_newer)) is None:
         return None
-    words = {"none": "no optimizer holds it", "holder": _what_it_holds(context, *holder)}
+    none, holds = _NOT_HELD[question.key in context.held], _what_it_holds(context, *holder)
+    words = {"none": none, "holder": holds}
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words["fix"] = f"give the optimizer the parameters that are trained: {how}"
@@ -104,16 +103,18 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
-        words["none"] += f", but an older tensor that was {name}"
-        words["none"] += f", before it was made anew at {mention(made[0])}" if made else ""
+        when = f", before it was made anew at {mention(made[0])}" if made else ""
+        words["none"] += f", but an older tensor that was {name}{when}"
         words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
         words["fix"] += "or create the optimizer for each new one"
     line = ""
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))
         used = ((g, leaf_uses(g, question.key)) for g in graphs if g and question.key in g)
-        line = next((g.nodes[uses[0][0]].get("source", "") for g, uses in used if uses), "")
-        words["holder"] += f"; it is used at {mention(line)}" if line else ""
+        user: Any = next((g.nodes[uses[0][0]] for g, uses in used if uses), {})
+        line, result = user.get("source", ""), user.get("name", "")
+        how = f"; {result} is computed from it" if "." in result else "; it is used"
+        words["holder"] += f"{how} at {mention(line)}" if line else ""
         words["fix"] = "create the nn.Parameter once, in __init__, and assign it itself to the "
         words["fix"] += "module, not a result computed from it"
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
@@ -139,13 +140,15 @@ def _is_forgotten(context: Context, question: Question) -> bool:
 
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer contains it, or the program updates it between two gradients."""
-    # A change after the last of several passes may be no update: models are moved, and loaded.
-    kinds = (EventKind.ACCUMULATE, EventKind.IN_PLACE)
-    added, changes = (context.happened_to(question.key, kind) for kind in kinds)
-    last = added[-1].number if len(added) > 1 else math.inf
+    added, changes = (context.happened_to(question.key, k) for k in (_ADDED, EventKind.IN_PLACE))
+    last = added[-1].number if len(added) > 1 else math.inf  # later, models are moved and loaded
+    own = [step for step, details in context.steps if question.key in details.held]
+    since, line = (own[-1].number, own[-1].location) if own else (math.inf, None)
+    later = sum(step.number > since and step.location == line for step, _ in context.steps)
+    # Another optimizer, which does not hold it, has made the steps of that line since.
+    is_dropped = min(later, sum(event.number > since for event in added)) >= _MANY
     return not _is_held_by_copies(context, question.key) and (
-        question.key in context.held
-        or any(question.key in details.held for _, details in context.steps)
+        (bool(own or question.key in context.held) and not is_dropped)
         or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
@@ -205,19 +208,23 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
     """Its last steps had a rate of 0, or changed no value of any parameter."""
     key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
     rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
-    steps = [*rest][::-1]
+    steps, dtype = [*rest][::-1], str(question.data.get("dtype"))
     start = "the last " * (steps != every)  # a schedule may end with a rate of 0
-    at_rest = all(key in each.at_rest for _, each in steps)
-    added = [getattr(e.details, "after", None) for e in context.happened_to(key, _ADDED)]
+    at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
+    added = (getattr(e.details, "after", None) for e in context.happened_to(key, _ADDED))
     norms = [each.norm or 0.0 for each in added if each is not None]
     has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
-    if len(steps) < (3 if start else 2) or (has_converged and not at_rest):
+    is_coarse = bool(norms and norms[-1]) and not any(is_resting) and "float16" in dtype
+    if len(steps) < (3 if start else 2 - is_coarse) or (has_converged and not at_rest):
         return None
-    why = f"the learning rate is 0, or the updates are too small for {question.data.get('dtype')}"
-    line = steps[-1][0].location
-    where = f"{start}{len(steps):,} steps of {steps[-1][1].optimizer} at {mention(line)}"
-    words = {"why": "its learning rate is 0" if at_rest else why, "steps": where}
-    return Evidence(words, locations=(line,))
+    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
+    where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
+    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
+    if is_coarse:
+        fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
+    else:
+        why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
+    return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
@@ -325,16 +332,13 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
     later = (row for row in context.steps if row[0].number > off[-1].number)
-    moving = (row for row in later if row[1].changed_values != 0)
+    moving = ((event, each) for event, each in later if each.changed_values != 0)
     moved = [event for event, d in moving if question.key in {*d.changed} - {*d.same}]
     if not moved:
         return None
     lines = off[-1].location, moved[-1].location
     words = {"off": mention(lines[0]), "step": mention(lines[1]), "name": question.name}
     return Evidence(words, locations=lines)
-
-
-# Gradients that GradScaler has scaled.
 
 
 class Scaling(NamedTuple):
@@ -346,9 +350,8 @@ class Scaling(NamedTuple):
 
 def scale_of(context: Context, key: str) -> float | None:
     """The factor by which GradScaler scaled the gradient of a leaf, unless it was unscaled."""
-    if not context.happened_to(key, EventKind.ACCUMULATE) or is_unscaled(context, key):
-        return None
-    scaling = scaling_of(context, context.graph if context.before is None else context.before)
+    is_scaled = context.happened_to(key, _ADDED) and not is_unscaled(context, key)
+    scaling = scaling_of(context, context.before or context.graph) if is_scaled else None
     return scaling and scaling.factor
 
 
@@ -373,9 +376,6 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
     return None
 
 
-# Parameters of an optimizer that are in no frame.
-
-
 class Held(NamedTuple):
     """An optimizer, with its last step and the number of explained parameters in no frame."""
 
@@ -389,14 +389,14 @@ class Held(NamedTuple):
 
 def _unseen(context: Context, held: Held) -> Evidence | None:
     details = held.step.details
-    count = details.count - len(details.held) if isinstance(details, StepDetails) else 0
+    count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
     if not isinstance(details, StepDetails) or held.explained >= count:
         return None
     what = f"{count:,} of the {details.count:,} parameters that it holds"
-    line, are = held.step.location, "is" if count == 1 else "are"
-    loads = calls_in(context, "load_state_dict", "assign")
+    line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
     load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
-    words = {"count": what, "are": are, "line": mention(line), "load": load}
+    words = {"count": what, "are": "is" if count == 1 else "are", "line": mention(line)}
+    words["load"] = load
     return Evidence(words, locations=(line, *loads[:1]))
 
 
@@ -419,8 +419,8 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
     if any(context.happened_to(key, EventKind.ACCUMULATE) for key in keys):
         return None  # such as layers that are frozen later
-    switched = [context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:] for key in keys]
-    off = [e for events in switched for e in events if e.action is Action.REQUIRES_GRAD_OFF]
+    last = (e for key in keys for e in context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:])
+    off = [each for each in last if each.action is Action.REQUIRES_GRAD_OFF]
     nodes = context.frames[0].graph._node if context.frames else {}
     made = {key for key, data in nodes.items() if data["kind"] is NodeKind.OPERATION}
     events = context.happened(EventKind.OPERATION)
@@ -428,8 +428,8 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
     if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
         return None
-    words = {"line": mention(held.step.location), "off": mention(off[0].location)}
-    return Evidence(words, locations=(off[0].location, held.step.location))
+    lines = held.step.location, off[0].location
+    return Evidence({"line": mention(lines[0]), "off": mention(lines[1])}, locations=lines[::-1])
 
 
 all_frozen: Rule[Any, Any] = Rule(
@@ -553,7 +553,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NO_STEP,
         _unchanged,
         "{steps} changed no value: {why}",
-        "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),
     ),

@@ -216,10 +216,11 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
 def _kept_beside(made: Event, texts: Iterable[str]) -> str:
     """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
 
-    Of ``x = self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
     """
     statement = statement_at(made.location)
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    every = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [each for target in every for each in getattr(target, "elts", [target])]
     kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
     found = [each for each in kept if each in texts]
     return found[0] if len(targets) > 1 and len(found) == 1 else ""
@@ -404,7 +405,6 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
 
 
 def _has(node: ast.AST, line: int) -> bool:
-    """Whether a statement of the syntax tree spans a line."""
     return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 

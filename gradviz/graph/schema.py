@@ -238,6 +238,7 @@ class NodeData(TypedDict, total=False):
     aliases           the other names of the same tensor (shared parameters)
     shape             sizes of the tensor, or of the first output of an operation
     shapes            of a group with several outputs, their shapes, if they differ
+    input_shape       of a group, the shape of its input, where the class of its module says it
     dtype, device     same: ``"float32"``, ``"cuda:0"``
     outputs           number of outputs of an operation, when there is more than one
     runs_with         names of the parameters of the module that a reentrant checkpoint runs
@@ -321,6 +322,7 @@ class NodeData(TypedDict, total=False):
     aliases: tuple[str, ...]
     shape: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    input_shape: tuple[int, ...]
     dtype: str
     device: str
     outputs: int

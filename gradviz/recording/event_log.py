@@ -101,6 +101,8 @@ class EventLog:
 
     def flush(self) -> None:
         """Number the new rows."""
+        if not self.entries:
+            return
         entries = self.entries[:]
         del self.entries[: len(entries)]  # the hot path has a reference to this list
         digest, count, place = self.digest, self.count, 0

@@ -88,18 +88,20 @@ class FrameStore:
         self._signatures: set[Hashable] = set()
         self._dropped = 0
         self._latest: Frame | LaterFrame | None = None
-        self._where: Hashable = None
-        self._times = self._left_out = 0
+        self._times = Counter[Hashable]()
+        self._passes = self._left_out = 0
 
-    def leaves_out(self, *where: Hashable) -> bool:
+    def leaves_out(self, passes: int, *where: Hashable) -> bool:
         """Whether a change gets no frame: its line made many of them, as one for each parameter.
 
         Args:
-            where: the same for changes of one kind by one line after one backward pass.
+            passes: the number of backward passes before it: each begins another count.
+            where: the same for changes of one kind by one line. A loop may alternate several.
         """
-        self._times = self._times + 1 if where == self._where else 1
-        self._where = where
-        is_left_out = self._times > _MOST_ALIKE and bool(self._times & (self._times - 1))
+        if passes != self._passes:
+            self._passes, self._times = passes, Counter()
+        self._times[where] = times = self._times[where] + 1
+        is_left_out = times > _MOST_ALIKE and bool(times & (times - 1))
         self._left_out += is_left_out
         return is_left_out
 
@@ -396,12 +398,12 @@ class _OptimizerSteps:
             if gradient is None:
                 continue
             is_tracked = is_tracked or gradient.requires_grad
-            version, old = version_of(gradient), before.get(row)
-            if old is not None and old[1] == version and old[0]() is gradient:
+            old = before.get(row)
+            if old is not None and old[0]() is gradient and old[1] == version_of(gradient):
                 now[row] = old
                 stale.append(True)
             else:
-                now[row] = weakref.ref(gradient), version
+                now[row] = weakref.ref(gradient), version_of(gradient)
                 stale.append(False)
             rows.append(row)
             found.append(gradient if type(gradient) is torch.Tensor else _plain(gradient))

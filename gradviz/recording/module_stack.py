@@ -382,7 +382,7 @@ class ModuleStack:
 
 
 # They are not called themselves where a program iterates over them.
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 def holder_of(module: nn.Module, verdicts: UserFiles) -> tuple[str, nn.Module] | None:

@@ -280,10 +280,7 @@ class Observer:
         if not self._steady.is_on:
             return False
         readings = self._steady.read(has_only_run=True)
-        is_same = len(changed) == len(readings) and all(
-            each.grad is not None and each.grad.is_healthy for each in readings.values()
-        )
-        if not (is_same and all(leaf.number in readings for leaf in changed)):
+        if not self._steady.are_as_before(readings, changed):
             self._steady.leave()
             return False
         found = [readings[leaf.number].grad for leaf in changed]
@@ -562,7 +559,7 @@ class Observer:
 
     def _add_now(self, kind: FrameKind, location: CodeLocation, entry: Entry | None = None) -> None:
         """Add a frame of this moment, in which only leaves have changed since the latest one."""
-        if self.frame_store.leaves_out(kind, location, self._passes):
+        if self.frame_store.leaves_out(self._passes, kind, location):
             return
         if self._steady.is_on and self._add_later(kind, self._steady.read(), entry) is not None:
             return

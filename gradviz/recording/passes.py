@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 import sys
 import threading
 import weakref
@@ -135,8 +136,7 @@ class Returns:
             self._old = sys.getprofile()
             sys.setprofile(self._profile)
             return
-        tools = (tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None)
-        self._tool = next(tools)
+        self._tool = next(tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None)
         monitoring.use_tool_id(self._tool, "gradviz")
         events = monitoring.events
         for event in (events.PY_RETURN, events.PY_UNWIND):
@@ -440,9 +440,8 @@ class AddedGradient:
 
     def __call__(self, key_of: object = None) -> GradientDetails:
         """The details."""
-        before, after = (
-            each.summary if isinstance(each, Kept) else each for each in (self._before, self._after)
-        )
+        both = self._before, self._after
+        before, after = (each.summary if isinstance(each, Kept) else each for each in both)
         return GradientDetails(before, after, *self._facts)
 
 
@@ -479,8 +478,7 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
         for each in {id(each): each for each in group["params"]}.values():
             values = _copy(each) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
-    trained = [each for each in found if _is_trained(each.ref())]
-    return trained or found
+    return [each for each in found if _is_trained(each.ref())] or found
 
 
 def _is_trained(tensor: torch.Tensor | None) -> bool:
@@ -495,17 +493,19 @@ def _copy(tensor: torch.Tensor) -> Any:
 
 def is_same(tensor: torch.Tensor, before: Any) -> bool:
     """Whether the values have not changed; NaN equals NaN."""
-    now: Any = tensor.detach()  # it records nothing
+    now: Any
     if isinstance(before, bytes):
-        memory = memory_of(tensor)
+        memory, kind = memory_of(tensor), "=f" if tensor.dtype is torch.float32 else "=d"
         if memory is None or memory == before or len(memory) != len(before):
             return memory == before
-        now, before = as_array(memory, tensor.dtype), as_array(before, tensor.dtype)
-        old, new = before.item(0), now.item(0)
+        (old,), (new,) = struct.unpack_from(kind, before), struct.unpack_from(kind, memory)
         if old != new and (old == old or new == new):  # it differs after most steps
             return False
-    elif now.shape != before.shape:
-        return False
+        now, before = (as_array(each, tensor.dtype) for each in (memory, before))
+    else:
+        now = tensor.detach()  # it records nothing
+        if now.shape != before.shape:
+            return False
     differs = now != before
     return not differs.any() or not bool((differs & ((now == now) | (before == before))).any())
 
@@ -568,7 +568,7 @@ class Microbatches:
         Args:
             accumulates: whether it accumulates into ``.grad``; any other changes nothing.
         """
-        frame: FrameType | None = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1) if _SCHEDULES in sys.modules else None
         step = 0
         while frame is not None:
             if frame.f_globals.get("__name__", "").startswith(_SCHEDULES):

@@ -81,8 +81,11 @@ def contents_of(
             continue
         if (key := operations.get(sequence_number(node))) is None:
             continue
+        data = nodes[key]
+        made = data.get("dtype"), data.get("device")
+        if all(each.dtype not in (made[0], "bool") for each in data.get("saved", ())):
+            continue  # only numbers, as the factor in ``y * 2``
         kind = operation_type(node)
-        made = nodes[key].get("dtype"), nodes[key].get("device")
         batch = _batch_name(row, edges)
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
             found = readings if is_read and name in _READ else probed
@@ -94,11 +97,12 @@ def contents_of(
                 continue
             # A hook may have packed it as another type.
             array = plain_array(held)
-            data = _plain(held) if array is None else held if array.size else None
-            if data is None:
+            values = _plain(held) if array is None else held if array.size else None
+            if values is None:
                 continue
-            if data.dtype is torch.bool or made == (type_text(data.dtype), type_text(data.device)):
-                found.append(_ToRead(key, name, data, array))
+            facts = type_text(values.dtype), type_text(values.device)
+            if values.dtype is torch.bool or made == facts:
+                found.append(_ToRead(key, name, values, array))
     with torch.no_grad():
         here = [each for each in probed if each.data.is_cpu]
         wanted = [*_within_limit([*readings, *_beginning_with_zero(here), *batches[::-1]])]

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gradviz.capture.autograd.nodes import outline
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import KEPT, Kept, summarize
@@ -281,22 +283,34 @@ class Steady:
         """
         assert self._course is not None
         before, readings = self._readings if has_only_run else {}, {}
-        leaves = [(*row, row[1].ref()) for row in self._course.leaves]
-        grads = {each[0]: each[3].grad for each in leaves if each[3] is not None}
-        large = [each for each in grads.values() if each is not None and each.numel() > KEPT]
+        leaves = [
+            (number, leaf, is_shown, tensor, tensor.grad)
+            for number, leaf, is_shown in self._course.leaves
+            if (tensor := leaf.ref()) is not None
+        ]
+        large = [grad for *_, grad in leaves if grad is not None and grad.numel() > KEPT]
         found = iter(summarize(large, with_bins=True) if large else ())
-        for number, leaf, is_shown, tensor in leaves:
-            if tensor is not None:
-                version, old, grad = version_of(tensor), before.get(number), grads[number]
-                if old is not None and old.version == version:
-                    value = old.value
-                else:
-                    value = Kept(tensor) if is_shown else None
-                summary = next(found) if grad is not None and grad.numel() > KEPT else None
-                kept = None if grad is None else Kept(grad, summary)
-                readings[number] = LeafReading(value, kept, version, leaf.passes)
+        for number, leaf, is_shown, tensor, grad in leaves:
+            version, old = version_of(tensor), before.get(number)
+            if old is not None and old.version == version:
+                value = old.value
+            else:
+                value = Kept(tensor) if is_shown else None
+            if grad is None:
+                kept = None
+            else:
+                kept = Kept(grad, next(found) if large and grad.numel() > KEPT else None)
+            readings[number] = LeafReading(value, kept, version, leaf.passes)
         self._readings = readings
         return readings
+
+    @staticmethod
+    def are_as_before(readings: Mapping[int, LeafReading], changed: Sequence[Leaf]) -> bool:
+        """Whether a pass gave all leaves, and no others, a finite gradient that is not zero."""
+        are_same = {leaf.number for leaf in changed} == readings.keys()
+        with np.errstate(all="ignore"):
+            grads = [each.grad for each in readings.values()] if are_same else []
+            return are_same and all(each is not None and each.is_healthy for each in grads)
 
     def roots(self) -> Callable[[KeyOf], tuple[str, ...]]:
         """Finds the keys of the roots of the pass, if a frame shows them."""

@@ -149,7 +149,8 @@ class WeakTensors(dict[int, R]):
 
     def enter(self, tensor: torch.Tensor, record: R) -> None:
         """Store the record of a tensor, replacing any other."""
-        self.settle()
+        if self.latest is not None:
+            self.settle()
         reference = _Reference(tensor, self._remove)
         reference.key = id(tensor)
         record.ref = reference
@@ -419,8 +420,11 @@ class UntrackedTensor:
         cls, number: int, word: str, location: CodeLocation, inputs: Sequence[Input]
     ) -> UntrackedTensor:
         """The record of a tensor computed from data, which says whether it matters."""
-        matters = any(each.matters for each in inputs)
-        return cls(number, word, cause_of(inputs), location, inputs, matters)
+        for each in inputs:
+            source = each.source
+            if type(source) is not UntrackedTensor or source.matters:
+                return cls(number, word, cause_of(inputs), location, inputs, True)
+        return cls(number, word, cause_of(inputs), location, inputs)
 
     @property
     def facts(self) -> dict[str, Any]:

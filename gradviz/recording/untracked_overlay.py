@@ -33,6 +33,7 @@ Span = tuple[int, int]
 Flows = dict[str, list[tuple[str, CutLeaves]]]
 _UNINITIALIZED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _INDEXED = "setitem_ index index_put nll_loss nll_loss2d embedding masked_fill where"
+_HIDDEN_FIRST = ("lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")  # its product comes first
 _RANK: dict[str | None, int] = {  # which operation of a call takes an index or a condition
     **dict.fromkeys(_INDEXED.split(), 0),
     **dict.fromkeys(words(lambda row: row.rearranges), 2),
@@ -405,12 +406,16 @@ class UntrackedOverlay:
                 self._add_flow(key, self._source(data) or key, data.cut_leaves)
         ranks = [(_RANK.get(self._graph.nodes[key].get("op"), 1), key, at) for key, at in rows]
         least, user, slots = min(ranks, key=lambda row: row[0])
-        fits = [data for data in inputs if not _is_index(data)]
+        dtypes = [str(_fact(data, "dtype")) for data in inputs]
+        is_index = [dtype.startswith(("int", "uint", "bool")) for dtype in dtypes]
+        fits = [data for data, no in zip(inputs, is_index, strict=True) if not no]
         if least and len(holes) != len(fits):  # else torch has no input for an index, a condition
             fits = inputs
-        is_certain = len(holes) == len(fits)
-        pairs = list(zip(holes, fits, strict=True)) if is_certain else self._match(holes, fits)
-        for (key, position), data in pairs:
+        at = self._state.event_log.find(end - 1)
+        is_cell = at >= 0 and self._state.event_log.word(at) in _HIDDEN_FIRST
+        if is_cell and all(self._graph.nodes[k].get("op") in ("addmm", "mm") for k, _ in holes[:2]):
+            fits = [*fits[1::-1], *fits[2:]]
+        for (key, position), data in self._match(holes, fits):
             self._fill_one(key, position, data)
             inputs.remove(data)
         for data in inputs:  # torch has no input for it, for example the classes of a loss
@@ -421,23 +426,22 @@ class UntrackedOverlay:
     def _match(
         self, holes: list[tuple[str, int]], inputs: list[Input]
     ) -> list[tuple[tuple[str, int], Input]]:
-        """The pairs that are certain by their shape, then the rest if the counts are equal."""
-        pairs = []
-        holes, inputs = list(holes), list(inputs)
-        for hole in holes[:]:
-            saved = self._tensor_saved_at(*hole)
-            shape = self._graph.nodes[saved].get("shape") if saved else None
-            for data in inputs:
-                source = data.source
-                known = source.facts if isinstance(source, UntrackedTensor) else {}
-                if saved and known.get("shape") == shape:
-                    pairs.append((hole, data))
-                    holes.remove(hole)
-                    inputs.remove(data)
-                    break
-        if len(holes) == len(inputs):
-            pairs += zip(holes, inputs, strict=True)
-        return pairs
+        """The pairs in their order if none is known to be another; else by shape, then the rest."""
+        in_order = list(zip(holes, inputs, strict=True)) if len(holes) == len(inputs) else []
+        keys = {hole: self._tensor_saved_at(*hole) for hole in holes}
+        shapes = {hole: self._graph.nodes[key].get("shape") for hole, key in keys.items() if key}
+        if in_order and all(shapes.get(h, n := _fact(d, "shape")) == n for h, d in in_order):
+            return in_order
+        pairs, left = [], list(inputs)
+        for hole, shape in shapes.items():
+            fitting = [data for data in left if _fact(data, "shape") == shape]
+            if in_order and not fitting:  # reshaped on the way
+                return in_order
+            for data in fitting[:1]:
+                pairs.append((hole, data))
+                left.remove(data)
+        rest = [hole for hole in holes if hole not in shapes] if in_order else []
+        return [*pairs, *zip(rest, left[: len(rest)], strict=True)]
 
     def _tensor_saved_at(self, key: str, position: int) -> str:
         """The key of the saved tensor that the trace found for an input, or ""."""
@@ -542,11 +546,9 @@ def _recorded_leaves(data: Input) -> Iterable[Leaf]:
     return (source for source in sources if isinstance(source, Leaf))
 
 
-def _is_index(data: Input) -> bool:
-    """Whether an input has integers or truth values, as the condition of ``where``."""
+def _fact(data: Input, name: str) -> Any:
     source = data.source
-    dtype = source.facts.get("dtype", "") if isinstance(source, UntrackedTensor) else ""
-    return str(dtype).startswith(("int", "uint", "bool"))
+    return source.facts.get(name) if isinstance(source, UntrackedTensor) else None
 
 
 def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:

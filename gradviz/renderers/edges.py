@@ -311,7 +311,7 @@ def labels_beside(
             rows = (_around(label, points, aside) for aside in (_APART, *_ASIDE))
             placed[key] = _free([text, *chain.from_iterable(rows)], occupied)
     for edge in drawn:
-        times, box = edge[3].get("times", 1), cause_box(graph, edge)
+        times, box = edge[3].get("times", 1), cause_box(graph, edge, places.sideways)
         if times > 1:
             key = edge[:3]
             halves = [routes[box.key], routes[key]] if box else [routes[key]]
@@ -327,7 +327,7 @@ def _room_of_sign(point: Point) -> Rect:
     return x - _MARK, y - _MARK, x + _MARK, y + _MARK
 
 
-def _around(label: Line, points: Iterable[Point], aside: float) -> Iterator[Text]:
+def _around(label: Line, points: Sequence[Point], aside: float) -> Iterator[Text]:
     """Places of a label beside points of a line: right and left, then below and above them."""
     width = line_width(label)
     for x, y in points:
@@ -335,6 +335,9 @@ def _around(label: Line, points: Iterable[Point], aside: float) -> Iterator[Text
             yield set_line(label, x + across, y + down)
         for across, down in ((aside, -4), (-aside - width, -4)):
             yield set_line(label, x + across, y + down)
+    for x, y in points:  # centered below and above, where data flows from left to right
+        for foot in (y + aside + 8, y - aside):
+            yield set_line(label, x - width / 2, foot)
 
 
 def _free(places: Sequence[Text], occupied: _Occupied) -> Text:

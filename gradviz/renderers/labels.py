@@ -6,7 +6,7 @@ A label has a head (name, operation, shape) and rows (value, gradient). Each spa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -20,7 +20,6 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
-    is_box_of_leaves,
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import (
@@ -35,7 +34,7 @@ from gradviz.graph.text import (
     summary_text,
 )
 from gradviz.views.groups import norm_of
-from gradviz.views.module_classes import shape_entering
+from gradviz.views.module_classes import shapes_entering
 from gradviz.wording import problem_text, spread_text
 
 _CAUSES = frozenset(cause.value for cause in Cause)
@@ -322,11 +321,8 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
     edges = [edge for *_, edge in graph.out_edges(key, data=True)]
     reshaped = bool(edges) and all("through" in e and "reshaped" not in e for e in edges)
     shape = [] if reshaped else _shape(data)
-    if shape and "shape" in data and "module_class" in data:
-        before = _input_shape(graph, key)
-        if before is not None and before != data["shape"]:
-            shape.insert(0, TextSpan(f"{shape_text(before)} →", Role.FACT))
-    return head + shape + _change_spans(data)
+    before = shapes_before(graph, {key}, data) if shape and "module_class" in data else []
+    return head + before + shape + _change_spans(data)
 
 
 def _ops_text(data: NodeData) -> str:
@@ -343,16 +339,20 @@ def _ops_text(data: NodeData) -> str:
     return f"{text} in all" + (f", {inside:,} in them" if inside else "")
 
 
-def _input_shape(graph: GradGraph, key: str) -> tuple[int, ...] | None:
-    """The shape of the only tensor that a group gets from outside; None if there are several."""
+def shapes_before(graph: GradGraph, keys: Set[str], data: NodeData) -> list[TextSpan]:
+    """The shapes of what a module gets; nothing if one is not known, or all are as its output.
+
+    The data has its path, the shape of its output, and the ``input_shape`` if its class says it.
+    """
     if graph.graph.get("flow") == "gradient":
-        return None
-    found: set[tuple[int, ...] | None] = set()
-    for source, _, edge in graph.in_edges(key, data=True):
-        data: NodeData = graph.nodes[source]
-        if data["kind"] is not NodeKind.PARAMETER and not is_box_of_leaves(data):
-            found.add(shape_entering(edge, data, graph.nodes[key].get("module", "")))
-    return found.pop() if len(found) == 1 else None
+        return []
+    found = shapes_entering(graph, keys, data.get("module", ""))
+    if "input_shape" in data and (None in found or not found):
+        found = {data["input_shape"]}
+    shapes = [shape for shape in found if shape is not None]
+    if len(shapes) < len(found) or shapes in ([], [data.get("shape")]):
+        return []
+    return [TextSpan(f"{listed([*map(shape_text, shapes)], _MOST_SHAPES)} →", Role.FACT)]
 
 
 def _group_rows(data: NodeData) -> list[Line]:

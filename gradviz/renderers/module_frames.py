@@ -11,7 +11,7 @@ from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants,
 from gradviz.graph.text import shape_text
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.edges import Rect, meet, point_at
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans
+from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans, shapes_before
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Curve, Rectangle, Shape, ShapeGroup, Text, around, extent
@@ -253,15 +253,20 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
     if word := graph.graph.get("modules", {}).get(path):
         spans.append(TextSpan(clean(word), Role.WORD))
     nodes: list[NodeData] = [graph.nodes[key] for key in keys]
-    shapes = {
-        shape_text(data["shape"], data.get("dtype", "")) if "shape" in data else ""
-        for key in keys
-        for data in [graph.nodes[key]]
-        if data["kind"] in _STEPS and not keys.issuperset(graph.successors(key))
-    }
-    if len(shapes) == 1 and "" not in shapes:
-        spans.append(TextSpan(shapes.pop(), Role.FACT))
-    counts = {**elements_of(nodes), "frozen": frozen_in(graph, path)}
+    ends = [
+        graph.nodes[key]
+        for key in sorted(keys)
+        if graph.nodes[key]["kind"] in _STEPS and not keys.issuperset(graph.successors(key))
+    ]
+    frozen = frozen_in(graph, path)
+    if ends and len({(end.get("shape"), end.get("dtype")) for end in ends}) == 1:
+        shape = ends[0].get("shape")
+        # What used frozen parameters alone may be outside.
+        if shape is not None and not (frozen and all(map(is_inferred, nodes))):
+            spans += shapes_before(graph, keys, {"module": path, "shape": shape})
+            text = shape_text(shape, ends[0].get("dtype", ""))
+            spans.append(TextSpan(text, Role.FACT))
+    counts = {**elements_of(nodes), "frozen": frozen}
     return (*spans, *element_spans(counts))
 
 

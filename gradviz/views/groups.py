@@ -26,7 +26,15 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
-from gradviz.views.module_classes import edge_behind, elements_of, facts_of_modules, shape_leaving
+from gradviz.views.module_classes import (
+    FACTS,
+    ModuleEnds,
+    edge_behind,
+    elements_of,
+    facts_of_modules,
+    output_facts,
+    shape_leaving,
+)
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
@@ -106,7 +114,7 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     """
     found = _Count(nodes)
     data: dict[str, Any] = {"kind": NodeKind.GROUP}
-    data.update((fact, last[fact]) for fact in (*_FACTS, "shapes") if fact in last)
+    data.update((fact, last[fact]) for fact in (*FACTS, "shapes") if fact in last)
     groups = [node for node in found.others if node["kind"] is NodeKind.GROUP]
     leaves = [node for node in found.others if node["kind"] in _LEAVES]
     data["members"] = found.operations + count_of_nodes(groups)
@@ -146,8 +154,8 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
         found["node"] = f"{counted(written, 'leaf', 'leaves')} changed in place"
     elif stale := sum(bool(node.get("stale")) for node in nodes):
         found["node"] = f"{counted(stale, 'leaf', 'leaves')} changed since"
-    elif any("node" in node["changes"] for node in marked):
-        found["node"] = "new"
+    elif texts := {node["changes"]["node"] for node in marked if "node" in node["changes"]}:
+        found["node"] = "new" if "new" in texts else "changed"
     return found
 
 
@@ -287,13 +295,16 @@ def contract(
     for number, part in enumerate(parts):
         first = _first_seen(graph, part)
         unused = part.keys[-1:] if _is_operation(graph, part.keys[-1]) else part.keys
-        last = _output(outputs.get(number, [graph._node[key] for key in unused]))
+        last = output_facts(outputs.get(number, [graph._node[key] for key in unused]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
         module = part.data.get("module", "")
         modules = (module,) if part.modules is None else part.modules
         if found["members"]:
             found.update(facts_of_modules(graph, modules, module))
+            if part.modules is None and "shape" in found:
+                given = inside.ends.shape_given(members[number], module, found["shape"])
+                found |= {} if given is None else {"input_shape": given}
         else:  # a box of leaves
             found.pop("shapes", None)
         if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
@@ -335,7 +346,7 @@ class _PartInside:
     def __init__(self, graph: GradGraph, parts: Sequence[Part]) -> None:
         self.nodes: list[tuple[str, dict[str, Any]]] = list(graph._node.items())
         self.edges = graph.edge_columns()
-        self.classes: dict[str, str] = graph.graph.get("modules", {})
+        self.ends = ModuleEnds(graph.graph.get("modules", {}))
         self.sources = np.asarray(self.edges.sources)
         self.targets = np.asarray(self.edges.targets)
         self.place = {key: place for place, (key, _) in enumerate(self.nodes)}
@@ -359,15 +370,19 @@ class _PartInside:
         owner = np.asarray(self.owner)
         begins, ends = owner[self.sources], owner[self.targets]
         rows = np.flatnonzero((begins != _OUTSIDE) & (begins != ends))
+        rows = rows[np.argsort(self.sources[rows], kind="stable")].tolist()
         found: dict[int, dict[int, list[Any]]] = {}
-        for row in rows[np.argsort(self.sources[rows], kind="stable")].tolist():
+        plain = self.ends.plain(
+            (self.modules_of(row, parts)[0], place, "reshaped" in self.edges.data(row))
+            for row, place in zip(rows, self.sources[rows].tolist(), strict=True)
+        )
+        for row in rows:
             place = self.edges.sources[row]
-            number = self.owner[place]
-            data, edge = self.nodes[place][1], self.edges.data(row)
-            facts: Any = {fact: data[fact] for fact in _FACTS if fact in data}
+            number, data, edge = self.owner[place], self.nodes[place][1], self.edges.data(row)
+            facts: Any = {fact: data[fact] for fact in FACTS if fact in data}
             module, user = self.modules_of(row, parts)
-            word = None if parts[number].modules == () else self.classes.get(module, "")
-            facts.update(shape_leaving(edge, facts, module, user, word))
+            is_plain = parts[number].modules == () or self.ends.last(module) in plain
+            facts.update(shape_leaving(edge, facts, module, user, is_plain))
             each = found.setdefault(number, {}).setdefault(place, [])
             each += [facts] * (facts not in each)
         for number, places in found.items():
@@ -445,21 +460,6 @@ class _PartInside:
         return fingerprint(rows)
 
 
-_FACTS = ("shape", "dtype", "device")
-
-
-def _output(nodes: Sequence[Any]) -> dict[str, Any]:
-    """Shape, dtype and device of the output of a group; all shapes if only these differ."""
-    found: list[dict[str, Any]] = [{f: d.get(f) for f in _FACTS if f in d} for d in nodes]
-    same = {fact: found[0][fact] for fact in found[0] if fact != "shape"}
-    if any({**each, "shape": ()} != {**same, "shape": ()} for each in found):
-        return {}
-    shapes = tuple(dict.fromkeys(each.get("shape") for each in found))
-    if None in shapes:
-        return same if len(found) == 1 else {}
-    return {**same, "shapes": shapes} if len(shapes) > 1 else found[0]
-
-
 def _first_seen(graph: GradGraph, part: Part) -> str:
     """The first key in a part that `hide_bookkeeping` does not remove."""
     seen = (key for key in part.keys if not operation(graph._node[key].get("op", "")).rearranges)
@@ -533,10 +533,10 @@ def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
 
 
 def _belongs(data: dict[str, Any], part: Part) -> bool:
-    """Whether a leaf can be in the group; a named input is drawn, because data enters there."""
-    if part.everything or data["kind"] is NodeKind.PARAMETER or "name" not in data:
-        return True
-    module = part.data.get("module", "")
+    """Whether a leaf can be in the group; an input with .grad or a name is drawn: data enters."""
+    module, kind = part.data.get("module", ""), data["kind"]
+    if part.everything or kind is NodeKind.PARAMETER or "name" not in data:
+        return kind is not NodeKind.LEAF or part.everything or not module
     return bool(module) and str(data["name"]).startswith(f"{module}.")
 
 

@@ -7,10 +7,10 @@ there. What fits several modules, or none, is left without a module: a box must 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
+from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, is_box_of_leaves
 from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, without_wrappers
 from gradviz.views.op_sequence import OpSequence
 
@@ -55,6 +55,8 @@ _MAY_BE_NOTHING = frozenset(
 )
 _HOLDERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 _LISTS = frozenset(("ModuleList", "ModuleDict"))
+_IN_ORDER = ("Sequential", "ModuleList")
+FACTS = ("shape", "dtype", "device")
 ONE_OPERATION = frozenset(("Linear", "Conv1d", "Conv2d", "Conv3d", "LayerNorm", "Embedding"))
 """Classes that compute nothing else: what runs between two calls of one runs outside of it."""
 # Only the first few words of a chain are kept, so that folding a million stays linear.
@@ -326,11 +328,11 @@ def _up_to_ends(
 
 
 def torn_modules(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
-    """The modules of which a fold that is no module has a part."""
+    """The modules of which a fold that is no module, and no steps of a loop, has a part."""
     return {
         inside[: depth + 1]
         for place, path in enumerate(paths)
-        if "module_class" not in (data := sequence.data[place])
+        if (data := sequence.data[place]).keys().isdisjoint(("module_class", "first_step"))
         for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
         for depth in range(len(path), len(inside))
     }
@@ -413,7 +415,7 @@ def _reshapes_in(edge: Mapping[str, Any], module: str, user: str) -> int:
 
 
 def shape_leaving(
-    edge: EdgeData, facts: NodeData, module: str, user: str, word: str | None
+    edge: EdgeData, facts: NodeData, module: str, user: str, is_plain: bool
 ) -> NodeData:
     """The shape of what leaves a module through an edge, if it is not that of the last operation.
 
@@ -422,20 +424,111 @@ def shape_leaving(
         facts: of that operation; its shape is removed if that of the output is not sure.
         module: the path of the module.
         user: the path of the one that uses the output.
-        word: the class of the module; None for a part of one, as what leaves it is that result.
+        is_plain: whether the module reshapes its result only where that is known.
     """
     own, rows = _reshapes_in(edge, module, user), edge.get("reshaped", ())
     found = NodeData(shape=rows[own - 1][1]) if own else NodeData()
     unsure = itertools.takewhile(lambda row: not row[0], rows[own:])
     shape = found.get("shape", facts.get("shape"))
-    is_unsure = any(other != shape for _, other in unsure) or own == WORDS_KEPT
-    if word is not None and word not in ONE_OPERATION and is_unsure:
+    if not is_plain and (any(other != shape for _, other in unsure) or own == WORDS_KEPT):
         facts.pop("shape", None)
         return NodeData()
     return found
 
 
-def shape_entering(edge: EdgeData, source: NodeData, module: str) -> tuple[int, ...] | None:
+def output_facts(nodes: Sequence[Any]) -> dict[str, Any]:
+    """Shape, dtype and device of the output of a group; all shapes if only these differ."""
+    found: list[dict[str, Any]] = [{f: d.get(f) for f in FACTS if f in d} for d in nodes]
+    same = {fact: found[0][fact] for fact in found[0] if fact != "shape"}
+    if any({**each, "shape": ()} != {**same, "shape": ()} for each in found):
+        return {}
+    shapes = tuple(dict.fromkeys(each.get("shape") for each in found))
+    if None in shapes:
+        return same if len(found) == 1 else {}
+    return {**same, "shapes": shapes} if len(shapes) > 1 else found[0]
+
+
+class ModuleEnds:
+    """The first and the last modules of sequences and lists.
+
+    Args:
+        classes: of the modules, by their path, in the order of registration.
+    """
+
+    def __init__(self, classes: Mapping[str, str]) -> None:
+        self.classes = classes
+        self._last = {path.rpartition(".")[0]: path for path in classes if path}
+        self._first = {path.rpartition(".")[0]: path for path in [*classes][::-1] if path}
+
+    def last(self, module: str) -> str:
+        """The class of what a module ends with."""
+        while self.classes.get(module) in _IN_ORDER and module in self._last:
+            module = self._last[module]
+        return self.classes.get(module, "")
+
+    def plain(self, leaving: Iterable[tuple[str, int, bool]]) -> Set[str]:
+        """The classes that do not reshape their result, as what leaves one of them tells.
+
+        Args:
+            leaving: for each edge out of a module, the module, the place of its source, and
+                whether the result is reshaped on it.
+        """
+        places: dict[str, set[int | None]] = {}
+        for module, place, is_reshaped in leaving:
+            places.setdefault(module, set()).add(None if is_reshaped else place)
+        alone = {
+            self.last(m) for m, own in places.items() if m and len(own) == 1 and None not in own
+        }
+        return ONE_OPERATION | alone - {""}
+
+    def shape_given(
+        self, nodes: Sequence[Any], module: str, shape: tuple[int, ...]
+    ) -> tuple[int, ...] | None:
+        """The shape of the input of a module whose class says it; None if it does not.
+
+        Args:
+            nodes: the attributes of those in the module, or in each of several alike.
+            module: its path.
+            shape: of its output.
+        """
+        word = self.classes.get(module, "")
+        if word == "Embedding":
+            return shape[:-1] if any(node.get("op") == "embedding" for node in nodes) else None
+        tensors = [node for node in nodes if "shape" in node]
+        untracked = [n for n in tensors if n["kind"] is NodeKind.UNTRACKED]
+        given = [n["shape"] for n in untracked if "op" not in n and "name" not in n]
+        if word == "Linear":
+            weights = (n["shape"] for n in tensors if n["kind"] is NodeKind.PARAMETER)
+            sizes = {own[1] for own in weights if len(own) == 2 and own[:1] == shape[-1:]}
+            # The parameters of a layer that is called again are elsewhere.
+            rows = element_count(shape[:-1])
+            sizes = sizes or {own[-1] for own in given if element_count(own[:-1]) == rows}
+            return (*shape[:-1], sizes.pop()) if len(sizes) == 1 else None
+        while self.classes.get(module) == "Sequential" and module in self._first:
+            module = self._first[module]
+        is_sure = len(given) == 1 and self.classes.get(module, "").startswith("Conv")
+        return given[0] if is_sure else None
+
+
+def shapes_entering(graph: GradGraph, keys: Set[str], module: str) -> Set[tuple[int, ...] | None]:
+    """The shapes of the tensors that nodes of a module get; None if one is not sure."""
+    found: dict[tuple[int, ...] | None, None] = {}
+    for source, _, edge in graph.in_edges(keys, data=True):
+        node: NodeData = graph.nodes[source]
+        kind, name = node["kind"], node.get("name", "")
+        if source in keys or kind is NodeKind.PARAMETER or is_box_of_leaves(node):
+            continue
+        is_tracked = node.get("members") or kind in (NodeKind.OPERATION, NodeKind.LEAF)
+        places = name, "" if is_tracked else node.get("module", "")
+        is_own = module and any(f"{place}.".startswith(f"{module}.") for place in places)
+        if is_own and (kind is NodeKind.LEAF or not is_tracked):
+            continue  # a mask, a buffer
+        # A tensor without a name may have been made of the input.
+        found[_shape_entering(edge, node, module) if is_tracked or name else None] = None
+    return found.keys()
+
+
+def _shape_entering(edge: EdgeData, source: NodeData, module: str) -> tuple[int, ...] | None:
     """The shape of what a module gets through an edge, before it reshapes it; None if not sure."""
     rows = edge.get("reshaped", ())
     shape = source.get("shape") if not edge.get("output") else None

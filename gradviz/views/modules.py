@@ -184,20 +184,20 @@ def _anchors(
     anchors: list[tuple[int, list[Path]]] = []
     arranged: dict[int, list[Path]] = {}  # reshaped or converted parameters
     bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
-    penalties = _penalties(sequence)
-    for place in range(len(sequence)):
-        if place in penalties and not recorded[place]:
-            continue
+    alone = _penalties(sequence)
+    for place, data in enumerate(sequence.data):
         if recorded[place]:
             anchors.append((place, [paths[place]]))
+        if recorded[place] or place in alone:
             continue
-        inputs = sources[bounds[place] : bounds[place + 1]]
+        inputs, op = sources[bounds[place] : bounds[place + 1]], data.get("op")
         rows = [*(named[-1 - s] for s in inputs if s < 0), *(arranged.get(s) for s in inputs)]
-        choices = next(filter(None, rows), None)
+        choices = next(filter(None, rows), [])
+        if op != "embedding":  # a tied layer, or a plain tensor
+            choices = [p for p in choices if sequence.modules.get(".".join(p)) != "Embedding"]
         if choices:
-            anchors.append((place, choices))
-            # What is expanded to a batch is data: others use it, too.
-            if len(inputs) == 1 and sequence.data[place].get("op") in _ARRANGED - {"expand"}:
+            anchors.append((place, choices))  # what is expanded to a batch is data for others, too
+            if len(inputs) == 1 and op in _ARRANGED - {"expand"}:
                 arranged[place] = choices
     return anchors
 

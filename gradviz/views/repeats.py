@@ -294,7 +294,11 @@ class _Search:
                 is_entered = around and before[: len(around)] != around
                 repeat = Repeat(begin, begin + count * length, length, stack is not None)
                 alone = not is_led_up_to(self.sequence, repeat)
-                choices.append(((inside, across, not is_entered, midway, -count, alone), repeat))
+                # A step has whole calls where they were recorded.
+                ran_in = [self.sequence.data[max(at, 0)].get("calls") for at in (begin - 1, begin)]
+                torn = bool(ran_in[0]) and ran_in[0] == ran_in[1]
+                ranks = inside, torn, across, not is_entered, midway, -count, alone
+                choices.append((ranks, repeat))
         repeat = min(choices)[1]
         if stack is not None or self._is_worth(repeat):
             yield repeat
@@ -527,7 +531,7 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:
             data["name"] = ".".join(common)
-    if common:
+    if common or "contents" in data:  # steps of several modules are in none of them
         data["module"] = ".".join(common)
         if any(is_inferred(sequence.data[place]) for place in places):
             data["inferred"] = True

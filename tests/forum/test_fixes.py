@@ -18,6 +18,23 @@ from gradviz.frontends.program import run_script
 KNOWN = {each.name: each for each in questions()}
 CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
 FIXES = {
+    "average_of_a_normed_model": (
+        "from torch.nn.utils import weight_norm",
+        "from torch.nn.utils.parametrizations import weight_norm",
+    ),
+    "hidden_of_an_lstm_is_an_attribute": (
+        "        lstm_out, self.hidden",
+        "        self.hidden = tuple(each.detach() for each in self.hidden)\n"
+        "        lstm_out, self.hidden",
+    ),
+    "log_probs_of_the_last_episode_are_kept": (
+        "    policy.rewards = []\n",
+        "    policy.rewards = []\n    policy.saved_log_probs.clear()\n",
+    ),
+    "scale_is_moved_in_the_constructor": (
+        "nn.Parameter(torch.ones(size)).to(torch.float64)",
+        "nn.Parameter(torch.ones(size, dtype=torch.float64))",
+    ),
     "codes_by_torch_normal": ("torch.normal(mean, std)", "mean + std * torch.randn_like(std)"),
     "columns_are_sliced_after_the_network": (
         """        u = self.net(points)

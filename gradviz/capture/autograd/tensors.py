@@ -113,12 +113,11 @@ def hook_count(tensor: torch.Tensor) -> int:
     return sum(len(table or ()) for table in tables_of(tensor))
 
 
-def is_transformed(tensor: torch.Tensor) -> bool:
-    """Whether ``torch.func`` wrapped a tensor, which hides its history.
+is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+"""Whether ``torch.func`` wrapped a tensor, which hides its history.
 
-    Private: ``torch._C._functorch``; a wrapped tensor is of the ordinary class.
-    """
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+Private: ``torch._C._functorch``; a wrapped tensor is of the ordinary class.
+"""
 
 
 def is_batched(tensor: torch.Tensor) -> bool:

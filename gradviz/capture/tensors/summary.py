@@ -206,12 +206,11 @@ class Kept:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all elements are finite, and one is not zero; False if that is not certain."""
+        """Whether all elements are finite, and one is not zero; NumPy may warn of an overflow."""
         if self._memory is None:
             return self.summary.is_finite and bool(self.summary.norm)
-        flat = as_array(self._memory, self._type[0])
-        with np.errstate(all="ignore"):
-            return bool(0 < flat.dot(flat) < math.inf)
+        flat = np.frombuffer(self._memory, _TYPES[self._type[0]])
+        return bool(0 < flat.dot(flat) < math.inf)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Kept):

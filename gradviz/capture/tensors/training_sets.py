@@ -336,6 +336,7 @@ class SeenSets:
         self._identity_of, self._enter = identity_of, enter or identity_of
         self._looks: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._optimizers: list[_SeenOptimizer] = []
+        self._by_id: dict[int, _SeenOptimizer] = {}
 
     def look(self, variables: Iterable[object]) -> None:
         """Read the modules and optimizers among variables, and in lists and dicts among them."""
@@ -381,11 +382,10 @@ class SeenSets:
         )
 
     def _seen(self, optimizer: torch.optim.Optimizer) -> _SeenOptimizer:
-        for each in self._optimizers:
-            if each.ref() is optimizer:
-                return each
-        seen = _SeenOptimizer(optimizer)
-        self._optimizers.append(seen)
+        seen = self._by_id.get(id(optimizer))
+        if seen is None or seen.ref() is not optimizer:
+            seen = self._by_id[id(optimizer)] = _SeenOptimizer(optimizer)
+            self._optimizers.append(seen)
         return seen
 
     def _look_at_optimizer(self, optimizer: torch.optim.Optimizer) -> _SeenOptimizer:

@@ -460,9 +460,8 @@ _NAMED: dict[str, Handler] = {
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
     ("__get__", "data"): _repeatable(_after_cut(Cause.DATA), is_cut=True),
     ("__set__", "data"): _handler(_after_data_set),
-    ("__get__", "grad"): _handler(gradients.after_grad_read),
-    ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
-    ("__delete__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
+    ("__get__", "grad"): gradients.read_grad,
+    **dict.fromkeys((("__set__", "grad"), ("__delete__", "grad")), gradients.set_grad),
     ("__set__", "requires_grad"): _handler(_after_flag, _before_flag),
     **dict.fromkeys((("__get__", word) for word in ["H", "T", "mH", "mT", "real", "imag"]), None),
 }

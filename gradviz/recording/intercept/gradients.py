@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
 
-from gradviz.capture.autograd.tensors import transform_level, unwrapped
+from gradviz.capture.autograd.tensors import is_quiet, quietly, transform_level, unwrapped
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.source_lines import CodeLocation
+from gradviz.recording.source_lines import CodeLocation, call_made_from
 from gradviz.recording.state import RecordingState, TorchCall, tensors_in
 from gradviz.recording.tensor_records import Ancestors, Leaf
 from gradviz.story import EventKind
@@ -27,6 +29,7 @@ _ACTIONS = {
     "clip_grad_value_": Action.CLIPPED,
 }
 _MOST_READS = 16  # non-leaf tensors whose ``.grad`` was read
+_MOST_WORDS = 4_096  # functions whose public name is kept
 _ZEROING = ("zero_", "_foreach_zero_")
 _PUBLIC = {"_clip_grads_with_norm_": "clip_grads_with_norm_"}
 _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_wrapper"))
@@ -86,19 +89,37 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
             state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
 
-def after_grad_read(state: RecordingState, call: TorchCall) -> None:
+def read_grad(
+    state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``w.grad``: a step reads it several times for each parameter."""
+    gradient = func(*args, **kwargs)
+    try:  # as `RecordingState.guard`, without its calls
+        if state.is_alone and not kwargs and is_quiet(args):
+            _after_grad_read(state, args[0], gradient)
+        else:
+            with quietly():
+                _after_grad_read(state, args[0], gradient)
+    except Exception as error:
+        state.failed(error)
+    return gradient
+
+
+call_made_from(read_grad.__code__, globals())
+
+
+def _after_grad_read(state: RecordingState, tensor: torch.Tensor, gradient: Any) -> None:
     """``w.grad`` was read: it is recorded as the gradient of ``w``."""
-    gradient, tensor = call.result, call.args[0]
     if gradient is None and tensor.requires_grad:
         if tensor.is_leaf:
             _miss(state, tensor)
         elif len(state.grad_reads) < _MOST_READS and not outermost(state):
             state.grad_reads.setdefault(id(tensor), weakref.ref(tensor))
-    if gradient is None or gradient.requires_grad:
+    if gradient is None or state.provenance.tensors.of(gradient) is not None:
+        return
+    if gradient.requires_grad or not tensor.is_leaf:
         return
     if not tensor.requires_grad and state.provenance.known_leaf(tensor) is None:
-        return
-    if not tensor.is_leaf or state.provenance.tensors.of(gradient) is not None:
         return
     untracked = state.provenance.add(gradient, "grad", Cause.NOT_RECORDED)
     untracked.grad_of = state.provenance.leaf(tensor)
@@ -131,24 +152,36 @@ def after_number(state: RecordingState, location: CodeLocation) -> None:
         state.log(entry)
 
 
-def before_grad_set(state: RecordingState, call: TorchCall) -> None:
-    """Before ``w.grad = ...``: record the old value."""
-    tensor = call.args[0]
-    if tensor.is_leaf and (tensor.requires_grad or state.provenance.known_leaf(tensor) is not None):
-        state.provenance.leaf(tensor)
-        call.before = tensor.grad
+def set_grad(
+    state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``w.grad = ...``, ``del w.grad``: a step does it for each parameter."""
+    is_seen = not state.is_alone or bool(kwargs) or not is_quiet(args)
+    before, leaf = None, None
+    try:
+        with quietly() if is_seen else _NOTHING:
+            tensor = args[0]
+            known = state.provenance.known_leaf(tensor)
+            if tensor.is_leaf and (tensor.requires_grad or known is not None):
+                known, before = state.provenance.leaf(tensor), tensor.grad
+            leaf = known
+    except Exception as error:
+        state.failed(error)
+    result = func(*args, **kwargs)
+    try:
+        with quietly() if is_seen else _NOTHING:
+            gradient = None if leaf is None else args[0].grad
+            if leaf is not None and gradient is not before:
+                leaf.passes = 0 if gradient is None else None
+                action = Action.SET_TO_NONE if gradient is None else Action.ASSIGNED
+                _log_change(state, [leaf], action, outermost(state) or "grad")
+    except Exception as error:
+        state.failed(error)
+    return result
 
 
-def after_grad_set(state: RecordingState, call: TorchCall) -> None:
-    """``w.grad`` was set, to None or to a tensor."""
-    tensor = call.args[0]
-    leaf = state.provenance.known_leaf(tensor)
-    if leaf is None or tensor.grad is call.before:
-        return
-    leaf.passes = 0 if tensor.grad is None else None
-    action = Action.SET_TO_NONE if tensor.grad is None else Action.ASSIGNED
-    _log_change(state, [leaf], action, outermost(state) or "grad")
-    call.before = None
+_NOTHING = nullcontext()
+call_made_from(set_grad.__code__, globals())
 
 
 def after_gradients_changed(
@@ -244,9 +277,23 @@ def outermost(state: RecordingState) -> str:
     word = ""
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
-        name = _PUBLIC.get(frame.f_code.co_name, frame.f_code.co_name)
-        inside_torch = frame.f_globals.get("__name__", "").startswith("torch.")
-        if inside_torch and name not in _WRAPPERS and not name.startswith(("_", "<")):
-            word = name
+        code = frame.f_code
+        known = _words.get(id(code))
+        if known is None or known[0] is not code:
+            known = _words[id(code)] = code, _public_word(frame)
+        word = known[1] or word
         frame = frame.f_back
     return "" if word in ("handle_torch_function", "wrapped") else word
+
+
+_words: dict[int, tuple[CodeType, str]] = {}
+
+
+def _public_word(frame: FrameType) -> str:
+    """The name of a public function of torch that runs in a frame; "" for any other."""
+    if len(_words) > _MOST_WORDS:
+        _words.clear()
+    name = _PUBLIC.get(frame.f_code.co_name, frame.f_code.co_name)
+    is_of_torch = frame.f_globals.get("__name__", "").startswith("torch.")
+    is_public = name not in _WRAPPERS and not name.startswith(("_", "<"))
+    return name if is_of_torch and is_public else ""

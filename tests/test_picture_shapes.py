@@ -1,0 +1,169 @@
+"""Shapes of what enters and leaves a module, against those that its hooks see."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import gradviz
+from gradviz.graph import NodeKind
+from gradviz.renderers.labels import labels_of
+from gradviz.views import fold_repeats, group_by_module, hide_bookkeeping
+
+
+def shapes_of(graph):
+    """The text of each module box, by its name."""
+    labels = labels_of(graph)
+    groups = [key for key, data in graph.nodes(data=True) if "module_class" in data]
+    return {graph.nodes[key]["name"]: labels[key].plain() for key in groups}
+
+
+def boxes(result, model, depth=1):
+    views = [group_by_module(depth=depth), hide_bookkeeping]
+    return shapes_of(gradviz.draw(result, names=model, views=views).shown[0].graph)
+
+
+def test_the_class_tells_the_shape_of_an_input_without_a_gradient():
+    embed, layer = nn.Embedding(9, 4), nn.Linear(4, 3)
+    found = boxes(
+        layer(embed(torch.ones(2, 5, dtype=torch.long))).sum(), nn.Sequential(embed, layer)
+    )
+    assert "[2,5] →  f32[2,5,4]" in found["0"] and "[2,5,4] →  f32[2,5,3]" in found["1"]
+    convs = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Conv2d(4, 1, 1))
+    found = boxes(convs(torch.ones(2, 3, 8, 8)).sum(), convs)
+    assert "[2,3,8,8] →  f32[2,4,6,6]" in found["0"]
+
+
+def test_a_layer_that_is_called_twice_has_the_shape_of_its_input():
+    layer = nn.Linear(8, 3)
+    loss = (layer(torch.ones(5, 8)) - layer(torch.zeros(5, 8))).sum()
+    graph = gradviz.draw(loss, names=nn.ModuleDict({"fc": layer})).shown[0].graph
+    graph = hide_bookkeeping(group_by_module(graph))
+    found = [label.plain() for label in labels_of(graph).values() if "Linear" in label.plain()]
+    assert len(found) == 2 and all("[5,8] →  f32[5,3]" in text for text in found)
+
+
+def test_the_output_of_a_tied_embedding_is_none_of_an_embedding():
+    embed = nn.Embedding(9, 4)
+    loss = (embed(torch.ones(2, dtype=torch.long)) @ embed.weight.t()).sum()
+    graph = gradviz.draw(loss, names=nn.ModuleDict({"embed": embed}), views=()).shown[0].graph
+    seen = group_by_module(graph)
+    assert [text for text in shapes_of(seen).values() if "Embedding" in text] == [
+        "embed  Embedding  [2] →  f32[2,4]"
+    ]
+
+
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(2, 6)
+
+    def forward(self, x, y):
+        return self.a(x) * self.b(y)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.both = nn.Linear(3, 4), nn.Linear(3, 2), Both()
+
+    def forward(self, x):
+        return self.both(self.one(x), self.two(x))
+
+
+def test_all_inputs_of_a_module_have_their_shape():
+    model = Net()
+    found = boxes(model(torch.ones(5, 3)).sum(), model)
+    assert "[5,4], [5,2] →  f32[5,6]" in found["both"] or "[5,2], [5,4] →" in found["both"]
+
+
+def test_a_frame_has_the_shape_of_its_input():
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    )
+    svg = gradviz.draw(model(torch.ones(7, 3)).sum(), names=model).svg
+    assert ">[7,4] →<" in svg and ">f32[7,2]<" in svg
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(x).tanh() + x
+
+
+class Stage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.norm = Block(), Block(), nn.LayerNorm(4)
+
+    def forward(self, x):
+        return self.norm(self.second(self.first(x)).view(2, 3, 4))
+
+
+def test_another_call_of_a_class_tells_that_its_output_is_not_reshaped():
+    model = nn.Sequential(nn.Linear(4, 4), Stage())
+    found = boxes(model(torch.ones(6, 4)).sum(), model, depth=2)
+    assert "f32[6,4]" in found["1.second"]
+
+
+@pytest.mark.parametrize("first", [4, 8])
+def test_a_recorded_cell_connects_each_input_to_its_weight(first):
+    cell = nn.LSTMCell(first, 8)
+    x, h, c = torch.randn(3, first), torch.zeros(3, 8), torch.ones(3, 8)
+    with gradviz.record(cell) as run:
+        out, _ = cell(x, (h, c))
+        out.sum().backward()
+    graph = gradviz.draw(run, views=()).shown[0].graph
+    wanted = {"weight_ih": "x", "weight_hh": "h"}
+    for key, data in graph.nodes(data=True):
+        if data.get("op") in ("addmm", "linear"):
+            before = [graph.nodes[source] for source in graph.predecessors(key)]
+            turned = [key for key in graph.predecessors(key) if graph.nodes[key].get("op") == "t"]
+            leaves = {graph.nodes[each].get("name") for t in turned for each in _leaves(graph, t)}
+            (weight,) = leaves & wanted.keys()
+            names = {node.get("name") for node in before if node["kind"] is NodeKind.UNTRACKED}
+            assert names == {wanted[weight]}
+
+
+def _leaves(graph, key):
+    rows = [key]
+    for each in rows:
+        rows += graph.predecessors(each)
+    return rows
+
+
+class Loop(nn.Module):
+    """Each step calls several modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn, self.cell, self.out = nn.Linear(6, 6), nn.GRUCell(6, 6), nn.Linear(6, 5)
+
+    def forward(self, h):
+        outs = []
+        for _ in range(6):
+            h = self.cell(self.attn(h).softmax(1), h)
+            outs.append(self.out(h))
+        return torch.stack(outs, 1)
+
+
+def test_the_steps_of_several_modules_are_no_part_of_the_first():
+    model = Loop()
+    loss = functional.cross_entropy(model(torch.ones(2, 6)).flatten(0, 1), torch.ones(12).long())
+    graph = gradviz.draw(loss, names=model, views=()).shown[0].graph
+    folded = group_by_module(hide_bookkeeping(fold_repeats(graph)), depth=1)
+    steps = [data for _, data in folded.nodes(data=True) if data.get("repeat", 1) > 1]
+    assert len(steps) == 1 and not steps[0].get("module") and "part_of" not in steps[0]
+    classes = {data.get("module_class") for _, data in folded.nodes(data=True)}
+    assert {"Linear", "GRUCell"} <= classes
+
+
+def test_an_input_with_a_gradient_is_not_in_the_box_of_a_module():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    loss = model(torch.rand(5, 4).requires_grad_()).sum()
+    graph = gradviz.draw(loss, names=model, views=[group_by_module(depth=1)]).shown[0].graph
+    assert [data for _, data in graph.nodes(data=True) if data["kind"] is NodeKind.LEAF]
+    assert "leaf element" not in "".join(shapes_of(graph).values())
