@@ -337,7 +337,7 @@ def test_a_recording_says_which_thread_it_shows(start: Path) -> None:
     Path("train.py").write_text(IN_THREADS)
     asked = in_a_process("record", "train.py", "-o", "story.svg")
     assert (asked.returncode, asked.stdout) == (0, "trained [0, 1, 2]\n"), asked.stderr
-    assert "gradviz: 3 threads ran backward; this is worker-0\n" in asked.stderr
+    assert "gradviz: 3 threads ran backward; this is worker-" in asked.stderr  # any may be first
 
 
 IN_PROCESSES = """

@@ -101,7 +101,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 _number = attrgetter("number")
-_NOTHING_ADDED = "nothing was added to its zeros"
+_SAID_OF_ZEROS = ("its gradient is all zeros, and ", "nothing was added to its zeros: ")
 _COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
@@ -291,9 +291,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.
-        explanations = Explanations(
-            tuple(each for each in explanations if each.verdict is not Verdict.NOT_RUN)
-        )
+        others = (each for each in explanations if each.verdict is not Verdict.NOT_RUN)
+        explanations = Explanations(tuple(others))
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
@@ -423,10 +422,10 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
         reason = f"its values are {which}, and no optimizer holds it"
         verdict = Verdict.UNTRAINED if added or each.verdict is Verdict.NOT_RUN else Verdict.FINE
         return replace(each, verdict=verdict, reason=reason, fix="")
-    if each.verdict in _NO_GRADIENT and not added:
-        reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
-        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-    return each
+    if added or each.verdict not in _NO_GRADIENT:
+        return each
+    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
 def _asked_inputs(context: Context) -> set[str]:
@@ -551,15 +550,16 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
     if explanation.verdict is Verdict.ZERO and _is_not_reached(context, question):
         why = first_answer(not_connected_rules, context, question)
         if why is not None and why.verdict in (Verdict.CUT, Verdict.NOT_CONNECTED):
-            return replace(why, verdict=Verdict.ZERO, reason=f"{_NOTHING_ADDED}: {why.reason}")
+            said = _SAID_OF_ZEROS[context.is_recorded]
+            return replace(why, verdict=Verdict.ZERO, reason=f"{said}{why.reason}")
     return explanation
 
 
 def _is_not_reached(context: Context, question: Question) -> bool:
     """Whether a leaf is not reachable from a result, and no pass added to its ``.grad`` since."""
-    kinds = [e.kind for e in context.history_of(question.key) if e.kind is not EventKind.STEP]
-    is_added = kinds[-1:] == [EventKind.ACCUMULATE]
-    return not is_added and context.reach_of(question) is Reach.UNREACHABLE
+    changes = [e for e in context.history_of(question.key) if e.kind is not EventKind.STEP]
+    is_zeroed = all(each.action is Action.ZEROED for each in changes[-1:])
+    return is_zeroed and context.reach_of(question) is Reach.UNREACHABLE
 
 
 def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Story:

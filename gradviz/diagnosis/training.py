@@ -25,6 +25,9 @@ _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _NOT_HELD = ("no optimizer holds it", "the optimizer that makes the steps now does not hold it")
+_OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
+_ONE, _OR_EACH = "change the values of one tensor", "or create the optimizer for each new one"
+_GIVE = "give the optimizer the parameters that are trained"
 Step = tuple[Event, StepDetails]
 _SWITCH = ("the switch is requires_grad", "nn.Module has no such switch")
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
@@ -37,10 +40,10 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = question.name.removesuffix(f".{flag.parameter}") if flag.owner else ""
     module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
-    what = f"{module}." if module else "its attribute "
     why = _SWITCH[flag.attribute == "requires_grad"]
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
+    what = f"{module}." if module else "its attribute "
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
     return Evidence(words, locations=(line,))
 
@@ -91,22 +94,22 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     if (holder := _holder(context, question, is_newer)) is None:
         return None
     none, holds = _NOT_HELD[question.key in context.held], _what_it_holds(context, *holder)
-    words = {"none": none, "holder": holds}
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
-    words["fix"] = f"give the optimizer the parameters that are trained: {how}"
+    words = {"none": none, "holder": holds, "fix": f"{_GIVE}: {how}"}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
     elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
+    elif not is_newer and context.reachable.isdisjoint(holder[1].held):
+        words["fix"] = _OF_THE_CALLED
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
         words["none"] += f", but an older tensor that was {name}{when}"
-        words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
-        words["fix"] += "or create the optimizer for each new one"
+        words["fix"] = f"{_ONE}: with torch.no_grad(): {name}.copy_(...); {_OR_EACH}"
     line = ""
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))
@@ -196,8 +199,8 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     used = any(key in context.reachable for key in details.held)
     noun = "parameter" if details.count == 1 else "parameters"
     which = f"other {noun}" if used else f"{noun} that {context.root_names} does not use"
-    if _kinds_held(context, details) == {NodeKind.UNTRACKED}:
-        which = "tensors that do not require grad"
+    is_plain = _kinds_held(context, details) == {NodeKind.UNTRACKED}
+    which = "tensors that do not require grad" if is_plain else which
     made = calls_in(context, details.optimizer)
     where = f", created at {made[0]}" if len(made) == 1 else ""
     where = f"{details.optimizer}{where}, whose step is at {mention(step.location)},"
@@ -538,13 +541,11 @@ def _unscaled_alone(context: Context, question: Question) -> Evidence | None:
     if changes != [Action.UNSCALED] or grad is None or graph is None:
         return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
-    before = getattr(added.details, "after", None)
-    nodes = graph._node.values()
+    before, nodes = getattr(added.details, "after", None), graph._node.values()
     ops = context.cached(("ops", id(graph)), lambda: {d.get("op", "") for d in nodes})
     is_smaller = before is not None and 0 < 2 * (grad.norm or 0) < (before.norm or 0)
-    if not is_smaller or any(op.startswith(SCALER) for op in ops):
-        return None
-    return Evidence({"line": mention(added.location)}, locations=(added.location,))
+    found = Evidence({"line": mention(added.location)}, locations=(added.location,))
+    return found if is_smaller and not any(op.startswith(SCALER) for op in ops) else None
 
 
 training_rules: tuple[Rule[Any, Any], ...] = (
@@ -596,5 +597,5 @@ def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
     steps = [event.number for event, details in context.steps if key in details.held]
     since = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)[:1]]
-    changes = (event.number for event in context.happened_to(key, EventKind.IN_PLACE))
-    return sorted([*steps, *(each for each in changes if since and each > since[0])])
+    changes = (each.number for each in context.happened_to(key, EventKind.IN_PLACE) if since)
+    return sorted([*steps, *(each for each in changes if each > since[0])])
