@@ -89,9 +89,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
     is_free = question.data.get("grad") is not None and not _is_held(context, question)
     is_newer = is_free and is_newer_than_held(context, question)
-    if not is_free or not (is_parameter or is_newer or _is_forgotten(context, question)):
-        return None
-    if (holder := _holder(context, question, is_newer)) is None:
+    is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
+    if not is_trained or (holder := _holder(context, question, is_newer)) is None:
         return None
     none, holds = _NOT_HELD[question.key in context.held], _what_it_holds(context, *holder)
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
