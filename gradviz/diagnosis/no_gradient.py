@@ -263,6 +263,20 @@ def _in_another_thread(context: Context, question: Question) -> Evidence | None:
     return Evidence()
 
 
+def _frozen(context: Context, question: Question) -> Evidence | None:
+    switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
+    off = [event for event in switched if event.action is Action.REQUIRES_GRAD_OFF]
+    if question.data["kind"] is not NodeKind.UNTRACKED:  # only after the forward pass
+        off = off if off and off[-1] is switched[-1] else []
+    elif _integer(context, question) or _inference(context, question):
+        return None
+    if not off and not (question.is_parameter and question.data["kind"] is NodeKind.UNTRACKED):
+        return None
+    where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
+    locations = tuple(event.location for event in off[-1:])
+    return Evidence({"where": where, "name": question.name}, locations=locations)
+
+
 def _no_pass(context: Context, question: Question) -> Evidence | None:
     """Something was computed, no result of it is left, and backward did not run."""
     has_root = context.roots or context.happened(EventKind.BACKWARD)
@@ -370,6 +384,16 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
 
 connected_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
+        "requires_grad was switched off",
+        Verdict.FROZEN,
+        _frozen,
+        "it is frozen: requires_grad is False{where}",
+        "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
+        docs="A parameter that does not require grad, or a tensor for which a recording shows the "
+        "switch, also after the forward pass.",
+        when=(Reach.UNTRACKED, Reach.REACHABLE),
+    ),
+    Rule(
         "the path leads through an operation without a derivative",
         Verdict.CUT,
         _without_derivative,
@@ -466,19 +490,6 @@ def _inference(context: Context, question: Question) -> Evidence | None:
     return Evidence({"where": where, "name": question.name}, locations=locations_of([line]))
 
 
-def _frozen(context: Context, question: Question) -> Evidence | None:
-    off = [
-        event
-        for event in context.happened_to(question.key, EventKind.REQUIRES_GRAD)
-        if event.action is Action.REQUIRES_GRAD_OFF
-    ]
-    if not off and not question.is_parameter:
-        return None
-    where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
-    locations = tuple(event.location for event in off[-1:])
-    return Evidence({"where": where, "name": question.name}, locations=locations)
-
-
 def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if question.key not in context.graph:
         return None
@@ -559,16 +570,6 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         "it was created under inference_mode, so autograd cannot record it{where}",
         "create it under torch.no_grad() instead, or copy it outside: "
         "{name} = {name}.clone().requires_grad_()",
-    ),
-    Rule(
-        "requires_grad was switched off",
-        Verdict.FROZEN,
-        _frozen,
-        "it is frozen: requires_grad is False{where}",
-        "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
-        docs="A parameter that does not require grad, or a tensor for which a recording shows the "
-        "switch.",
-        when=(Reach.UNTRACKED,),
     ),
     Rule(
         "computed from data that was cut off",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -112,12 +113,14 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
     if _is_module_copy(context, cut) or _written(context, cut) & _LEAVES:
         cause = Cause.VALUES_COPIED
-    fix = FIX_OF_CAUSE.get(cause, "")
-    if cause is Cause.COLLECTIVE:
-        fix = twin_of(cut.edge.get("word", ""))
+    of_all = cut.edge.get("word", "") if cause is Cause.COLLECTIVE else ""
+    fix = twin_of(of_all) if of_all else FIX_OF_CAUSE.get(cause, "")
     is_grad = cause is Cause.AUTOGRAD_GRAD
     if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
-        fix = "its result is constant: a Function's backward may use more than ctx.saved_tensors"
+        fix = (
+            "its result is constant, as the derivative is; or a Function's backward has no graph: "
+        )
+        fix += "it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
@@ -254,22 +257,17 @@ def _written(context: Context, cut: CutEdge) -> set[NodeKind]:
     """The kinds of what its line writes into, if that outlives a pass, as running statistics."""
     if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
         return set()
-    if (key := ("written", line := cut.edge.get("source", ""))) not in context.cache:
-        nodes = (context.node_in_a_frame(each) for each in context.written_on(line)[1])
-        seen = [each for each in nodes if each is not None]
-        kept = (each for each in seen if each["kind"] in _LEAVES or "." in each.get("name", ""))
-        context.cache[key] = {each["kind"] for each in kept}
-    found: set[NodeKind] = context.cache[key]
-    return found
+    line = cut.edge.get("source", "")
+    nodes = (context.node_in_a_frame(each) for each in context.written_on(line)[1])
+    kept = (e for e in nodes if e and (e["kind"] in _LEAVES or "." in e.get("name", "")))
+    return context.cached(("written", line), lambda: {each["kind"] for each in kept})
 
 
 def _latest(context: Context, line: str) -> int:
     """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
-    if (key := ("latest", line)) not in context.cache:
-        end = context.passes[-1].number if context.passes else len(context.events or ())
-        at = (each.number for each in context.by_line.get(line, ()) if each.number < end)
-        context.cache[key] = max(at, default=-1)
-    return int(context.cache[key])
+    end = context.passes[-1].number if context.passes else inf
+    events = reversed(context.by_line.get(line, ()))
+    return next((each.number for each in events if each.number < end), -1)
 
 
 def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
@@ -299,8 +297,7 @@ def _cut(context: Context, question: Question) -> Evidence | None:
         return None
     words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
     words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    targets = tuple(cut.target for cut in cuts)
-    return Evidence(words, targets, lines_of(context, *cuts), cuts[0].target)
+    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
 
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
@@ -336,20 +333,29 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
     if not switched or (off and switched[-1] is off[-1]):
         return None
     again, use = switched[-1], _use_as_data(context, question.key, switched[-1])
-    if not (line := use.location if use is not None else off[-1].location if off else None):
-        return None
-    more = f"; if it is one of the tensors frozen at {mention(line)}, what used it before it was "
-    more += f"switched on again at {mention(again.location)} was computed without it"
+    line = (use or (off or [again])[-1]).location
     if use is not None:
         more = f": {use.word} at {mention(line)} used it before {mention(again.location)}"
+    elif off:
+        more = f"; if it is one of the tensors frozen at {mention(line)}, what used it before it "
+        more += f"was switched on again at {mention(again.location)} was computed without it"
+    elif question.key in again.nodes and again.number > _first_number(context):
+        more = f": it was switched on at {mention(line)}, and what ran before did not record it"
+    else:
+        return None
     return Evidence({"root": context.root_names, "more": more}, locations=(line, again.location))
+
+
+def _first_number(context: Context) -> float:
+    """The number of the first event of an operation that a root was computed by."""
+    events = (e for k in context.reachable for e in context.happened_to(k, EventKind.OPERATION))
+    return context.cached("first", lambda: min((each.number for each in events), default=inf))
 
 
 def _use_as_data(context: Context, key: str, switched: Event) -> Event | None:
     """The operation before the roots that used a tensor before it required grad."""
-    if key not in switched.nodes or key not in context.graph:
-        return None
-    edges = context.graph.out_edges(key, data=True)
+    is_shown = key in switched.nodes and key in context.graph
+    edges = context.graph.out_edges(key, data=True) if is_shown else ()
     used = [t for _, t, e in edges if e.get("cause") is Cause.CONSTANT and t in context.reachable]
     events = (each for target in used for each in context.happened_to(target, EventKind.OPERATION))
     return next((each for each in events if each.number < switched.number), None)
@@ -409,13 +415,9 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
             )
     elif has_run:
         more = ", and backward of a Function returns gradients of its inputs only"
-    words = {
-        "root": context.root_names,
-        "used": "is used" if using else "may be used",
-        "function": f"{word_of(data)} at {mention(line)}" if line else word_of(data),
-        "more": more,
-        "fix": fix,
-    }
+    function = f"{word_of(data)} at {mention(line)}" if line else word_of(data)
+    words = {"root": context.root_names, "used": "is used" if using else "may be used"}
+    words |= {"function": function, "more": more, "fix": fix}
     return Evidence(words, (key,), locations_of([line]), key)
 
 
@@ -437,10 +439,8 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
 
 def _began_before(context: Context, question: Question) -> Evidence | None:
     """Operations behind the result ran before the recording, which did not see their inputs."""
-    nodes = context.graph.nodes
-    older = (nodes[key].get("sequence_nr", 0) < 0 for key in context.reachable)
-    has_older = context.cached("began", lambda: any(older))
-    return _not_used(context, question) if has_older else None
+    older = (context.graph.nodes[key].get("sequence_nr", 0) < 0 for key in context.reachable)
+    return _not_used(context, question) if context.cached("began", lambda: any(older)) else None
 
 
 def _not_used(context: Context, question: Question) -> Evidence | None:

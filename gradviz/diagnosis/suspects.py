@@ -250,9 +250,12 @@ def _fix_near(graph: GradGraph, key: str) -> str:
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
+    data = graph.nodes[key]
+    if data.get("grad_fn", "").endswith("Backward"):  # of a Function, without a number
+        return f"look at what backward of {data.get('op')} returns"
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
     usual = _HALF if "float16" in dtypes else _fix_near(graph, key)
-    return _OF_OP.get(graph.nodes[key].get("op", "")) or usual
+    return _OF_OP.get(data.get("op", "")) or usual
 
 
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:

@@ -32,15 +32,15 @@ from gradviz.torch_messages import MessageKind
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-_RETAIN = "to run it twice, call the first one with backward(retain_graph=True)"
+_RETAIN = "to run it twice, call the first one with {}retain_graph=True)"
 _ONCE = (
     "compute it inside the loop or the closure, again for every backward pass; or, if no gradient "
     "is to flow into it, detach it where it is computed"
 )
 _SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
 _NOT_RECORDED = (
-    f"{_RETAIN}; if a tensor is carried from one step to the next, detach it before it is used "
-    f"again: hidden = hidden.detach(); if two losses share a part, {_SUM}"
+    f"{_RETAIN.format('backward(')}; if a tensor is carried from one step to the next, detach it "
+    f"before it is used again: hidden = hidden.detach(); if two losses share a part, {_SUM}"
 )
 _BEFORE = Event(-1, EventKind.BACKWARD, "backward")  # a pass before the recording
 
@@ -479,12 +479,13 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     """Backward twice on the results of one forward pass."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
-    fix = _RETAIN
+    is_of_grad = freeing.action is Action.AUTOGRAD_GRAD
+    fix = retain = _RETAIN.format("torch.autograd.grad(..., " if is_of_grad else "backward(")
     if _leaves_changed(context, freeing):
         fix = "compute the loss again before each backward()"
     elif freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
-        fix += f"between, {_RETAIN}"
+        fix += f"between, {retain}"
     same, root = "", _root_of_both(context)
     maker = next((each for each, _ in context.graph.inputs(root)), root) if root else ""
     if root and (source := context.graph.nodes[maker].get("source")):
@@ -586,9 +587,7 @@ def _sentence_of_shared(found: Evidence) -> str:
 
 
 def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:
-    if (
-        freeing.action is Action.AUTOGRAD_GRAD
-    ):  # with its graph kept alone, its result stays cut off
+    if freeing.action is Action.AUTOGRAD_GRAD:  # with retain_graph alone, its result is cut off
         edges = context.graph.edges(data="cause")
         before = ancestors(context.graph, context.roots, is_data)
         is_used = any(to in before and cause is Cause.AUTOGRAD_GRAD for _, to, cause in edges)

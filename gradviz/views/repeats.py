@@ -297,7 +297,7 @@ class _Search:
                 # A step has whole calls where they were recorded.
                 ran_in = [self.sequence.data[max(at, 0)].get("calls") for at in (begin - 1, begin)]
                 torn = bool(ran_in[0]) and ran_in[0] == ran_in[1]
-                ranks = inside, torn, across, not is_entered, midway, -count, alone
+                ranks = inside, across, not is_entered, midway, torn, -count, alone
                 choices.append((ranks, repeat))
         repeat = min(choices)[1]
         if stack is not None or self._is_worth(repeat):
