@@ -48,6 +48,11 @@ _MASK_LATER = (
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
+_NEAR_AN_END = dict.fromkeys(
+    ("acos", "asin", "atanh"),
+    "keep its input a little inside of its range: clamp(-1 + eps, 1 - eps), with eps = 1e-6",
+)
+_NEAR_AN_END["div"] = "keep the divisor away from 0: add a small number, or clamp it before"
 _LOGS = ("log", "log2", "log10")
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
@@ -237,8 +242,8 @@ def _with_input(
 
 def _fix_near(graph: GradGraph, key: str) -> str:
     """What to do about an operation near a value where it is not finite."""
-    is_log, made = graph.nodes[key].get("op") in _LOGS, key
-    for _ in range(_NEAR if is_log else 0):
+    of, made = graph.nodes[key].get("op", ""), key
+    for _ in range(_NEAR if of in _LOGS else 0):
         inputs = [source for source, _ in graph.inputs(made)]
         made = inputs[0] if inputs else made
         op = graph.nodes[made].get("op", "")
@@ -246,7 +251,7 @@ def _fix_near(graph: GradGraph, key: str) -> str:
             return _AT_ONCE[op]
         if not (operation(op).rearranges or operation(op).views or op in _CHOOSES):
             break
-    return KEEP_AWAY
+    return _NEAR_AN_END.get(of, KEEP_AWAY)
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
