@@ -50,7 +50,7 @@ _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _NEAR_AN_END = dict.fromkeys(
     ("acos", "asin", "atanh"),
-    "keep its input a little inside of its range: clamp(-1 + eps, 1 - eps), with eps = 1e-6",
+    "clamp it a little inside of its range: clamp(-1 + eps, 1 - eps), with eps = 1e-6",
 )
 _NEAR_AN_END["div"] = "keep the divisor away from 0: add a small number, or clamp it before"
 _LOGS = ("log", "log2", "log10")
