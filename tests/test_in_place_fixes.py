@@ -133,7 +133,8 @@ def test_the_fix_of_a_changed_leaf_works(line, tmp_path):
     assert explanation.verdict is gradviz.Verdict.LEAF_CHANGED
     assert explanation.reason.startswith(("a leaf that ", "a view of a leaf that "))
     update = f"with torch.no_grad(): {line}"
-    copy = "change a copy: x = w.clone()"
+    part = "w[0]" if "mul_" in line else "w"
+    copy = f"change a copy: x = {part}.clone()"
     assert explanation.fix == f"to update it: {update}; to compute with changed values, {copy}"
     assert _run(f"out = out + 0\n    {update}", tmp_path) is None
     assert _run(f"x = w.clone(); {line.replace('w', 'x', 1)}", tmp_path) is None
@@ -145,3 +146,19 @@ def test_a_module_that_changes_its_input_in_place(tmp_path):
     explanation = gradviz.explain(error)
     assert explanation.fix.startswith("compute with a copy of it, x = w.clone(), or leave out")
     assert _run("out = nn.ReLU(inplace=True)(w.clone()).sum()", tmp_path) is None
+
+
+def test_a_part_of_a_tensor_in_a_list(tmp_path):
+    error = _run("d = [z]; d[0][:2] = 0", tmp_path)
+    assert error is not None
+    assert gradviz.explain(error, error.recording).fix.endswith("a copy: x = d[0].clone()")
+    assert _run("d = [z]; x = d[0].clone(); x[:2] = 0", tmp_path) is None
+
+
+def test_a_module_that_changes_a_saved_tensor(tmp_path):
+    line = "m = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True)); u = m(z).sum()"
+    error = _run(line, tmp_path)
+    assert error is not None
+    fix = gradviz.explain(error, error.recording).fix
+    assert fix == "make a new tensor: leave out inplace=True where m is made"
+    assert _run(line.replace("inplace=True", ""), tmp_path) is None

@@ -88,6 +88,8 @@ def _called_at(problem: Problem) -> ast.Call | None:
     """The call in the user's line that changed the tensor."""
     found = expressions_at(problem.inside or problem.location, problem.changed_by)
     calls = [each for each in found if isinstance(each, ast.Call)]
+    if not any(_is_named(each, problem.changed_by) for each in calls):  # a module: ``m(x)``
+        calls.sort(key=lambda each: any(isinstance(e, ast.Call) for e in ast.walk(each.func)))
     given = (each for each in calls if {"inplace", "out"} & {k.arg for k in each.keywords})
     return next(given, calls[0] if calls else None)
 
@@ -207,9 +209,11 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
         is_plain = word.endswith("_") and word.isidentifier() and word != "setitem_"
         return f"make a new tensor: {word[:-1]} instead of {word}" if is_plain else ""
     target = without_alias(target)
-    is_part = isinstance(target, ast.Subscript)
-    if is_part and not context.written_on(str(problem.location))[0].isdisjoint(_OF_A_PART):
-        return f"{_WRITTEN}; or write into it after backward, or into a copy: {_copied(target)}"
+    whole = without_alias(target.value) if isinstance(target, ast.Subscript) else None
+    if whole is not None and not context.written_on(str(problem.location))[0].isdisjoint(
+        _OF_A_PART
+    ):
+        return f"{_WRITTEN}; or write into it after backward, or into a copy: {_copied(whole)}"
     if value is None:
         return f"change a copy: {_copied(target)}"
     if call is None or (isinstance(statement, ast.Expr) and statement.value is call):
@@ -225,11 +229,9 @@ _text = ast.unparse
 
 
 def _copied(target: ast.expr) -> str:
-    """``x = x.clone()``; of a part, ``x[0]``, the whole."""
-    while isinstance(target, ast.Subscript):
-        target = without_alias(target.value)
-    name = _text(target) if stored(target) else "x"
-    return f"{name} = {name}.clone()"
+    """``x = x.clone()``, or a copy with another name, of what may be in a list."""
+    code = _text(target)
+    return f"{code if isinstance(target, (ast.Name, ast.Attribute)) else 'x'} = {code}.clone()"
 
 
 def _change_by(
@@ -416,8 +418,9 @@ def _leaf_changed(context: Context, error: ErrorContext) -> Evidence | None:
     if statement is not None and (target := _target_of(statement, error)) is not None:
         if len(text := _text(statement)) <= 60 and not error.library:
             under = f"to update it: with torch.no_grad(): {text}"
-        copied = _copied(target).partition(" = ")[2]
-        fix = f"{under}; to compute with changed values, change a copy: x = {copied}"
+        is_assigned = isinstance(statement, ast.Assign) and isinstance(target, ast.Subscript)
+        whole = target.value if is_assigned and isinstance(target, ast.Subscript) else target
+        fix = f"{under}; to compute with changed values, change a copy: x = {_text(whole)}.clone()"
     what = f"{'a view of ' * is_view}a leaf that requires grad"
     return error.evidence(words={"what": what, "fix": fix})
 
