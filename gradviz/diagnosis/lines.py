@@ -16,6 +16,8 @@ from pathlib import Path
 from gradviz.facts import SourceLocation
 from gradviz.shown import files_of_cell
 from gradviz.story import Event
+from gradviz.torch_messages import MessageKind as Kind
+from gradviz.torch_messages import TorchMessage
 from gradviz.wording import inside_text
 
 
@@ -383,6 +385,69 @@ def without_alias(target: ast.expr) -> ast.expr:
     if isinstance(target, ast.Call) and getattr(target.func, "attr", "") == "detach":
         return target.func.value if isinstance(target.func, ast.Attribute) else target
     return target
+
+
+_CAN_BE_NONE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
+_OPERATORS = {
+    **{"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv},
+    **{"@": ast.MatMult, "%": ast.Mod, "** or pow()": ast.Pow, "|": ast.BitOr, "&": ast.BitAnd},
+    "^": ast.BitXor,
+}
+
+
+def can_be_none(statement: ast.stmt, read: TorchMessage) -> Iterator[ast.expr]:
+    """The expressions in a line that can be the None of a message."""
+    attributes = [
+        node.value
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Attribute) and read.attribute == node.attr
+    ]
+    found = attributes or [
+        each for node in ast.walk(statement) for each in _suspects_in(node, read)
+    ]
+    yield from (each for each in found if isinstance(each, _CAN_BE_NONE))
+
+
+def _suspects_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
+    if read.kind is Kind.NONE_OPERAND:
+        return _operands_in(node, read)
+    if read.kind is Kind.NONE_COMPARED:
+        return [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+    if read.kind is Kind.NONE_NEGATED and isinstance(node, ast.UnaryOp):
+        return [node.operand]
+    if read.kind is Kind.NONE_INDEXED:
+        return [node.value] if isinstance(node, ast.Subscript) else []
+    if isinstance(node, ast.Call):
+        return [*node.args, *(each.value for each in node.keywords)]
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return node.elts
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+        return [node.elt]
+    return [node.iter] if isinstance(node, (ast.For, ast.comprehension)) else []
+
+
+def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
+    """The operands of an operator that were None."""
+    kind = _OPERATORS.get(read.operator.removesuffix("="), ast.operator)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, kind):
+        sides = [node.left, node.right]
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
+        sides = [node.target, node.value]
+    else:
+        return []
+    names = (read.left, read.right)
+    return [side for side, name in zip(sides, names, strict=True) if name == "NoneType"]
+
+
+def owner_of(location: SourceLocation, attribute: str) -> str:
+    """The variable whose attribute a line reads; "" for none, or several."""
+    statement = statement_at(location)
+    names = {
+        ast.unparse(node.value)
+        for node in (ast.walk(statement) if statement else ())
+        if isinstance(node, ast.Attribute) and node.attr == attribute and stored(node.value)
+    }
+    return names.pop() if len(names) == 1 else ""
 
 
 def called_on(line: str) -> set[str]:

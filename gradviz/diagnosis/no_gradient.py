@@ -298,6 +298,7 @@ def _lost_result(context: Context) -> Evidence | None:
     """The last operation, with gradients on, of which no frame has the result."""
     shown = {key for frame in context.frames or () for key in frame.graph}.union(context.graph)
     made = [e for e in context.happened(EventKind.OPERATION) if shown.isdisjoint(e.nodes)]
+    made = [each for each in made if not operation(each.word).from_nothing]
     modes = [e for e in context.happened(EventKind.MODE) if made and e.number < made[-1].number]
     if not made or (modes and modes[-1].action is Action.GRADIENTS_OFF):
         return None

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import assignments_to, locations_of, mention, statement_at, stored
+from gradviz.diagnosis.lines import (
+    assignments_to,
+    can_be_none,
+    locations_of,
+    mention,
+    owner_of,
+    statement_at,
+)
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import (
@@ -25,7 +32,6 @@ from gradviz.diagnosis.subjects import (
 from gradviz.facts import Action, HookDetails
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
-from gradviz.torch_messages import TorchMessage
 from gradviz.wording import how_to_register
 
 # Passed to backward, or to ``torch.autograd.grad``.
@@ -226,35 +232,26 @@ _GRADIENT, _FUNCTION = Verdict.WRONG_GRADIENT, Verdict.WRONG_BACKWARD
 
 _NUMBERS = ("int", "uint", "float", "complex", "bool", "bool_", "ndarray")
 _READS = ("item", "tolist", "float", "int", "numpy", "complex", "index")
-_CONTAINERS = ("tuple", "list", "dict")
+_TAKEN = {
+    "tuple": "loss, logits = model(x), or output.loss",
+    "list": "loss[0]; or add up what it holds: sum(loss)",
+    "dict": "output['loss']; or add up what it holds: sum(output.values())",
+}
 
 
 # ``backward`` of a number, an array, a tuple or None; or ``requires_grad_``, or ``retain_grad``.
 
 
 def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
-    if not is_of(error, Kind.NO_TENSOR):
+    if (read := error.read) is None or not is_of(error, Kind.NO_TENSOR):
         return None
-    read = error.read
-    assert read is not None
     kind, attribute = read.python_type, read.attribute
-    name = _owner(error, attribute)
+    name = owner_of(error.location, attribute)
     start = f"{attribute}(){error.at} was called on {f'{name}, ' if name else ''}"
     reads = [e for e in context.happened(EventKind.CUT) if e.word in _READS and e.source]
     what, fix, was = _what(kind, attribute, reads)
     what, fix = _none(error, name) if kind == "NoneType" else (what, fix)
     return error.evidence((), [was.location] if was else [], said=start + what, fix=fix)
-
-
-def _owner(error: ErrorContext, attribute: str) -> str:
-    """The variable whose attribute was read in the user's line; "" for none, or several."""
-    statement = statement_at(error.location)
-    names = {
-        ast.unparse(node.value)
-        for node in (ast.walk(statement) if statement else ())
-        if isinstance(node, ast.Attribute) and node.attr == attribute and stored(node.value)
-    }
-    return names.pop() if len(names) == 1 else ""
 
 
 def _none(error: ErrorContext, name: str) -> tuple[str, str]:
@@ -272,14 +269,33 @@ def _none(error: ErrorContext, name: str) -> tuple[str, str]:
     return f"None, as {text} is{where}", f"look where {text} is set{labels * ('loss' in text)}"
 
 
+def _result_of_backward(context: Context, error: ErrorContext) -> Evidence | None:
+    """A variable that has what ``backward()`` returned, which is None, was used."""
+    statement, read = statement_at(error.location), error.read
+    if statement is None or read is None or not is_of(error, *_NONE):
+        return None
+    for name in dict.fromkeys(map(ast.unparse, can_be_none(statement, read))):
+        rows = assignments_to(error.location, name)
+        line = max((each for each, _ in rows if each <= error.location.line), default=0)
+        value = dict(rows).get(line)
+        function = value.func if isinstance(value, ast.Call) else None
+        if isinstance(function, ast.Attribute) and function.attr == "backward":
+            loss, where = ast.unparse(function.value), f"{error.location.file}:{line}"
+            said = f"{name} is None{error.at}: it is what backward() returned at {mention(where)}"
+            fix = f"{name} = {loss}, and then {name}.backward()"
+            fix = f"write {loss}.backward() without an assignment" if loss == name else fix
+            return error.evidence(locations=locations_of([where]), words={"said": said, "fix": fix})
+    return None
+
+
 def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, Event | None]:
     """What it was called on, the fix, and the event that read its number."""
     number = kind.rstrip("0123456789") in _NUMBERS
     as_tensor = "make it a tensor: torch.tensor(x, dtype=torch.float32, requires_grad=True)"
     array = "an array" if kind == "ndarray" else with_article(kind)
-    if kind in _CONTAINERS:
+    if kind in _TAKEN:
         if attribute == "backward":
-            fix = "take the loss out of it: loss, logits = model(x), or output.loss"
+            fix = f"take the loss out of it: {_TAKEN[kind]}"
             return f"{array} of results, not one tensor", fix, None
         return f"{array}, not a tensor", as_tensor, None
     if number:
@@ -288,6 +304,8 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
         keep = "keep it a tensor up to backward: leave out item(), float() and numpy(); to print "
         fix = f"{keep}it, print(loss.item())" if attribute == "backward" else as_tensor
         return f"{array}, which has no graph{where}", fix, read
+    if kind in ("builtin_function_or_method", "method"):
+        return f"{array}, which was not called", "write its parentheses: x.sum()", None
     fix = (
         f"call it on a tensor: on what the model returns, model(x).sum().{attribute}(), or on one "
         f"that the object holds, output.loss.{attribute}()"
@@ -347,7 +365,7 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
     statement, read = statement_at(error.location), error.read
     if statement is None or read is None:
         return None
-    suspects = {ast.unparse(each): each for each in _suspects(statement, read)}
+    suspects = {ast.unparse(each): each for each in can_be_none(statement, read)}
     is_known = False
     if error.error is not None:
         held = variables_of(error.error)
@@ -427,56 +445,6 @@ def _norm_not_finite(context: Context, error: ErrorContext) -> Evidence | None:
 
 _FIND = "record the step, and ask gradviz.explain(run) for the first value that is not finite"
 _LARGE = "make the loss smaller, such as a mean in place of a sum, or lower the learning rate"
-_CAN_BE_NONE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
-_OPERATORS = {
-    **{"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv},
-    **{"@": ast.MatMult, "%": ast.Mod, "** or pow()": ast.Pow, "|": ast.BitOr, "&": ast.BitAnd},
-    "^": ast.BitXor,
-}
-
-
-def _suspects(statement: ast.stmt, read: TorchMessage) -> Iterator[ast.expr]:
-    """The expressions in a line that can be the None of a message."""
-    attributes = [
-        node.value
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Attribute) and read.attribute == node.attr
-    ]
-    found = attributes or [
-        each for node in ast.walk(statement) for each in _suspects_in(node, read)
-    ]
-    yield from (each for each in found if isinstance(each, _CAN_BE_NONE))
-
-
-def _suspects_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
-    if read.kind is Kind.NONE_OPERAND:
-        return _operands_in(node, read)
-    if read.kind is Kind.NONE_COMPARED:
-        return [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-    if read.kind is Kind.NONE_NEGATED and isinstance(node, ast.UnaryOp):
-        return [node.operand]
-    if read.kind is Kind.NONE_INDEXED:
-        return [node.value] if isinstance(node, ast.Subscript) else []
-    if isinstance(node, ast.Call):
-        return [*node.args, *(each.value for each in node.keywords)]
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return node.elts
-    if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-        return [node.elt]
-    return [node.iter] if isinstance(node, (ast.For, ast.comprehension)) else []
-
-
-def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
-    """The operands of an operator that were None."""
-    kind = _OPERATORS.get(read.operator.removesuffix("="), ast.operator)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, kind):
-        sides = [node.left, node.right]
-    elif isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
-        sides = [node.target, node.value]
-    else:
-        return []
-    names = (read.left, read.right)
-    return [side for side, name in zip(sides, names, strict=True) if name == "NoneType"]
 
 
 # Passed to an optimizer.
@@ -525,6 +493,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward() of something else than a tensor",
         Verdict.NOT_A_TENSOR,
         _called_on,
+        "{said}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "what backward() returned was used",
+        Verdict.NOT_A_TENSOR,
+        _result_of_backward,
         "{said}",
         "{fix}",
         Needs.ERROR,
