@@ -533,10 +533,15 @@ class Context:
     @cached_property
     def by_line(self) -> Mapping[str, Sequence[Event]]:
         """The events on each line."""
-        found: dict[str, list[Event]] = {}
-        for event in self.events or ():
-            found.setdefault(str(event.location), []).append(event)
-        return found
+        return _grouped((str(event.location), event) for event in self.events or ())
+
+    @cached_property
+    def _shown(self) -> set[str]:
+        return {key for frame in self.frames or () for key in frame.graph}.union(self.graph)
+
+    def is_hidden(self, event: Event) -> bool:
+        """Whether no frame shows the result of an operation that uses data."""
+        return self._shown.isdisjoint(event.nodes) and not operation(event.word).from_nothing
 
     @cached_property
     def hides_operations(self) -> bool:
@@ -546,31 +551,26 @@ class Context:
         made = (event for kind in _MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         numbers = [event.number for event in self.events or ()]
-        shown = {key for frame in self.frames or () for key in frame.graph}.union(self.graph)
         return (
             numbers != list(range(len(numbers)))  # some events were omitted
-            or any(
-                shown.isdisjoint(event.nodes) and not operation(event.word).from_nothing
-                for event in made
-                if event.number < last
-            )
+            or any(self.is_hidden(event) for event in made if event.number < last)
             or any(event.action is Action.REQUIRES_GRAD_ON for event in switched)
         )
 
     @cached_property
     def _by_kind(self) -> Mapping[EventKind, Sequence[Event]]:
-        found: dict[EventKind, list[Event]] = {}
-        for event in self.events or ():
-            found.setdefault(event.kind, []).append(event)
-        return found
+        return _grouped((event.kind, event) for event in self.events or ())
 
     @cached_property
     def _by_node(self) -> Mapping[tuple[str, EventKind], Sequence[Event]]:
-        found: dict[tuple[str, EventKind], list[Event]] = {}
-        for event in self.events or ():
-            for key in event.nodes:
-                found.setdefault((key, event.kind), []).append(event)
-        return found
+        return _grouped(((key, e.kind), e) for e in self.events or () for key in e.nodes)
+
+
+def _grouped(rows: Iterable[tuple[_T, Event]]) -> dict[_T, list[Event]]:
+    found: dict[_T, list[Event]] = {}
+    for key, event in rows:
+        found.setdefault(key, []).append(event)
+    return found
 
 
 def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:

@@ -296,9 +296,7 @@ _BEFORE_STEP = "call backward() on the loss before the step"
 
 def _lost_result(context: Context) -> Evidence | None:
     """The last operation, with gradients on, of which no frame has the result."""
-    shown = {key for frame in context.frames or () for key in frame.graph}.union(context.graph)
-    made = [e for e in context.happened(EventKind.OPERATION) if shown.isdisjoint(e.nodes)]
-    made = [each for each in made if not operation(each.word).from_nothing]
+    made = [each for each in context.happened(EventKind.OPERATION) if context.is_hidden(each)]
     modes = [e for e in context.happened(EventKind.MODE) if made and e.number < made[-1].number]
     if not made or (modes and modes[-1].action is Action.GRADIENTS_OFF):
         return None
