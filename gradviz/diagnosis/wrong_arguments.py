@@ -29,7 +29,7 @@ from gradviz.diagnosis.subjects import (
     value_of,
     variables_of,
 )
-from gradviz.facts import Action, HookDetails
+from gradviz.facts import Action, HookDetails, SourceLocation
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.wording import how_to_register
@@ -256,10 +256,8 @@ def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _none(error: ErrorContext, name: str) -> tuple[str, str]:
     """What is known of a variable that is None, and the fix."""
-    rows = assignments_to(error.location, name) if name else []
-    before = {line: value for line, value in rows if line <= error.location.line}
-    line = max(before, default=0)
-    value = before[line] if line else ast.parse(name or "None", mode="eval").body
+    line, value = _assigned(error.location, name) if name else (0, None)
+    value = value or ast.parse(name or "None", mode="eval").body
     if not isinstance(value, (ast.Attribute, ast.Subscript)):
         what = "None: the function that should return it has no return statement, or returns None"
         return what, "let the function, or forward, end with return loss"
@@ -269,15 +267,20 @@ def _none(error: ErrorContext, name: str) -> tuple[str, str]:
     return f"None, as {text} is{where}", f"look where {text} is set{labels * ('loss' in text)}"
 
 
+def _assigned(location: SourceLocation, name: str) -> tuple[int, ast.expr | None]:
+    """The last line up to a location that assigns to a variable, and the value; 0 for none."""
+    rows = dict(assignments_to(location, name))
+    line = max((each for each in rows if each <= location.line), default=0)
+    return line, rows.get(line)
+
+
 def _result_of_backward(context: Context, error: ErrorContext) -> Evidence | None:
     """A variable that has what ``backward()`` returned, which is None, was used."""
     statement, read = statement_at(error.location), error.read
     if statement is None or read is None or not is_of(error, *_NONE):
         return None
     for name in dict.fromkeys(map(ast.unparse, can_be_none(statement, read))):
-        rows = assignments_to(error.location, name)
-        line = max((each for each, _ in rows if each <= error.location.line), default=0)
-        value = dict(rows).get(line)
+        line, value = _assigned(error.location, name)
         function = value.func if isinstance(value, ast.Call) else None
         if isinstance(function, ast.Attribute) and function.attr == "backward":
             loss, where = ast.unparse(function.value), f"{error.location.file}:{line}"
