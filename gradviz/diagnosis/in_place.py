@@ -418,9 +418,7 @@ def _leaf_changed(context: Context, error: ErrorContext) -> Evidence | None:
     if statement is not None and (target := _target_of(statement, error)) is not None:
         if len(text := _text(statement)) <= 60 and not error.library:
             under = f"to update it: with torch.no_grad(): {text}"
-        is_assigned = isinstance(statement, ast.Assign) and isinstance(target, ast.Subscript)
-        whole = target.value if is_assigned and isinstance(target, ast.Subscript) else target
-        fix = f"{under}; to compute with changed values, change a copy: x = {_text(whole)}.clone()"
+        fix = f"{under}; to compute with changed values, change a copy: x = {_text(target)}.clone()"
     what = f"{'a view of ' * is_view}a leaf that requires grad"
     return error.evidence(words={"what": what, "fix": fix})
 
@@ -429,8 +427,9 @@ def _target_of(statement: ast.stmt, error: ErrorContext) -> ast.expr | None:
     """What a statement changes in place: ``w -= 1``, ``w[0] = 1``, ``w.add_(1)``; None for none."""
     if isinstance(statement, ast.AugAssign):
         return statement.target
-    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
-        return statement.targets[0]
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+    if isinstance(target, ast.Subscript):
+        return target.value
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call) or not _text(call.func).endswith("_"):
         return None

@@ -26,7 +26,6 @@ _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _NOT_HELD = ("no optimizer holds it", "the optimizer that makes the steps now does not hold it")
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
-_ONE, _OR_EACH = "change the values of one tensor", "or create the optimizer for each new one"
 _GIVE = "give the optimizer the parameters that are trained"
 Step = tuple[Event, StepDetails]
 _SWITCH = ("the switch is requires_grad", "nn.Module has no such switch")
@@ -108,7 +107,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
         words["none"] += f", but an older tensor that was {name}{when}"
-        words["fix"] = f"{_ONE}: with torch.no_grad(): {name}.copy_(...); {_OR_EACH}"
+        words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
+        words["fix"] += "or create the optimizer for each new one"
     line = ""
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))

@@ -430,7 +430,8 @@ class UntrackedOverlay:
         in_order = list(zip(holes, inputs, strict=True)) if len(holes) == len(inputs) else []
         keys = {hole: self._tensor_saved_at(*hole) for hole in holes}
         shapes = {hole: self._graph.nodes[key].get("shape") for hole, key in keys.items() if key}
-        if in_order and all(shapes.get(h, n := _fact(d, "shape")) == n for h, d in in_order):
+        known = [(shapes[h], _fact(data, "shape")) for h, data in in_order if h in shapes]
+        if in_order and all(saved == given for saved, given in known):
             return in_order
         pairs, left = [], list(inputs)
         for hole, shape in shapes.items():
