@@ -295,14 +295,15 @@ _BEFORE_STEP = "call backward() on the loss before the step"
 
 
 def _lost_result(context: Context) -> Evidence | None:
-    """The last operation, with gradients on, of which no frame has the result."""
+    """The last operation, with gradients on, whose result is gone, or has no readable history."""
     made = [each for each in context.happened(EventKind.OPERATION) if context.is_hidden(each)]
     modes = [e for e in context.happened(EventKind.MODE) if made and e.number < made[-1].number]
     if not made or (modes and modes[-1].action is Action.GRADIENTS_OFF):
         return None
-    what = f"and no variable holds the result of {made[-1].word} at {mention(made[-1].location)}"
+    what = f"and the graph at its end has no result of {made[-1].word} at "
+    what += f"{mention(made[-1].location)}, which may have used it"
     fix = "call backward() on the loss where it is computed, or return the loss"
-    return Evidence({"what": f"{what}, which may have used it", "fix": fix})
+    return Evidence({"what": what, "fix": fix})
 
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
