@@ -15,6 +15,7 @@ from gradviz.graph.grad_graph import (
     leaf_of_node,
     leaf_uses,
     longest_paths,
+    losses_of_all_pairs,
     stops_on_every_way,
     word_of,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "leaf_of_node",
     "leaf_uses",
     "longest_paths",
+    "losses_of_all_pairs",
     "stops_on_every_way",
     "word_of",
 ]

@@ -474,7 +474,7 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
     found = []
     for group in groups:
         rate = group.get("lr")
-        at_rest = isinstance(rate, (int, float)) and rate == 0
+        at_rest = (not isinstance(rate, torch.Tensor) or rate.is_cpu) and bool(rate == 0)
         for each in {id(each): each for each in group["params"]}.values():
             values = _copy(each) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
