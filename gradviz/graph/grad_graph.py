@@ -25,7 +25,7 @@ from networkx.classes.reportviews import (
 
 from gradviz.errors import UnknownNameError
 from gradviz.graph.columns import EdgeColumns, Neighbors
-from gradviz.graph.schema import EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
+from gradviz.graph.schema import Buffers, EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import element_count, shape_text, summary_text
 
 if TYPE_CHECKING:
@@ -505,6 +505,24 @@ def losses_of_all_pairs(
         if len(shapes) == 3 and counts[0] == counts[1] < counts[2]:
             found.append((key, shapes, ancestors(graph, [key])))
     return found
+
+
+def first_not_freed(graph: GradGraph, keys: Iterable[str]) -> str:
+    """The first of some operations that backward did not run to its end; "" if unknown.
+
+    Backward runs the latest operation first and frees the tensors of each one after it.
+    """
+    operations = [
+        (data["sequence_nr"], key, data.get("buffers"))
+        for key in keys
+        if "sequence_nr" in (data := graph.nodes[key]) and data["kind"] is NodeKind.OPERATION
+    ]
+    ordered = sorted(operations, reverse=True)
+    states = [buffers for *_, buffers in ordered]
+    if Buffers.FREED not in states or Buffers.HELD not in states:
+        return ""
+    first = states.index(Buffers.HELD)
+    return ordered[first][1] if states[first - 1] is Buffers.FREED else ""
 
 
 def stops_on_every_way(
