@@ -401,9 +401,7 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     return None
 
 
-def around_last_step(
-    events: Sequence[Event],
-) -> tuple[list[Event], Event, Sequence[Event]] | None:
+def around_last_step(events: Sequence[Event]) -> tuple[list[Event], Event, Sequence[Event]] | None:
     """What was before the passes that the last step used, the step, and what followed it.
 
     Args:

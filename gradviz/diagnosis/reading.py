@@ -106,12 +106,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for tensor, key in zip(asked.tensors, questions, strict=True)
         if id(tensor) in flat
     }
-    context = Context(
-        graph,
-        tuple(dict.fromkeys(roots)),
-        is_of_roots=bool(asked.roots),
-        flat=parts,
-    )
+    context = Context(graph, tuple(dict.fromkeys(roots)), is_of_roots=bool(asked.roots), flat=parts)
     return context, asked_questions
 
 

@@ -590,11 +590,5 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         docs="The sum of normalized values, or of the probabilities of a softmax, is a constant.",
     ),
-    Rule(
-        "zeros, cause not known",
-        Verdict.ZERO,
-        _zero,
-        "its gradient is all zeros{sum}",
-        "{fix}",
-    ),
+    Rule("zeros, cause not known", Verdict.ZERO, _zero, "its gradient is all zeros{sum}", "{fix}"),
 )

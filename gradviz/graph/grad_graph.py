@@ -487,9 +487,7 @@ def is_broadcast(graph: GradGraph, key: str) -> bool:
     return any(data.get("op") in _BROADCAST and data["shape"][-1:] == shape[-1:] for data in wide)
 
 
-def losses_of_all_pairs(
-    graph: GradGraph,
-) -> list[tuple[str, list[tuple[int, ...]], set[str]]]:
+def losses_of_all_pairs(graph: GradGraph) -> list[tuple[str, list[tuple[int, ...]], set[str]]]:
     """The losses that broadcast both arguments, of as many elements, as of shapes [4, 1] and [4].
 
     Returns:
