@@ -124,10 +124,7 @@ class _Until(MutableMapping[str, Any]):
 
 
 def run_script(
-    path: str,
-    argv: Sequence[str] = (),
-    within: Within = None,
-    until: str = "",
+    path: str, argv: Sequence[str] = (), within: Within = None, until: str = ""
 ) -> ProgramRun:
     """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
 
@@ -255,11 +252,7 @@ def _no_module(name: str) -> str:
     )
 
 
-def run_code(
-    code: CodeType,
-    module: ModuleType,
-    within: Within = None,
-) -> ProgramRun:
+def run_code(code: CodeType, module: ModuleType, within: Within = None) -> ProgramRun:
     """Run compiled code in a module that may contain variables, like blocks of a page.
 
     Args:

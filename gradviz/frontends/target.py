@@ -307,11 +307,7 @@ def _command(target: Target) -> str:
 
 
 def run_program(
-    target: Target,
-    argv: Sequence[str] = (),
-    within: Within = None,
-    call: str = "",
-    until: str = "",
+    target: Target, argv: Sequence[str] = (), within: Within = None, call: str = "", until: str = ""
 ) -> ProgramRun:
     """Run a program as Python would: a script, a module, or a command on PATH.
 
