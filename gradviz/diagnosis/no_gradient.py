@@ -350,11 +350,11 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
     if not found:
         return None
     data = context.graph.nodes[found[0]]
-    line = data.get("source", "")
-    words = {
-        "function": data.get("op") or word_of(data),
-        "where": f", applied at {mention(line)}," if line else "",
-    }
+    line, op = data.get("source", ""), data.get("op", "")
+    fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
+    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
+    words = {"function": op or word_of(data), "fix": fix}
+    words["where"] = f", applied at {mention(line)}," if line else ""
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 
 
@@ -454,7 +454,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CUT,
         _returned_none,
         "the backward of {function}{where} returned None for the input that it leads to",
-        "return the gradient of that input from backward, instead of None",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "A recording looks at what the backward of each Function returns.",

@@ -12,6 +12,7 @@ from gradviz.diagnosis.lines import assigned_before, calls, locations_of, mentio
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
+    INSIDE,
     cut_words,
     fix_of_cut,
     is_known_cut,
@@ -252,21 +253,21 @@ def _root(kind: Kind) -> Found:
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
-    assert error.read is not None
     unused, output = _unused_inputs(error), ""
     who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
     if (call := grad_call_of(error.error)) is not None:
         output = joined([name for each in call.outputs if (name := error.called.get(id(each)))])
-    number = error.read.index  # torch 2.10 does not say it
+    number = error.read.index if error.read else -1  # torch 2.10 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
     fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
     words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
     if unused and all(each[2] for each in unused):
         words["why"] = ", though both were computed from one tensor"
         words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
-    if len(unused) == 1 and call and error.why and error.asked.recording is not None:
+    if unused and call and error.why and error.asked.recording is not None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
-        if why.verdict is Verdict.CUT:
+        words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
+        if why.verdict is Verdict.CUT and len(unused) == 1:
             words |= {"why": f": {why.reason}", "fix": why.fix}
             return error.evidence((), why.locations, words=words)
     return error.evidence(words=words)

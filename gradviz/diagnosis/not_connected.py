@@ -410,9 +410,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
         fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
         if not has_run:
             more = ", a reentrant checkpoint: what is used there is recorded when backward runs"
-            fix = (
-                f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
-            )
+            fix = f"call {call_of(context)}: what is used there gets its gradient then; or {fix}"
     elif has_run:
         more = ", and backward of a Function returns gradients of its inputs only"
     function = f"{word_of(data)} at {mention(line)}" if line else word_of(data)
@@ -478,6 +476,7 @@ def _step_without_gradients(context: Context, question: Question) -> Evidence | 
     return Evidence(found, locations=(event.location,))
 
 
+INSIDE = "it may be used inside a Function"
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Reach.UNREACHABLE,
     Rule(
@@ -521,7 +520,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         Needs.RECORDING,
     ),
     Rule(
-        "it may be used inside a Function",
+        INSIDE,
         Verdict.NOT_KNOWN,
         _may_be_inside,
         "no recorded operation of {root} uses it; it {used} inside {function}{more}",
