@@ -33,10 +33,10 @@ _CALLS = {
     Kind.RETAIN_GRAD_WITHOUT_GRAPH: "retain_grad()",
     Kind.HOOK_WITHOUT_GRAPH: "register_hook()",
 }
-_NOT_RECORDED = "not computed by a recorded operation"
+_AS_DATA = "data: x.requires_grad_() before it is used; else leave out what cut it off"
+_NOT_RECORDED = ", and was not computed by a recorded operation"
 _IN_A_BACKWARD = "in the backward of a Function, where autograd records nothing, as under no_grad"
 _UNUSED = "use them in the loss or remove them; or {0}(model, find_unused_parameters=True)"
-_FLOATING = ("float", "bfloat", "complex")
 Found = Callable[[Context, ErrorContext], Evidence | None]
 
 
@@ -97,7 +97,7 @@ def _began_at(find: Callable[[Context, ErrorContext, str], Evidence | None]) -> 
 
 def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     data = context.graph.nodes[key]
-    if data.get("dtype", "float").startswith(_FLOATING):
+    if data.get("dtype", "float").startswith(("float", "bfloat", "complex")):
         return None
     words = {"began": _began(context, error), "dtype": data["dtype"]}
     return error.evidence([key], culprit=key, **words, tensor=data.get("name") or "x")
@@ -203,9 +203,8 @@ def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidenc
         return None
     last = reads[-1]
     read = f"{last.word}() at {mention(last.location, last.inside)}"
-    cause = Cause.NUMPY if last.word == "numpy" else Cause.ITEM
-    fix = f"{last.location}: {FIX_OF_CAUSE[cause]}"
-    words = {"began": _began(context, error), "read": read, "fix": fix}
+    fix = FIX_OF_CAUSE[Cause.NUMPY if last.word == "numpy" else Cause.ITEM]
+    words = {"began": _began(context, error), "read": read, "fix": f"{last.location}: {fix}"}
     return error.evidence([key], [last.location, last.inside], key, words=words)
 
 
@@ -216,13 +215,14 @@ def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> E
 def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
     if (read := error.read) is None or not is_of(error, *_CALLS):
         return None
-    words, lines = {"call": _CALLS[read.kind], "name": "a tensor", "made": _NOT_RECORDED}, []
-    words["fix"] = "" if context.is_recorded else RECORD
+    is_root, lines = read.kind is Kind.ROOT_WITHOUT_GRAPH, list[SourceLocation]()
+    words = {"call": _CALLS[read.kind], "name": "a tensor", "made": _NOT_RECORDED * is_root}
+    words["fix"] = RECORD if is_root and not context.is_recorded else _AS_DATA * (not is_root)
     if (call := grad_call_of(error.error)) and applying_of(error.error, "backward") is not None:
         name = error.called.get(id(call.outputs[0]), "")
         lines = assigned_before(error.location, name)
         words |= {"call": "torch.autograd.grad", "name": name or "a tensor"}
-        words["made"] = f"computed {''.join(f'at {at}, ' for at in lines)}{_IN_A_BACKWARD}"
+        words["made"] = f", and was computed {''.join(f'at {e}, ' for e in lines)}{_IN_A_BACKWARD}"
         words["fix"] = f"there: with torch.enable_grad(): {name or 'y'} = ..."
     return error.evidence(locations=lines, words=words)
 
@@ -253,10 +253,10 @@ def _root(kind: Kind) -> Found:
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
-    unused, output = _unused_inputs(error), ""
+    unused, call = _unused_inputs(error), grad_call_of(error.error)
     who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
-    if (call := grad_call_of(error.error)) is not None:
-        output = joined([name for each in call.outputs if (name := error.called.get(id(each)))])
+    names = (error.called.get(id(each)) for each in (call.outputs if call is not None else ()))
+    output = joined([name for name in names if name])
     number = error.read.index if error.read else -1  # torch 2.10 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
     fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
@@ -518,7 +518,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the start is not known",
         Verdict.NO_GRAPH,
         _unknown_start,
-        "{call} was called{at} on {name}, which does not require grad and was {made}",
+        "{call} was called{at} on {name}, which does not require grad{made}",
         "{fix}",
         Needs.ERROR,
     ),

@@ -130,7 +130,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
             return TURN_ON.format(off.location)
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
-        fix = "use rsample(), if the distribution has it, instead of sample()"
+        fix = "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
     at = cut.edge.get("inside") or line
     pair = context.cached(("straight-through", at), lambda: straight_through(at))
     if cause is Cause.DETACH and pair is not None:
