@@ -9,7 +9,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.in_place import unseen_rules
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import at_line, mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import (
     combined_at_another_time,
@@ -61,7 +61,7 @@ def _hook_on_it(context: Context, question: Question) -> Evidence | None:
         return None
     event, change = own[-1]
     words = {
-        "where": f" at {mention(event.location)}" if event.location else "",
+        "where": at_line(event.location),
         "change": gradient_change_text(change.before, change.after),
         "who": f"the hook {change.function}" if change.function else "a hook",
     }
@@ -142,7 +142,7 @@ def _hook_evidence(
     words = {
         "by": f" {change.function}" if change.function else "",
         "on": f"module {event.name}" if data.get("op") == _HOOKED else event.name or word_of(data),
-        "where": f" at {mention(event.location)}" if event.location else "",
+        "where": at_line(event.location),
         "change": gradient_change_text(change.before, change.after),
         "more": f"; so did {len(found) - 1} more" if found[1:] else "",
     }
@@ -476,8 +476,7 @@ hook_on_tensor: Rule[Any, Any] = Rule(
     _hook_on_it,
     "{who}{where} returned a different gradient than it received: {change}",
     _REMOVE,
-    Needs.RECORDING,
-    (EventKind.HOOK,),
+    events=(EventKind.HOOK,),
 )
 hooks_that_broke_it: Rule[Any, Any] = Rule(
     "a hook on the path made it zero, or not finite",
@@ -485,8 +484,7 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     _hook_made_it_wrong,
     _ON_THE_PATH,
     _REMOVE,
-    Needs.RECORDING,
-    (EventKind.HOOK,),
+    events=(EventKind.HOOK,),
 )
 
 
@@ -512,10 +510,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.STALE,
         _before_the_recording,
         "it is from before the recording, and {later}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "The recording holds each event, and none that added to the gradient or changed it.",
+        events=(EventKind.BACKWARD,),
+        docs="The recording holds each event, and none that added to the gradient or changed it.",
     ),
     Rule(
         "its values were overwritten since",
@@ -523,17 +519,14 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _overwritten,
         _STALE + "gave it other values",
         "call backward() again, or clear it: optimizer.zero_grad()",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
+        events=(EventKind.IN_PLACE,),
     ),
     Rule(
         "a later backward pass accumulated nothing in it",
         Verdict.STALE,
         _later_pass_without_it,
         _STALE + "changed it, and {later}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.STEP, EventKind.IN_PLACE),
+        events=(EventKind.STEP, EventKind.IN_PLACE),
     ),
     Rule(
         "a repeated pass was cut off from it",
@@ -541,8 +534,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _left_out_of_a_repeat,
         "it comes from backward at {added}, nothing cleared it, and {later}",
         "unless that is meant: {fix}",
-        Needs.RECORDING,
         docs="The later pass repeats the earlier one for all other leaves that it reached.",
+        needs=Needs.RECORDING,
     ),
     Rule(
         "an optimizer used it more than once",
@@ -550,8 +543,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _used_again,
         _STALE + "used it for the {times} time",
         "one backward() for each step, and optimizer.zero_grad() before it",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "several passes were accumulated",
@@ -567,8 +559,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _hook_on_the_path,
         _ON_THE_PATH,
         _REMOVE,
-        Needs.RECORDING,
-        (EventKind.HOOK,),
+        events=(EventKind.HOOK,),
     ),
     *scale_rules,
     Rule(
@@ -578,9 +569,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "no operation of this rank uses it: at {line} DistributedDataParallel wrote the average "
         "over {ranks} ranks into its gradient",
         "if this rank is meant to train it, use it in the forward pass of each rank",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
-        "The parameter is not reachable from what backward started from on this rank.",
+        events=(EventKind.ACCUMULATE,),
+        docs="The parameter is not reachable from what backward started from on this rank.",
     ),
     Rule(
         "the result that was asked about did not give it",

@@ -9,6 +9,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import (
+    at_line,
     expressions_at,
     imported,
     locations_of,
@@ -104,7 +105,7 @@ def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None
     problem = _problem_of(error)
     if problem is None or (step := _step_of(context, problem)) is None:
         return None
-    where = f" at {mention(step.source)}" if step.source else ""
+    where = at_line(step.source)
     words = {"by": "the optimizer's step", "where": where, "versions": ""}
     return _evidence(context, error, problem, step, **words, fix=_fix_of_step(context, error))
 
@@ -436,7 +437,6 @@ def _target_of(statement: ast.stmt, error: ErrorContext) -> ast.expr | None:
     return _change_by(call, "", imported(error.location.file))[0]
 
 
-_NEEDS = Needs.RECORDING
 _CHANGED = Verdict.CHANGED_IN_PLACE
 RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
@@ -444,16 +444,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _CHANGED,
         _changed,
         "{who}, and {by}{where} changed it afterwards{versions}",
-        "{fix}",
-        _NEEDS,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a saved tensor was changed by an optimizer",
         _CHANGED,
         _changed_by_a_step,
         "{who}, and {by}{where} changed it afterwards{versions}",
-        "{fix}",
-        _NEEDS,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a saved tensor was changed by something that was not recorded",
@@ -461,7 +459,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _changed_by_the_unknown,
         "{who}, and something that was not recorded changed it afterwards",
         _COPY,
-        _NEEDS,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a saved tensor was changed, and nothing was recorded",
@@ -470,15 +468,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward{at} needs {what} as it was, and it was changed in place {times} "
         "since (version {wanted} → {found}); where was not recorded",
         f"{{fix}}; {RECORD}",
-        Needs.ERROR,
     ),
     Rule(
         "a leaf was changed in place",
         Verdict.LEAF_CHANGED,
         _leaf_changed,
         "{what} was changed in place{at}, which autograd cannot record",
-        "{fix}",
-        Needs.ERROR,
     ),
     *rules_of(_TABLE),
 )
@@ -578,10 +573,9 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         _changed_by_a_collective,
         "{what} changed {name} in place on the path to it, and autograd does not record that: the "
         "gradient is the one without it",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
-        "Such a function writes into a tensor of the graph and does not raise its version counter.",
+        events=(EventKind.IN_PLACE,),
+        docs="Such a function writes into a tensor of the graph and does not raise its version "
+        "counter.",
     ),
     Rule(
         "a leaf was changed after its use, through an alias",
@@ -590,8 +584,7 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
         "notice that, and this gradient was computed with the values after it",
         "write into {name} after backward()",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
-        "x.data shares the memory of x and has a version counter of its own.",
+        events=(EventKind.IN_PLACE,),
+        docs="x.data shares the memory of x and has a version counter of its own.",
     ),
 )

@@ -8,7 +8,14 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of
-from gradviz.diagnosis.lines import files_of, locations_of, mention, statement_at, transforms_in
+from gradviz.diagnosis.lines import (
+    at_line,
+    files_of,
+    locations_of,
+    mention,
+    statement_at,
+    transforms_in,
+)
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
@@ -213,10 +220,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CLEARED,
         _cleared,
         "backward at {added} accumulated its gradient, and it was cleared afterwards{where}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE, EventKind.HOOK),
-        "The last event that set .grad to None after the last pass that accumulated in it.",
+        events=(EventKind.ACCUMULATE, EventKind.HOOK),
+        docs="The last event that set .grad to None after the last pass that accumulated in it.",
     ),
     Rule(
         "torch.autograd.grad ran instead of backward",
@@ -224,9 +229,9 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         _only_autograd_grad,
         "torch.autograd.grad at {line} returns gradients and does not change .grad",
         "call {call} instead",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "Every backward pass of the recording was torch.autograd.grad, called on the same result.",
+        events=(EventKind.BACKWARD,),
+        docs="Every backward pass of the recording was torch.autograd.grad, called on the same "
+        "result.",
         when=(Reach.REACHABLE,),
     ),
     Rule(
@@ -235,9 +240,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         _not_in_inputs,
         "backward at {line} was called with inputs= without it",
         "add {name} to inputs=, or remove inputs=",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "The latest backward pass was limited to other tensors.",
+        events=(EventKind.BACKWARD,),
+        docs="The latest backward pass was limited to other tensors.",
         when=(Reach.REACHABLE,),
     ),
     Rule(
@@ -246,9 +250,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         _pass_failed,
         "backward at {line} raised an error before a gradient reached it",
         "explain the error: gradviz.explain(error, run)",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "The latest backward pass raised, and the tensor is reachable from its root.",
+        events=(EventKind.BACKWARD,),
+        docs="The latest backward pass raised, and the tensor is reachable from its root.",
         when=(Reach.REACHABLE,),
     ),
 )
@@ -398,7 +401,6 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CUT,
         _without_derivative,
         "the path to it leads through {what}, which has no derivative",
-        "{fix}",
         docs="Torch warns in the backward pass that no autograd kernel was registered.",
         when=(Reach.REACHABLE,),
     ),
@@ -408,27 +410,25 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         _in_another_thread,
         ELSEWHERE,
         RECORD_THERE,
-        Needs.RECORDING,
         docs="A recording follows the thread that began it.",
+        needs=Needs.RECORDING,
     ),
     Rule(
         "no backward pass, and no result is left",
         Verdict.NOT_RUN,
         _no_pass,
         "backward() was not called in the recording, {what}",
-        "{fix}",
-        Needs.RECORDING,
         docs="The results are gone, so that it is not known which of them used the tensor.",
+        needs=Needs.RECORDING,
     ),
     Rule(
         "nothing was computed from it",
         Verdict.NOT_CONNECTED,
         _no_root,
         "no result that requires grad was computed from it{why}",
-        "{fix}",
-        Needs.RECORDING,
         docs="The recording shows no result that requires grad.",
         when=(Reach.NO_ROOT,),
+        needs=Needs.RECORDING,
     ),
     Rule(
         "no result was passed or found",
@@ -455,9 +455,8 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         _returned_none,
         "the backward of {function}{where} returned None for the input that it leads to",
         "return the gradient of that input from backward, instead of None",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "A recording looks at what the backward of each Function returns.",
+        events=(EventKind.BACKWARD,),
+        docs="A recording looks at what the backward of each Function returns.",
         when=(Reach.REACHABLE,),
     ),
     Rule(
@@ -516,7 +515,7 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
         return None
     name, maker = question.name, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
-    where = f" at {mention(line)}" if line else ""
+    where = at_line(line)
     inputs = ancestors(context.graph, [question.key]) if question.key else set()
     leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
@@ -576,7 +575,6 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CUT,
         _comes_from_a_cut,
         "its data comes from a tensor that requires grad, cut by {cut}",
-        "{fix}",
         docs="The cut nearest to the tensor that requires grad is named.",
         when=(Reach.UNTRACKED,),
     ),
@@ -593,7 +591,6 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NON_LEAF,
         _non_leaf,
         "it is a non-leaf tensor, created by {op}{where}, and autograd keeps .grad of leaves only",
-        "{fix}",
         docs="The result of an operation on which retain_grad() was not called.",
     ),
 )

@@ -8,7 +8,15 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.lines import assigned_before, calls, locations_of, mention, statement_at
+from gradviz.diagnosis.lines import (
+    assigned_before,
+    at_line,
+    calls,
+    locations_of,
+    mention,
+    nodes_in,
+    statement_at,
+)
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
@@ -349,8 +357,7 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     nodes = [data for data in context.graph._node.values() if data.get("inference")]
     made = [str(data["source"]) for data in nodes if data.get("source")]
     where = f"; it was made at {mention(made[-1])}" if made else ""
-    parts = ast.walk(statement_at(error.location) or ast.Pass())
-    code = {ast.unparse(each) for each in parts if isinstance(each, ast.expr)}
+    code = {ast.unparse(each) for each in nodes_in(statement_at(error.location), ast.expr)}
     named = [each for each in error.names or () if each.name in code and each.tensor.is_inference()]
     name = named[0].name if len({id(each.tensor) for each in named}) == 1 else ""
     what = "a tensor made under inference_mode"
@@ -449,7 +456,7 @@ def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
         locations_of([line]),
         key,
         op=forward_word(error.read.node),
-        where=f" at {mention(line)}" if line else "",
+        where=at_line(line),
     )
 
 
@@ -461,15 +468,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "{began}: it is {dtype}, which has no gradient",
         "make it floating point before the computation: {tensor}.float() does not restore the "
         "graph",
-        Needs.ERROR,
     ),
     Rule(
         "the data of the start was cut off",
         Verdict.NO_GRAPH,
         _began_at(_cut_off),
         "{began}: its data was cut off by {cut}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "backward starts from an inference tensor",
@@ -477,15 +481,13 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_inference),
         "{began}: it was made under inference_mode",
         "run the forward pass outside of torch.inference_mode()",
-        Needs.ERROR,
     ),
     Rule(
         "a Function was applied to tensors that do not require grad",
         Verdict.NO_GRAPH,
         _began_at(_through_a_function),
         "{began}: {why}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "the start may be made of numbers",
@@ -493,9 +495,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_made_of_numbers),
         "{began}: no tensor that it was computed from does; values were read as numbers by "
         "{read}, whose further use is not recorded",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.CUT,),
+        events=(EventKind.CUT,),
     ),
     Rule(
         "no leaf requires grad",
@@ -503,7 +503,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_no_leaf_requires_grad),
         "{began}: no tensor that it was computed from does",
         "let a leaf require grad before the forward pass: w.requires_grad_()",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "why the start does not require grad was not recorded",
@@ -511,15 +511,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_no_leaf_requires_grad),
         "{began}: its leaves do not, or it was cut off; which of them was not recorded",
         RECORD,
-        Needs.ERROR,
     ),
     Rule(
         "the start is not known",
         Verdict.NO_GRAPH,
         _unknown_start,
         "{call} was called{at} on {name}, which does not require grad and was {made}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "backward starts from several numbers",
@@ -528,7 +525,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward{at} starts from {root}, not from one number",
         "reduce it: {called}.mean().backward(); or give a gradient: "
         "{called}.backward(torch.ones_like({called}))",
-        Needs.ERROR,
     ),
     Rule(
         "backward starts from a complex number",
@@ -536,7 +532,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _root(Kind.COMPLEX_ROOT),
         "backward{at} starts from {root}, which is complex, not one real number",
         "make it real: {called}.abs().backward(), or {called}.real.backward()",
-        Needs.ERROR,
     ),
     Rule(
         "torch.autograd.grad of an input that the output does not use",
@@ -544,8 +539,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _not_used,
         "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from "
         "{output}{why}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "DistributedDataParallel waits for unused parameters",
@@ -553,8 +546,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _unused_parameters,
         "DistributedDataParallel waits{at} for gradients of parameters that the loss did not "
         "use{who}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "an optimizer of a non-leaf tensor",
@@ -562,7 +553,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _non_leaf(Kind.NON_LEAF_OPTIMIZED),
         "{what} is a non-leaf tensor, {created}, and an optimizer updates leaves only{at}",
         "make it a leaf once it has its value: {name} = {name}.detach().requires_grad_()",
-        Needs.ERROR,
     ),
     Rule(
         "a deep copy of a non-leaf tensor",
@@ -570,7 +560,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _non_leaf(Kind.NON_LEAF_COPIED),
         "{what} is a non-leaf tensor, {created}, and only leaves can be deep-copied{at}",
         "{keep}",
-        Needs.ERROR,
     ),
     Rule(
         "an inference tensor where autograd records",
@@ -578,7 +567,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _inference_used,
         "{what} was used where autograd records{at}{made}",
         "make it under torch.no_grad() instead, or use a copy: {name} = {name}.clone()",
-        Needs.ERROR,
     ),
     Rule(
         "an operation without a derivative",
@@ -586,7 +574,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _no_derivative,
         "backward{at} reached {operation}{inputs}, for which torch has no derivative{which}{used}",
         _fix_without_derivative,
-        Needs.ERROR,
     ),
     Rule(
         "anomaly mode found NaN",
@@ -594,6 +581,5 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _nan_returned,
         "backward{at} reached {op}{where}, which returned NaN as the gradient of its input {index}",
         "keep that input away from values with an infinite slope: add a small number, or clamp it",
-        Needs.ERROR,
     ),
 )

@@ -9,8 +9,8 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
     Suspect,
@@ -269,9 +269,8 @@ def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, A
         ),
         "{clip} scaled it by a total norm that is not finite, because of {other}",
         "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "Another gradient was infinite or NaN before clip_grad_norm_.",
+        events=(EventKind.GRAD,),
+        docs="Another gradient was infinite or NaN before clip_grad_norm_.",
     )
 
 
@@ -293,7 +292,6 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             verdict,
             only(_found),
             "{count}: the first known is at {op}{where} ({why}){stayed}",
-            "{fix}",
             docs="First what the forward pass computed, then operations whose derivative is not "
             "finite at an input that they had.",
         ),
@@ -302,7 +300,6 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             verdict,
             only(_unknown),
             "{count}; the first operation with such values is not known{more}",
-            "{fix}",
         ),
     )
 
@@ -317,7 +314,6 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.RESULT_NOT_FINITE,
         _result_not_finite,
         "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
-        "{fix}",
     ),
 )
 
@@ -341,7 +337,7 @@ def _divided(context: Context, question: Question) -> Evidence | None:
         if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
             line = values.graph.nodes[key].get("source", "")
             words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = f" at {mention(line)}" if line else ""
+            words["where"] = at_line(line)
             return Evidence(words, (key,), locations_of([line]), key)
     return None
 
@@ -471,9 +467,8 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         _clipped_after_step,
         "{clip} at {line} changed its gradient after the step at {step} had used it",
         "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+        events=(EventKind.STEP,),
+        docs="A clipping that follows a step of the tensor's optimizer, with no pass between.",
     ),
     Rule(
         "clipped before backward",
@@ -482,9 +477,9 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
         "the step used a gradient that was not clipped",
         "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
+        events=(EventKind.STEP,),
+        docs="The gradient was None or cleared when it was clipped, and no clipping followed the "
+        "pass.",
     ),
     Rule(
         "clipping that was given no gradient",
@@ -493,9 +488,8 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{clip} at {line} was given no gradient, and clipped nothing",
         "give it the parameters: model.parameters() can be iterated once, so keep it as a list, or "
         "call it again for each use",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "No call of a function that clips was given one.",
+        events=(EventKind.STEP,),
+        docs="No call of a function that clips was given one.",
     ),
     Rule(
         "clipped while it was scaled",
@@ -503,9 +497,8 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         _clipped_while_scaled,
         "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
         "call scaler.unscale_(optimizer) before the clipping",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
-        "it was unscaled.",
+        events=(EventKind.GRAD,),
+        docs="The loss was multiplied by the scale of a GradScaler, and the gradient was clipped "
+        "before it was unscaled.",
     ),
 )

@@ -485,7 +485,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         Verdict.CUT,
         _cut,
         "the path to {root} is cut by {cut}{more}",
-        "{fix}",
         docs="Data flowed from the tensor to the result, and each path crosses a cut. A cut that "
         "can be removed is named before an operation that has no gradient.",
     ),
@@ -509,23 +508,20 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _switched_on_too_late,
         "not used by {root} while it required grad{more}",
         "switch it on before the forward pass: requires_grad_(True)",
-        Needs.RECORDING,
-        (EventKind.REQUIRES_GRAD,),
+        events=(EventKind.REQUIRES_GRAD,),
     ),
     Rule(
         "it was converted to numbers",
         Verdict.NOT_CONNECTED,
         _became_numbers,
         "no tensor carries it to {root}: {by}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "it may be used inside a Function",
         Verdict.NOT_KNOWN,
         _may_be_inside,
         "no recorded operation of {root} uses it; it {used} inside {function}{more}",
-        "{fix}",
     ),
     Rule(
         "the forward pass began before the recording",
@@ -534,7 +530,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "it is not reachable from {root}, of which operations ran before the recording: it was "
         "not used, or it was cut off",
         "to know the cause, start the recording before the forward pass",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a part of a module that is not called",
@@ -542,7 +538,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _part_not_called,
         "{unused}: {parts} {verb} not called",
         "call {parts} in the forward pass, or leave the parameters out of the optimizer",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "values were read as numbers",
@@ -551,8 +547,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "no tensor carries it to {root}; values were read as numbers at {line}, whose further use "
         "is not recorded",
         "{where}: {fix}",
-        Needs.RECORDING,
-        (EventKind.CUT,),
+        events=(EventKind.CUT,),
     ),
     Rule(
         "a step without gradients",
@@ -561,8 +556,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "not used by {root}, and the step of {optimizer} at {line} had no gradient for {any}",
         "call backward() before the step, on the result that is computed from it; if there is "
         "none, give the optimizer the parameters that are used",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "the result of its module is not used",
@@ -570,7 +564,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _result_not_used,
         "its module was called, and no operation that {root} was computed from uses the result",
         "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "no recorded operation uses it",
@@ -579,7 +573,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "no operation that {root} was computed from uses it",
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "not used",
@@ -587,7 +581,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _not_used,
         "not used by {root}",
         "use it in what {root} is computed from, or leave it out of the optimizer",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "not reachable, cause not recorded",

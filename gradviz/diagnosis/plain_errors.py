@@ -14,13 +14,13 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import inputs_of
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
 from gradviz.facts import Action, FrameKind, SourceLocation
-from gradviz.graph import Buffers, NodeKind
+from gradviz.graph import Buffers, NodeData, NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -438,10 +438,7 @@ _TABLE: Sequence[Row] = (
 
 def rules_of(table: Sequence[Row]) -> tuple[Rule[Any, Any], ...]:
     """A rule for each row of a table of plain data."""
-    return tuple(
-        Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
-        for name, kinds, verdict, reason, fix in table
-    )
+    return tuple(Rule(row[0], row[2], _of_kind(row[1]), *row[3:]) for row in table)
 
 
 def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
@@ -521,23 +518,18 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
     passes = context.happened(EventKind.BACKWARD)
     call = passes[-1].location if passes else SourceLocation()
     key = _reached(context)
-    line = str(context.graph.nodes[key].get("source", "")) if key else ""
-    op = context.graph.nodes[key].get("op", "") if key else ""
-    inputs = inputs_of(context, key)
-    reached = f"; it had reached {op}" if op else ""
-    reached += f" with {inputs}" if op and inputs else ""
-    reached += f" at {mention(line)}" if op and line else ""
-    return error.evidence(
-        [key],
-        [*locations_of([line]), call],
-        key,
-        where=f" at {mention(call)}" if call else "",
-        name=error.name,
-        inner="" if error.location == call else error.at,
-        root=f", which started from {context.root_names}," if context.roots and call else "",
-        said=_said(error),
-        reached=reached,
-    )
+    data: NodeData = context.graph.nodes[key] if key else {}
+    line, inputs, reached = data.get("source", ""), inputs_of(context, key), ""
+    if op := data.get("op"):
+        reached = f"; it had reached {op}{f' with {inputs}' if inputs else ''}{at_line(line)}"
+    words = {
+        "where": at_line(call),
+        "name": error.name,
+        "inner": "" if error.location == call else error.at,
+        "root": f", which started from {context.root_names}," if context.roots and call else "",
+    }
+    lines = [*locations_of([line]), call]
+    return error.evidence([key], lines, key, words=words, said=_said(error), reached=reached)
 
 
 def _reached(context: Context) -> str:
@@ -564,13 +556,12 @@ def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
     if error.error is None or not is_raised_by_autograd(error.error, error.text):
         return None
     made = [event for event in context.happened(EventKind.OPERATION) if event.nodes]
-    last = made[-1] if made else None
-    before = "no operation was recorded before it"
-    if last is not None:
-        name = f" ({last.name})" if last.name else ""
-        before = f"the last operation recorded before it is {last.word}{name}"
-        before += f" at {mention(last.location)}" if last.location else ""
-    return error.evidence(last.nodes[:1] if last else (), said=_said(error), before=before)
+    if not made:
+        return error.evidence(said=_said(error), before="no operation was recorded before it")
+    name = f" ({made[-1].name})" if made[-1].name else ""
+    before = f"the last operation recorded before it is {made[-1].word}{name}"
+    before += at_line(made[-1].location)
+    return error.evidence(made[-1].nodes[:1], said=_said(error), before=before)
 
 
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
@@ -584,7 +575,6 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         Verdict.BACKWARD_RAISED,
         _raised_in_backward,
         "backward{where}{root} raised {name}{inner}: {said}{reached}",
-        needs=Needs.ERROR,
         docs="It reports what is known: the line, the root of backward, and the operation.",
     ),
     Rule(
@@ -592,9 +582,8 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         Verdict.OTHER_ERROR,
         _of_autograd,
         "{said}{at}; gradviz has no rule for this error of autograd, and {before}",
-        needs=Needs.ERROR,
     ),
-    Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
+    Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}"),
 )
 
 RULES: tuple[Rule[Any, Any], ...] = (*rules_of(_TABLE), *_LAST)

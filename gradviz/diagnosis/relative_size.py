@@ -11,11 +11,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.non_finite import around_last_step, divided
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
@@ -185,7 +185,7 @@ def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Ev
     line = nodes[key].get("source", "")
     words = {
         "op": nodes[key].get("op"),
-        "where": f" at {mention(line)}" if line else "",
+        "where": at_line(line),
         "root": context.root_names,
         "last": scale.last,
     }
@@ -302,10 +302,8 @@ uses_cancel: Rule[Any, Any] = Rule(
     Verdict.ZERO,
     _uses_cancel,
     "the gradients of its {count} uses{where} are not zero, and their sum is{but}",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.BACKWARD,),
-    "A recording looks at what each use of a leaf adds to its gradient.",
+    events=(EventKind.BACKWARD,),
+    docs="A recording looks at what each use of a leaf adds to its gradient.",
 )
 
 _OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
@@ -368,9 +366,8 @@ combined_at_another_time: Rule[Any, Any] = Rule(
     _combined_at_another_time,
     "{step} used the gradient of this rank alone: {call} combined it over the ranks {when}",
     "combine it between backward() and step()",
-    Needs.RECORDING,
-    (EventKind.STEP,),
-    "A function of torch.distributed that the program calls on .grad.",
+    events=(EventKind.STEP,),
+    docs="A function of torch.distributed that the program calls on .grad.",
 )
 
 
@@ -390,10 +387,8 @@ not_averaged: Rule[Any, Any] = Rule(
     _not_averaged,
     "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
     "the {ranks} ranks in {line}, since {why}",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.STEP,),
-    "The copies of the model on the ranks differ from then on. Not where the program itself "
+    events=(EventKind.STEP,),
+    docs="The copies of the model on the ranks differ from then on. Not where the program itself "
     "combines gradients or parameters over the ranks.",
 )
 
@@ -419,7 +414,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.EXPLODING,
         lambda context, question: _far(context, question, True),
         _FAR.replace("{than}", "larger"),
-        "{fix}",
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
     divided,
@@ -428,7 +422,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.EXPLODING,
         _huge,
         "the norm of its gradient is {norm}",
-        "{fix}",
         docs="Over 1e10, of a parameter that is not float64: those beside it may be as large.",
     ),
     Rule(
@@ -581,8 +574,6 @@ cut_term: Rule[Any, Any] = Rule(
     Verdict.CUT,
     _of_term,
     "it is added to {root} at {line}, and adds nothing to the gradient of {leaves}: {why}",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.BACKWARD,),
-    "In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
+    events=(EventKind.BACKWARD,),
+    docs="In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )

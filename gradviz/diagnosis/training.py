@@ -11,7 +11,7 @@ from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
@@ -410,8 +410,7 @@ unseen: Rule[Any, Any] = Rule(
     "(step at {line})",
     "{load}create it from the parameters of this model: not of a copy, after its layers were "
     "replaced (as fully_shard() does), and without layers that forward does not call",
-    Needs.RECORDING,
-    (EventKind.STEP,),
+    events=(EventKind.STEP,),
 )
 
 
@@ -441,8 +440,7 @@ all_frozen: Rule[Any, Any] = Rule(
     "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
     "any of them got a gradient",
     "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
-    Needs.RECORDING,
-    (EventKind.STEP,),
+    events=(EventKind.STEP,),
 )
 
 
@@ -459,8 +457,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _waits_for_a_step,
         "{optimizer} holds it and has made no step: {what}, and no step used it",
         "call step() of that optimizer after backward()",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
+        events=(EventKind.ACCUMULATE,),
     ),
     Rule(
         "an update that assigns to a variable",
@@ -469,8 +466,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "no step changed it: the update at {line} assigns a new tensor to the variable {name}{of}, "
         "and changes no parameter",
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
+        events=(EventKind.ACCUMULATE,),
     ),
     *(
         Rule(
@@ -480,8 +476,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
             "{word} at {clear} cleared it after backward and before the step at {step}, which had "
             "no gradient to use",
             "call zero_grad() before backward(), or after step()",
-            Needs.RECORDING,
-            (EventKind.STEP,),
+            events=(EventKind.STEP,),
         )
         for verdict, match in _TOO_EARLY
     ),
@@ -491,8 +486,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _cleared_in_each_pass,
         "{word} at {clear} cleared the gradients of {count} at {line} before a step used them",
         "to add up several passes for each step, call zero_grad() only after step()",
-        Needs.RECORDING,
-        (EventKind.STEP, EventKind.GRAD),
+        events=(EventKind.STEP, EventKind.GRAD),
     ),
     Rule(
         "a frozen tensor that an optimizer still changes",
@@ -501,8 +495,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "it was frozen at {off}, and the optimizer's step at {step} still changed it: its gradient "
         "was not None, so momentum or weight decay moves it",
         "set its gradient to None, {name}.grad = None, or create the optimizer without it",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "an attribute without effect",
@@ -553,9 +546,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NO_STEP,
         _unchanged,
         "{steps} changed no value: {why}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "a step with scaled gradients",
@@ -564,8 +555,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "the step at {line} used its gradient {scale} times too large: GradScaler scaled the loss, "
         "and nothing unscaled it",
         "let the scaler make the step: scaler.step(optimizer), then scaler.update()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "unscaled, and not scaled before",
@@ -574,20 +564,17 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "GradScaler divided it by its scale, and backward at {line} began with a loss that was not "
         "scaled",
         "call backward on the result of scale: scaler.scale(loss).backward()",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
+        events=(EventKind.GRAD,),
     ),
     Rule(
         "in no optimizer",
         Verdict.NOT_TRAINED,
         _in_no_optimizer,
         "{none}: {holder}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "An optimizer that has not stepped yet counts, and so does an update by hand. A tensor of "
-        "one element, or a vector that is broadcast, that is no parameter counts if nothing "
-        "cleared or returned its gradients, and so does one of which an older tensor is held.",
+        events=(EventKind.STEP,),
+        docs="An optimizer that has not stepped yet counts, and so does an update by hand. A "
+        "tensor of one element, or a vector that is broadcast, that is no parameter counts if "
+        "nothing cleared or returned its gradients, and so does one of which an older tensor is held.",
     ),
 )
 

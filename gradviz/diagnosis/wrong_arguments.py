@@ -10,14 +10,16 @@ from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
     assignments_to,
+    called_name,
     can_be_none,
     locations_of,
     mention,
+    nodes_in,
     owner_of,
     statement_at,
 )
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import (
     UNKNOWN,
     ErrorContext,
@@ -77,13 +79,8 @@ def _number_given(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _calls_in(error: ErrorContext, name: str) -> list[ast.Call]:
-    statement = statement_at(error.location)
-    return [
-        node
-        for node in (ast.walk(statement) if statement else ())
-        if isinstance(node, ast.Call)
-        and name in (getattr(node.func, "attr", ""), getattr(node.func, "id", ""))
-    ]
+    found = nodes_in(statement_at(error.location), ast.Call)
+    return [call for call in found if called_name(call) == name]
 
 
 def _passes_a_number(error: ErrorContext) -> bool:
@@ -490,31 +487,24 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
         "self.{container}, a plain {plain}{line}, which parameters() does not list",
         "register them: {register}",
-        Needs.ERROR,
     ),
     Rule(
         "backward() of something else than a tensor",
         Verdict.NOT_A_TENSOR,
         _called_on,
         "{said}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "what backward() returned was used",
         Verdict.NOT_A_TENSOR,
         _result_of_backward,
         "{said}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "a .grad that is None was used",
         Verdict.NOT_A_TENSOR,
         _no_gradient,
         "{owner}.grad is None{at}: {why}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "clip_grad_norm_ found a norm that is not finite",
@@ -522,8 +512,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _norm_not_finite,
         "clip_grad_norm_{at} was called with error_if_nonfinite=True, and the norm of the "
         "gradients is not finite{why}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "backward was given a gradient that does not fit",
@@ -531,15 +519,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _given,
         "{call}{at} was given a gradient of {what} {got}, and {root} has {expected}",
         "give one with the shape, dtype and device of the result: {given}",
-        Needs.ERROR,
     ),
     Rule(
         "backward was given a number as gradient",
         _GRADIENT,
         _number_given,
         "{call}{at} was given {a_type} as its gradient, not a tensor",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "a hook returned a gradient that does not fit",
@@ -547,7 +532,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _from_hook,
         "{who} returned {change}, in backward{at}{also}",
         "let the hook return None, or a gradient of the same shape, dtype and device: grad * 2",
-        Needs.ERROR,
     ),
     Rule(
         "a Function's backward returned a gradient that does not fit",
@@ -556,7 +540,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the backward of {who} returned for input {index} a gradient of {what} {got}, where "
         "{expected} is needed{at}{applied}",
         "return a gradient like input {index}: {fix}",
-        Needs.ERROR,
     ),
     Rule(
         "a Function's backward returned another number of gradients",
@@ -565,14 +548,11 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the backward of {who} returned {found} gradients for {wanted} inputs of its forward{at}"
         "{applied}",
         "return one for each input of forward after ctx, None for an input that needs no gradient",
-        Needs.ERROR,
     ),
     Rule(
         "a Function's backward raised an error",
         _FUNCTION,
         _raised_in_function,
         "the backward of {who} raised{at}: {said}{applied}",
-        "{fix}",
-        Needs.ERROR,
     ),
 )
