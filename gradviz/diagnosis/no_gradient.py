@@ -168,11 +168,9 @@ def only_returned(
 
 
 def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
-    last = context.passes[-1] if context.passes else None
-    if last is None or not isinstance(last.details, BackwardDetails):
-        return None
-    inputs = last.details.inputs
-    if inputs is None or question.key in inputs:
+    last = next(reversed(context.passes), None)
+    inputs = getattr(last.details, "inputs", None) if last is not None else None
+    if last is None or inputs is None or question.key in inputs:
         return None
     words = {"line": mention(last.location), "name": question.name}
     return Evidence(words, locations=(last.location,))
@@ -180,9 +178,7 @@ def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
 
 def _pass_failed(context: Context, question: Question) -> Evidence | None:
     last = next(reversed(_passes(context)), None)
-    if last is None or not isinstance(last.details, BackwardDetails):
-        return None
-    if not last.details.has_failed:
+    if last is None or not getattr(last.details, "has_failed", False):
         return None
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
@@ -261,9 +257,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 
 
 def _in_another_thread(context: Context, question: Question) -> Evidence | None:
-    if not context.elsewhere or not question.is_leaf or context.passes:
-        return None
-    return Evidence()
+    is_elsewhere = context.elsewhere and question.is_leaf and not context.passes
+    return Evidence() if is_elsewhere else None
 
 
 def _frozen(context: Context, question: Question) -> Evidence | None:
@@ -310,9 +305,8 @@ def _lost_result(context: Context) -> Evidence | None:
 
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
-    off = left_off(context)
-    if off is None:
-        return Evidence({"why": "", "fix": ""})
+    if (off := left_off(context)) is None:
+        return Evidence({"why": ""})
     why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
     words = {"why": why, "fix": TURN_ON.format(off.location)}
     return Evidence(words, locations=(off.location,))
@@ -374,8 +368,8 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
     if question.key in around:
         return None
     key = min(blocked & context.path(question.key), default=min(blocked))
-    unseen = [e for e in context.happened(EventKind.IN_PLACE) if e.action is Action.NOT_SEEN]
-    calls = [event for event in unseen if key in event.nodes]
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    calls = [event for event in changes if event.action is Action.NOT_SEEN]
     line = graph.nodes[key].get("source", "")
     what, fix = f"an operation at {line}" if line else "an operation", ""
     if calls:
@@ -515,7 +509,6 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
         return None
     name, maker = question.name, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
-    where = at_line(line)
     inputs = ancestors(context.graph, [question.key]) if question.key else set()
     leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
@@ -537,10 +530,10 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     else:
         fix = f"call {name}.retain_grad() before backward"
         if operation(op).updates and question.key not in context.roots:
-            fix += (
-                f"; to update a parameter, change it in place: with torch.no_grad(): {name} -= ..."
-            )
-    return Evidence({"op": op, "where": where, "fix": fix}, locations=locations_of([line]))
+            fix += "; to update a parameter, change it in place: "
+            fix += f"with torch.no_grad(): {name} -= ..."
+    words = {"op": op, "where": at_line(line), "fix": fix}
+    return Evidence(words, locations=locations_of([line]))
 
 
 def _maker(graph: GradGraph, key: str) -> NodeData:

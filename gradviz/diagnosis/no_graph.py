@@ -35,7 +35,7 @@ from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
 
-_CALLS = {
+_CALLS: dict[Kind | None, str] = {
     Kind.ROOT_WITHOUT_GRAPH: "backward",
     Kind.RETAIN_GRAD_WITHOUT_GRAPH: "retain_grad()",
     Kind.HOOK_WITHOUT_GRAPH: "register_hook()",
@@ -49,7 +49,7 @@ Found = Callable[[Context, ErrorContext], Evidence | None]
 
 def is_of(error: ErrorContext, *kinds: Kind) -> bool:
     """Whether an error's text is of one of these kinds."""
-    return error.read is not None and error.read.kind in kinds
+    return error.read.kind in kinds
 
 
 def with_article(noun: str) -> str:
@@ -77,14 +77,13 @@ def source_of(context: Context, key: str) -> str:
 
 def _start(context: Context, error: ErrorContext) -> str:
     """The root of backward in the error; "" for another error, or if unknown."""
-    if not is_of(error, *_CALLS):
+    if error.read.kind not in _CALLS:
         return ""
     kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
     return next((key for key, kind in kinds.items() if kind is NodeKind.UNTRACKED), "")
 
 
 def _began(context: Context, error: ErrorContext) -> str:
-    assert error.read is not None
     call = _CALLS[error.read.kind]
     name = context.graph.nodes[_start(context, error)].get("name") or "the tensor"
     if call == "backward":
@@ -221,9 +220,9 @@ def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> E
 
 
 def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
-    if (read := error.read) is None or not is_of(error, *_CALLS):
+    if error.read.kind not in _CALLS:
         return None
-    words, lines = {"call": _CALLS[read.kind], "name": "a tensor", "made": _NOT_RECORDED}, []
+    words, lines = {"call": _CALLS[error.read.kind], "name": "a tensor", "made": _NOT_RECORDED}, []
     words["fix"] = "" if context.is_recorded else RECORD
     if (call := grad_call_of(error.error)) and applying_of(error.error, "backward") is not None:
         name = error.called.get(id(call.outputs[0]), "")
@@ -260,7 +259,6 @@ def _root(kind: Kind) -> Found:
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
-    assert error.read is not None
     unused, output = _unused_inputs(error), ""
     who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
     if (call := grad_call_of(error.error)) is not None:
@@ -293,15 +291,11 @@ def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:
     if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
         return []
     from gradviz.capture.tensors.names import Names
-    from gradviz.capture.tracing.tracer import trace_subjects
-    from gradviz.diagnosis.reading import identity_of
+    from gradviz.diagnosis.reading import traced
 
-    subjects = {identity_of(each): each for each in (*call.outputs, *call.inputs)}
-    graph = trace_subjects(tuple(subjects.values()), Names([]))
-    by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
-    keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
-    reached = Context(graph, tuple(keys[identity_of(each)] for each in call.outputs))
-    rows = [(n, each, keys[identity_of(each)]) for n, each in enumerate(call.inputs)]
+    graph, keys = traced((*call.outputs, *call.inputs), Names([]))
+    reached = Context(graph, tuple(keys[id(each)] for each in call.outputs))
+    rows = [(n, each, keys[id(each)]) for n, each in enumerate(call.inputs)]
     shared = {key: not reached.reachable.isdisjoint(ancestors(graph, [key])) for *_, key in rows}
     return [(n, each, shared[key]) for n, each, key in rows if not reached.is_reachable(key)]
 
@@ -310,7 +304,7 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     """The unused inputs of the recorded call, if the exception was not passed."""
     passes = context.happened(EventKind.BACKWARD)
     details = passes[-1].details if passes else None
-    if not isinstance(details, BackwardDetails) or error.read is None:
+    if not isinstance(details, BackwardDetails):
         return []
     keys, number = details.inputs or (), error.read.index
     is_known = 0 <= number < len(keys) and keys[number] in context.graph
@@ -369,19 +363,15 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.NO_DERIVATIVE, Kind.NO_DERIVATIVE_ATEN, Kind.NO_DERIVATIVE_CUSTOM):
         return None
     read = error.read
-    assert read is not None
     key = _underived(context, read)
-    location = _called_at(context, error, key)
-    inputs = inputs_of(context, key)
-    return error.evidence(
-        [key],
-        [location],
-        key,
-        operation=read.operation.strip("_"),
-        which=f" with respect to its argument {read.argument}" if read.argument else "",
-        used=f"; it was called at {mention(location)}" if location else "",
-        inputs=f" with {inputs}" if inputs else "",
-    )
+    location, inputs = _called_at(context, error, key), inputs_of(context, key)
+    words = {
+        "operation": read.operation.strip("_"),
+        "which": f" with respect to its argument {read.argument}" if read.argument else "",
+        "used": f"; it was called at {mention(location)}" if location else "",
+        "inputs": f" with {inputs}" if inputs else "",
+    }
+    return error.evidence([key], [location], key, words=words)
 
 
 def _underived(context: Context, read: TorchMessage) -> str:
@@ -398,7 +388,6 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
     """The line that called it; for a derivative, the line that computed it with create_graph."""
-    assert error.read is not None
     operation = error.read.operation
     words = (operation, operation.strip("_"))
     events = [
@@ -447,17 +436,10 @@ def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
     """Anomaly mode found NaN in the gradients that an operation returned."""
     if not is_of(error, Kind.NAN_RETURNED):
         return None
-
-    assert error.read is not None
     key = node_of(context, grad_fn=error.read.node)
     line = source_of(context, key)
-    return error.evidence(
-        [key],
-        locations_of([line]),
-        key,
-        op=forward_word(error.read.node),
-        where=at_line(line),
-    )
+    words = {"op": forward_word(error.read.node), "where": at_line(line)}
+    return error.evidence([key], locations_of([line]), key, words=words)
 
 
 RULES: tuple[Rule[Any, Any], ...] = (

@@ -10,6 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
+    at_line,
     called_on,
     lines_with_graph,
     locations_of,
@@ -117,10 +118,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = twin_of(of_all) if of_all else FIX_OF_CAUSE.get(cause, "")
     is_grad = cause is Cause.AUTOGRAD_GRAD
     if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
-        fix = (
-            "its result is constant, as the derivative is; or a Function's backward has no graph: "
-        )
-        fix += "it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
+        fix = "its result is constant, as the derivative is; or a Function's backward has no "
+        fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
@@ -151,8 +150,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
 
 
 def _is_linearized(context: Context, cut: CutEdge) -> bool:
-    cause, line = cut.edge.get("cause"), cut.edge.get("source", "")
-    return cause is Cause.DETACH and _calls(context, line, "linearize")
+    is_detached = cut.edge.get("cause") is Cause.DETACH
+    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
@@ -324,10 +323,9 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
     switched = [
         event
         for event in context.happened(EventKind.REQUIRES_GRAD)
-        if question.key in event.nodes
-        or not event.nodes
+        if not event.nodes
         or event.count > 1
-        or any(_may_be(context, question, key) for key in event.nodes)
+        or any(key == question.key or _may_be(context, question, key) for key in event.nodes)
     ]
     off = [event for event in switched if event.action is Action.REQUIRES_GRAD_OFF]
     if not switched or (off and switched[-1] is off[-1]):
@@ -410,12 +408,11 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
         fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
         if not has_run:
             more = ", a reentrant checkpoint: what is used there is recorded when backward runs"
-            fix = (
-                f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
-            )
+            then = "a parameter used there gets its gradient then"
+            fix = f"call {call_of(context)}: {then}; or {fix}"
     elif has_run:
         more = ", and backward of a Function returns gradients of its inputs only"
-    function = f"{word_of(data)} at {mention(line)}" if line else word_of(data)
+    function = f"{word_of(data)}{at_line(line)}"
     words = {"root": context.root_names, "used": "is used" if using else "may be used"}
     words |= {"function": function, "more": more, "fix": fix}
     return Evidence(words, (key,), locations_of([line]), key)
@@ -456,9 +453,9 @@ def _part_not_called(context: Context, question: Question) -> Evidence | None:
     parts = [] if question.call is None else question.call.uncalled_in(question.name)
     if not parts:
         return None
-    words = ("not used by {}", "no operation that {} was computed from uses it")
-    unused, verb = words[context.hides_operations], "were" if parts[1:] else "was"
-    unused = unused.format(context.root_names)
+    unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
+    if context.hides_operations:
+        unused = f"no operation that {context.root_names} was computed from uses it"
     return Evidence({"unused": unused, "parts": listed(parts), "verb": verb})
 
 

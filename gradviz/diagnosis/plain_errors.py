@@ -443,7 +443,7 @@ def rules_of(table: Sequence[Row]) -> tuple[Rule[Any, Any], ...]:
 
 def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
-        if (read := error.read) is None or read.kind not in kinds:
+        if (read := error.read).kind is None or read.kind not in kinds:
             return None
         kind = _AFTER.get(read.kind)
         change = _latest(context, *kind) if kind is not None else None
@@ -487,7 +487,6 @@ def _latest(context: Context, kind: EventKind, word: str) -> Event | None:
 
 
 def _words(context: Context, error: ErrorContext) -> dict[str, object]:
-    assert error.read is not None
     kind = (read := error.read).python_type
     words: dict[str, object] = {
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",

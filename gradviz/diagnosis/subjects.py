@@ -500,9 +500,9 @@ class ErrorContext:
     kind: None = None
 
     @cached_property
-    def read(self) -> TorchMessage | None:
-        """The parsed message, if it is one of PyTorch's; else None."""
-        return read_message(self.text)
+    def read(self) -> TorchMessage:
+        """The parsed message; without a kind if it is none of PyTorch's."""
+        return read_message(self.text) or TorchMessage()
 
     @property
     def error(self) -> BaseException | None:
@@ -550,9 +550,8 @@ class ErrorContext:
 
         The sentences can use ``{at}``, the fields of the message, and the words passed here.
         """
-        fields = vars(self.read) if self.read is not None else {}
         lines = (*locations, self.location, self.library)
-        values = {"at": self.at, **fields, **(words or {}), **more}
+        values = {"at": self.at, **vars(self.read), **(words or {}), **more}
         return Evidence(values, tuple(nodes), lines, culprit)
 
 
@@ -583,7 +582,6 @@ def unused_by_ddp(error: ErrorContext) -> tuple[str, bool]:
     """The parameters for whose gradients ``DistributedDataParallel`` waits; if they were frozen."""
     from gradviz.capture.autograd.sharded import data_parallel_modules, reduced
 
-    assert error.read is not None
     indices = error.read.indices  # among those that required grad when it was created
     if (parallel := module_of(error.error, "DistributedDataParallel")) is None:
         alive = [module for ref in data_parallel_modules() if (module := ref()) is not None]

@@ -24,11 +24,9 @@ _ADDED = EventKind.ACCUMULATE
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
-_NOT_HELD = ("no optimizer holds it", "the optimizer that makes the steps now does not hold it")
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
 Step = tuple[Event, StepDetails]
-_SWITCH = ("the switch is requires_grad", "nn.Module has no such switch")
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
@@ -39,7 +37,8 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = question.name.removesuffix(f".{flag.parameter}") if flag.owner else ""
     module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
-    why = _SWITCH[flag.attribute == "requires_grad"]
+    is_of_tensors = flag.attribute == "requires_grad"
+    why = "nn.Module has no such switch" if is_of_tensors else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     what = f"{module}." if module else "its attribute "
@@ -91,10 +90,12 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
     if not is_trained or (holder := _holder(context, question, is_newer)) is None:
         return None
-    none, holds = _NOT_HELD[question.key in context.held], _what_it_holds(context, *holder)
+    is_held, holds = question.key in context.held, _what_it_holds(context, *holder)
+    none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
-    words = {"none": none, "holder": holds, "fix": f"{_GIVE}: {how}"}
+    words = {"none": none if is_held else "no optimizer holds it", "holder": holds}
+    words["fix"] = f"{_GIVE}: {how}"
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
@@ -574,7 +575,8 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         events=(EventKind.STEP,),
         docs="An optimizer that has not stepped yet counts, and so does an update by hand. A "
         "tensor of one element, or a vector that is broadcast, that is no parameter counts if "
-        "nothing cleared or returned its gradients, and so does one of which an older tensor is held.",
+        "nothing cleared or returned its gradients, and so does one of which an older tensor is "
+        "held.",
     ),
 )
 
