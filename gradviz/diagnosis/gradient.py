@@ -31,7 +31,7 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import NodeKind, TensorSummary, word_of
+from gradviz.graph import NodeKind, word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -78,14 +78,11 @@ def _hook_made_it_wrong(context: Context, question: Question) -> Evidence | None
     grad = question.data.get("grad")
     if grad is None or (grad.is_finite and not is_all_zero(grad)):
         return None
-    is_broken = is_all_zero if grad.is_finite else _is_not_finite
     acted = _acted_on_the_path(context, question, is_wrong=True)
-    found = [each for each in acted if each[1].after is not None and is_broken(each[1].after)]
-    return _hook_evidence(context, found)
-
-
-def _is_not_finite(grad: TensorSummary) -> bool:
-    return not grad.is_finite
+    rows = [(each, each[1].after) for each in acted]
+    if grad.is_finite:
+        return _hook_evidence(context, [each for each, to in rows if to and is_all_zero(to)])
+    return _hook_evidence(context, [each for each, to in rows if to and not to.is_finite])
 
 
 def _hook_on_the_path(context: Context, question: Question) -> Evidence | None:
@@ -101,9 +98,8 @@ def _acted_on_the_path(
     if not replaced or not added:
         return []
     end = added[-1].number
-    begin = max(
-        (e.number for e in context.happened(EventKind.BACKWARD) if e.number < end), default=end
-    )
+    passes = (event.number for event in context.happened(EventKind.BACKWARD))
+    begin = max((each for each in passes if each < end), default=end)
     acted = [each for each in replaced if begin < each[0].number < end]
     path = context.path(question.key) if acted else set()
     found = []
@@ -175,10 +171,8 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
         for event in context.happened_to(question.key, EventKind.IN_PLACE)
         if event.action not in (Action.DATA_REPLACED, Action.REDUCED)
     ]
-    since = added[-1].number
-    return sorted(
-        (event for event in changes if event.number > since), key=lambda event: event.number
-    )
+    changes = [event for event in changes if event.number > added[-1].number]
+    return sorted(changes, key=lambda event: event.number)
 
 
 def _change_words(change: Event) -> str:
@@ -457,10 +451,8 @@ def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
-    if grad is None or not grad.is_sparse:
-        return None
     is_used = any(question.key in details.changed for _, details in context.steps)
-    return None if is_used else Evidence()
+    return Evidence() if grad is not None and grad.is_sparse and not is_used else None
 
 
 sparse: Rule[Any, Any] = Rule(

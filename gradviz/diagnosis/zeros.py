@@ -161,9 +161,8 @@ def _clamped(step: Step) -> Block | None:
     given = step.given
     if given is None or not step.options or given.nan or not given.numel:
         return None
-    low, high = (
-        number_of(step.options.get(end, step.options.get(f"{end}_val"))) for end in ("min", "max")
-    )
+    texts = (step.options.get(end, step.options.get(f"{end}_val")) for end in ("min", "max"))
+    low, high = map(number_of, texts)
     least, most = smallest(given), largest(given)
     if given.values is not None:
         outside = all(
@@ -411,8 +410,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
     data = graph.nodes[other.key]
-    line = data.get("source", "")
-    where = at_line(line)
+    where = at_line(data.get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
     return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
 
@@ -446,8 +444,7 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
     if graph is None or not (key := find(context, graph, question.key)):
         return None
     line = graph.nodes[key].get("source", "")
-    words = {"where": at_line(line)}
-    return Evidence(words, (key,), locations_of([line]), key)
+    return Evidence({"where": at_line(line)}, (key,), locations_of([line]), key)
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
@@ -512,9 +509,8 @@ def _noise(context: Context, question: Question) -> Evidence | None:
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
     data = values.graph.nodes[block.key]
-    where = at_line(data.get("source", ""))
-    called = _called(context, block.key, data.get("op", ""))
-    return {"op": called, "where": where, "why": block.why, "fix": block.fix}
+    words = {"op": _called(context, block.key, data.get("op", "")), "why": block.why}
+    return {**words, "where": at_line(data.get("source", "")), "fix": block.fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
