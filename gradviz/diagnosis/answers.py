@@ -12,6 +12,7 @@ from typing import overload
 from gradviz.errors import DamagedFileError, UnknownNameError
 from gradviz.facts import SourceLocation
 from gradviz.graph import (
+    LEAVES,
     EdgeKind,
     GradGraph,
     NodeKind,
@@ -28,7 +29,6 @@ from gradviz.wording import ranks_text
 
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
 _LONG = 12  # operations; a longer path is folded, except near the culprit
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _IN_CAPTION = 3  # the number of reasons in the caption of a picture
 
 
@@ -334,7 +334,7 @@ def _inputs(graph: GradGraph, kept: Iterable[str]) -> set[str]:
             kind = graph.nodes[source]["kind"]
             if kind is NodeKind.ACCUMULATE:
                 found |= {source, *graph.predecessors(source)}
-            elif kind is NodeKind.UNTRACKED or kind in _LEAVES:
+            elif kind is NodeKind.UNTRACKED or kind in LEAVES:
                 found.add(source)
     return found
 

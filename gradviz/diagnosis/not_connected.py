@@ -21,7 +21,7 @@ from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, num
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
-from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, descendants, is_data, word_of
+from gradviz.graph import LEAVES, Cause, EdgeData, NodeData, NodeKind, descendants, is_data, word_of
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -70,7 +70,6 @@ _FIX_OF_CALL = {
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
-_LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -112,7 +111,7 @@ def cut_words(context: Context, cut: CutEdge) -> str:
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
-    if _is_module_copy(context, cut) or _written(context, cut) & _LEAVES:
+    if _is_module_copy(context, cut) or _written(context, cut).intersection(LEAVES):
         cause = Cause.VALUES_COPIED
     of_all = cut.edge.get("word", "") if cause is Cause.COLLECTIVE else ""
     fix = twin_of(of_all) if of_all else FIX_OF_CAUSE.get(cause, "")
@@ -139,7 +138,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if cause is Cause.DETACH:
         called = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), "")
         below = descendants(context.graph, [cut.target], is_data) if called else ()
-        is_leaf = any(context.graph.nodes[key]["kind"] in _LEAVES for key in below)
+        is_leaf = any(context.graph.nodes[key]["kind"] in LEAVES for key in below)
         fix = _OF_THE_COPY if is_leaf and called is not _STACKED else called or fix
     if _is_linearized(context, cut):
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
@@ -258,7 +257,7 @@ def _written(context: Context, cut: CutEdge) -> set[NodeKind]:
         return set()
     line = cut.edge.get("source", "")
     nodes = (context.node_in_a_frame(each) for each in context.written_on(line)[1])
-    kept = (e for e in nodes if e and (e["kind"] in _LEAVES or "." in e.get("name", "")))
+    kept = (e for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", "")))
     return context.cached(("written", line), lambda: {each["kind"] for each in kept})
 
 

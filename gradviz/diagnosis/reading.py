@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, UNNAMED, Context, Question
+from gradviz.diagnosis.context import UNNAMED, Context, Question
 from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
@@ -28,7 +28,16 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
+from gradviz.graph import (
+    LEAVES,
+    Cause,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+)
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from gradviz.diagnosis.context import LEAVES, Context
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import lines_with_graph, mention
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
+    LEAVES,
     GradGraph,
     NodeData,
     NodeKind,

@@ -8,13 +8,13 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
-from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
-from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
+from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.graph.text import counted
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register

@@ -26,6 +26,7 @@ from gradviz.diagnosis.values import (
 )
 from gradviz.facts import Action, EventKind, Loss
 from gradviz.graph import (
+    LEAVES,
     GradGraph,
     NodeData,
     NodeKind,
@@ -205,14 +206,13 @@ def _zero_factor(step: Step) -> Block | None:
     if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
     leaf = origin or source
-    if leaf and nodes[leaf]["kind"] in _TRAINED:
+    if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
     return Block(step.target, why, _FACTOR)
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
-_TRAINED = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
 def _is_named(data: NodeData) -> bool:

@@ -15,7 +15,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from traceback import walk_tb
+from types import CodeType, ModuleType
 from typing import Any
 
 from gradviz import __version__
@@ -127,11 +128,8 @@ class Namespace:
     def failure(self, ending: str, error: BaseException | None) -> CodeError:
         """The error of the last block, with the line that led to it."""
         line = 0
-        traceback: TracebackType | None = error.__traceback__ if error else None
-        while traceback:
-            if traceback.tb_frame.f_code.co_filename == self._filename:
-                line = traceback.tb_lineno
-            traceback = traceback.tb_next
+        for frame, number in walk_tb(error.__traceback__ if error else None):
+            line = number if frame.f_code.co_filename == self._filename else line
         return CodeError(_WHERE.sub("", ending), line)
 
     def in_words(self, text: str) -> str:

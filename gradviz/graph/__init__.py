@@ -19,6 +19,8 @@ from gradviz.graph.grad_graph import (
     word_of,
 )
 from gradviz.graph.schema import (
+    LEAVES,
+    TENSORS,
     Buffers,
     Cause,
     EdgeData,
@@ -32,6 +34,8 @@ from gradviz.graph.schema import (
 )
 
 __all__ = [
+    "LEAVES",
+    "TENSORS",
     "Buffers",
     "Cause",
     "EdgeData",

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from gradviz.graph import (
+    LEAVES,
     Buffers,
     Cause,
     EdgeData,
@@ -206,7 +207,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             head, value = [*head, *value[0]], []
     else:
         head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
-        if kind in _LEAVES and data.get("requires_grad") is False:
+        if kind in LEAVES and data.get("requires_grad") is False:
             head.append(TextSpan("requires_grad=False", Role.FACT))
         if not value:
             head += _since(data)
@@ -222,7 +223,7 @@ def may_have_changed(graph: GradGraph, key: str) -> bool:
     data: NodeData = graph.nodes[key]
     if data.get("in_array") and not data.get("stale"):
         return True
-    if data["kind"] not in _LEAVES or "stale" in data:
+    if data["kind"] not in LEAVES or "stale" in data:
         return False
     return bool(data.get("version")) or ("is_traced" in graph.graph and graph.degree(key) > 0)
 
@@ -250,7 +251,6 @@ def _rows(data: NodeData) -> tuple[Line, ...]:
     return (*_why_untracked(data), *_inside(data), *_grad_rows(data), *alarms)
 
 
-_LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
@@ -280,7 +280,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
 def _change_spans(data: NodeData) -> list[TextSpan]:
     """Changes, except of value, gradient and buffers, which are shown elsewhere."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _SHOWN_ELSEWHERE}
-    if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
+    if data["kind"] in LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [
         TextSpan(

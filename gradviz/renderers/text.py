@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, longest_paths
+from gradviz.graph import LEAVES, Cause, EdgeKind, GradGraph, NodeKind, longest_paths
 from gradviz.graph.text import counted
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
@@ -314,7 +314,6 @@ def _heights(graph: GradGraph) -> dict[str, int]:
 _LONGEST_BLOCK = 200  # rows of a repetition
 _MOST_NAMES = 4
 _MOST_WORDS = 9
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
 def events_text(story: Story, which: str = "few") -> str:
@@ -390,7 +389,7 @@ def _rows(story: Story) -> Iterator[_Item]:
         key: data.get("name", "")
         for frame in story
         for key, data in frame.graph.nodes(data=True)
-        if data["kind"] in _LEAVES
+        if data["kind"] in LEAVES
     }
     for _, group in groupby(story.events, key=lambda event: event.source):
         events = list(group)

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind, SavedTensor
+from gradviz.graph import (
+    LEAVES,
+    Buffers,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    SavedTensor,
+    ancestors,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import Path, element_count, shape_text
 from gradviz.views.groups import sums_of
@@ -84,15 +94,13 @@ def _perhaps(graph: GradGraph, inside: Sequence[str]) -> set[str]:
 
     Where modules are inferred, only the use of a parameter proves that another module ended.
     """
-    seen, stack = set(inside), list(inside)
-    while stack:
-        for source, _ in graph.inputs(stack.pop()):
-            data: NodeData = graph.nodes[source]
-            is_open = data["kind"] is NodeKind.OPERATION and is_inferred(data)
-            if is_open and source not in seen and not _uses_leaf(graph, source):
-                seen.add(source)
-                stack.append(source)
-    return seen
+
+    def is_open(source: str, _: str, edge: EdgeData) -> bool:
+        data: NodeData = graph.nodes[source]
+        is_inside = data["kind"] is NodeKind.OPERATION and is_inferred(data)
+        return is_inside and not _uses_leaf(graph, source)
+
+    return ancestors(graph, inside, is_open)
 
 
 def _uses_leaf(graph: GradGraph, key: str) -> bool:
@@ -508,7 +516,7 @@ def _row(module: str, nodes: Sequence[dict[str, Any]]) -> Row:
     kept = [node for node in nodes if "clone_of" not in node]
     sums = sums_of(kept, {})
     grad = sums.get("grad")
-    leaves = [n for n in kept if n["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF)]
+    leaves = [n for n in kept if n["kind"] in LEAVES]
     return Row(
         module=module,
         ops=sums["members"],

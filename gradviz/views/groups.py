@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradviz.graph import (
+    LEAVES,
+    TENSORS,
     Buffers,
     EdgeData,
     EdgeKind,
@@ -36,7 +38,6 @@ from gradviz.views.module_classes import (
     shape_leaving,
 )
 
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 _WRITTEN = frozenset(("version", "value"))
@@ -116,7 +117,7 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     data: dict[str, Any] = {"kind": NodeKind.GROUP}
     data.update((fact, last[fact]) for fact in (*FACTS, "shapes") if fact in last)
     groups = [node for node in found.others if node["kind"] is NodeKind.GROUP]
-    leaves = [node for node in found.others if node["kind"] in _LEAVES]
+    leaves = [node for node in found.others if node["kind"] in LEAVES]
     data["members"] = found.operations + count_of_nodes(groups)
     holders = [*leaves, *(group for group in groups if "grad" in group)]
     if holders:
@@ -149,7 +150,7 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
         if changes:
             same = len(set(changes)) == 1 and changes[0] in _SAME_FOR_ALL
             found[attribute] = changes[0] if same else f"{len(changes):,} changed"
-    leaves = [node for node in marked if node["kind"] in _LEAVES]
+    leaves = [node for node in marked if node["kind"] in LEAVES]
     if written := sum(not _WRITTEN.isdisjoint(leaf["changes"]) for leaf in leaves):
         found["node"] = f"{counted(written, 'leaf', 'leaves')} changed in place"
     elif stale := sum(bool(node.get("stale")) for node in nodes):
@@ -231,7 +232,6 @@ def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
     )
 
 
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _OUTSIDE = -1  # the part number of nodes in no part
 
 
@@ -319,7 +319,7 @@ def contract(
 
 
 def _is_operation(graph: GradGraph, key: str) -> bool:
-    return graph._node[key]["kind"] not in _TENSORS
+    return graph._node[key]["kind"] not in TENSORS
 
 
 def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -327,7 +327,7 @@ def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if any("highlight" in node for node in nodes):
         found["highlight"] = True
-    colors = {node.get("color") for node in nodes if node["kind"] not in _LEAVES}
+    colors = {node.get("color") for node in nodes if node["kind"] not in LEAVES}
     if len(colors) == 1 and None not in colors:
         found["color"] = colors.pop()
     return found
@@ -408,7 +408,7 @@ class _PartInside:
             return False
         inputs = self.sources[np.asarray(self.targets) == place].tolist()
         kinds = {self.nodes[each][1]["kind"] for each in inputs}
-        return kinds <= {*_LEAVES, NodeKind.ACCUMULATE}
+        return kinds <= {*LEAVES, NodeKind.ACCUMULATE}
 
     def norms_of_repeats(self, number: int, part: Part) -> tuple[float, float] | None:
         """The least and the greatest gradient norm of a repetition; None unless all are known."""
@@ -427,7 +427,7 @@ class _PartInside:
         norms: list[list[float]] = [[] for _ in range(count)]
         for place, steps in users.items():
             data = self.nodes[place][1]
-            if "grad" not in data or data["kind"] not in (*_LEAVES, NodeKind.GROUP):
+            if "grad" not in data or data["kind"] not in (*LEAVES, NodeKind.GROUP):
                 continue
             if len(steps) != 1 or not data["grad"] or not is_known(data["grad"]):
                 return None
@@ -527,7 +527,7 @@ def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
     leaves = [
         place
         for place, kind in others
-        if kind in _TENSORS and not has_inputs[place] and inside.owner[place] == _OUTSIDE
+        if kind in TENSORS and not has_inputs[place] and inside.owner[place] == _OUTSIDE
     ]
     return leaves, dict.fromkeys(place for place, kind in others if kind is accumulate)
 
