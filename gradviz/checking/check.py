@@ -37,11 +37,7 @@ _NO_CUT = (Cause.NOT_RECORDED, Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE)
 
 
 def check(
-    fn: Callable[..., Any],
-    *inputs: Any,
-    eps: float = 1e-6,
-    rtol: float = 1e-3,
-    atol: float = 1e-5,
+    fn: Callable[..., Any], *inputs: Any, eps: float = 1e-6, rtol: float = 1e-3, atol: float = 1e-5
 ) -> Check:
     """Compare autograd's gradients of a function with central differences of its output.
 

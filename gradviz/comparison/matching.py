@@ -72,12 +72,7 @@ def _back(trail: list[dict[int, int]], x: int, y: int) -> Iterator[tuple[int, in
 
 _IDENTITY = ("op", "name", "module", "source", "shape", "dtype", "options")
 _STATE = ("kind", "grad", "value", "buffers", "version", "hooks", "retains_grad", "opaque")
-_LEVELS = (
-    (*_IDENTITY, *_STATE),
-    _IDENTITY,
-    ("op", "name", "module", "options"),
-    ("op",),
-)
+_LEVELS = ((*_IDENTITY, *_STATE), _IDENTITY, ("op", "name", "module", "options"), ("op",))
 """The attributes that must be equal for two nodes to match: first all, then fewer."""
 
 _ROUNDS = 4  # Each starts from the previous matches; the second seldom finds more.

@@ -34,11 +34,7 @@ SECONDS = 30.0
 """How long rank 0 waits for the others."""
 _STRUCTURE = ("kind", "op", "grad_fn", "name", "module", "outputs", "root", "opaque")
 _OF_EDGE = ("kind", "input", "output", "cause")
-_AFTER_PASS = (
-    FrameKind.AFTER_BACKWARD,
-    FrameKind.FAILED_BACKWARD,
-    FrameKind.REFUSED_BACKWARD,
-)
+_AFTER_PASS = (FrameKind.AFTER_BACKWARD, FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
 
 
 @dataclass(frozen=True)
@@ -106,10 +102,7 @@ def gather(run: object, *, timeout: float = SECONDS) -> Story | None:
 
 
 def gathered(
-    run: object,
-    names: Names,
-    timeout: float,
-    is_stopped: Callable[[], bool],
+    run: object, names: Names, timeout: float, is_stopped: Callable[[], bool]
 ) -> tuple[Story | None, Exchange | None]:
     """`gather` with names that were found before.
 
@@ -537,12 +530,7 @@ def _spread(
         return None
     odd = _odd(norms)
     return RankSpread(
-        (least, greatest) if differ else None,
-        odd,
-        norms.get(odd, 0.0),
-        missing,
-        not_finite,
-        absent,
+        (least, greatest) if differ else None, odd, norms.get(odd, 0.0), missing, not_finite, absent
     )
 
 

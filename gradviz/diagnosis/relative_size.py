@@ -37,15 +37,7 @@ from gradviz.facts import (
     GradientDetails,
     ValueRead,
 )
-from gradviz.graph import (
-    Cause,
-    GradGraph,
-    NodeKind,
-    ancestors,
-    descendants,
-    is_data,
-    leaf_uses,
-)
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import joined, number_text
 from gradviz.story import Event

@@ -412,11 +412,7 @@ class Drawing:
         self, path: BinaryIO, *, format: str | None = None, scale: float | None = None
     ) -> BinaryIO: ...
     def save(
-        self,
-        path: str | Path | BinaryIO,
-        *,
-        format: str | None = None,
-        scale: float | None = None,
+        self, path: str | Path | BinaryIO, *, format: str | None = None, scale: float | None = None
     ) -> Path | BinaryIO:
         """Write the picture to a file, in the format that its suffix names.
 

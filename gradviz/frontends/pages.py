@@ -25,13 +25,7 @@ from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.option_values import chosen
 from gradviz.frontends.options import Picture
-from gradviz.frontends.program import (
-    ProgramRun,
-    Watch,
-    run_code,
-    run_script,
-    source_of_module,
-)
+from gradviz.frontends.program import ProgramRun, Watch, run_code, run_script, source_of_module
 from gradviz.frontends.target import (
     Loaded,
     Target,

@@ -21,12 +21,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
-from gradviz.capture.autograd.nodes import (
-    leaf_of,
-    operation_type,
-    sequence_number,
-    visit_ancestors,
-)
+from gradviz.capture.autograd.nodes import leaf_of, operation_type, sequence_number, visit_ancestors
 from gradviz.capture.autograd.tensors import is_batched, quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize

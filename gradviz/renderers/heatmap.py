@@ -17,12 +17,7 @@ _MARGIN = 14.0
 _COLUMNS, _LETTERS = 180, 60  # columns in the picture, and in the text
 _ROWS = 120
 _TONES = 8
-_MARKS = {
-    NormState.NONE: "-",
-    NormState.ZERO: "0",
-    NormState.NOT_FINITE: "!",
-    NormState.STALE: "=",
-}
+_MARKS = {NormState.NONE: "-", NormState.ZERO: "0", NormState.NOT_FINITE: "!", NormState.STALE: "="}
 
 
 def heatmap(norms: GradientNorms, title: str = "") -> Scene:

@@ -10,13 +10,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor, ancestors, every
 from gradviz.graph.text import bytes_text, counted, listed, shape_text
-from gradviz.reports.modules import (
-    Origin,
-    Origins,
-    blocks_of,
-    freed_by_checkpointing,
-    is_of_module,
-)
+from gradviz.reports.modules import Origin, Origins, blocks_of, freed_by_checkpointing, is_of_module
 from gradviz.story import Frame, Story
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence

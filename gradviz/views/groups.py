@@ -474,9 +474,7 @@ def _group_keys(graph: GradGraph, count: int) -> list[str]:
 
 
 def _take_in_leaves(
-    inside: _PartInside,
-    parts: Sequence[Part],
-    hidden: Callable[[set[int | None]], bool] | None,
+    inside: _PartInside, parts: Sequence[Part], hidden: Callable[[set[int | None]], bool] | None
 ) -> set[int]:
     """Add to each part the leaves that nothing else uses; returns the leaves to leave out."""
     owner, original = inside.owner, inside.original

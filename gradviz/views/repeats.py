@@ -16,13 +16,7 @@ from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import contents_of
-from gradviz.views.modules import (
-    check_depth,
-    is_inferred,
-    module_paths,
-    root_of,
-    shared_by,
-)
+from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
 
