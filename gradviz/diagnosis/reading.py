@@ -46,12 +46,8 @@ if TYPE_CHECKING:
     from gradviz.recording.api import Recording
 
 _OF_A_PASS = (
-    FrameKind.FORWARD,
-    FrameKind.AFTER_BACKWARD,
-    FrameKind.AFTER_AUTOGRAD_GRAD,
-    FrameKind.AFTER_GRADIENT_CHANGE,
-    FrameKind.AFTER_STEP,
-    FrameKind.MARK,
+    *(FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD),
+    *(FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP, FrameKind.MARK),
 )
 
 

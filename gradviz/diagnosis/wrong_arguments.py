@@ -287,13 +287,8 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
 # A ``.grad`` that is None.
 
 _NONE = (
-    Kind.NONE_ATTRIBUTE,
-    Kind.NONE_OPERAND,
-    Kind.NONE_COMPARED,
-    Kind.NONE_NEGATED,
-    Kind.NONE_INDEXED,
-    Kind.NONE_ARGUMENT,
-    Kind.NONE_ITERATED,
+    *(Kind.NONE_ATTRIBUTE, Kind.NONE_OPERAND, Kind.NONE_COMPARED, Kind.NONE_NEGATED),
+    *(Kind.NONE_INDEXED, Kind.NONE_ARGUMENT, Kind.NONE_ITERATED),
 )
 
 

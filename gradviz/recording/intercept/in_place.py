@@ -267,14 +267,7 @@ def _replaces(site: CutSite, call: TorchCall) -> bool:
 
 _REPLACING = frozenset(
     (
-        "copy_",
-        "zero_",
-        "fill_",
-        "set_",
-        "normal_",
-        "uniform_",
-        "random_",
-        "bernoulli_",
+        *("copy_", "zero_", "fill_", "set_", "normal_", "uniform_", "random_", "bernoulli_"),
         "exponential_",
     )
 )
