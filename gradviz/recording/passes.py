@@ -20,7 +20,7 @@ from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils.hooks import RemovableHandle
 
-from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
+from gradviz.capture.autograd.engine import BackwardCall, Listener, listen, unlisten
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, sequence_number, visit_ancestors
 from gradviz.capture.autograd.tensors import is_batched, quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
@@ -36,7 +36,7 @@ from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf
 
 
-class Passes:
+class Passes(Listener):
     """Calls functions around the backward passes of this thread that accumulate into ``.grad``.
 
     Enter it before a recording, so that the recording has processed a pass when it is reported. A
@@ -99,15 +99,6 @@ class Passes:
     def _after_step(self, optimizer: Any, *_: object) -> None:
         if threading.get_ident() == self._thread:
             self._stepped(optimizer)
-
-    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
-        """Called by the engine; not needed here."""
-
-    def parameter_created(self, *_: Any) -> None:
-        """Called by the engine; not needed here."""
-
-    def mode_changed(self) -> None:
-        """Called by the engine; not needed here."""
 
 
 class Returns:

@@ -150,19 +150,8 @@ _OPERANDS = frozenset(
 # Further outputs of an operation that it saves, by their name in torch's derivatives.yaml.
 _SIDE_OUTPUTS = frozenset(
     (
-        *(
-            "L",
-            "P",
-            "Q",
-            "R",
-            "S",
-            "U",
-            "Vh",
-            "eigenvalues",
-            "eigenvectors",
-            "inverse",
-            "is_target",
-        ),
+        *("L", "P", "Q", "R", "S", "U", "Vh", "eigenvalues", "eigenvectors", "inverse"),
+        "is_target",
         *("log_sumexp", "logsumexp", "philox_offset", "philox_seed", "residuals", "rng_state"),
         *("sign", "softmax_logsumexp", "solution", "total_weight", "unused"),
     )

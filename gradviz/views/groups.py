@@ -276,9 +276,7 @@ def contract(
     gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
     members: list[list[dict[str, Any]]] = [[] for _ in parts]
-    kept: list[dict[str, dict[str, Any]]] | None = (
-        [{} for _ in parts] if _keeps_inside.get() else None
-    )
+    kept: list[dict[str, Any]] | None = [{} for _ in parts] if _keeps_inside.get() else None
     seen = GradGraph()
     seen.graph.update(graph.graph)
     for place, (number, (key, data)) in enumerate(zip(inside.owner, inside.nodes, strict=True)):
@@ -294,7 +292,8 @@ def contract(
     structures, outputs = inside.structures(parts), inside.outputs(parts)
     for number, part in enumerate(parts):
         first = _first_seen(graph, part)
-        unused = part.keys[-1:] if _is_operation(graph, part.keys[-1]) else part.keys
+        is_leaf = graph._node[part.keys[-1]]["kind"] in TENSORS
+        unused = part.keys if is_leaf else part.keys[-1:]
         last = output_facts(outputs.get(number, [graph._node[key] for key in unused]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
@@ -316,10 +315,6 @@ def contract(
             seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, parts, names, gone)
     return seen
-
-
-def _is_operation(graph: GradGraph, key: str) -> bool:
-    return graph._node[key]["kind"] not in TENSORS
 
 
 def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
