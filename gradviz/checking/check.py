@@ -248,16 +248,10 @@ def _cuts(point: Point) -> tuple[str, ...]:
 
 
 def _checked(number: int, name: str, point: Point, found: Compared) -> Checked:
-    return Checked(
-        number,
-        name,
-        tuple(point.arguments[number].shape),
-        found.outcome,
-        tuple(found.places.tolist()),
-        tuple(found.autograd.tolist()),
-        tuple(found.numeric.tolist()),
-        found.is_none,
-    )
+    rows = (found.places, found.autograd, found.numeric)
+    places, autograd, numeric = (tuple(each.tolist()) for each in rows)
+    facts = (tuple(point.arguments[number].shape), found.outcome, places, autograd, numeric)
+    return Checked(number, name, *facts, found.is_none)
 
 
 def _mark(graph: GradGraph, checked: Sequence[Checked], culprit: Culprit | None) -> None:

@@ -202,9 +202,8 @@ def _write_gathered(
     if story is None:
         until = time.monotonic() + wait + _FOR_ANSWER
         return exchange.receive(f"answer {exchange.rank}", until, end.is_over) == _ALL
-    missing = [
-        each for each in story.ranks if each.state in (RankState.NO_ANSWER, RankState.STOPPED)
-    ]
+    absent = (RankState.NO_ANSWER, RankState.STOPPED)
+    missing = [each for each in story.ranks if each.state in absent]
     for rank in range(1, exchange.size):
         exchange.send(f"answer {rank}", b"some" if missing else _ALL)
     for each in missing:

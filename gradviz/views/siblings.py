@@ -301,13 +301,8 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
             if len(inputs) > _FEW_INPUTS or data["kind"] is NodeKind.GROUP:
                 inputs = [(number, ()) for number, _ in inputs]
             name = _plain(str(get("name", "")))
-            known = (
-                get("op"),
-                get("shape") if shapes else None,
-                get("device"),
-                get("structure"),
-                get("repeat"),
-            )
+            known = [get("op"), get("shape") if shapes else None]
+            known += map(get, ("device", "structure", "repeat"))
             state = (*_state(data), get("buffers"), get("hooks"), _options(data))
             facts = (*known, *state, name, tuple(sorted(inputs, key=repr)))
         made[key] = numbers.setdefault(facts, len(numbers))
