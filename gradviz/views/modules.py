@@ -263,10 +263,8 @@ def _decided(sequence: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) ->
             embeds = sequence.data[place].get("op") == "embedding"
             fits = [path for path in choices if bool(_EMBEDS.search(path[-1])) == embeds]
             before = known[-1][1] if known else ()
-            choices = sorted(
-                fits or choices,
-                key=lambda path: (-len(shared(path, then)), -len(shared(path, before))),
-            )
+            ranks = {p: (-len(shared(p, then)), -len(shared(p, before))) for p in choices}
+            choices = sorted(fits or choices, key=ranks.__getitem__)
         known.append((place, choices[0]))
     return known
 
@@ -279,9 +277,7 @@ def _likely(sequence: OpSequence, gaps: Sequence[_ModuleGap]) -> Iterator[_Run]:
     earlier: dict[Path, dict[Words, Path]] = {}
     for _, start, stop, before, after in gaps:
         path = _between(before, after)
-        words = tuple(
-            sequence.data[place].get("op") for place in range(start, min(stop, start + 64))
-        )
+        words = tuple(data.get("op") for data in sequence.data[start : min(stop, start + 64)])
         models = earlier.get(before) or earlier.get(_without_number(before)) or {}
         longer = [model for model in models if len(models[model]) > len(path)]
         if longer:
@@ -334,11 +330,8 @@ def _undoes_rows(sequence: OpSequence, right: int) -> bool:
     """Whether a linear layer gives its rows another shape: it made rows of its input, too."""
     near = [sequence.data[place].get("op") for place in range(right, min(right + 3, len(sequence)))]
     products = [at for at, word in enumerate(near[:2]) if word in _LINEAR]
-    return (
-        bool(products)
-        and near[products[-1] + 1 : products[-1] + 2] != []
-        and (near[products[-1] + 1] in _VIEWS)
-    )
+    after = near[products[-1] + 1 :][:1] if products else []
+    return bool(after) and after[0] in _VIEWS
 
 
 def _without_number(path: Path) -> Path:
@@ -479,9 +472,8 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
     check_depth(depth)
     sequence = op_sequence(graph)
     paths = module_paths(sequence)
-    return group_parts(
-        graph, module_parts(sequence, paths, depth and root_of(paths) + depth), depth
-    )
+    parts = module_parts(sequence, paths, depth and root_of(paths) + depth)
+    return group_parts(graph, parts, depth)
 
 
 def check_depth(depth: int | None) -> None:
