@@ -350,9 +350,6 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
-"""The kinds of nodes that are not the result of an operation in the graph."""
-
-
 class IndexLink(NamedTuple):
     """An input or a user of a node.
 
