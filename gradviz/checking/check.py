@@ -222,16 +222,13 @@ def _without_hidden_kinks(
         noise = torch.from_numpy(random.uniform(-_NUDGE, _NUDGE, tuple(value.shape)))
         moved[number] = value + noise.to(value.device) * value.abs().clamp(min=1)
     beside = compare(replace(point, arguments=tuple(moved)), settings)
+    wrong_is_kink = {NumericOutcome.WRONG: NumericOutcome.KINK}
     return [
-        replace(here, outcomes=tuple(map(_kink_if_wrong, here.outcomes)))
+        replace(here, outcomes=tuple(wrong_is_kink.get(each, each) for each in here.outcomes))
         if there.outcome is NumericOutcome.OK
         else here
         for here, there in zip(found, beside, strict=True)
     ]
-
-
-def _kink_if_wrong(outcome: NumericOutcome) -> NumericOutcome:
-    return NumericOutcome.KINK if outcome is NumericOutcome.WRONG else outcome
 
 
 def _cuts(point: Point) -> tuple[str, ...]:

@@ -52,7 +52,8 @@ class _ModuleGap(NamedTuple):
 
 def module_paths(sequence: OpSequence) -> list[Path]:
     """The module path of each operation; the most likely one if it was not recorded."""
-    paths = [_recorded(data.get("module", "")) for data in sequence.data]
+    modules = [data.get("module", "") for data in sequence.data]
+    paths: list[Path] = [tuple(name.split(".")) if name else () for name in modules]
     classes = ModuleClasses(sequence.modules)
     named = _paths_of_leaves(sequence, classes.is_wrapped)
     if not named and not any(data.get("inferred") for data in sequence.data):
@@ -338,10 +339,6 @@ def _without_number(path: Path) -> Path:
     """The path without its number, equal for all numbered layers."""
     at = next((n for n, part in enumerate(path) if part.isdecimal()), None)
     return path if at is None else (*path[:at], "#", *path[at + 1 :])
-
-
-def _recorded(module: str) -> Path:
-    return tuple(module.split(".")) if module else ()
 
 
 def _paths_of_leaves(sequence: OpSequence, is_wrapped: bool) -> list[list[Path]]:
