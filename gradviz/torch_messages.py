@@ -225,7 +225,11 @@ class MessageKind(Enum):
         r"(?P<name>\w*)\.?step\(\) missing 1 required positional argument: 'closure'"
     )
     SCALER_WITHOUT_GRADIENTS = _seen(r"No inf checks were recorded for this optimizer")
-    STEPPED_TWICE = _seen(r"step\(\) has already been called since the last update")
+    STEPPED_TWICE = _seen(
+        r"step\(\) has already been called since the last update|unscale_\(\) is being called after"
+    )
+    SCALER_WITHOUT_STEP = _seen(r"No inf checks were recorded prior to update", "2.13")
+    NOT_SCALED = _seen(r"Attempted \w+ but _scale is None", "2.13")
     EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
@@ -281,6 +285,22 @@ class MessageKind(Enum):
         r"vmap: It looks like you're (?:either \(1\) )?(?:calling \.item\(\) on a Tensor|"
         r"attempting to use a Tensor in some data-dependent control flow)"
     )
+    VMAP_RANDOM = _seen(r"vmap: called random operation while in randomness error mode", "2.13")
+    FUNC_SEVERAL = _seen(
+        r"Expected f\(\*args\) to return a Tensor, got <class '(?:tuple|list)'>", "2.13"
+    )
+    ONE_VALUE = _seen(
+        r"Expected more than 1 (?:value per channel|spatial element) when training", "2.13"
+    )
+    CLASSES_ARE_FLOATS = _seen(
+        r"expected target dtype to be Long|expected scalar type Long but", "2.13"
+    )
+    INTEGERS_CHANGED = _seen(
+        r"result type Float can't be cast to the desired output type (?:Long|Int)", "2.13"
+    )
+    OTHER_DTYPE = _seen(r"mat1 and mat2 must have the same dtype, but got", "2.13")
+    BFLOAT16_NUMPY = _seen(r"Got unsupported ScalarType BFloat16", "2.13")
+    NO_SUPER = _seen(r"cannot assign \w+ before Module.__init__\(\) call", "2.13")
     DDP_UNUSED = _seen(
         r"Expected to have finished reduction in the prior iteration"
         r"(?:.*?did not receive grad for rank \d+: (?P<indices>[\d ]+))?"

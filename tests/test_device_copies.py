@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 GPU = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
+ON_DEVICE = Path(__file__).parent / "forum" / "on_device.py"
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,28 @@ assert "hook" in texts[0]
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_each_step_of_a_loop_copies_at_most_four_times() -> None:
+    program = f"""
+import sys; sys.path.insert(0, {str(GPU.parent)!r})
+import counting_device, gpu, torch, gradviz
+model, x = gpu.Wide().to("counting"), torch.randn(4, 16).to("counting")
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+copies = []
+with gradviz.record(model) as run:
+    for _ in range(8):
+        counting_device.copies.clear()
+        gpu.step(model, x, optimizer)
+        copies.append(counting_device.copies.total())
+assert 0 < min(copies) <= max(copies) <= 4, copies
+assert run.story.frames
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_programs_are_explained_as_on_the_cpu() -> None:
+    command = [sys.executable, str(ON_DEVICE), "counting"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

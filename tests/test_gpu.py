@@ -17,6 +17,7 @@ import gradviz
 
 pytestmark = pytest.mark.gpu
 GPU = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
+ON_DEVICE = Path(__file__).parent / "forum" / "on_device.py"
 
 
 def model_on(device: str = "cuda") -> nn.Module:
@@ -155,3 +156,22 @@ def test_devices_of_a_graph_are_shown() -> None:
     loss.backward()
     text = gradviz.draw(loss, views=()).text
     assert "cuda:0" in text and w.grad is not None
+
+
+def test_programs_are_explained_as_on_the_cpu() -> None:
+    command = [sys.executable, str(ON_DEVICE), "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_recording_a_loop_waits_at_most_four_times_a_step() -> None:
+    model = model_on()
+    train(model)
+    copies = []
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    for steps in (8, 16):
+        with torch.profiler.profile(activities=activities) as profile, gradviz.record(model):
+            train(model, steps)
+            torch.cuda.synchronize()
+        copies.append(sum("DtoH" in event.name for event in profile.events()))
+    assert copies[1] - copies[0] <= 8 * 4, copies

@@ -130,3 +130,75 @@ provokes(MessageKind.NEGATIVE_SLOPE)(
 )
 provokes(MessageKind.WHOLE_QR, argument="complete")(lambda: sum_of_r("complete"))
 provokes(MessageKind.QR_WITHOUT_Q, argument="r")(lambda: sum_of_r("r"))
+
+
+def scaler_of(used: str) -> None:
+    """Use a GradScaler without its scale or its step, or unscale after its step."""
+    w, scaler = leaf(), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD([w])
+    loss = (w * 2).sum()
+    (loss if used == "step" else scaler.scale(loss)).backward()
+    if used != "update":
+        scaler.step(optimizer)
+    if used == "unscale_":
+        scaler.unscale_(optimizer)
+    scaler.update()
+
+
+@provokes(MessageKind.STEPPED_TWICE)
+def unscaled_after_the_step() -> None:
+    scaler_of("unscale_")
+
+
+@provokes(MessageKind.SCALER_WITHOUT_STEP)
+def updated_without_a_step() -> None:
+    scaler_of("update")
+
+
+@provokes(MessageKind.NOT_SCALED)
+def stepped_without_a_scale() -> None:
+    scaler_of("step")
+
+
+@provokes(MessageKind.VMAP_RANDOM)
+def random_under_vmap() -> None:
+    torch.vmap(torch.rand_like)(torch.ones(3))
+
+
+@provokes(MessageKind.FUNC_SEVERAL)
+def tuple_of_a_function() -> None:
+    torch.func.grad(lambda x: (x.sum(), x))(torch.ones(3))
+
+
+@provokes(MessageKind.ONE_VALUE)
+def batch_of_one() -> None:
+    nn.BatchNorm1d(2)(torch.ones(1, 2))
+
+
+@provokes(MessageKind.CLASSES_ARE_FLOATS)
+def classes_are_floats() -> None:
+    F.cross_entropy(torch.ones(2, 3), torch.ones(2))
+
+
+@provokes(MessageKind.INTEGERS_CHANGED)
+def target_of_integers() -> None:
+    F.binary_cross_entropy_with_logits(torch.ones(2), torch.ones(2).long())
+
+
+@provokes(MessageKind.OTHER_DTYPE)
+def input_of_doubles() -> None:
+    nn.Linear(2, 1)(torch.ones(1, 2).double())
+
+
+@provokes(MessageKind.BFLOAT16_NUMPY)
+def bfloat16_to_numpy() -> None:
+    torch.ones(2).bfloat16().numpy()
+
+
+@provokes(MessageKind.NO_SUPER)
+def module_without_super() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.layer = nn.Linear(2, 1)
+
+    Net()

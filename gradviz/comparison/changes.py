@@ -268,8 +268,7 @@ def mark_changes(story: Story) -> Story:
     for number, frame in enumerate(story):
         found[number].graph.graph.update(frame=number, frames=len(story))
         if number and not any("changes" in data for _, data in frame.graph.nodes(data=True)):
-            is_recorded = frame.kind is not FrameKind.SNAPSHOT
-            changes = _frame_changes(story[number - 1].graph, frame.graph, is_recorded)
+            changes = _frame_changes(story[number - 1].graph, frame.graph, frame.kind)
             _add_marks(found[number].graph, changes)
     _mark_stale_leaves(story, found)
     _mark_freed(found)
@@ -278,10 +277,10 @@ def mark_changes(story: Story) -> Story:
 
 
 def _frame_changes(
-    before: GradGraph, after: GradGraph, is_recorded: bool
+    before: GradGraph, after: GradGraph, kind: FrameKind
 ) -> dict[str, dict[str, str]]:
     shared = _shared_operations(before, after)
-    if shared or is_recorded:  # in a recording, each tensor has a key of its own
+    if shared or kind is not FrameKind.SNAPSHOT:  # in a recording, each tensor has a key of its own
         common = (key for key in after if key in before)
         pairs = {key: key for key in common if _is_same(before.nodes[key], after.nodes[key])}
     else:
@@ -290,7 +289,8 @@ def _frame_changes(
         key: dict(_of_node(before.nodes[old], after.nodes[key])) for key, old in pairs.items()
     }
     operations = [key for key, data in after.nodes(data=True) if data["kind"] in _OPERATIONS]
-    if 2 * len(shared) > len(operations):
+    # autograd.grad adds to a graph, in which there may be fewer operations before.
+    if 2 * len(shared) > len(operations) or (shared and kind is FrameKind.AFTER_AUTOGRAD_GRAD):
         changes.update({key: {"node": "new"} for key in operations if key not in before})
     return changes
 

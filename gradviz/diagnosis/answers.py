@@ -426,6 +426,8 @@ class Verdict(str, Enum):
     """The gradient is a sparse tensor."""
     OF_ANOTHER = "from another result", Group.GRADIENT
     """Another result, or another rank, gave the gradient: this one does not depend on it."""
+    BROADCAST = "broadcast loss", Group.GRADIENT
+    """A loss compared each value of the prediction with every one of the target."""
     FINE = "fine", Group.GRADIENT
     """A gradient without a known fault."""
 

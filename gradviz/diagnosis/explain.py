@@ -23,13 +23,7 @@ from gradviz.diagnosis import (
 )
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict, saved_explanations
 from gradviz.diagnosis.context import Context, Question, Reach
-from gradviz.diagnosis.gradient import (
-    has_mild_hooks,
-    hook_on_tensor,
-    hooks_that_broke_it,
-    last_rules,
-    sparse,
-)
+from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.lines import files_of, first_on_line, mention, transforms_in
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
@@ -42,7 +36,13 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
     other_tensor_rules,
 )
-from gradviz.diagnosis.non_finite import clipping_rules, is_steep, non_finite_rules
+from gradviz.diagnosis.non_finite import (
+    clipping_rules,
+    has_mild_hooks,
+    hook_of_each_step,
+    is_steep,
+    non_finite_rules,
+)
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.reading import (
     context_at_end,
@@ -85,12 +85,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *not_connected_rules,
     *other_tensor_rules,
     sparse,
+    hook_of_each_step,
     hook_on_tensor,
     hooks_that_broke_it,
     *non_finite_rules,
     *zero_rules,
     *clipping_rules,
     *training_rules,
+    wrong_arguments.broadcast_loss,
     *last_rules,
     *_ALONE,
     *no_graph.RULES,
@@ -101,12 +103,13 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 _number = attrgetter("number")
-_COPIES = ("copy_", "data", "setitem_")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
-    *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED),
+    Verdict.NO_STEP,
+    *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED, Verdict.BROADCAST),
 )
+_IN_NONE = "no optimizer holds it"
 _BEFORE_A_PASS = (Verdict.OTHER_ERROR, Verdict.NUMPY, Verdict.NOT_FLOATING)
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
@@ -396,10 +399,10 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
         FINE for a copy of a trained tensor, or a template, that needs no gradient.
     """
     key, shape = question.key, question.data.get("shape")
-    added = context.happened_to(key, EventKind.ACCUMULATE)
+    added, reason = context.happened_to(key, EventKind.ACCUMULATE), f"{_IN_NONE}: {each.reason}"
     is_summed = each.verdict is Verdict.ACCUMULATED and question.kind is NodeKind.PARAMETER
     if is_summed and serves_data(context, key):
-        return _as(Verdict.UNTRAINED, each, f"no optimizer holds it: {each.reason}")
+        return _as(Verdict.UNTRAINED, each, reason)
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_held = key in context.held or any(
         key in each.held or (each.count > len(each.held) and not (key and context.held))
@@ -412,15 +415,15 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         if key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
-            reason = "torch.autograd.grad returned its gradient"  # as for a gradient penalty
-            return _as(Verdict.FINE, each, reason)
-        return _as(Verdict.UNTRAINED, each, f"no optimizer holds it: {each.reason}")
+            told = "torch.autograd.grad returned its gradient"  # as for a gradient penalty
+            return _as(Verdict.FINE, each, told)
+        return _as(Verdict.UNTRAINED, each, reason)
     is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
     is_copied = is_of_target or (is_without and context.is_copy(key, shape))
     is_template = not added and each.verdict in _NO_GRADIENT and context.is_template(key)
     if is_template or (is_copied and not _replaces_a_trained_one(context, key)):
         which = "copied to one that an optimizer holds" if is_template else "copied from another"
-        reason = f"its values are {which}, and no optimizer holds it"
+        reason = f"its values are {which}, and {_IN_NONE}"
         verdict = Verdict.UNTRAINED if added or each.verdict is Verdict.NOT_RUN else Verdict.FINE
         return replace(each, verdict=verdict, reason=reason, fix="")
     if added or each.verdict not in _NO_GRADIENT:
@@ -453,7 +456,7 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
         ends = (bisect(context.passes, each, key=_number) for each in (min(later), max(later)))
         if len({*ends}) == 1:  # as add_() and clamp_() of one statement
             return True
-    copies = {event.number for event in by_hand if event.word in _COPIES}
+    copies = {event.number for event in by_hand if event.word in ("copy_", "data", "setitem_")}
     return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
 
 
@@ -462,8 +465,7 @@ def _is_training(context: Context) -> bool:
     kind = EventKind.ACCUMULATE
     if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
         return True  # the command stopped before the end of its first step
-    first = first_on_line(context.passes)
-    return any(event.number > first for event, _ in reversed(context.steps))
+    return any(step.number > first_on_line(context.passes) for step, _ in context.steps[-1:])
 
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:

@@ -43,9 +43,6 @@ def _locations(*events: Event) -> tuple[SourceLocation, ...]:
     return tuple(event.location for event in events)
 
 
-# Hooks.
-
-
 def _replaced(context: Context) -> list[tuple[Event, HookDetails]]:
     """The hooks that returned a different gradient than they received."""
     return [
@@ -345,7 +342,10 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     lines = list(dict.fromkeys(str(event.location) for event in added))
     where = f" (at {', '.join(lines[-3:])})" if lines else ""
     passes = f"{times} backward passes{where} were" if times > 1 else f"1 backward pass{where} was"
-    return Evidence({"passes": passes, "older": older}, locations=_locations(*added))
+    words = {"passes": passes, "older": older, "clear": "optimizer.zero_grad()"}
+    if context.held and question.key not in context.held:
+        words["clear"] = "set its .grad to None, as no optimizer holds it,"
+    return Evidence(words, locations=_locations(*added))
 
 
 def _had_older(context: Context, added: Sequence[Event]) -> bool:
@@ -368,7 +368,7 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
     key = question.key
     uses = uses_of(context, key)
     if not uses:
-        if context.was_cut and key in context.waiting:
+        if context.was_cut and key in context.held:
             return True
         is_input = question.kind is not NodeKind.PARAMETER
         return is_input and bool(context.held) and key not in context.held
@@ -377,11 +377,26 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
     used = [use for use in uses if use > added[0].number]
     after = [event for event in added if used and event.number > used[0]]
     if not after:
-        return True
+        return not _changes_between(context, key)
     if any(use > after[0].number for use in used):
         return False
     lines = {str(event.location) for event in added if event.number < used[0]}
     return lines.isdisjoint(str(event.location) for event in after) or _clears_first(context, key)
+
+
+def _changes_between(context: Context, key: str) -> bool:
+    """Whether values change between passes that are added up, as in a step of LBFGS."""
+    ends = [e.number for e in context.history_of(key) if e.kind is not EventKind.ACCUMULATE]
+    added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
+    first = {bisect(ends, number): number for number in reversed(added)}
+    last, seen = {bisect(ends, number): number for number in added}, dict[int, object]()
+    for frame in context.frames if len(first) < len(added) else ():
+        run = bisect(ends, frame.follows)
+        if key in frame.graph and run in first and first[run] <= frame.follows <= last[run]:
+            version = frame.graph.nodes[key].get("version")
+            if seen.setdefault(run, version) != version:
+                return True
+    return False
 
 
 def _clears_first(context: Context, key: str) -> bool:
@@ -480,19 +495,6 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
 )
 
 
-def has_mild_hooks(context: Context) -> bool:
-    """Whether each hook kept the size of the gradient, as one that masks or refines it does."""
-    details = (event.details for event in context.happened(EventKind.HOOK))
-    rows = ((each.before, each.after) for each in details if isinstance(each, HookDetails))
-    return all(
-        before is not None
-        and after is not None
-        and bool(before.norm and after.is_finite and after.norm is not None)
-        and 0.01 < (after.norm or 0) / (before.norm or 1) < 100
-        for before, after in rows
-    )
-
-
 last_rules: tuple[Rule[Any, Any], ...] = (
     *unseen_rules,
     not_averaged,
@@ -542,7 +544,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.ACCUMULATED,
         _accumulated,
         "{passes} accumulated{older}, and nothing cleared it in between",
-        "unless that is meant: optimizer.zero_grad() before each backward()",
+        "unless that is meant: {clear} before each backward()",
         docs="The number of accumulations is known from a recording.",
     ),
     Rule(

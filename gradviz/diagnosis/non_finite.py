@@ -1,8 +1,10 @@
-"""Rules for a gradient that is NaN or infinite, or large, and for clipping."""
+"""Rules for a gradient that is NaN or infinite, or large, for clipping, and for too many hooks."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
 from typing import Any
@@ -21,9 +23,9 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, scale_of, scaling_of
+from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of, unchanged
 from gradviz.diagnosis.values import Values, smallest
-from gradviz.facts import Action, EventKind, GradientDetails, Loss
+from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SourceLocation
 from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
@@ -39,6 +41,7 @@ _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infin
 _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
+_SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
@@ -450,6 +453,70 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
     return None not in norms and norms[0] != norms[1]
 
 
+# Hooks, which change gradients in the pass.
+
+
+def has_mild_hooks(context: Context) -> bool:
+    """Whether each hook kept the size of the gradient, as one that masks or refines it does."""
+    details = (event.details for event in context.happened(EventKind.HOOK))
+    rows = ((each.before, each.after) for each in details if isinstance(each, HookDetails))
+    return not context.cached(_hooks_added, lambda: _hooks_added(context)) and all(
+        before is not None
+        and after is not None
+        and bool(before.norm and after.is_finite and after.norm is not None)
+        and 0.01 < (after.norm or 0) / (before.norm or 1) < 100
+        for before, after in rows
+    )
+
+
+def _hooks_added(context: Context) -> dict[str, Event]:
+    """By the leaf, the last of the hooks that one line adds to those of earlier passes."""
+    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
+    rows: dict[tuple[str, str], list[Event]] = {}
+    for event in context.happened(EventKind.HOOK):
+        if isinstance(event.details, HookDetails) and event.nodes:
+            rows.setdefault((event.nodes[0], str(event.location)), []).append(event)
+    counts = {key: Counter(bisect(passes, e.number) for e in row) for key, row in rows.items()}
+    steps = {key: {b - a for a, b in pairwise(each.values())} for key, each in counts.items()}
+    most = {key: max(each.values()) for key, each in counts.items()}
+    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 2}
+
+
+def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
+    """The program registers the same hook again before each pass, and each of them acts."""
+    found = context.cached(_hooks_added, lambda: _hooks_added(context)).get(question.key)
+    line = found.location if found is not None else SourceLocation()
+    return Evidence({"line": mention(line)}, locations=(line,)) if found is not None else None
+
+
+def _made_small(context: Context, question: Question) -> Evidence | None:
+    """Steps changed no value, as a change left them a thousandth of the gradient of the pass."""
+    key, found = question.key, unchanged(context, question)
+    held = ((event, step) for event, step in context.steps if found and key in step.held)
+    used = [event.number for event, step in held if key not in step.at_rest][-1:]
+    history = [each for each in context.history_of(key) if used and each.number < used[0]]
+    *_, added, last = (None, None, *history)
+    was = getattr(getattr(added, "details", None), "after", None)
+    if found is None or was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
+        return None
+    frames = (each for each in context.frames if last.number <= each.follows < used[0])
+    now = next((each.graph.nodes[key].get("grad") for each in frames if key in each.graph), None)
+    if now is None or not was.norm or now.norm is None or now.norm > _SMALL * was.norm:
+        return None
+    norms = {"was": f"{was.norm:.3g}", "now": f"{now.norm:.3g}"}
+    words = {**found.words, **norms, "change": last.word, "line": mention(last.location)}
+    return Evidence(words, locations=(last.location, *found.locations))
+
+
+hook_of_each_step: Rule[Any, Any] = Rule(
+    "a hook that is registered again before each pass",
+    Verdict.HOOK,
+    _hook_of_each_step,
+    "each time that {line} runs, it registers one hook more, and all of them change its gradient",
+    "register it once, before the loop; or remove it after the pass: handle.remove()",
+    events=(EventKind.HOOK,),
+)
+
 clipping_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "clipped after the step",
@@ -490,5 +557,14 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         events=(EventKind.GRAD,),
         docs="The loss was multiplied by the scale of a GradScaler, and the gradient was clipped "
         "before it was unscaled.",
+    ),
+    Rule(
+        "made too small for a step",
+        Verdict.NO_STEP,
+        _made_small,
+        "{steps} changed no value: {change} at {line} changed its gradient from norm {was} to "
+        "{now}, and the updates are too small",
+        "leave it a larger gradient there",
+        events=(EventKind.STEP,),
     ),
 )

@@ -20,7 +20,7 @@ from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
 from gradviz.facts import Action, FrameKind, SourceLocation
-from gradviz.graph import Buffers, NodeData, NodeKind
+from gradviz.graph import NodeData, first_not_freed
 from gradviz.graph.operations import forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -368,7 +368,7 @@ _TABLE: Sequence[Row] = (
         "GradScaler.step twice in a step",
         (Kind.STEPPED_TWICE,),
         Verdict.OPTIMIZER,
-        "GradScaler.step was called{at} a second time since the last scaler.update()",
+        "GradScaler.step or unscale_ was called{at} after a step, and no scaler.update() between",
         "call scaler.update() after scaler.step(optimizer)",
     ),
     (
@@ -516,7 +516,7 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
         return None
     passes = context.happened(EventKind.BACKWARD)
     call = passes[-1].location if passes else SourceLocation()
-    key = _reached(context)
+    key = first_not_freed(context.graph, context.reachable)
     data: NodeData = context.graph.nodes[key] if key else {}
     line, inputs, reached = data.get("source", ""), inputs_of(context, key), ""
     if op := data.get("op"):
@@ -529,25 +529,6 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
     }
     lines = [*locations_of([line]), call]
     return error.evidence([key], lines, key, words=words, said=_said(error), reached=reached)
-
-
-def _reached(context: Context) -> str:
-    """The operation that raised: the first one whose saved tensors are not freed; "" if unknown.
-
-    Backward runs the latest operation first and frees the tensors of each one after it.
-    """
-    graph = context.graph
-    operations = [
-        (data["sequence_nr"], key, data.get("buffers"))
-        for key in context.reachable
-        if "sequence_nr" in (data := graph.nodes[key]) and data["kind"] is NodeKind.OPERATION
-    ]
-    ordered = sorted(operations, reverse=True)
-    states = [buffers for *_, buffers in ordered]
-    if Buffers.FREED not in states or Buffers.HELD not in states:
-        return ""
-    first = states.index(Buffers.HELD)
-    return ordered[first][1] if states[first - 1] is Buffers.FREED else ""
 
 
 def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
@@ -565,8 +546,24 @@ def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
     """The text and the line of an error for which there is no other rule."""
-    return error.evidence(said=_said(error))
+    kind = error.read.kind
+    return error.evidence(said=_said(error), fix=OUTSIDE.get(kind, "") if kind else "")
 
+
+OUTSIDE = {
+    Kind.ONE_VALUE: "give it more values than one: a larger batch or image, DataLoader(..., "
+    "drop_last=True) for a small last batch; or model.eval(), where nothing is trained",
+    Kind.NOT_SCALED: "call backward on the scaled loss: scaler.scale(loss).backward()",
+    Kind.SCALER_WITHOUT_STEP: "call scaler.step(optimizer), not optimizer.step(), before it",
+    Kind.VMAP_RANDOM: 'vmap(f, randomness="different"), or "same" for the same values in each',
+    Kind.FUNC_SEVERAL: "return the loss alone; or, for (loss, others), grad(f, has_aux=True)",
+    Kind.CLASSES_ARE_FLOATS: "class indices are integers: target.long()",
+    Kind.INTEGERS_CHANGED: "convert the integers, such as a target: y.float()",
+    Kind.OTHER_DTYPE: "convert one to the dtype of the other: x.to(weight.dtype)",
+    Kind.BFLOAT16_NUMPY: "numpy has no bfloat16: x.float().numpy()",
+    Kind.NO_SUPER: "call super().__init__() first in __init__",
+}
+"""Of errors outside of autograd, which keep the text of torch."""
 
 _LAST: tuple[Rule[Any, Any], ...] = (
     Rule(

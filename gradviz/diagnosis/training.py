@@ -27,6 +27,8 @@ CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
 Step = tuple[Event, StepDetails]
+_ALL = ", with all layers that it calls, and no others"
+_BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
@@ -90,12 +92,12 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
     if not is_trained or (holder := _holder(context, question, is_newer)) is None:
         return None
-    is_held, holds = question.key in context.held, _what_it_holds(context, *holder)
+    is_held, line = question.key in context.held, ""
     none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
-    words = {"none": none if is_held else "no optimizer holds it", "holder": holds}
-    words["fix"] = f"{_GIVE}: {how}"
+    words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}"}
+    words["holder"] = _what_it_holds(context, *holder)
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
@@ -110,7 +112,6 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["none"] += f", but an older tensor that was {name}{when}"
         words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
         words["fix"] += "or create the optimizer for each new one"
-    line = ""
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))
         used = ((g, leaf_uses(g, question.key)) for g in graphs if g and question.key in g)
@@ -185,8 +186,8 @@ def serves_data(context: Context, key: str) -> bool:
         return False
     if not context.steps:
         return not context.held and context.differentiates_data
-    kinds = (_kinds_held(context, each) & set(LEAVES) for _, each in context.steps)
-    return context.cached("of data", lambda: all(each == {NodeKind.LEAF} for each in kinds))
+    kinds = (_kinds_held(context, each) & {*LEAVES} == {NodeKind.LEAF} for _, each in context.steps)
+    return context.cached("of data", lambda: all(kinds))
 
 
 def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
@@ -203,29 +204,32 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     which = "tensors that do not require grad" if is_plain else which
     made = calls_in(context, details.optimizer)
     where = f", created at {made[0]}" if len(made) == 1 else ""
-    where = f"{details.optimizer}{where}, whose step is at {mention(step.location)},"
-    return f"{where} holds {details.count:,} {which}"
+    where += f", whose step is at {mention(step.location)}, holds {details.count:,} {which}"
+    return f"{details.optimizer}{where}"
 
 
-def _unchanged(context: Context, question: Question) -> Evidence | None:
+def unchanged(context: Context, question: Question) -> Evidence | None:
     """Its last steps had a rate of 0, or changed no value of any parameter."""
     key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
     rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
     steps, dtype = [*rest][::-1], str(question.data.get("dtype"))
     start = "the last " * (steps != every)  # a schedule may end with a rate of 0
     at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
-    added = (getattr(e.details, "after", None) for e in context.happened_to(key, _ADDED))
-    norms = [each.norm or 0.0 for each in added if each is not None]
+    added = context.happened_to(key, _ADDED)
+    after = (getattr(event.details, "after", None) for event in added)
+    norms = [each.norm or 0.0 for each in after if each is not None]
     has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
     is_coarse = bool(norms and norms[-1]) and not any(is_resting) and "float16" in dtype
-    if len(steps) < (3 if start else 2 - is_coarse) or (has_converged and not at_rest):
+    found = sum(event.number > row[0].number for row in steps[:1] for event in added)
+    is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
+    if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
         return None
     line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
     where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
     fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
     if is_coarse:
         fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
-    else:
+    elif any(is_resting):
         why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
@@ -233,12 +237,12 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     """An optimizer holds it and never made a step, though several passes gave it a gradient."""
     key, optimizer = question.key, context.waiting.get(question.key)
-    if optimizer is None or is_wrong(question.data.get("grad")):
-        return None
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    changes = context.happened_to(key, EventKind.IN_PLACE) if added else ()
+    if optimizer is None or not added or is_wrong(question.data.get("grad")):
+        return None
+    changes = context.happened_to(key, EventKind.IN_PLACE)
     is_updated = any(event.number > added[0].number for event in changes)
-    if not added or is_updated or any(key in each.held for _, each in context.steps):
+    if is_updated or any(key in each.held for _, each in context.steps):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
     clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
@@ -271,10 +275,9 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     is_used = any(each.kind is EventKind.STEP for each in after[: clears[-1]])  # by an earlier one
     if is_used or set_aside(context, question.key) is not None:
         return None
-    clear, step = after[clears[-1]].location, history[steps[-1]].location
-    word = clearing_word(after[clears[-1]].word)
-    words = {"word": word, "clear": mention(clear), "step": mention(step)}
-    return Evidence(words, locations=(clear, step))
+    clear, step = after[clears[-1]], history[steps[-1]].location
+    words = {"word": clearing_word(clear.word), "clear": mention(clear.location)}
+    return Evidence({**words, "step": mention(step)}, locations=(clear.location, step))
 
 
 def set_aside(context: Context, key: str) -> Event | None:
@@ -319,14 +322,13 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
 
 def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
     """Whether an optimizer that does not hold a leaf made a step between two events."""
-    steps = (details for step, details in context.steps if added < step.number < clear)
-    return any(key not in details.held for details in steps)
+    return any(key not in d.held for step, d in context.steps if added < step.number < clear)
 
 
 def _takes_a_closure(event: Event) -> bool:
     """Whether a step runs backward itself, several times, as that of LBFGS."""
-    optimizer = event.details.optimizer if isinstance(event.details, StepDetails) else ""
-    return bool(optimizer) and (optimizer == "LBFGS" or "closure" in event.location.text)
+    optimizer = getattr(event.details, "optimizer", "")
+    return optimizer == "LBFGS" or (bool(optimizer) and "closure" in event.location.text)
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
@@ -334,14 +336,14 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     off = [e for e in changes if e.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)]
     if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
         return None
-    later = (row for row in context.steps if row[0].number > off[-1].number)
-    moving = ((event, each) for event, each in later if each.changed_values != 0)
-    moved = [event for event, d in moving if question.key in {*d.changed} - {*d.same}]
+    moving = (row for row in context.steps if row[0].number > off[-1].number)
+    moving = (row for row in moving if question.key in {*row[1].changed} - {*row[1].same})
+    moved = [event for event, details in moving if details.changed_values != 0]
     if not moved:
         return None
-    lines = off[-1].location, moved[-1].location
-    words = {"off": mention(lines[0]), "step": mention(lines[1]), "name": question.name}
-    return Evidence(words, locations=lines)
+    off_at, step = off[-1].location, moved[-1].location
+    words = {"off": mention(off_at), "step": mention(step), "name": question.name}
+    return Evidence(words, locations=(off_at, step))
 
 
 class Scaling(NamedTuple):
@@ -373,8 +375,7 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
             for source, _ in graph.inputs(maker):
                 data = graph.nodes[source]
                 value: TensorSummary | None = data.get("value")
-                is_scale = data.get("op", "").startswith(SCALER)
-                if is_scale and value is not None and value.values:
+                if data.get("op", "").startswith(SCALER) and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
 
@@ -395,11 +396,12 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
     if not isinstance(details, StepDetails) or held.explained >= count:
         return None
-    what = f"{count:,} of the {details.count:,} parameters that it holds"
     line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
     load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
-    words = {"count": what, "are": "is" if count == 1 else "are", "line": mention(line)}
-    words["load"] = load
+    why, fix = "no result that backward started from uses them", f"{load}{_OF_THE_CALLED}{_ALL}"
+    why, fix = (why, fix) if context.passes else ("backward() was not called", _BACKWARD)
+    words = {"count": f"{count:,} of the {details.count:,} parameters that it holds", "why": why}
+    words |= {"are": "is" if count == 1 else "are", "line": mention(line), "fix": fix}
     return Evidence(words, locations=(line, *loads[:1]))
 
 
@@ -407,10 +409,7 @@ unseen: Rule[Any, Any] = Rule(
     "an optimizer holds parameters that nothing recorded uses",
     Verdict.NOT_IN_A_GRAPH,
     _unseen,
-    "{count} {are} in no graph of the recording: no result that backward started from uses them "
-    "(step at {line})",
-    "{load}create it from the parameters of this model: not of a copy, after its layers were "
-    "replaced (as fully_shard() does), and without layers that forward does not call",
+    "{count} {are} in no graph of the recording: {why} (step at {line})",
     events=(EventKind.STEP,),
 )
 
@@ -545,7 +544,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "steps that change no value",
         Verdict.NO_STEP,
-        _unchanged,
+        unchanged,
         "{steps} changed no value: {why}",
         events=(EventKind.STEP,),
     ),

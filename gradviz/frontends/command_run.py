@@ -423,7 +423,7 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]) -> str:
-    """The explanation of an error of autograd; "" for other errors."""
+    """The explanation of an error of autograd, or of another one with a fix; "" for the rest."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
     from gradviz.diagnosis.explain import answer
@@ -431,5 +431,5 @@ def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]
 
     names = Names.of_namespace(variables)
     explanation: Any = answer([error, recording], names, None)
-    is_other = explanation.verdict is Verdict.OTHER_ERROR
+    is_other = explanation.verdict is Verdict.OTHER_ERROR and not explanation.fix
     return "" if is_other and explanation.rule != UNKNOWN_OF_AUTOGRAD else str(explanation)

@@ -6,6 +6,7 @@ from gradviz.graph.grad_graph import (
     ancestors,
     descendants,
     every,
+    first_not_freed,
     has_cycle,
     is_box_of_leaves,
     is_broadcast,
@@ -15,6 +16,7 @@ from gradviz.graph.grad_graph import (
     leaf_of_node,
     leaf_uses,
     longest_paths,
+    losses_of_all_pairs,
     stops_on_every_way,
     word_of,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "ancestors",
     "descendants",
     "every",
+    "first_not_freed",
     "has_cycle",
     "is_box_of_leaves",
     "is_broadcast",
@@ -60,6 +63,7 @@ __all__ = [
     "leaf_of_node",
     "leaf_uses",
     "longest_paths",
+    "losses_of_all_pairs",
     "stops_on_every_way",
     "word_of",
 ]

@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradviz.capture.autograd.engine import BackwardCall, Listener, creation_count
+from gradviz.capture.autograd.engine import (
+    BackwardCall,
+    Listener,
+    creation_count,
+    is_foreign_thread,
+)
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules, is_flat
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
@@ -34,14 +39,14 @@ from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
 from gradviz.recording.hooks import is_recorded
+from gradviz.recording.pass_values import GradientFlow
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
-    GradientFlow,
     HeldParameter,
     Microbatches,
+    differences,
     held_by,
-    is_same,
     is_transform,
     leaves_of,
     step_details,
@@ -206,7 +211,7 @@ class Observer(Listener):
     def _begin_repeated(self, call: BackwardCall) -> _Start:
         steady = self._steady
         self.snapshots.skip(call.roots)
-        readings = steady.read()
+        readings = steady.read(root=call.roots[0])
         graph = self._add_later(FrameKind.FORWARD, readings) or GradGraph
         before = Before(self._state, {number: each.grad for number, each in readings.items()})
         return before, steady.root_name, steady.roots(), graph
@@ -250,7 +255,7 @@ class Observer(Listener):
             self._seen_error = id(outcome)
             self._fail(outcome, done, changed)
             return
-        if on_gradients or on_leaves or done.steps or done.flow.lost:
+        if on_gradients or on_leaves or done.steps or done.flow.losses.has_lost:
             self._steady.irregular()
         if not self._end_repeated(done, changed):
             with collector_paused():
@@ -289,16 +294,18 @@ class Observer(Listener):
         asked = (each for each, own in zip(call.inputs, got, strict=True) if own is not None)
         inputs = list(map(self._identity_of, asked)) if call.inputs else None
         flags = call.retain_graph, call.create_graph, isinstance(outcome, BaseException)
-        lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
+        losses, accumulates = done.flow.losses, call.accumulates
         number, find_roots, given = done.number, done.roots, done.given  # no call: it has tensors
-        zeros = given and self._state.zeros_given
+        zeros = self._state.zeros_given if given else bool
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
+            lost, shares = losses.found()
             rows = tuple(LostGradient(key_of(node), at, loss) for node, at, loss in lost)
+            shares = shares if accumulates else []
             added = tuple(LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
             ends = find_roots(key_of), limited, given, *flags
-            return BackwardDetails(number, *ends, rows, added, zeros)
+            return BackwardDetails(number, *ends, rows, added, zeros())
 
         return details
 
@@ -396,13 +403,17 @@ class Observer(Listener):
 
     def _hears(self) -> bool:
         """Whether the step of an optimizer is recorded."""
-        is_here = self.is_listening and threading.get_ident() == self._thread
-        return is_here and not self._state.is_other_task()
+        return self.is_listening and self._is_here() and not self._state.is_other_task()
+
+    def _is_here(self) -> bool:
+        """Whether this thread is recorded; on accelerators, one of torch's runs hooks of a pass."""
+        is_in_pass = self._pass is not None and is_foreign_thread()
+        return is_in_pass or threading.get_ident() == self._thread
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if (thread := threading.get_ident()) != self._thread:
-            self.snapshots.sets.elsewhere += not is_recorded(thread)
+        if not self._is_here():
+            self.snapshots.sets.elsewhere += not is_recorded(threading.get_ident())
             return
         if self.sampling is not None:
             self.sampling.before(optimizer)
@@ -425,7 +436,7 @@ class Observer(Listener):
         """An optimizer ended a step: log one event."""
         if self._hears():
             self._end_step(type(optimizer).__name__)
-        if self.sampling is not None and threading.get_ident() == self._thread:
+        if self.sampling is not None and self._is_here():
             self.sampling.after(optimizer)
 
     def _end_step(self, optimizer: str) -> None:
@@ -442,8 +453,8 @@ class Observer(Listener):
 
     def _log_step(self, optimizer: str) -> None:
         state, location = self._state, self._state.location()
-        held, changed, at_rest = list[Hashable](), list[Hashable](), list[Hashable]()
-        names, values = [], []
+        held, changed, at_rest, names, values = [], [], [], [], []
+        count = creation_count() if self._pass is None else self._pass.count
         for each in self._held:
             if (tensor := each.ref()) is None:
                 continue
@@ -456,10 +467,10 @@ class Observer(Listener):
             if after != each.version:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
-                values.append(None if each.values is None else not is_same(tensor, each.values))
-                facts = storage_address(tensor), each.version, after, creation_count()
-                state.changes.append(InPlaceChange("step", location, *facts))
-        details = step_details(optimizer, held, changed, values, names, at_rest)
+                values.append((tensor, each))
+                facts = location, storage_address(tensor), each.version, after, count
+                state.changes.append(InPlaceChange("step", *facts))
+        details = step_details(optimizer, held, changed, differences(values), names, at_rest)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)

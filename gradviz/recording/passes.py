@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 import sys
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from itertools import islice
-from math import isfinite
+from math import inf, isnan
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.autograd.function import BackwardCFunction
-from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.engine import BackwardCall, Listener, listen, unlisten
-from gradviz.capture.autograd.nodes import leaf_of, operation_type, sequence_number, visit_ancestors
-from gradviz.capture.autograd.tensors import is_batched, quietly, version_of
+from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize
+from gradviz.capture.tensors.summary import Kept, as_array, is_capturing, memory_of, summarize
 from gradviz.capture.tensors.training_sets import attributes_of, entries_of
-from gradviz.facts import GradientDetails, Loss, StepDetails
+from gradviz.facts import GradientDetails, StepDetails
 from gradviz.graph import TensorSummary
-from gradviz.graph.operations import words
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.hooks import step_hook
+from gradviz.recording.pass_values import Copies
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf
@@ -203,131 +196,6 @@ def optimizers_among(around: Mapping[str, object]) -> list[Any]:
     return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 
-_WATCHED = 512  # operations of a pass whose gradients are looked at, those next to the roots
-_READ = 1 << 22  # elements of gradients that are read in a pass: a few milliseconds
-_LOSE_NOTHING = words(lambda row: row.rearranges) - {"as_strided", "expand"}
-"""Operations that return the same elements in another shape or order; others may sum them."""
-
-
-class GradientFlow:
-    """Watches the gradients between operations in one backward pass.
-
-    It sees where one is lost, and what each use of a leaf adds to its ``.grad``.
-
-    Hooks on nodes look at what an operation returns. They change nothing and are removed after
-    the pass. Only gradients on the CPU are read: no device is synchronized.
-
-    Args:
-        roots: the tensors that backward starts from.
-        failed: called when a look went wrong, with the error.
-
-    Attributes:
-        lost: creation number of each operation that lost a gradient, the input, and how.
-        shares: creation number, input and norm of the gradient that an operation added to a leaf
-            that has several uses, or had a gradient before.
-    """
-
-    def __init__(self, roots: Sequence[Any], failed: Callable[[Exception], None]) -> None:
-        self.lost, self.shares = list[tuple[int, int, Loss]](), list[tuple[int, int, float]]()
-        self._failed, self._left = failed, _READ
-        self._handles: list[RemovableHandle] = []
-        starts = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
-        if not starts:
-            return
-        watched = list(islice(visit_ancestors(starts, nearest_first=True), _WATCHED))
-        children = [child for _, edges in watched for child, _ in edges]
-        shared, counts = _shared(children), Counter(children)
-        self._fed = set[int]()
-        for node, edges in watched:
-            if edges and leaf_of(node) is None:
-                is_function = isinstance(node, BackwardCFunction)
-                wanted = tuple(child is not None for child, _ in edges) if is_function else ()
-                uses = [at for at, (child, _) in enumerate(edges) if child in shared]
-                fed = {
-                    at: sequence_number(child)
-                    for at, (child, _) in enumerate(edges)
-                    if child is not None and counts[child] > 1 and child not in shared
-                }
-                is_looked_at = uses or is_function or fed or counts[node] > 1
-                if not is_looked_at and operation_type(node).op in _LOSE_NOTHING:
-                    continue
-                look = functools.partial(self._look, sequence_number(node), wanted, uses, fed)
-                self._handles.append(node.register_hook(look))
-
-    def end(self) -> None:
-        """Remove the hooks."""
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _look(
-        self,
-        created: int,
-        wanted: tuple[bool, ...],
-        uses: Sequence[int],
-        fed: Mapping[int, int],
-        returned: Sequence[Any],
-        came: Sequence[Any],
-    ) -> None:
-        try:
-            with quietly(), torch.no_grad() if torch.is_grad_enabled() else nullcontext():
-                for at in uses:
-                    if at < len(returned) and self._is_readable(returned[at]):
-                        self._left -= returned[at].numel()
-                        norm = float(torch.linalg.vector_norm(returned[at]))
-                        self.shares.append((created, at, norm))
-                losses = [self._loss(gradient) for gradient in returned]
-                for number in (at for at, is_wanted in enumerate(wanted) if is_wanted):
-                    if number < len(returned) and returned[number] is None:
-                        losses[number] = Loss.MISSING
-                kept = (at for at in fed if not losses[at] and self._is_readable(returned[at]))
-                self._fed.update(fed[at] for at in kept)
-                if created in self._fed and {*map(self._loss, came)} == {Loss.ZERO}:
-                    self.lost += [(created, at, Loss.CANCELLED) for at in range(len(returned))]
-                elif any(losses):
-                    kinds = [self._loss(each) for each in came if self._is_readable(each)]
-                    lost = {Loss.ZERO} if Loss.NOT_FINITE in kinds else {*Loss}
-                    if {*kinds} - {Loss.ZERO}:
-                        rows = ((created, at, loss) for at, loss in enumerate(losses) if loss)
-                        self.lost += [each for each in rows if each[2] in lost]
-        except Exception as error:
-            self._failed(error)
-
-    def _is_readable(self, gradient: Any) -> bool:
-        """Whether its values can be read here: to read a `DTensor`, ranks communicate."""
-        return (
-            type(gradient) is torch.Tensor
-            and gradient.is_cpu
-            and not is_batched(gradient)
-            and gradient.layout is torch.strided
-            and (gradient.is_floating_point() or gradient.is_complex())
-            and 0 < gradient.numel() <= self._left
-        )
-
-    def _loss(self, gradient: Any) -> Loss | None:
-        if not self._is_readable(gradient):
-            return None
-        self._left -= gradient.numel()
-        if gradient.is_complex():
-            gradient = torch.view_as_real(gradient.resolve_conj())
-        if (total := gradient.sum().item()) and isfinite(total):  # a sum keeps NaN and infinity
-            return None
-        low, high = (each.item() for each in torch.aminmax(gradient))
-        if low == high == 0:
-            return Loss.ZERO
-        return None if isfinite(low) and isfinite(high) else Loss.NOT_FINITE
-
-
-def _shared(children: Sequence[Any]) -> set[Any]:
-    """Of the nodes that operations pass gradients to: leaves used more than once, or again."""
-    counts = Counter(child for child in children if child is not None)
-    found = set()
-    for child, count in counts.items():
-        leaf = leaf_of(child)
-        if leaf is not None and (count > 1 or (leaf.is_leaf and leaf.grad is not None)):
-            found.add(child)
-    return found
-
-
 def _is_wrapper(frame: FrameType) -> bool:
     """Whether a frame runs the program under the program's own file name: its locals are apart."""
     return frame.f_code.co_name == "<module>" and frame.f_locals is not frame.f_globals
@@ -458,11 +326,12 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
     groups = optimizer.param_groups
     is_small = sum(each.numel() for group in groups for each in group["params"]) <= _COMPARED
     found = []
+    there = _copies_there(groups) if is_small else {}
     for group in groups:
         rate = group.get("lr")
-        at_rest = isinstance(rate, (int, float)) and rate == 0
+        at_rest = (not isinstance(rate, torch.Tensor) or rate.is_cpu) and bool(rate == 0)
         for each in {id(each): each for each in group["params"]}.values():
-            values = _copy(each) if is_small else None
+            values = there.get(id(each), _copy(each)) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
     return [each for each in found if _is_trained(each.ref())] or found
 
@@ -471,9 +340,23 @@ def _is_trained(tensor: torch.Tensor | None) -> bool:
     return tensor is not None and (tensor.requires_grad or tensor.grad is not None)
 
 
+def _copies_there(groups: Sequence[Mapping[str, Any]]) -> dict[int, torch.Tensor]:
+    """Copies of the parameters on accelerators, by the ``id`` of each, with few kernels."""
+    parameters = (each for group in groups for each in group["params"])
+    found = [each for each in parameters if _is_ordinary(each) and not each.is_cpu]
+    if not found or found[0].is_meta or is_capturing():
+        return {}
+    copies = torch._foreach_add([each.detach() for each in found], 0)
+    return {id(each): copy for each, copy in zip(found, copies, strict=True)}
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided
+
+
 def _copy(tensor: torch.Tensor) -> Any:
     memory = memory_of(tensor)  # bytes are compared faster than small arrays
-    is_other = memory is None and type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_cpu
+    is_other = memory is None and tensor.is_cpu and _is_ordinary(tensor)
     return tensor.detach().clone() if is_other else memory
 
 
@@ -496,11 +379,45 @@ def is_same(tensor: torch.Tensor, before: Any) -> bool:
     return not differs.any() or not bool((differs & ((now == now) | (before == before))).any())
 
 
+def differences(
+    rows: Sequence[tuple[torch.Tensor, HeldParameter]],
+) -> Callable[[], list[bool | None]]:
+    """Whether parameters have other values than before a step; None where that is not known.
+
+    Args:
+        rows: the parameters, and what they were before.
+
+    Returns:
+        A function that returns it: what was compared on an accelerator is copied to the host then.
+    """
+    there = [
+        number
+        for number, (tensor, held) in enumerate(rows)
+        if isinstance(held.values, torch.Tensor) and not tensor.is_cpu
+    ]
+    found: list[bool | None] = []
+    for number, (tensor, held) in enumerate(rows):
+        is_known = held.values is not None and number not in there
+        found.append(not is_same(tensor, held.values) if is_known else None)
+    pieces: Sequence[torch.Tensor] = ()
+    if there:
+        now, before = zip(*((rows[n][0].detach(), rows[n][1].values) for n in there), strict=True)
+        pieces = torch._foreach_norm(torch._foreach_sub(now, before), inf)
+    copies = Copies(pieces)
+
+    def read() -> list[bool | None]:
+        for number, largest in zip(there, copies.values, strict=True):
+            found[number] = None if isnan(largest) else largest != 0
+        return found
+
+    return read
+
+
 def step_details(
     optimizer: str,
     held: Sequence[Hashable],
     changed: Sequence[Hashable],
-    are_other: Sequence[bool | None],
+    find_other: Callable[[], Sequence[bool | None]],
     names: Sequence[str],
     at_rest: Sequence[Hashable],
 ) -> Callable[[KeyOf], StepDetails]:
@@ -510,13 +427,14 @@ def step_details(
         optimizer: its class.
         held: the identities of its parameters.
         changed: the identities of those that the step changed.
-        are_other: whether those have other values now; None where that is not known.
+        find_other: returns whether those have other values now; None where that is not known.
         names: the names of those.
         at_rest: the identities of its parameters whose learning rate is 0.
     """
-    same = [each for each, moved in zip(changed, are_other, strict=True) if moved is False]
 
     def details(key_of: KeyOf) -> StepDetails:
+        are_other = find_other()
+        same = [each for each, moved in zip(changed, are_other, strict=True) if moved is False]
         return StepDetails(
             optimizer,
             tuple(filter(None, map(key_of, held))),

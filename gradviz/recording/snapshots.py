@@ -26,7 +26,7 @@ from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
 from gradviz.graph import EdgeData, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.module_stack import holder_of
-from gradviz.recording.saved_values import Contents, SavedValues, contents_of
+from gradviz.recording.pass_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,

@@ -218,7 +218,7 @@ class RecordingState:
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
-        self.zeros_given = False
+        self.zeros_given: Callable[[], bool] = bool
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)

@@ -17,10 +17,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from gradviz.capture.autograd.nodes import outline
 from gradviz.capture.autograd.tensors import version_of
-from gradviz.capture.tensors.summary import KEPT, Kept, summarize
+from gradviz.capture.tensors.summary import Kept, keep
 from gradviz.capture.tracing.tracer import copy_graph
 from gradviz.facts import Action, FrameKind
 from gradviz.graph import LEAVES, GradGraph, TensorSummary
@@ -41,6 +42,7 @@ _OF_A_STEP = (
     FrameKind.AFTER_GRADIENT_CHANGE,
     FrameKind.AFTER_STEP,
 )
+_LOSS = -1, False  # stands for the root among the numbers of leaves
 _UNUSUAL = frozenset(("hooks", "retains_grad", "problem", "opaque", "runs_with"))
 
 
@@ -180,7 +182,6 @@ class Steady:
             return False
         self.is_on, self._course, self._at = True, known, 0
         self._since, self._shift = since, since - known.since
-        self._loss = Kept(roots[0])
         return True
 
     def pause(self) -> None:
@@ -274,33 +275,36 @@ class Steady:
         )
         self._snapshots.resume(new)
 
-    def read(self, has_only_run: bool = False) -> dict[int, LeafReading]:
-        """Read the leaves of the pass, by number.
+    def read(
+        self, has_only_run: bool = False, root: torch.Tensor | None = None
+    ) -> dict[int, LeafReading]:
+        """Read the leaves of the pass, by number, all at once.
 
         Args:
+            root: the root of a pass that begins, which is read, too.
             has_only_run: whether only the pass itself ran since the latest reading: a value whose
                 version is the same has not changed.
         """
         assert self._course is not None
-        before, readings = self._readings if has_only_run else {}, {}
-        leaves = [
-            (number, leaf, is_shown, tensor, tensor.grad)
-            for number, leaf, is_shown in self._course.leaves
-            if (tensor := leaf.ref()) is not None
-        ]
-        large = [grad for *_, grad in leaves if grad is not None and grad.numel() > KEPT]
-        found = iter(summarize(large, with_bins=True) if large else ())
-        for number, leaf, is_shown, tensor, grad in leaves:
+        before = self._readings if has_only_run else {}
+        rows: list[tuple[int, int, int | None, LeafReading | None]] = []
+        wanted: dict[tuple[int, bool], Any] = {_LOSS: root} if root is not None else {}
+        for number, leaf, is_shown in self._course.leaves:
+            if (tensor := leaf.ref()) is None:
+                continue
             version, old = version_of(tensor), before.get(number)
-            if old is not None and old.version == version:
-                value = old.value
-            else:
-                value = Kept(tensor) if is_shown else None
-            if grad is None:
-                kept = None
-            else:
-                kept = Kept(grad, next(found) if large and grad.numel() > KEPT else None)
-            readings[number] = LeafReading(value, kept, version, leaf.passes)
+            old = old if old is not None and old.version == version else None
+            rows.append((number, version, leaf.passes, old))
+            if is_shown and old is None:
+                wanted[number, False] = tensor
+            if (grad := tensor.grad) is not None:
+                wanted[number, True] = grad
+        kept = dict(zip(wanted, keep([*wanted.values()]), strict=True))
+        self._loss = kept.get(_LOSS, self._loss)
+        readings = {}
+        for number, version, passes, old in rows:
+            value = kept.get((number, False)) if old is None else old.value
+            readings[number] = LeafReading(value, kept.get((number, True)), version, passes)
         self._readings = readings
         return readings
 

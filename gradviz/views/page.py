@@ -42,6 +42,7 @@ _HIGHEST = 1_950.0
 _LEAST = 400.0  # that a graph gets in any case
 _ROOM = 250.0  # of a graph among others: title, captions, table
 _SPREAD = 1.5  # links and leaves widen a rank that has several
+_OPEN = 1.25  # how far the estimate of a small open graph, mostly too large, may exceed a page
 _NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are no gain
 _PACKED = 0.9  # the height of a picture compared with its ranks
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
@@ -203,9 +204,11 @@ class _Page(NamedTuple):
 
 def _fitting(graph: GradGraph, page: _Page) -> GradGraph | None:
     """The graph with copies of shared leaves, if it fits a page or nearly does."""
+    is_alone = page.height == _HIGHEST and graph.graph.get("frames", 1) == 1
+    limit = _OPEN if is_alone and 2 * len(graph) <= page.most else 1
     for fold in (None, fold_siblings):
         seen: GradGraph = clone_shared_leaves(graph if fold is None else fold(graph))
-        if len(seen) <= page.most and _excess(seen, page) <= 1:
+        if len(seen) <= page.most and _excess(seen, page) <= limit:
             return seen
     return None
 

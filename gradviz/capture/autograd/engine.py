@@ -21,13 +21,14 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
+from torch.autograd.grad_mode import set_multithreading_enabled
 from torch.nn.modules import module as _modules
 from torch.utils.hooks import BackwardHook
 
@@ -172,7 +173,7 @@ def _install() -> None:
     global _original
     _original = getattr(_autograd, _RUN)
     setattr(_autograd, _RUN, _replacement(_original))
-    listen_to_module_hooks(_notify_module_hook)
+    listen_to_module_hooks(_module_hook_report)
     _report_inference_mode()
     _report_parameters()
     _keep_fast_paths()
@@ -188,10 +189,16 @@ def _restore() -> None:
 _shared = SharedInstall(_install, _restore)
 
 
-def _notify_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:
-    if _here.running:
-        for listener in _here.listeners:
-            listener.module_hook(hook, module, given, result)
+def _module_hook_report() -> Callable[..., None]:
+    """Notifies the listeners of this thread; on accelerators, the hook runs in another one."""
+    here = vars(_here)
+
+    def report(hook: Any, module: Any, given: Any, result: Any) -> None:
+        if here["running"]:
+            for listener in here["listeners"]:
+                listener.module_hook(hook, module, given, result)
+
+    return report
 
 
 def _replace(owner: Any, name: str, new: Any) -> None:
@@ -265,6 +272,15 @@ def _keep_fast_paths() -> None:
     _replace(overrides, "has_torch_function", has_torch_function)
 
 
+def _one_thread(call: BackwardCall) -> AbstractContextManager[object]:
+    """Run a pass that records a graph in the thread that called it, also on accelerators.
+
+    Each thread numbers the nodes that it creates. Nodes from a thread of the engine would have the
+    numbers of nodes of the forward pass.
+    """
+    return set_multithreading_enabled(False) if call.create_graph else nullcontext()
+
+
 def _replacement(original: Any) -> Any:
     @functools.wraps(original)
     def run_backward(roots: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
@@ -279,7 +295,8 @@ def _replacement(original: Any) -> Any:
         here.running = True
         outcome: object = None
         try:
-            outcome = original(roots, *args, **kwargs)
+            with _one_thread(call):
+                outcome = original(roots, *args, **kwargs)
         except BaseException as error:
             outcome = error
             raise
@@ -437,8 +454,10 @@ class ModuleHook:
         return result
 
 
-def listen_to_module_hooks(report: Callable[..., None]) -> None:
+def listen_to_module_hooks(reporter: Callable[[], Callable[..., None]]) -> None:
     """Report the results of the full backward hooks of modules, until `unlisten_to_module_hooks`.
+
+    ``reporter`` is called in the forward pass; what it returns, with each result.
 
     Private: ``torch.utils.hooks.BackwardHook``, of which each call of a module with hooks creates
     one; the hooks on its nodes cannot be listed.
@@ -451,6 +470,7 @@ def listen_to_module_hooks(report: Callable[..., None]) -> None:
         if torch.compiler.is_dynamo_compiling():
             original(self, module, hooks, before)
             return
+        report = reporter()
         reported = ([ModuleHook(hook, report) for hook in each] for each in (hooks, before))
         original(self, module, *reported)
 
@@ -460,6 +480,11 @@ def listen_to_module_hooks(report: Callable[..., None]) -> None:
 def unlisten_to_module_hooks() -> None:
     """Restore torch's own method."""
     setattr(BackwardHook, _METHOD, _module_hook_init)
+
+
+def is_foreign_thread() -> bool:
+    """Whether this thread was not started by Python, as the threads of torch's engine."""
+    return isinstance(threading.current_thread(), threading._DummyThread)
 
 
 def current_task() -> Any:

@@ -170,37 +170,22 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 class Kept:
-    """A copy of the values of a tensor, if there are few; it is summarized when it is read.
-
-    Args:
-        tensor: of any kind. If it is large, or not an ordinary one on the CPU, it is read at once.
-        summary: of a large one that was read with others.
-
-    Example:
-        >>> tensor = torch.zeros(2)
-        >>> kept = Kept(tensor)
-        >>> tensor += 1
-        >>> kept.summary.values
-        (0.0, 0.0)
-    """
+    """The values of a tensor that `keep` copied; they are summarized when they are read."""
 
     __slots__ = ("_memory", "_summary", "_type")
 
-    def __init__(self, tensor: torch.Tensor, summary: TensorSummary | None = None) -> None:
-        memory = None if summary is not None or tensor.numel() > KEPT else memory_of(tensor)
-        if memory is not None:
-            self._type = tensor.dtype, tensor.shape
-        elif summary is None:
-            summary = summarize([tensor], with_bins=True)[0]
-        self._memory, self._summary = memory, summary
+    def __init__(self, tensor: torch.Tensor, memory: bytes | None) -> None:
+        self._memory, self._type = memory, (tensor.dtype, tensor.shape)
+        self._summary: TensorSummary | None = None
 
     @property
     def summary(self) -> TensorSummary:
         """The summary of the tensor at the time of the copy."""
         if self._summary is None:
             dtype, shape = self._type
-            assert self._memory is not None
-            array = as_array(self._memory, dtype).reshape(shape).copy()  # torch warns of bytes
+            array = (
+                as_array(self._memory or b"", dtype).reshape(shape).copy()
+            )  # torch warns of bytes
             self._summary = summarize([torch.from_numpy(array)], with_bins=True)[0]
         return self._summary
 
@@ -219,7 +204,22 @@ class Kept:
             return self.summary == other.summary
         return self._memory == other._memory and self._type == other._type
 
-    __hash__ = None  # type: ignore[assignment]
+
+def keep(tensors: Sequence[torch.Tensor]) -> list[Kept]:
+    """Copy tensors of any kind; all that are not small and on the CPU are summarized together.
+
+    Example:
+        >>> (kept,) = keep([tensor := torch.zeros(2)])
+        >>> tensor += 1
+        >>> kept.summary.values
+        (0.0, 0.0)
+    """
+    found = [Kept(each, memory_of(each) if each.numel() <= KEPT else None) for each in tensors]
+    rest = [number for number, each in enumerate(found) if each._memory is None]
+    read = summarize([tensors[number] for number in rest], with_bins=True) if rest else ()
+    for number, summary in zip(rest, read, strict=True):
+        found[number]._summary = summary
+    return found
 
 
 def memory_of(tensor: torch.Tensor) -> bytes | None:
