@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -63,7 +64,8 @@ def penalty(critic, x):
 def test_operations_of_a_second_backward_are_no_calls_of_a_module():
     critic = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(), nn.Linear(8, 1))
     score, gradient = penalty(critic, torch.randn(6, 4))
-    graph = gradviz.draw([score, gradient], names=critic).shown[0].graph
+    views = [partial(gradviz.views.fit_page, most=16)]
+    graph = gradviz.draw([score, gradient], names=critic, views=views).shown[0].graph
     classes = Counter(data.get("module_class") for data in groups_of(graph))
     assert classes["Linear"] == 2
     shapes = {data["name"]: data["shape"] for data in groups_of(graph) if "module_class" in data}

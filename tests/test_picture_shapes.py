@@ -1,4 +1,6 @@
-"""Shapes of what enters and leaves a module, against those that its hooks see."""
+"""Shapes of what enters and leaves a module, against those that its hooks see; frames."""
+
+from html import unescape
 
 import pytest
 import torch
@@ -6,8 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 import gradviz
-from gradviz.graph import NodeKind
+from gradviz.graph import NodeKind, TensorSummary
+from gradviz.graph.text import summary_text
 from gradviz.renderers.labels import labels_of
+from gradviz.renderers.module_frames import opened_modules
 from gradviz.views import fold_repeats, group_by_module, hide_bookkeeping
 
 
@@ -167,3 +171,57 @@ def test_an_input_with_a_gradient_is_not_in_the_box_of_a_module():
     graph = gradviz.draw(loss, names=model, views=[group_by_module(depth=1)]).shown[0].graph
     assert [data for _, data in graph.nodes(data=True) if data["kind"] is NodeKind.LEAF]
     assert "leaf element" not in "".join(shapes_of(graph).values())
+
+
+def test_a_frame_counts_the_parameters_that_are_drawn_outside_of_it():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.bias = nn.Linear(12, 5), nn.Parameter(torch.zeros(12))
+
+        def forward(self, x):
+            hidden = torch.sigmoid(self.encoder(x))
+            return nn.functional.linear(hidden, self.encoder.weight.t(), self.bias)
+
+    model = Tied()
+    with gradviz.record() as run:
+        loss = model(torch.rand(6, 12)).mean() + model.encoder.weight.abs().sum()
+        loss.backward()
+    text = unescape(gradviz.draw(run).svg)
+    assert "77 parameters" in text  # encoder.weight has 60, and is used outside as well
+    assert "17 parameters" not in text
+
+
+def test_no_frame_is_around_calls_that_no_data_joins():
+    critic = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    loss = critic(torch.randn(4, 2)).mean() - critic(torch.randn(4, 2)).mean()
+    assert opened_modules(gradviz.draw(loss, names=critic).shown[0].graph) == {}
+
+
+def test_a_small_graph_is_open_if_its_picture_fits_though_its_estimate_does_not():
+    critic = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    mixed = torch.randn(4, 2, requires_grad=True)
+    (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+    loss = critic(torch.randn(4, 2)).mean() - critic(torch.randn(4, 2)).mean()
+    loss = loss + 10 * ((slope.norm(2, dim=1) - 1) ** 2).mean()
+    loss.backward()
+    drawing = gradviz.draw(loss, names=critic)
+    assert all(
+        data["kind"] is not NodeKind.GROUP for _, data in drawing.shown[0].graph.nodes.data()
+    )
+    assert "folded" not in drawing.svg
+
+
+def test_autograd_grad_adds_operations_to_a_graph_with_fewer():
+    weight = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        loss = weight.tanh().pow(3).sum()
+        (slope,) = torch.autograd.grad(loss, weight, create_graph=True)
+        slope.sum().backward()
+    captions = [frame.caption for frame in gradviz.draw(run).shown]
+    assert "new operations." in captions[1]
+
+
+def test_the_rest_of_a_tensor_with_nan_is_not_all_of_it():
+    summary = TensorSummary((9,), "float32", "cpu", norm=0.0, nan=2)
+    assert summary_text(summary) == "2 NaN, the rest zeros"

@@ -56,22 +56,8 @@ class Change:
 _Words = tuple[str, str, str]  # attribute, old, new
 
 _FACTS = (
-    "kind",
-    "op",
-    "name",
-    "aliases",
-    "shape",
-    "dtype",
-    "device",
-    "options",
-    "outputs",
-    "opaque",
-    "inference",
-    "retains_grad",
-    "hooks",
-    "buffers",
-    "problem",
-    "verdict",
+    *("kind", "op", "name", "aliases", "shape", "dtype", "device", "options", "outputs", "opaque"),
+    *("inference", "retains_grad", "hooks", "buffers", "problem", "verdict"),
 )
 _NUMBERS = ("value", "accumulations", "version")
 
@@ -203,12 +189,8 @@ class _Edges:
 
     def _ends(self, which: int, key: str) -> frozenset[str]:
         """The nearest nodes before ``key`` that are in both graphs, by their key in the first."""
-        side, same, reached = (
-            (self.before, self.after)[which],
-            self.same[which],
-            self.reached[which],
-        )
-        stack = [key]
+        side = (self.before, self.after)[which]
+        same, reached, stack = self.same[which], self.reached[which], [key]
         while stack:
             top = stack.pop()
             inputs = [link.key for link in side.inputs[top]]
@@ -286,8 +268,7 @@ def mark_changes(story: Story) -> Story:
     for number, frame in enumerate(story):
         found[number].graph.graph.update(frame=number, frames=len(story))
         if number and not any("changes" in data for _, data in frame.graph.nodes(data=True)):
-            is_recorded = frame.kind is not FrameKind.SNAPSHOT
-            changes = _frame_changes(story[number - 1].graph, frame.graph, is_recorded)
+            changes = _frame_changes(story[number - 1].graph, frame.graph, frame.kind)
             _add_marks(found[number].graph, changes)
     _mark_stale_leaves(story, found)
     _mark_freed(found)
@@ -296,10 +277,10 @@ def mark_changes(story: Story) -> Story:
 
 
 def _frame_changes(
-    before: GradGraph, after: GradGraph, is_recorded: bool
+    before: GradGraph, after: GradGraph, kind: FrameKind
 ) -> dict[str, dict[str, str]]:
     shared = _shared_operations(before, after)
-    if shared or is_recorded:  # in a recording, each tensor has a key of its own
+    if shared or kind is not FrameKind.SNAPSHOT:  # in a recording, each tensor has a key of its own
         common = (key for key in after if key in before)
         pairs = {key: key for key in common if _is_same(before.nodes[key], after.nodes[key])}
     else:
@@ -308,7 +289,8 @@ def _frame_changes(
         key: dict(_of_node(before.nodes[old], after.nodes[key])) for key, old in pairs.items()
     }
     operations = [key for key, data in after.nodes(data=True) if data["kind"] in _OPERATIONS]
-    if 2 * len(shared) > len(operations):
+    # autograd.grad adds to a graph, in which there may be fewer operations before.
+    if 2 * len(shared) > len(operations) or (shared and kind is FrameKind.AFTER_AUTOGRAD_GRAD):
         changes.update({key: {"node": "new"} for key in operations if key not in before})
     return changes
 
@@ -428,11 +410,9 @@ def side_by_side(
         title: of the story.
     """
     before, after = sides
-    frames = (
-        Frame("before", marked(before.graph, marks[0])),
-        Frame("after", _renamed(marked(after.graph, marks[1]), _shared_keys(before, after, mate))),
-    )
-    return Story(frames, title)
+    old, new = marked(before.graph, marks[0]), marked(after.graph, marks[1])
+    new = _renamed(new, _shared_keys(before, after, mate))
+    return Story((Frame("before", old), Frame("after", new)), title)
 
 
 def marked(graph: GradGraph, marks: Marks) -> GradGraph:

@@ -8,7 +8,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple
 
-from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import TENSORS, EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import number_text, shape_text
 
 
@@ -350,10 +350,6 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
-"""The kinds of nodes that are not the result of an operation in the graph."""
-
-
 class IndexLink(NamedTuple):
     """An input or a user of a node.
 
@@ -444,7 +440,7 @@ def _stand_ins(graph: GradGraph) -> dict[str, str]:
 
 def sort_of(data: NodeData) -> str:
     """``"tensor"`` for a node that is not the result of an operation, else its kind."""
-    return "tensor" if data["kind"] in _TENSORS else data["kind"].value
+    return "tensor" if data["kind"] in TENSORS else data["kind"].value
 
 
 def is_tracked(data: NodeData) -> bool:

@@ -169,12 +169,8 @@ class Drawing:
 
     def __getstate__(self) -> dict[str, Any]:
         """The drawing without the recording, which refers to the program that runs."""
-        return {
-            **self.__dict__,
-            "story": self._answered,
-            "_answered": self._answered,
-            "_answer": None,
-        }
+        story = self._answered
+        return {**self.__dict__, "story": story, "_answered": story, "_answer": None}
 
     @cached_property
     def _answered(self) -> Story:

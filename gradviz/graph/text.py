@@ -171,7 +171,7 @@ def numbers_text(values: Sequence[float | int | bool | complex], shape: Sequence
 def summary_text(summary: TensorSummary) -> str:
     """The content of a tensor: its values when there are few, else norm, mean and range.
 
-    NaN and infinities come first, then "all zeros".
+    NaN and infinities come first, then "all zeros", or "the rest zeros".
 
     Example:
         >>> summary_text(TensorSummary((3,), "float32", "cpu", values=(3.0, 3.0, 3.0)))
@@ -190,7 +190,7 @@ def summary_text(summary: TensorSummary) -> str:
     if summary.inf:
         parts.append(f"{summary.inf:,} infinite")
     if summary.norm == 0:
-        parts.append("all zeros")
+        parts.append("the rest zeros" if parts else "all zeros")
     elif summary.norm is not None and not summary.nan:
         parts.append(f"norm {number_text(summary.norm)}")
         if summary.mean is not None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
+from gradviz.graph import (
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_box_of_leaves,
+    is_data,
+)
 from gradviz.graph.text import shape_text
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.edges import Rect, meet, point_at
@@ -21,6 +29,7 @@ from gradviz.views.op_sequence import op_sequence
 
 _MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
 _LISTS = ("ModuleList", "ModuleDict")  # they do not run
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
 _SIDE, _TOP, _BAND = 9.0, 23.0, 19.0
 _CORNER = 9.0
@@ -102,7 +111,8 @@ def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
         name = ".".join(path)
         is_list = classes.get(name) in _LISTS
         if len(keys) > 1 and not is_list and keys not in found.values():
-            if _are_calls([graph.nodes[key] for key in keys], path):
+            nodes = [graph.nodes[key] for key in keys]
+            if _are_calls(nodes, path) or _are_apart(graph, keys, path):
                 continue
             between = descendants(graph, keys, is_data) & ancestors(graph, keys, is_data)
             if between == keys:  # otherwise links would lead out of the frame and back into it
@@ -119,6 +129,28 @@ def _are_calls(nodes: Sequence[NodeData], path: Sequence[str]) -> bool:
         and "part_of" not in data
         for data in nodes
     )
+
+
+def _are_apart(graph: GradGraph, keys: Set[str], path: Sequence[str]) -> bool:
+    """Whether parts that no data joins are calls: recorded as such, or alike."""
+    calls: list[set[int]] = []
+    alike: list[tuple[object, ...]] = []
+    left = set(keys)
+    while left:
+        piece, pending = set[str](), [min(left)]
+        while pending:
+            if (key := pending.pop()) in left:
+                left.remove(key)
+                piece.add(key)
+                pending += [*graph.successors(key), *graph.predecessors(key)]
+        nodes = [graph.nodes[key] for key in piece]
+        given = [graph.nodes[source] for key in piece for source in graph.predecessors(key)]
+        leaves = {n.get("name") for n in given if is_box_of_leaves(n) or n["kind"] in _LEAVES}
+        calls.append({n["calls"][len(path)] for n in nodes if len(n.get("calls", ())) > len(path)})
+        alike.append((sorted(f"{n.get('op')} {n.get('structure')}" for n in nodes), leaves))
+    if all(calls):
+        return len(calls) > 1 and sum(map(len, calls)) == len(set[int]().union(*calls))
+    return any(each in alike[:at] for at, each in enumerate(alike))
 
 
 def _with_tensors(graph: GradGraph, path: str, keys: set[str]) -> set[str]:
@@ -144,11 +176,11 @@ def _with_tensors(graph: GradGraph, path: str, keys: set[str]) -> set[str]:
 def clusters_of(graph: GradGraph, framed: Container[str]) -> list[Cluster]:
     """What the layout is to keep together so that these modules can have frames."""
     modules = {path: keys for path, keys in opened_modules(graph).items() if path in framed}
-    found = []
-    for path, keys in modules.items():
-        title = _title(graph, path, keys, _outer(modules, path))
-        found.append(Cluster(frozenset(keys), line_width(title) + 2 * _SIDE))
-    return found
+    titles = {path: _title(graph, path, modules[path], _outer(modules, path)) for path in modules}
+    return [
+        Cluster(frozenset(keys), line_width(titles[path]) + 2 * _SIDE)
+        for path, keys in modules.items()
+    ]
 
 
 def _outer(modules: Mapping[str, set[str]], path: str) -> str:
@@ -216,14 +248,10 @@ def _frames(
         within = {*keys, *(key for key, ends in causes.items() if keys.issuperset(ends))}
         nested = [part for each in frames if modules[each] <= keys for part in frames[each]]
         others = [part for parts in frames.values() for part in parts]
-        room = _Room(
-            [
-                *(box for key, box in boxes.items() if key not in within),
-                *(part.box for part in others if part not in nested),
-            ],
-            lines,
-            [extent(text) for text in (*texts, *(part.title for part in others))],
-        )
+        foreign = [box for key, box in boxes.items() if key not in within]
+        foreign += [part.box for part in others if part not in nested]
+        titles = [part.title for part in others]
+        room = _Room(foreign, lines, [extent(text) for text in (*texts, *titles)])
         content: dict[int, list[Rect]] = {}
         for key in within & boxes.keys():
             content.setdefault(columns.get(key, 0), []).append(boxes[key])
@@ -266,7 +294,13 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
             spans += shapes_before(graph, keys, {"module": path, "shape": shape})
             text = shape_text(shape, ends[0].get("dtype", ""))
             spans.append(TextSpan(text, Role.FACT))
-    counts = {**elements_of(nodes), "frozen": frozen}
+    # A tensor that is also used outside of the frame is drawn outside of it.
+    given = {source: graph.nodes[source] for key in keys for source in graph.predecessors(key)}
+    own = {key for key, data in given.items() if f"{data.get('name')}".startswith(f"{path}.")}
+    own |= keys
+    tensors = {graph.nodes[key].get("clone_of", key): graph.nodes[key] for key in own}
+    is_known = own.issuperset(key for key, data in given.items() if is_box_of_leaves(data))
+    counts = {**elements_of(tensors.values()), "frozen": frozen} if is_known else {}
     return (*spans, *element_spans(counts))
 
 

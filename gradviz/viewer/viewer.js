@@ -709,7 +709,7 @@ function summaryText(summary) {
   const parts = [];
   if (summary.nan) parts.push(`${countText(summary.nan)} NaN`);
   if (summary.inf) parts.push(`${countText(summary.inf)} infinite`);
-  if (summary.norm === 0) parts.push("all zeros");
+  if (summary.norm === 0) parts.push(parts.length ? "the rest zeros" : "all zeros");
   else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
     parts.push(`norm ${numberText(summary.norm)}`);
     if (isNumber(summary.mean)) parts.push(`mean ${numberText(summary.mean)}`);

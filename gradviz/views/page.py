@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph import TENSORS, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
@@ -42,6 +42,7 @@ _HIGHEST = 1_950.0
 _LEAST = 400.0  # that a graph gets in any case
 _ROOM = 250.0  # of a graph among others: title, captions, table
 _SPREAD = 1.5  # links and leaves widen a rank that has several
+_OPEN = 1.25  # how far the estimate of a small open graph, mostly too large, may exceed a page
 _NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are no gain
 _PACKED = 0.9  # the height of a picture compared with its ranks
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
@@ -203,9 +204,11 @@ class _Page(NamedTuple):
 
 def _fitting(graph: GradGraph, page: _Page) -> GradGraph | None:
     """The graph with copies of shared leaves, if it fits a page or nearly does."""
+    is_alone = page.height == _HIGHEST and graph.graph.get("frames", 1) == 1
+    limit = _OPEN if is_alone and 2 * len(graph) <= page.most else 1
     for fold in (None, fold_siblings):
         seen: GradGraph = clone_shared_leaves(graph if fold is None else fold(graph))
-        if len(seen) <= page.most and _excess(seen, page) <= 1:
+        if len(seen) <= page.most and _excess(seen, page) <= limit:
             return seen
     return None
 
@@ -373,7 +376,6 @@ _ROW = 17.0
 _RANK = 58.0  # a box of one row, and the gap below it
 _LONGEST = 52  # characters of a value
 _FEW = 8  # values that are written out
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 
 
 def page_size(graph: GradGraph) -> tuple[float, float]:
@@ -400,7 +402,7 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
         lines = _lines(data)
         at = rank[key]
         is_docked = data["kind"] is NodeKind.GROUP and not data.get("members")
-        if data["kind"] in _TENSORS or is_docked:  # it is drawn close to its users
+        if data["kind"] in TENSORS or is_docked:  # it is drawn close to its users
             at = 1 + max((rank[user] for user in graph._succ[key]), default=-1)
         widths[at] += max(map(len, lines)) * _CHARACTER + _MARGIN
         rows[at], counts[at] = max(rows[at], len(lines)), counts[at] + 1
@@ -425,7 +427,7 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
         head += " in all" * ("repeat" in data) + " steps 2–11" * ("first_step" in data)
         facts = ["9.99k parameters .grad norm 0.0001"] if "grad" in data else []
         return [head, *facts]
-    if kind in _TENSORS or kind is NodeKind.RESULT:
+    if kind in TENSORS or kind is NodeKind.RESULT:
         found = [f"{get('name', '')} {shape}"]
         found += [_value(data[name]) for name in ("value", "grad") if name in data]
         return found
