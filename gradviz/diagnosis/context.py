@@ -26,6 +26,7 @@ from gradviz.facts import (
     ValueRead,
 )
 from gradviz.graph import (
+    LEAVES,
     Buffers,
     Cause,
     EdgeData,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 UNNAMED = "the tensor"  # the name of a tensor without one
 _T = TypeVar("_T")
-LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 RECORD = (
     "to know the cause, record the program: with gradviz.record() as run: ..., then "
