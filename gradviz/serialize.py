@@ -39,9 +39,11 @@ SCHEMA_VERSION = 2
 _READABLE = (1, 2)
 _DETAILS = {kind.__name__: kind for kind in get_args(Details)}
 _TYPE = "type"  # Of the details of an event: the name of their class.
-_EVENTS = '], "events": [\n'
-_VERDICTS = '], "verdicts": [\n'
-_RANKS = '], "ranks": [\n'
+_SECTIONS: dict[str, Any] = {
+    '], "events": [\n': Event,
+    '], "verdicts": [\n': SavedVerdict,
+    '], "ranks": [\n': RankRecord,
+}
 
 _LINE = "line"  # Of a cut edge: the line that cut it.
 
@@ -78,15 +80,11 @@ def iter_json(story: Story) -> Iterator[str]:
     for number, frame in enumerate(story):
         yield from _iter_frame(frame)
         yield ",\n" if number < len(story) - 1 else "\n"
-    if story.events:
-        yield _EVENTS
-        yield from _iter_lines(map(_row, story.events), len(story.events))
-    if story.verdicts is not None:
-        yield _VERDICTS
-        yield from _iter_lines(map(_row, story.verdicts), len(story.verdicts))
-    if story.ranks:
-        yield _RANKS
-        yield from _iter_lines(map(_row, story.ranks), len(story.ranks))
+    parts: tuple[Any, ...] = (story.events or None, story.verdicts, story.ranks or None)
+    for name, rows in zip(_SECTIONS, parts, strict=True):
+        if rows is not None:
+            yield name
+            yield from _iter_lines(map(_row, rows), len(rows))
     yield "]}\n"
 
 
@@ -190,11 +188,7 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
             return None
         frames = []
         line = next(file)
-        sections = {
-            _EVENTS.encode(): Event,
-            _VERDICTS.encode(): SavedVerdict,
-            _RANKS.encode(): RankRecord,
-        }
+        sections = {name.encode(): kind for name, kind in _SECTIONS.items()}
         while line != b"]}\n" and line not in sections:
             document = json.loads(line + b"]}")
             if document["nodes"]:
@@ -436,43 +430,13 @@ def _words(value: list[str]) -> tuple[str, ...]:
 
 _SUMMARY_TEXT = ("dtype", "device", "note")
 _TEXT = (
-    "op",
-    "grad_fn",
-    "called",
-    "opaque",
-    "name",
-    "dtype",
-    "device",
-    "module",
-    "source",
-    "inside",
-    "clone_of",
-    "structure",
-    "first",
-    "verdict",
-    "color",
-    "module_class",
-    "part_of",
+    *("op", "grad_fn", "called", "opaque", "name", "dtype", "device", "module", "source"),
+    *("inside", "clone_of", "structure", "first", "verdict", "color", "module_class", "part_of"),
 )
 _COUNTS = (
-    "outputs",
-    "untracked_inputs",
-    "root",
-    "accumulations",
-    "version",
-    "hooks",
-    "saved_bytes",
-    "saved_total",
-    "storage",
-    "sequence_nr",
-    "members",
-    "reshapes",
-    "repeat",
-    "first_step",
-    "in_modules",
-    "parameters",
-    "leaf_elements",
-    "frozen",
+    *("outputs", "untracked_inputs", "root", "accumulations", "version", "hooks", "saved_bytes"),
+    *("saved_total", "storage", "sequence_nr", "members", "reshapes", "repeat", "first_step"),
+    *("in_modules", "parameters", "leaf_elements", "frozen"),
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),

@@ -320,7 +320,7 @@ class TorchMessage:
     """The content of an exception text; fields that its kind does not have keep their defaults.
 
     Args:
-        kind: which text it is.
+        kind: which text it is; None for another one.
         node: the class name of the node: ``"Exp"``, ``"SqrtBackward0"``, ``"ScaleBackward"``.
         name: the name of a hook, a parameter or an optimizer.
         operation: ``"igamma"``; argument: the one without a derivative; library: the namespace of
@@ -341,7 +341,7 @@ class TorchMessage:
         ('HOOK_CHANGED_SHAPE', 'halve')
     """
 
-    kind: MessageKind
+    kind: MessageKind | None = None
     node: str = ""
     name: str = ""
     operation: str = ""

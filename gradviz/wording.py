@@ -317,11 +317,9 @@ def ranks_text(ranks: Sequence[int]) -> str:
             runs[-1].append(rank)
         else:
             runs.append([rank])
-    words = [
-        word
-        for run in runs
-        for word in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))
-    ]
+    words: list[str] = []
+    for run in runs:
+        words += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
     listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
 
@@ -372,11 +370,8 @@ def rank_notes(records: Sequence[RankRecord], differ: int) -> tuple[str, ...]:
         if text := rank_state_text(each):
             notes.append(f"rank {each.rank} {text}")
         elif each.frame > 0:
-            counts = [
-                counted(count, f"node {word}", f"nodes {word}")
-                for count, word in ((each.added, "more"), (len(each.absent), "less"))
-                if count
-            ]
+            rows = ((each.added, "more"), (len(each.absent), "less"))
+            counts = [counted(n, f"node {word}", f"nodes {word}") for n, word in rows if n]
             what = f": {' and '.join(counts)}" if counts else ""
             notes.append(f"rank {each.rank} has another structure{what}")
         if each.frame >= 0 and each.pass_number != moment:

@@ -168,9 +168,7 @@ class Threads:
     """
 
     def __init__(
-        self,
-        around: Callable[[Callable[[], None]], None],
-        is_library: Callable[[str], bool],
+        self, around: Callable[[Callable[[], None]], None], is_library: Callable[[str], bool]
     ) -> None:
         self._around, self._is_library = around, is_library
         self._own: list[tuple[threading.Thread, threading.Event]] = []

@@ -37,11 +37,7 @@ _NO_CUT = (Cause.NOT_RECORDED, Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE)
 
 
 def check(
-    fn: Callable[..., Any],
-    *inputs: Any,
-    eps: float = 1e-6,
-    rtol: float = 1e-3,
-    atol: float = 1e-5,
+    fn: Callable[..., Any], *inputs: Any, eps: float = 1e-6, rtol: float = 1e-3, atol: float = 1e-5
 ) -> Check:
     """Compare autograd's gradients of a function with central differences of its output.
 
@@ -226,16 +222,13 @@ def _without_hidden_kinks(
         noise = torch.from_numpy(random.uniform(-_NUDGE, _NUDGE, tuple(value.shape)))
         moved[number] = value + noise.to(value.device) * value.abs().clamp(min=1)
     beside = compare(replace(point, arguments=tuple(moved)), settings)
+    wrong_is_kink = {NumericOutcome.WRONG: NumericOutcome.KINK}
     return [
-        replace(here, outcomes=tuple(map(_kink_if_wrong, here.outcomes)))
+        replace(here, outcomes=tuple(wrong_is_kink.get(each, each) for each in here.outcomes))
         if there.outcome is NumericOutcome.OK
         else here
         for here, there in zip(found, beside, strict=True)
     ]
-
-
-def _kink_if_wrong(outcome: NumericOutcome) -> NumericOutcome:
-    return NumericOutcome.KINK if outcome is NumericOutcome.WRONG else outcome
 
 
 def _cuts(point: Point) -> tuple[str, ...]:
@@ -252,16 +245,10 @@ def _cuts(point: Point) -> tuple[str, ...]:
 
 
 def _checked(number: int, name: str, point: Point, found: Compared) -> Checked:
-    return Checked(
-        number,
-        name,
-        tuple(point.arguments[number].shape),
-        found.outcome,
-        tuple(found.places.tolist()),
-        tuple(found.autograd.tolist()),
-        tuple(found.numeric.tolist()),
-        found.is_none,
-    )
+    rows = (found.places, found.autograd, found.numeric)
+    places, autograd, numeric = (tuple(each.tolist()) for each in rows)
+    facts = (tuple(point.arguments[number].shape), found.outcome, places, autograd, numeric)
+    return Checked(number, name, *facts, found.is_none)
 
 
 def _mark(graph: GradGraph, checked: Sequence[Checked], culprit: Culprit | None) -> None:

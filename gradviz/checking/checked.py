@@ -68,18 +68,15 @@ class Checked:
         """Both gradients as text; for many elements, the one with the largest error."""
         if not self.places:
             return "no elements"
-        shown = list(range(len(self.places)))
-        where = ""
+        shown, where = list(range(len(self.places))), ""
         if len(shown) > _FEW:
-            errors = [
-                _unless_nan(abs(a - n)) for a, n in zip(self.autograd, self.numeric, strict=True)
-            ]
+            pairs = zip(self.autograd, self.numeric, strict=True)
+            errors = [_unless_nan(abs(a - n)) for a, n in pairs]
             shown = [errors.index(max(errors))]
             where = f"at {_index(self.places[shown[0]], self.shape)}: "
         autograd = "None" if self.is_none else numbers([self.autograd[each] for each in shown])
-        return (
-            f"{where}autograd {autograd}, differences {numbers([self.numeric[i] for i in shown])}"
-        )
+        numeric = numbers([self.numeric[each] for each in shown])
+        return f"{where}autograd {autograd}, differences {numeric}"
 
 
 def numbers(values: Sequence[float]) -> str:

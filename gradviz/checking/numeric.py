@@ -75,10 +75,8 @@ class Compared:
     @property
     def outcome(self) -> NumericOutcome:
         """The worst outcome of all elements."""
-        for outcome in (NumericOutcome.WRONG, NumericOutcome.UNSTEADY, NumericOutcome.KINK):
-            if outcome in self.outcomes:
-                return outcome
-        return NumericOutcome.OK
+        worst = (NumericOutcome.WRONG, NumericOutcome.UNSTEADY, NumericOutcome.KINK)
+        return next((each for each in worst if each in self.outcomes), NumericOutcome.OK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,18 +215,10 @@ def compare(point: Point, settings: CheckSettings) -> list[Compared]:
             _judge(slopes, (int(place), float(base[place])), float(expected), settings)
             for place, expected in zip(places, exact, strict=True)
         ]
-        numeric = np.array([value for value, _ in pairs])
-        like = len(outputs) == 1 and tuple(outputs[0].shape) == tuple(argument.shape)
-        found.append(
-            Compared(
-                places,
-                exact,
-                numeric,
-                tuple(outcome for _, outcome in pairs),
-                weights[places] if like else None,
-                gradient is None,
-            )
-        )
+        numeric, outcomes = zip(*pairs, strict=True) if pairs else ((), ())
+        is_like = len(outputs) == 1 and outputs[0].shape == argument.shape
+        own = weights[places] if is_like else None
+        found.append(Compared(places, exact, np.array(numeric), outcomes, own, gradient is None))
     return found
 
 

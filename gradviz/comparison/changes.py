@@ -56,22 +56,8 @@ class Change:
 _Words = tuple[str, str, str]  # attribute, old, new
 
 _FACTS = (
-    "kind",
-    "op",
-    "name",
-    "aliases",
-    "shape",
-    "dtype",
-    "device",
-    "options",
-    "outputs",
-    "opaque",
-    "inference",
-    "retains_grad",
-    "hooks",
-    "buffers",
-    "problem",
-    "verdict",
+    *("kind", "op", "name", "aliases", "shape", "dtype", "device", "options", "outputs", "opaque"),
+    *("inference", "retains_grad", "hooks", "buffers", "problem", "verdict"),
 )
 _NUMBERS = ("value", "accumulations", "version")
 
@@ -203,12 +189,8 @@ class _Edges:
 
     def _ends(self, which: int, key: str) -> frozenset[str]:
         """The nearest nodes before ``key`` that are in both graphs, by their key in the first."""
-        side, same, reached = (
-            (self.before, self.after)[which],
-            self.same[which],
-            self.reached[which],
-        )
-        stack = [key]
+        side = (self.before, self.after)[which]
+        same, reached, stack = self.same[which], self.reached[which], [key]
         while stack:
             top = stack.pop()
             inputs = [link.key for link in side.inputs[top]]
@@ -428,11 +410,9 @@ def side_by_side(
         title: of the story.
     """
     before, after = sides
-    frames = (
-        Frame("before", marked(before.graph, marks[0])),
-        Frame("after", _renamed(marked(after.graph, marks[1]), _shared_keys(before, after, mate))),
-    )
-    return Story(frames, title)
+    old, new = marked(before.graph, marks[0]), marked(after.graph, marks[1])
+    new = _renamed(new, _shared_keys(before, after, mate))
+    return Story((Frame("before", old), Frame("after", new)), title)
 
 
 def marked(graph: GradGraph, marks: Marks) -> GradGraph:

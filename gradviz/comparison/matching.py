@@ -8,7 +8,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple
 
-from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import TENSORS, EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import number_text, shape_text
 
 
@@ -72,12 +72,7 @@ def _back(trail: list[dict[int, int]], x: int, y: int) -> Iterator[tuple[int, in
 
 _IDENTITY = ("op", "name", "module", "source", "shape", "dtype", "options")
 _STATE = ("kind", "grad", "value", "buffers", "version", "hooks", "retains_grad", "opaque")
-_LEVELS = (
-    (*_IDENTITY, *_STATE),
-    _IDENTITY,
-    ("op", "name", "module", "options"),
-    ("op",),
-)
+_LEVELS = ((*_IDENTITY, *_STATE), _IDENTITY, ("op", "name", "module", "options"), ("op",))
 """The attributes that must be equal for two nodes to match: first all, then fewer."""
 
 _ROUNDS = 4  # Each starts from the previous matches; the second seldom finds more.
@@ -355,10 +350,6 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
-"""The kinds of nodes that are not the result of an operation in the graph."""
-
-
 class IndexLink(NamedTuple):
     """An input or a user of a node.
 
@@ -449,7 +440,7 @@ def _stand_ins(graph: GradGraph) -> dict[str, str]:
 
 def sort_of(data: NodeData) -> str:
     """``"tensor"`` for a node that is not the result of an operation, else its kind."""
-    return "tensor" if data["kind"] in _TENSORS else data["kind"].value
+    return "tensor" if data["kind"] in TENSORS else data["kind"].value
 
 
 def is_tracked(data: NodeData) -> bool:

@@ -34,11 +34,7 @@ SECONDS = 30.0
 """How long rank 0 waits for the others."""
 _STRUCTURE = ("kind", "op", "grad_fn", "name", "module", "outputs", "root", "opaque")
 _OF_EDGE = ("kind", "input", "output", "cause")
-_AFTER_PASS = (
-    FrameKind.AFTER_BACKWARD,
-    FrameKind.FAILED_BACKWARD,
-    FrameKind.REFUSED_BACKWARD,
-)
+_AFTER_PASS = (FrameKind.AFTER_BACKWARD, FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
 
 
 @dataclass(frozen=True)
@@ -106,10 +102,7 @@ def gather(run: object, *, timeout: float = SECONDS) -> Story | None:
 
 
 def gathered(
-    run: object,
-    names: Names,
-    timeout: float,
-    is_stopped: Callable[[], bool],
+    run: object, names: Names, timeout: float, is_stopped: Callable[[], bool]
 ) -> tuple[Story | None, Exchange | None]:
     """`gather` with names that were found before.
 
@@ -305,20 +298,11 @@ def story_of_ranks(
     structures = _structures(parts, frames)
     records = {rank: RankRecord(rank, state, seconds=seconds) for rank in range(size)}
     for part in parts:
-        found = structures.get(part.digest)
-        records[part.rank] = (
-            RankRecord(part.rank, RankState.NO_GRAPH)
-            if found is None
-            else RankRecord(
-                part.rank,
-                RankState.GATHERED,
-                found.number,
-                part.pass_number,
-                tuple(_different(part.tensors, found)),
-                found.absent,
-                found.added,
-            )
-        )
+        records[part.rank] = RankRecord(part.rank, RankState.NO_GRAPH)
+        if (found := structures.get(part.digest)) is not None:
+            tensors = tuple(_different(part.tensors, found))
+            facts = (found.number, part.pass_number, tensors, found.absent, found.added)
+            records[part.rank] = RankRecord(part.rank, RankState.GATHERED, *facts)
     drawn: dict[int, Frame] = {}
     for each in structures.values():
         ranks = [
@@ -392,12 +376,8 @@ def _of_states(records: Iterable[RankRecord]) -> Iterator[SavedVerdict]:
     """A verdict on each rank that has sent no graph."""
     for each in records:
         if text := rank_state_text(each):
-            fix = ""
-            if each.state is RankState.NO_ANSWER:
-                fix = (
-                    "if it is only slow, wait longer: gradviz.gather(run, timeout=300), or "
-                    "gradviz record --wait 300"
-                )
+            fix = "if it is only slow, wait longer: gradviz.gather(run, timeout=300), or gradviz "
+            fix = f"{fix}record --wait 300" if each.state is RankState.NO_ANSWER else ""
             verdict = Verdict.DISTRIBUTED.value
             yield SavedVerdict(verdict, f"rank {each.rank}", f"it {text}", fix, ranks=(each.rank,))
 
@@ -428,12 +408,9 @@ def _awaited(verdict: SavedVerdict) -> SavedVerdict:
     """A verdict on a parameter of ``DistributedDataParallel`` that this rank may not have used."""
     if verdict.verdict != Verdict.NOT_CONNECTED.value:
         return verdict
-    return replace(
-        verdict,
-        reason=f"{verdict.reason}; DistributedDataParallel waits for its gradient when it averages",
-        fix="use it in the loss of each rank; or "
-        "DistributedDataParallel(model, find_unused_parameters=True)",
-    )
+    reason = f"{verdict.reason}; DistributedDataParallel waits for its gradient when it averages"
+    fix = "DistributedDataParallel(model, find_unused_parameters=True)"
+    return replace(verdict, reason=reason, fix=f"use it in the loss of each rank; or {fix}")
 
 
 _EQUAL = 1e-4  # relative; norms that differ by less have the same four digits
@@ -513,11 +490,9 @@ _Grads = Mapping[str, TensorSummary | None]
 
 def _tensors(record: RankRecord, frame: Frame) -> _Grads:
     """Each ``.grad`` of a rank."""
-    found: dict[str, TensorSummary | None] = {
-        key: data["grad"] for key, data in frame.graph.nodes(data=True) if "grad" in data
-    }
-    found.update((each.node, each.grad) for each in record.tensors)
-    return found
+    rows = frame.graph.nodes(data=True)
+    found = {key: data["grad"] for key, data in rows if "grad" in data}
+    return {**found, **{each.node: each.grad for each in record.tensors}}
 
 
 def _spread(
@@ -537,12 +512,7 @@ def _spread(
         return None
     odd = _odd(norms)
     return RankSpread(
-        (least, greatest) if differ else None,
-        odd,
-        norms.get(odd, 0.0),
-        missing,
-        not_finite,
-        absent,
+        (least, greatest) if differ else None, odd, norms.get(odd, 0.0), missing, not_finite, absent
     )
 
 

@@ -10,9 +10,9 @@ from itertools import count
 from typing import overload
 
 from gradviz.errors import DamagedFileError, UnknownNameError
-from gradviz.facts import SavedVerdict, SourceLocation
+from gradviz.facts import SourceLocation
 from gradviz.graph import (
-    EdgeData,
+    LEAVES,
     EdgeKind,
     GradGraph,
     NodeKind,
@@ -29,7 +29,6 @@ from gradviz.wording import ranks_text
 
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
 _LONG = 12  # operations; a longer path is folded, except near the culprit
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _IN_CAPTION = 3  # the number of reasons in the caption of a picture
 
 
@@ -166,11 +165,12 @@ class Explanations(Sequence[Explanation], Shown):
     def __str__(self) -> str:
         """A table: name, state, reason; errors come first, and in full."""
         errors = [str(each) for each in self.all if each.verdict.is_error]
+        others = [each for each in self.all if not each.verdict.is_error]
+        fine = [each for each in others if each.verdict is Verdict.FINE]
         rows = [
             (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
-            for group in _groups([each for each in self.all if _is_row(each.verdict)])
+            for group in _groups([each for each in others if each.verdict is not Verdict.FINE])
         ]
-        fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
             other = "other " if rows else ""
             rows.append((f"{len(fine):,} {other}{_noun(fine)}", "fine", "", ""))
@@ -180,9 +180,8 @@ class Explanations(Sequence[Explanation], Shown):
             table.append(f"{name:{widths[0]}}  {state:{widths[1]}}  {reason}".rstrip())
             if fix and fix not in (row[3] for row in rows[at + 1 : at + 2]):  # once for both
                 table.append(f"  fix: {fix}")
-        return (
-            "\n".join([*errors, *table]) or "nothing to explain: found no tensor that requires grad"
-        )
+        nothing = "nothing to explain: found no tensor that requires grad"
+        return "\n".join([*errors, *table]) or nothing
 
     @cached_property
     def story(self) -> Story:
@@ -213,10 +212,6 @@ class Explanations(Sequence[Explanation], Shown):
         if left:
             said.append(f"{left:,} more of {len(self.all):,} are not fine, for other reasons.")
         return " ".join(said)
-
-
-def _is_row(verdict: Verdict) -> bool:
-    return not verdict.is_error and verdict is not Verdict.FINE
 
 
 def _groups(
@@ -305,7 +300,8 @@ def _join_to_cut(part: GradGraph, graph: GradGraph, leaf: str, culprit: str) -> 
     """Draw a leaf before the cut that ends its path, if the operations between are not shown."""
     if leaf not in part or culprit not in part or part.out_degree(leaf):
         return
-    cuts = [data for *_, data in graph.in_edges(culprit, data=True) if not _flows(data)]
+    edges = graph.in_edges(culprit, data=True)
+    cuts = [data for *_, data in edges if data.get("kind") is EdgeKind.CUT]
     if not cuts:
         return
     taken = {key for key in part if key[:1] == "g"}
@@ -316,10 +312,6 @@ def _join_to_cut(part: GradGraph, graph: GradGraph, leaf: str, culprit: str) -> 
     inputs = [data.get("input", 0) for *_, data in part.in_edges(culprit, data=True)]
     number = 1 + max(inputs, default=-1)
     part.add_edge(key, culprit, number, **{**cuts[0], "input": number})
-
-
-def _flows(edge: EdgeData) -> bool:
-    return edge.get("kind") is not EdgeKind.CUT
 
 
 def _operations(graph: GradGraph, keys: Iterable[str]) -> int:
@@ -342,7 +334,7 @@ def _inputs(graph: GradGraph, kept: Iterable[str]) -> set[str]:
             kind = graph.nodes[source]["kind"]
             if kind is NodeKind.ACCUMULATE:
                 found |= {source, *graph.predecessors(source)}
-            elif kind is NodeKind.UNTRACKED or kind in _LEAVES:
+            elif kind is NodeKind.UNTRACKED or kind in LEAVES:
                 found.add(source)
     return found
 
@@ -548,29 +540,14 @@ def saved_explanations(story: Story) -> Explanations | None:
     """
     if story.verdicts is None:
         return None
-    nothing = GradGraph()
-    return Explanations(
-        tuple(
-            Explanation(
-                _verdict(each.verdict),
-                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
-                each.reason,
-                each.fix,
-                each.nodes,
-                each.locations,
-                story[each.frame].graph if 0 <= each.frame < len(story) else nothing,
-                each.culprit,
-                rule=each.rule,
-                kind=each.kind,
-            )
-            for each in story.verdicts
-        )
-    )
-
-
-def _is_of_some(verdict: SavedVerdict) -> bool:
-    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
-    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
+    nothing, found = GradGraph(), []
+    for e in story.verdicts:
+        ranks = ranks_text(e.ranks) if e.ranks else e.name
+        name = e.name if e.name == ranks else f"{ranks}: {e.name}"  # a rank itself has its own
+        graph = story[e.frame].graph if 0 <= e.frame < len(story) else nothing
+        said = (_verdict(e.verdict), name, e.reason, e.fix, e.nodes, e.locations)
+        found.append(Explanation(*said, graph, e.culprit, rule=e.rule, kind=e.kind))
+    return Explanations(tuple(found))
 
 
 def _verdict(value: str) -> Verdict:

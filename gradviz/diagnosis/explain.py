@@ -103,7 +103,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 _number = attrgetter("number")
-_SAID_OF_ZEROS = ("its gradient is all zeros, and ", "nothing was added to its zeros: ")
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
@@ -286,16 +285,16 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if not asked.tensors or asked.modules:
         explanations = Explanations((*explanations, *relative_size.terms_without_gradient(context)))
     if not asked.tensors:
-        unused = _unused_by_steps(context, {each.key for each in questions})
-        explanations = Explanations((*explanations, *unused))
+        rows = _unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
-            row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
-            explanations = Explanations((*explanations, row))
+            rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
+        explanations = Explanations((*explanations, *rows))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.
-        others = (each for each in explanations if each.verdict is not Verdict.NOT_RUN)
-        explanations = Explanations(tuple(others))
+        explanations = Explanations(
+            tuple(e for e in explanations if e.verdict is not Verdict.NOT_RUN)
+        )
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
@@ -320,14 +319,18 @@ def _answers(
     is_early: bool = False,
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
-    explanations = tuple(explain_tensor(question, context) for question in questions)
-    if is_overview:
-        rows = zip(explanations, questions, strict=True)
-        explanations = tuple(_as_overview(each, question, context) for each, question in rows)
-    if is_overview and is_early:
-        rows = zip(explanations, questions, strict=True)
-        explanations = tuple(_as_so_far(each, question.key, context) for each, question in rows)
-    return Explanations(explanations) if is_many else explanations[0]
+    explanations = []
+    for question in questions:
+        each = explain_tensor(question, context)
+        if is_overview:
+            each = _as_overview(each, question, context)
+            each = _as_so_far(each, question.key, context) if is_early else each
+        explanations.append(each)
+    return Explanations(tuple(explanations)) if is_many else explanations[0]
+
+
+def _as(verdict: Verdict, each: Explanation, reason: str) -> Explanation:
+    return replace(each, verdict=verdict, reason=reason, fix="")
 
 
 def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
@@ -337,7 +340,7 @@ def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
     if optimizer is None or each.verdict not in late:
         return each
     reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
-    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    return _as(Verdict.UNTRAINED, each, reason)
 
 
 def _as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
@@ -351,10 +354,10 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     added = context.happened_to(key, EventKind.ACCUMULATE)
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
     if each.verdict is Verdict.STALE and _was_used_once(context, key, uses):
-        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+        return _as(Verdict.FINE, each, "its gradient was used")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
-        return replace(each, verdict=Verdict.FINE, reason="a step in a hook used it", fix="")
+        return _as(Verdict.FINE, each, "a step in a hook used it")
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
     if each.verdict is Verdict.HOOK and has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
@@ -364,25 +367,25 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         difference_without(graph, key) or _is_bias(context, question, graph, is_known)
     ):
         reason = "its gradient is 0: it is added to terms whose gradients cancel"
-        return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+        return _as(Verdict.FINE, each, reason)
     if is_gone and question.kind is not NodeKind.PARAMETER and is_taken_by_torch(context, key):
-        return replace(each, verdict=Verdict.FINE, reason="torch took its gradient", fix="")
+        return _as(Verdict.FINE, each, "torch took its gradient")
     if is_gone and is_cleared(context, key) and cleared_before_step(context, question) is None:
         if (before := _before_it_was_cleared(question, context)) is not None:
             return before
         last = context.happened(EventKind.BACKWARD)[-1].details
         if is_right and (uses or getattr(last, "has_failed", False)):
             reason = "its gradient was used" if uses else "cleared for the pass that failed"
-            return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+            return _as(Verdict.FINE, each, reason)
     if is_gone and (clear := set_aside(context, key)) is not None:
         reason = f".grad = None at {mention(clear.location)} leaves it out of the step"
-        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+        return _as(Verdict.UNTRAINED, each, reason)
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
-        return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
+        return _as(Verdict.FINE, each, "its gradient was assigned")
     is_early = not (added or context.steps or context.passes) and each.verdict in _NO_GRADIENT
     if is_early and (lines := transforms_in(files_of(context.events or ()))):
         reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
-        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+        return _as(Verdict.UNTRAINED, each, reason)
     returned = None if added else only_returned(context, question, each.verdict)
     if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
         return replace(each, verdict=returned[0], reason=returned[1], fix="")
@@ -399,7 +402,7 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     added, reason = context.happened_to(key, EventKind.ACCUMULATE), f"{_IN_NONE}: {each.reason}"
     is_summed = each.verdict is Verdict.ACCUMULATED and question.kind is NodeKind.PARAMETER
     if is_summed and serves_data(context, key):
-        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+        return _as(Verdict.UNTRAINED, each, reason)
     # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
     is_held = key in context.held or any(
         key in each.held or (each.count > len(each.held) and not (key and context.held))
@@ -413,8 +416,8 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         if key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
             told = "torch.autograd.grad returned its gradient"  # as for a gradient penalty
-            return replace(each, verdict=Verdict.FINE, reason=told, fix="")
-        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+            return _as(Verdict.FINE, each, told)
+        return _as(Verdict.UNTRAINED, each, reason)
     is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
     is_copied = is_of_target or (is_without and context.is_copy(key, shape))
     is_template = not added and each.verdict in _NO_GRADIENT and context.is_template(key)
@@ -426,7 +429,7 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
     if added or each.verdict not in _NO_GRADIENT:
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
-    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    return _as(Verdict.UNTRAINED, each, reason)
 
 
 def _asked_inputs(context: Context) -> set[str]:
@@ -530,12 +533,9 @@ def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
     """The events that used the gradient of a leaf, without those that found it None or 0."""
     kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
     events = (event for kind in kinds for event in context.happened_to(key, kind))
-    changes = sorted((event.number, event.action in CLEARS) for event in events)
-
-    def is_unused(use: int) -> bool:
-        return (at := bisect(changes, (use,))) > 0 and changes[at - 1][1]
-
-    return [use for use in uses_of(context, key) if not is_unused(use)]
+    changes = [(-1, False), *sorted((event.number, event.action in CLEARS) for event in events)]
+    uses = uses_of(context, key)
+    return [use for use in uses if not changes[bisect(changes, (use,)) - 1][1]]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:
@@ -550,7 +550,9 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
     if explanation.verdict is Verdict.ZERO and _is_not_reached(context, question):
         why = first_answer(not_connected_rules, context, question)
         if why is not None and why.verdict in (Verdict.CUT, Verdict.NOT_CONNECTED):
-            said = _SAID_OF_ZEROS[context.is_recorded]
+            said = "its gradient is all zeros, and "
+            if context.is_recorded:
+                said = "nothing was added to its zeros: "
             return replace(why, verdict=Verdict.ZERO, reason=f"{said}{why.reason}")
     return explanation
 
@@ -581,20 +583,9 @@ def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Sto
             return story
     explanations = [answers] if isinstance(answers, Explanation) else answers
     frames = {id(frame.graph): number for number, frame in enumerate(story)}
-    frame_of_all = 0 if answers is subject and len(story) == 1 else -1
-    verdicts = tuple(
-        SavedVerdict(
-            each.verdict.value,
-            each.name,
-            each.reason,
-            each.fix,
-            each.nodes,
-            each.locations,
-            each.culprit,
-            frames.get(id(each.graph), frame_of_all),
-            each.rule,
-            each.kind,
-        )
-        for each in explanations
-    )
-    return replace(story, verdicts=verdicts)
+    of_all = 0 if answers is subject and len(story) == 1 else -1
+    verdicts = []
+    for e in explanations:
+        found = (e.verdict.value, e.name, e.reason, e.fix, e.nodes, e.locations, e.culprit)
+        verdicts.append(SavedVerdict(*found, frames.get(id(e.graph), of_all), e.rule, e.kind))
+    return replace(story, verdicts=tuple(verdicts))

@@ -9,7 +9,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.in_place import unseen_rules
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import at_line, mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.relative_size import (
     combined_at_another_time,
@@ -58,7 +58,7 @@ def _hook_on_it(context: Context, question: Question) -> Evidence | None:
         return None
     event, change = own[-1]
     words = {
-        "where": f" at {mention(event.location)}" if event.location else "",
+        "where": at_line(event.location),
         "change": gradient_change_text(change.before, change.after),
         "who": f"the hook {change.function}" if change.function else "a hook",
     }
@@ -76,9 +76,10 @@ def _hook_made_it_wrong(context: Context, question: Question) -> Evidence | None
     if grad is None or (grad.is_finite and not is_all_zero(grad)):
         return None
     acted = _acted_on_the_path(context, question, is_wrong=True)
-    after = ((each, each[1].after) for each in acted if each[1].after is not None)
-    found = [e for e, new in after if (is_all_zero(new) if grad.is_finite else not new.is_finite)]
-    return _hook_evidence(context, found)
+    rows = [(each, each[1].after) for each in acted]
+    if grad.is_finite:
+        return _hook_evidence(context, [each for each, to in rows if to and is_all_zero(to)])
+    return _hook_evidence(context, [each for each, to in rows if to and not to.is_finite])
 
 
 def _hook_on_the_path(context: Context, question: Question) -> Evidence | None:
@@ -94,9 +95,8 @@ def _acted_on_the_path(
     if not replaced or not added:
         return []
     end = added[-1].number
-    begin = max(
-        (e.number for e in context.happened(EventKind.BACKWARD) if e.number < end), default=end
-    )
+    passes = (event.number for event in context.happened(EventKind.BACKWARD))
+    begin = max((each for each in passes if each < end), default=end)
     acted = [each for each in replaced if begin < each[0].number < end]
     path = context.path(question.key) if acted else set()
     found = []
@@ -135,7 +135,7 @@ def _hook_evidence(
     words = {
         "by": f" {change.function}" if change.function else "",
         "on": f"module {event.name}" if data.get("op") == _HOOKED else event.name or word_of(data),
-        "where": f" at {mention(event.location)}" if event.location else "",
+        "where": at_line(event.location),
         "change": gradient_change_text(change.before, change.after),
         "more": f"; so did {len(found) - 1} more" if found[1:] else "",
     }
@@ -168,10 +168,8 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
         for event in context.happened_to(question.key, EventKind.IN_PLACE)
         if event.action not in (Action.DATA_REPLACED, Action.REDUCED)
     ]
-    since = added[-1].number
-    return sorted(
-        (event for event in changes if event.number > since), key=lambda event: event.number
-    )
+    changes = [event for event in changes if event.number > added[-1].number]
+    return sorted(changes, key=lambda event: event.number)
 
 
 def _change_words(change: Event) -> str:
@@ -468,10 +466,8 @@ def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
-    if grad is None or not grad.is_sparse:
-        return None
     is_used = any(question.key in details.changed for _, details in context.steps)
-    return None if is_used else Evidence()
+    return Evidence() if grad is not None and grad.is_sparse and not is_used else None
 
 
 sparse: Rule[Any, Any] = Rule(
@@ -487,8 +483,7 @@ hook_on_tensor: Rule[Any, Any] = Rule(
     _hook_on_it,
     "{who}{where} returned a different gradient than it received: {change}",
     _REMOVE,
-    Needs.RECORDING,
-    (EventKind.HOOK,),
+    events=(EventKind.HOOK,),
 )
 hooks_that_broke_it: Rule[Any, Any] = Rule(
     "a hook on the path made it zero, or not finite",
@@ -496,8 +491,7 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     _hook_made_it_wrong,
     _ON_THE_PATH,
     _REMOVE,
-    Needs.RECORDING,
-    (EventKind.HOOK,),
+    events=(EventKind.HOOK,),
 )
 
 
@@ -510,10 +504,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.STALE,
         _before_the_recording,
         "it is from before the recording, and {later}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "The recording holds each event, and none that added to the gradient or changed it.",
+        events=(EventKind.BACKWARD,),
+        docs="The recording holds each event, and none that added to the gradient or changed it.",
     ),
     Rule(
         "its values were overwritten since",
@@ -521,17 +513,14 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _overwritten,
         _STALE + "gave it other values",
         "call backward() again, or clear it: optimizer.zero_grad()",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
+        events=(EventKind.IN_PLACE,),
     ),
     Rule(
         "a later backward pass accumulated nothing in it",
         Verdict.STALE,
         _later_pass_without_it,
         _STALE + "changed it, and {later}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.STEP, EventKind.IN_PLACE),
+        events=(EventKind.STEP, EventKind.IN_PLACE),
     ),
     Rule(
         "a repeated pass was cut off from it",
@@ -539,8 +528,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _left_out_of_a_repeat,
         "it comes from backward at {added}, nothing cleared it, and {later}",
         "unless that is meant: {fix}",
-        Needs.RECORDING,
         docs="The later pass repeats the earlier one for all other leaves that it reached.",
+        needs=Needs.RECORDING,
     ),
     Rule(
         "an optimizer used it more than once",
@@ -548,8 +537,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _used_again,
         _STALE + "used it for the {times} time",
         "one backward() for each step, and optimizer.zero_grad() before it",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "several passes were accumulated",
@@ -565,8 +553,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _hook_on_the_path,
         _ON_THE_PATH,
         _REMOVE,
-        Needs.RECORDING,
-        (EventKind.HOOK,),
+        events=(EventKind.HOOK,),
     ),
     *scale_rules,
     Rule(
@@ -576,9 +563,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "no operation of this rank uses it: at {line} DistributedDataParallel wrote the average "
         "over {ranks} ranks into its gradient",
         "if this rank is meant to train it, use it in the forward pass of each rank",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
-        "The parameter is not reachable from what backward started from on this rank.",
+        events=(EventKind.ACCUMULATE,),
+        docs="The parameter is not reachable from what backward started from on this rank.",
     ),
     Rule(
         "the result that was asked about did not give it",

@@ -9,6 +9,8 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import (
+    at_line,
+    called_name,
     expressions_at,
     imported,
     locations_of,
@@ -22,7 +24,7 @@ from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
-from gradviz.facts import Action, BackwardDetails, Problem, ProblemKind, StepDetails
+from gradviz.facts import Action, BackwardDetails, Problem, ProblemKind
 from gradviz.graph import GradGraph, ancestors, descendants, word_of
 from gradviz.graph.operations import Blocks, forward_word, operation, twin_of
 from gradviz.story import Event, EventKind
@@ -49,7 +51,7 @@ def _who(context: Context, problem: Problem) -> str:
     name = problem.name and f"{problem.name!r}"
     name = name or ("its result" if problem.is_result else "one of its inputs")
     line = source_of(context, problem.node)
-    return f"{problem.op}{f' at {mention(line)}' if line else ''} saved {name} for backward"
+    return f"{problem.op}{at_line(line)} saved {name} for backward"
 
 
 def _changed(context: Context, error: ErrorContext) -> Evidence | None:
@@ -74,9 +76,9 @@ def _changer(problem: Problem) -> str:
     if word in _NAMES:
         return _NAMES[word]
     called = _called_at(problem)
-    if called is None or _is_named(called, word):
+    if called is None or called_name(called) == word:
         return word
-    name = called.func.attr if isinstance(called.func, ast.Attribute) else ast.unparse(called.func)
+    name = called_name(called) or ast.unparse(called.func)
     return f"{word} in {name}()" if name in _CHANGERS else word
 
 
@@ -88,15 +90,10 @@ def _called_at(problem: Problem) -> ast.Call | None:
     """The call in the user's line that changed the tensor."""
     found = expressions_at(problem.inside or problem.location, problem.changed_by)
     calls = [each for each in found if isinstance(each, ast.Call)]
-    if not any(_is_named(each, problem.changed_by) for each in calls):  # a module: ``m(x)``
+    if problem.changed_by not in map(called_name, calls):  # a module: ``m(x)``
         calls.sort(key=lambda each: any(isinstance(e, ast.Call) for e in ast.walk(each.func)))
     given = (each for each in calls if {"inplace", "out"} & {k.arg for k in each.keywords})
     return next(given, calls[0] if calls else None)
-
-
-def _is_named(call: ast.Call, word: str) -> bool:
-    called = call.func
-    return word in (getattr(called, "attr", ""), getattr(called, "id", ""))
 
 
 def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None:
@@ -104,18 +101,13 @@ def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None
     problem = _problem_of(error)
     if problem is None or (step := _step_of(context, problem)) is None:
         return None
-    where = f" at {mention(step.source)}" if step.source else ""
-    words = {"by": "the optimizer's step", "where": where, "versions": ""}
+    words = {"by": "the optimizer's step", "where": at_line(step.source), "versions": ""}
     return _evidence(context, error, problem, step, **words, fix=_fix_of_step(context, error))
 
 
 def _step_of(context: Context, problem: Problem) -> Event | None:
-    steps = [
-        event
-        for event in context.happened(EventKind.STEP)
-        if isinstance(event.details, StepDetails) and problem.name in event.details.names
-    ]
-    return steps[-1] if steps and problem.name else None
+    steps = (step for step, details in reversed(context.steps) if problem.name in details.names)
+    return next(steps, None) if problem.name else None
 
 
 def _changed_by_the_unknown(context: Context, error: ErrorContext) -> Evidence | None:
@@ -130,10 +122,8 @@ def _evidence(
     step: Event | None = None,
     **words: object,
 ) -> Evidence:
-    location = step.location if step is not None else problem.location
-    inside = problem.inside if step is None else step.inside
-    lines = [location, inside, *locations_of([source_of(context, problem.node)])]
-    key = problem.node
+    key, by = problem.node, step or problem
+    lines = [by.location, by.inside, *locations_of([source_of(context, key)])]
     return error.evidence([key], lines, key, words={"who": _who(context, problem), **words})
 
 
@@ -164,11 +154,7 @@ def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:
         name = problem.name or "weight"
         return f"compute with a copy: {name}.clone(); or look up first; or leave out max_norm"
     if _is_leaf(context, problem.name):
-        before = (
-            f"call backward() before {problem.location}"
-            if problem.location
-            else ("call backward() before that change")
-        )
+        before = f"call backward() before {problem.location or 'that change'}"
         return f"{before}; or compute with a copy: {problem.name}.clone()"
     if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
@@ -209,11 +195,10 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
         is_plain = word.endswith("_") and word.isidentifier() and word != "setitem_"
         return f"make a new tensor: {word[:-1]} instead of {word}" if is_plain else ""
     target = without_alias(target)
-    whole = without_alias(target.value) if isinstance(target, ast.Subscript) else None
-    if whole is not None and not context.written_on(str(problem.location))[0].isdisjoint(
-        _OF_A_PART
-    ):
-        return f"{_WRITTEN}; or write into it after backward, or into a copy: {_copied(whole)}"
+    words = context.written_on(str(problem.location))[0]
+    if isinstance(target, ast.Subscript) and not words.isdisjoint(("getitem", "setitem_")):
+        copied = _copied(without_alias(target.value))
+        return f"{_WRITTEN}; or write into it after backward, or into a copy: {copied}"
     if value is None:
         return f"change a copy: {_copied(target)}"
     if call is None or (isinstance(statement, ast.Expr) and statement.value is call):
@@ -224,7 +209,6 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
     return f"make a new tensor: {_text(value)} instead of {_text(call or target)}"
 
 
-_OF_A_PART = ("getitem", "setitem_")
 _text = ast.unparse
 
 
@@ -260,7 +244,7 @@ def _change_by(
         plain = ast.Name(function.id.removesuffix("_"))
     target = function.value if is_method and isinstance(function, ast.Attribute) else None
     target = target or out or next(iter(call.args), None)
-    is_known = _is_named(call, word) or len(others) < len(call.keywords)
+    is_known = called_name(call) == word or len(others) < len(call.keywords)
     if not is_known or not is_function_of_torch(word.partition(" ")[0].removesuffix("_")):
         return target, None
     return target, ast.Call(plain, call.args, others)
@@ -271,7 +255,6 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.CHANGED_IN_PLACE):
         return None
     read, graph = error.read, context.graph
-    assert read is not None
     times = read.found - read.wanted
     size = list(read.shape or ())
     words: dict[str, Any] = {"times": f"{times} time{'s' * (times != 1)}"}
@@ -436,7 +419,6 @@ def _target_of(statement: ast.stmt, error: ErrorContext) -> ast.expr | None:
     return _change_by(call, "", imported(error.location.file))[0]
 
 
-_NEEDS = Needs.RECORDING
 _CHANGED = Verdict.CHANGED_IN_PLACE
 RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
@@ -444,16 +426,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _CHANGED,
         _changed,
         "{who}, and {by}{where} changed it afterwards{versions}",
-        "{fix}",
-        _NEEDS,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a saved tensor was changed by an optimizer",
         _CHANGED,
         _changed_by_a_step,
         "{who}, and {by}{where} changed it afterwards{versions}",
-        "{fix}",
-        _NEEDS,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a saved tensor was changed by something that was not recorded",
@@ -461,7 +441,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _changed_by_the_unknown,
         "{who}, and something that was not recorded changed it afterwards",
         _COPY,
-        _NEEDS,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a saved tensor was changed, and nothing was recorded",
@@ -470,15 +450,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward{at} needs {what} as it was, and it was changed in place {times} "
         "since (version {wanted} → {found}); where was not recorded",
         f"{{fix}}; {RECORD}",
-        Needs.ERROR,
     ),
     Rule(
         "a leaf was changed in place",
         Verdict.LEAF_CHANGED,
         _leaf_changed,
         "{what} was changed in place{at}, which autograd cannot record",
-        "{fix}",
-        Needs.ERROR,
     ),
     *rules_of(_TABLE),
 )
@@ -509,15 +486,14 @@ def _changed_through_an_alias(context: Context, question: Question) -> Evidence 
 
 def _writes_to_leaves(context: Context, graph: GradGraph) -> list[Event]:
     """The changes in place of leaves that were used before, in order."""
-    if "writes to leaves" not in context.cache:
+
+    def find() -> list[Event]:
         found = {key for key, data in graph.nodes(data=True) if data.get("stale")}
-        context.cache["writes to leaves"] = [
-            event
-            for event in (context.happened(EventKind.IN_PLACE) if found else ())
-            if found.intersection(event.nodes) and event.action is not Action.DATA_REPLACED
-        ]
-    events: list[Event] = context.cache["writes to leaves"]
-    return events
+        events = context.happened(EventKind.IN_PLACE)
+        events = [each for each in events if each.action is not Action.DATA_REPLACED]
+        return [event for event in events if found.intersection(event.nodes)]
+
+    return context.cached("writes to leaves", find)
 
 
 def _products_with(graph: GradGraph, leaf: str, path: set[str]) -> list[str]:
@@ -527,9 +503,8 @@ def _products_with(graph: GradGraph, leaf: str, path: set[str]) -> list[str]:
     for user in path if storage is not None else ():
         row = operation(graph.nodes[user].get("op", ""))
         factors = {*(row.factors or ((0, 1) if row.blocks is Blocks.OTHER_FACTOR else ()))}
-        saved = {
-            each.input for each in graph.nodes[user].get("saved", ()) if each.storage == storage
-        }
+        kept = graph.nodes[user].get("saved", ())
+        saved = {each.input for each in kept if each.storage == storage}
         own = {edge.get("input", 0) for source, edge in graph.inputs(user) if source in path}
         if saved & factors and factors & own - saved:
             found.append(user)
@@ -541,7 +516,7 @@ def _of_alias(graph: GradGraph, event: Event, leaf: str, user: str) -> Evidence:
     words = {
         "what": f"{event.word} at {mention(event.location)}",
         "name": graph.nodes[leaf].get("name", "a leaf"),
-        "user": f"{word_of(graph.nodes[user])}{f' at {mention(line)}' if line else ''}",
+        "user": f"{word_of(graph.nodes[user])}{at_line(line)}",
     }
     return Evidence(words, (leaf, user), (event.location, *locations_of([line])))
 
@@ -578,10 +553,9 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         _changed_by_a_collective,
         "{what} changed {name} in place on the path to it, and autograd does not record that: the "
         "gradient is the one without it",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
-        "Such a function writes into a tensor of the graph and does not raise its version counter.",
+        events=(EventKind.IN_PLACE,),
+        docs="Such a function writes into a tensor of the graph and does not raise its version "
+        "counter.",
     ),
     Rule(
         "a leaf was changed after its use, through an alias",
@@ -590,8 +564,7 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
         "notice that, and this gradient was computed with the values after it",
         "write into {name} after backward()",
-        Needs.RECORDING,
-        (EventKind.IN_PLACE,),
-        "x.data shares the memory of x and has a version counter of its own.",
+        events=(EventKind.IN_PLACE,),
+        docs="x.data shares the memory of x and has a version counter of its own.",
     ),
 )

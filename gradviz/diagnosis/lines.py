@@ -12,6 +12,7 @@ import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from gradviz.facts import SourceLocation
 from gradviz.shown import files_of_cell
@@ -44,6 +45,11 @@ def mention(place: str | SourceLocation, inside: str | SourceLocation = "") -> s
     return f"{line}, {inside_text(mention(inside))}" if inside else line
 
 
+def at_line(place: str | SourceLocation) -> str:
+    """`mention` after "at"; "" for no line."""
+    return f" at {mention(place)}" if place else ""
+
+
 _SHOWING = ("print", "debug", "info", "warning", "error", "add_scalar", "set_postfix")
 
 
@@ -59,20 +65,19 @@ def is_only_shown(location: SourceLocation, words: Container[str]) -> bool:
         return True
     if isinstance(statement, ast.Expr) and is_showing(statement.value):
         return True
-    texts = [
-        node
-        for node in (ast.walk(statement) if statement is not None else ())
-        if isinstance(node, ast.JoinedStr)
-    ]
-    return bool(texts) and _reads_in(statement, words) == sum(
-        _reads_in(text, words) for text in texts
-    )
+    texts = nodes_in(statement, ast.JoinedStr)
+    shown = sum(_reads_in(text, words) for text in texts)
+    return bool(texts) and _reads_in(statement, words) == shown
 
 
 def _reads_in(tree: ast.AST | None, words: Container[str]) -> int:
-    calls = (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
-    names = (getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls)
-    return sum(name in words for name in names)
+    return sum(called_name(call) in words for call in nodes_in(tree, ast.Call))
+
+
+def called_name(call: ast.Call) -> str:
+    """The name of the function or method that is called; "" if the code has none."""
+    name: str = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    return name
 
 
 def _plain_code(line: str) -> str:
@@ -83,18 +88,10 @@ def _plain_code(line: str) -> str:
 
 
 def code_of(source: str) -> str:
-    """The code of a line, without its comment; "" if unknown.
-
-    Only files that were read as source are parsed: those whose lines were recorded.
-    """
-    display, _, number = source.rpartition(":")
-    known = [name for name in (display, str(Path(display).absolute())) if name in linecache.cache]
-    known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + display)]
-    # The latest has priority: under a magic command, a cell has the code of the command too.
-    known = known or files_of_cell(display)[-1:]
-    if len(known) != 1 or not number.isdigit():
-        return ""
-    return _plain_code(linecache.getline(known[0], int(number)))
+    """The code of a line, without its comment; "" if unknown."""
+    file, _, number = source.rpartition(":")
+    known = _known_file(file)
+    return _plain_code(linecache.getline(known, int(number))) if known and number.isdigit() else ""
 
 
 _SIGNED: dict[str, type[ast.operator | ast.unaryop]] = {
@@ -130,8 +127,7 @@ def as_written(word: str, source: str) -> str:
         type(each)
         for location in (locations_of([source]) if mirror else ())
         for statement in _statements_at(location)
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Compare)
+        for node in nodes_in(statement, ast.Compare)
         for each in node.ops
     }
     return mirror if sign not in signs and mirror and _SIGNS[mirror][1] in signs else word
@@ -151,11 +147,7 @@ def _statements_at(location: SourceLocation) -> list[ast.stmt]:
     tree = syntax_tree(location.file) if location.line else None
     if tree is None:
         return _alone(location.text)
-    found = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.stmt) and _spans(node, location.line)
-    ]
+    found = [node for node in nodes_in(tree, ast.stmt) if _spans(node, location.line)]
     last = max((node.lineno for node in found), default=0)
     found = [node for node in found if node.lineno == last]
     there = [
@@ -178,9 +170,8 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
     found: list[ast.expr] = [
         node
         for statement in _statements_at(location)
-        for node in ast.walk(statement)
-        if isinstance(node, (ast.BinOp, ast.UnaryOp, ast.Call))
-        and location.column in (-1, node.col_offset)
+        for node in nodes_in(statement, ast.BinOp, ast.UnaryOp, ast.Call)
+        if location.column in (-1, node.col_offset)
         and node.lineno <= location.line <= (node.end_lineno or node.lineno)
     ]
     kind = _SIGNED.get(word.rstrip("_"))
@@ -213,8 +204,8 @@ def straight_through(line: str) -> tuple[str, str] | None:
     """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if there is none."""
     locations = locations_of([line])
     statement = statement_at(locations[0]) if locations else None
-    for node in ast.walk(statement) if statement is not None else ():
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+    for node in nodes_in(statement, ast.BinOp):
+        if isinstance(node.op, ast.Add):
             for kept, call in ((node.left, node.right), (node.right, node.left)):
                 if (difference := _detached(call)) and ast.dump(difference[1]) == ast.dump(kept):
                     return ast.unparse(kept), ast.unparse(difference[0])
@@ -223,8 +214,7 @@ def straight_through(line: str) -> tuple[str, str] | None:
 
 def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
     """The operands of ``(y - x).detach()``."""
-    is_call = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
-    function = call.func if is_call and isinstance(call, ast.Call) else None
+    function = call.func if isinstance(call, ast.Call) else None
     if not isinstance(function, ast.Attribute) or function.attr != "detach":
         return None
     inner = function.value
@@ -254,8 +244,8 @@ def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
 
 def assigned_before(location: SourceLocation, name: str) -> list[SourceLocation]:
     """The line that last assigned to a name before a line of the same function; [] if unknown."""
-    nodes = ast.walk(tree) if (tree := syntax_tree(location.file)) is not None else ()
-    starts = [node.lineno for node in nodes if isinstance(node, ast.FunctionDef)]
+    functions = nodes_in(syntax_tree(location.file), ast.FunctionDef)
+    starts = [node.lineno for node in functions]
     start = max((each for each in starts if each <= location.line), default=0)
     lines = [each for each, _ in assignments_to(location, name) if start < each < location.line]
     return [replace(location, line=each, text="") for each in lines[-1:]]
@@ -290,17 +280,14 @@ def _switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceL
         files: as their lines are shown.
         attribute: its name.
     """
-    found = []
-    for file in files:
-        tree = syntax_tree(file)
-        for node in ast.walk(tree) if tree else ():
-            if isinstance(node, ast.Assign) and _is_false(node.value):
-                found += [
-                    (SourceLocation(file, node.lineno), ast.unparse(target.value))
-                    for target in node.targets
-                    if isinstance(target, ast.Attribute) and target.attr == attribute
-                ]
-    return found
+    return [
+        (SourceLocation(file, node.lineno), ast.unparse(target.value))
+        for file in files
+        for node in nodes_in(syntax_tree(file), ast.Assign)
+        if isinstance(node.value, ast.Constant) and node.value.value is False
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and target.attr == attribute
+    ]
 
 
 def rebound_updates(files: Iterable[str]) -> list[tuple[SourceLocation, str, bool]]:
@@ -314,25 +301,21 @@ def rebound_updates(files: Iterable[str]) -> list[tuple[SourceLocation, str, boo
     """
     found = []
     for file in files:
-        nodes = list(ast.walk(syntax_tree(file) or ast.Module([], [])))
+        tree = syntax_tree(file)
         loops = {
             (node, each.id)
-            for loop in nodes
-            if isinstance(loop, ast.For)
-            for each in ast.walk(loop.target)
-            if isinstance(each, ast.Name)
+            for loop in nodes_in(tree, ast.For)
+            for each in nodes_in(loop.target, ast.Name)
             for node in ast.walk(loop)
         }
-        assigned = [node for node in nodes if isinstance(node, ast.Assign)]
+        assigned = nodes_in(tree, ast.Assign)
         made = {ast.unparse(each.targets[0]): ast.unparse(each.value) for each in assigned}
         for node in assigned:
             if not isinstance(node.value, ast.BinOp):
                 continue
             name, value = ast.unparse(node.targets[0]), node.value
             is_own = ast.unparse(value.left) in (name, f"{name}.data", f"{name}.detach()")
-            change = [
-                made.get(e.id, e.id) for e in ast.walk(value.right) if isinstance(e, ast.Name)
-            ]
+            change = [made.get(e.id, e.id) for e in nodes_in(value.right, ast.Name)]
             if is_own and f"{name}.grad" in ast.unparse(value.right) + str(change):
                 location = SourceLocation(file, node.lineno, text=ast.unparse(node))
                 found.append((location, name, (node, name) in loops))
@@ -350,31 +333,26 @@ def transforms_in(files: Iterable[str]) -> list[SourceLocation]:
     """
     found = []
     for file in files:
-        nodes = list(ast.walk(syntax_tree(file) or ast.Module([], [])))
+        tree = syntax_tree(file)
         names = {f"{module}.{each}" for module in ("torch.func", "func") for each in _TRANSFORMS}
-        for node in nodes:
-            if isinstance(node, ast.ImportFrom) and node.module in ("torch.func", "functorch"):
+        for node in nodes_in(tree, ast.ImportFrom):
+            if node.module in ("torch.func", "functorch"):
                 names |= {e.asname or e.name for e in node.names if e.name in _TRANSFORMS}
         found += [
             SourceLocation(file, node.lineno)
-            for node in nodes
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+            for node in nodes_in(tree, ast.Call)
+            if ast.unparse(node.func) in names
         ]
     return found
 
 
-def _is_false(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is False
-
-
 def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of files that call a function, as ``name()`` or ``x.name()``, with a keyword."""
-    trees = [(file, tree) for file in files if (tree := syntax_tree(file)) is not None]
-    named = [(f, node) for f, tree in trees for node in ast.walk(tree) if _is_named(node, name)]
     return [
         SourceLocation(file, node.lineno)
-        for file, node in named
-        if isinstance(node, ast.Call) and keyword in ("", *(each.arg for each in node.keywords))
+        for file in files
+        for node in nodes_in(syntax_tree(file), ast.Call)
+        if _is_named(node, name) and keyword in ("", *(each.arg for each in node.keywords))
     ]
 
 
@@ -397,14 +375,9 @@ _OPERATORS = {
 
 def can_be_none(statement: ast.stmt, read: TorchMessage) -> Iterator[ast.expr]:
     """The expressions in a line that can be the None of a message."""
-    attributes = [
-        node.value
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Attribute) and read.attribute == node.attr
-    ]
-    found = attributes or [
-        each for node in ast.walk(statement) for each in _suspects_in(node, read)
-    ]
+    attributes = nodes_in(statement, ast.Attribute)
+    found = [node.value for node in attributes if read.attribute == node.attr]
+    found = found or [each for node in ast.walk(statement) for each in _suspects_in(node, read)]
     yield from (each for each in found if isinstance(each, _CAN_BE_NONE))
 
 
@@ -441,24 +414,23 @@ def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
 
 def owner_of(location: SourceLocation, attribute: str) -> str:
     """The variable whose attribute a line reads; "" for none, or several."""
-    statement = statement_at(location)
     names = {
         ast.unparse(node.value)
-        for node in (ast.walk(statement) if statement else ())
-        if isinstance(node, ast.Attribute) and node.attr == attribute and stored(node.value)
+        for node in nodes_in(statement_at(location), ast.Attribute)
+        if node.attr == attribute and stored(node.value)
     }
     return names.pop() if len(names) == 1 else ""
 
 
 def called_on(line: str) -> set[str]:
     """The names of the functions and methods that a line calls: ``{"deepcopy"}``."""
-    found: set[str] = set()
-    for location in locations_of([line]):
-        nodes = (node for each in _statements_at(location) for node in ast.walk(each))
-        for node in nodes:
-            if isinstance(node, ast.Call) and node.lineno == location.line:
-                found.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
-    return found
+    return {
+        called_name(node)
+        for location in locations_of([line])
+        for statement in _statements_at(location)
+        for node in nodes_in(statement, ast.Call)
+        if node.lineno == location.line
+    }
 
 
 def _is_named(
@@ -487,18 +459,27 @@ def _alone(code: str) -> list[ast.stmt]:
     return []
 
 
-def _text_of(file: str) -> str:
-    """The source of a file, by the name under which its lines are shown; "" if unknown."""
+def _known_file(file: str) -> str:
+    """The file that was read, by the name under which its lines are shown; "" if unknown."""
     known = [name for name in (file, str(Path(file).absolute())) if name in linecache.cache]
     known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + file)]
     # The latest has priority: under a magic command, a cell has the code of the command too.
     known = known or files_of_cell(file)[-1:]
-    return "".join(linecache.getlines(known[0])) if len(known) == 1 else ""
+    return known[0] if len(known) == 1 else ""
 
 
 def syntax_tree(file: str) -> ast.Module | None:
     """The syntax tree of a file, by the name under which its lines are shown; None if unknown."""
-    return _tree(_text_of(file))
+    known = _known_file(file)
+    return _tree("".join(linecache.getlines(known)) if known else "")
+
+
+_Node = TypeVar("_Node", bound=ast.AST)
+
+
+def nodes_in(tree: ast.AST | None, *kinds: type[_Node]) -> list[_Node]:
+    """The nodes of some kinds in a syntax tree; none without a tree."""
+    return [node for node in (ast.walk(tree) if tree else ()) if isinstance(node, kinds)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -517,11 +498,7 @@ def lines_with_graph(passes: Iterable[Event]) -> set[str]:
 def imported(file: str) -> set[str]:
     """The names of imports of a file, such as ``nn``, of which a state is no part."""
     tree = syntax_tree(file)
-    imports = (
-        each
-        for each in (ast.walk(tree) if tree else ())
-        if isinstance(each, (ast.Import, ast.ImportFrom))
-    )
+    imports: list[Any] = [*nodes_in(tree, ast.Import), *nodes_in(tree, ast.ImportFrom)]
     return {a.asname or a.name.partition(".")[0] for each in imports for a in each.names}
 
 

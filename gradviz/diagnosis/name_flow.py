@@ -14,15 +14,17 @@ import builtins
 import sys
 from bisect import bisect
 from collections.abc import Callable, Container, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
+    called_name,
     calls,
     files_of,
     is_only_shown,
     is_showing,
     locations_of,
+    nodes_in,
     rebound_updates,
     statement_at,
     syntax_tree,
@@ -184,12 +186,13 @@ def adds_number(location: SourceLocation, lines: Container[int]) -> bool:
         return False
     scope = _scope_of(tree, statement)
     made: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(scope):
-        if isinstance(node, ast.Assign) and node.lineno < statement.lineno:
-            for name in node.targets:
-                made.setdefault(ast.unparse(name), []).append(node.value)
-    sums = [each for each in ast.walk(statement) if isinstance(each, (ast.BinOp, ast.AugAssign))]
-    for node in (each for each in sums if isinstance(each.op, (ast.Add, ast.Sub))):
+    for each in nodes_in(scope, ast.Assign):
+        for name in each.targets if each.lineno < statement.lineno else ():
+            made.setdefault(ast.unparse(name), []).append(each.value)
+    sums: list[Any] = [*nodes_in(statement, ast.BinOp), *nodes_in(statement, ast.AugAssign)]
+    for node in sums:
+        if not isinstance(node.op, (ast.Add, ast.Sub)):
+            continue
         sides = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
         kinds = [_is_number(each, lines, made) for each in sides]
         if True in kinds and (len(kinds) == 1 or None in kinds):
@@ -326,9 +329,7 @@ def _arguments_with_data(call: ast.Call, pure: set[str]) -> list[ast.expr]:
 
 def _reads_value(node: ast.AST) -> bool:
     """Whether a node is a call that converts a tensor to numbers: ``x.item()``, ``float(x)``."""
-    if not isinstance(node, ast.Call):
-        return False
-    return getattr(node.func, "attr", getattr(node.func, "id", "")) in _READS
+    return isinstance(node, ast.Call) and called_name(node) in _READS
 
 
 def _scope_of(tree: ast.Module, statement: ast.stmt) -> ast.AST:
@@ -430,8 +431,7 @@ def _pure_names(tree: ast.Module) -> set[str]:
 
 
 def _names_in(*trees: ast.AST) -> set[str]:
-    nodes = (node for tree in trees for node in ast.walk(tree))
-    return {node.id for node in nodes if isinstance(node, ast.Name)}
+    return {node.id for tree in trees for node in nodes_in(tree, ast.Name)}
 
 
 def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:

@@ -8,7 +8,14 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of
-from gradviz.diagnosis.lines import files_of, locations_of, mention, statement_at, transforms_in
+from gradviz.diagnosis.lines import (
+    at_line,
+    files_of,
+    locations_of,
+    mention,
+    statement_at,
+    transforms_in,
+)
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
@@ -161,11 +168,9 @@ def only_returned(
 
 
 def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
-    last = context.passes[-1] if context.passes else None
-    if last is None or not isinstance(last.details, BackwardDetails):
-        return None
-    inputs = last.details.inputs
-    if inputs is None or question.key in inputs:
+    last = next(reversed(context.passes), None)
+    inputs = getattr(last.details, "inputs", None) if last is not None else None
+    if last is None or inputs is None or question.key in inputs:
         return None
     words = {"line": mention(last.location), "name": question.name}
     return Evidence(words, locations=(last.location,))
@@ -173,9 +178,7 @@ def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
 
 def _pass_failed(context: Context, question: Question) -> Evidence | None:
     last = next(reversed(_passes(context)), None)
-    if last is None or not isinstance(last.details, BackwardDetails):
-        return None
-    if not last.details.has_failed:
+    if last is None or not getattr(last.details, "has_failed", False):
         return None
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
@@ -213,10 +216,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CLEARED,
         _cleared,
         "backward at {added} accumulated its gradient, and it was cleared afterwards{where}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE, EventKind.HOOK),
-        "The last event that set .grad to None after the last pass that accumulated in it.",
+        events=(EventKind.ACCUMULATE, EventKind.HOOK),
+        docs="The last event that set .grad to None after the last pass that accumulated in it.",
     ),
     Rule(
         "torch.autograd.grad ran instead of backward",
@@ -224,9 +225,9 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         _only_autograd_grad,
         "torch.autograd.grad at {line} returns gradients and does not change .grad",
         "call {call} instead",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "Every backward pass of the recording was torch.autograd.grad, called on the same result.",
+        events=(EventKind.BACKWARD,),
+        docs="Every backward pass of the recording was torch.autograd.grad, called on the same "
+        "result.",
         when=(Reach.REACHABLE,),
     ),
     Rule(
@@ -235,9 +236,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         _not_in_inputs,
         "backward at {line} was called with inputs= without it",
         "add {name} to inputs=, or remove inputs=",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "The latest backward pass was limited to other tensors.",
+        events=(EventKind.BACKWARD,),
+        docs="The latest backward pass was limited to other tensors.",
         when=(Reach.REACHABLE,),
     ),
     Rule(
@@ -246,9 +246,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         _pass_failed,
         "backward at {line} raised an error before a gradient reached it",
         "explain the error: gradviz.explain(error, run)",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "The latest backward pass raised, and the tensor is reachable from its root.",
+        events=(EventKind.BACKWARD,),
+        docs="The latest backward pass raised, and the tensor is reachable from its root.",
         when=(Reach.REACHABLE,),
     ),
 )
@@ -258,9 +257,8 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 
 
 def _in_another_thread(context: Context, question: Question) -> Evidence | None:
-    if not context.elsewhere or not question.is_leaf or context.passes:
-        return None
-    return Evidence()
+    is_elsewhere = context.elsewhere and question.is_leaf and not context.passes
+    return Evidence() if is_elsewhere else None
 
 
 def _frozen(context: Context, question: Question) -> Evidence | None:
@@ -307,9 +305,8 @@ def _lost_result(context: Context) -> Evidence | None:
 
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
-    off = left_off(context)
-    if off is None:
-        return Evidence({"why": "", "fix": ""})
+    if (off := left_off(context)) is None:
+        return Evidence({"why": ""})
     why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
     words = {"why": why, "fix": TURN_ON.format(off.location)}
     return Evidence(words, locations=(off.location,))
@@ -371,8 +368,8 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
     if question.key in around:
         return None
     key = min(blocked & context.path(question.key), default=min(blocked))
-    unseen = [e for e in context.happened(EventKind.IN_PLACE) if e.action is Action.NOT_SEEN]
-    calls = [event for event in unseen if key in event.nodes]
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    calls = [event for event in changes if event.action is Action.NOT_SEEN]
     line = graph.nodes[key].get("source", "")
     what, fix = f"an operation at {line}" if line else "an operation", ""
     if calls:
@@ -398,7 +395,6 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CUT,
         _without_derivative,
         "the path to it leads through {what}, which has no derivative",
-        "{fix}",
         docs="Torch warns in the backward pass that no autograd kernel was registered.",
         when=(Reach.REACHABLE,),
     ),
@@ -408,27 +404,25 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         _in_another_thread,
         ELSEWHERE,
         RECORD_THERE,
-        Needs.RECORDING,
         docs="A recording follows the thread that began it.",
+        needs=Needs.RECORDING,
     ),
     Rule(
         "no backward pass, and no result is left",
         Verdict.NOT_RUN,
         _no_pass,
         "backward() was not called in the recording, {what}",
-        "{fix}",
-        Needs.RECORDING,
         docs="The results are gone, so that it is not known which of them used the tensor.",
+        needs=Needs.RECORDING,
     ),
     Rule(
         "nothing was computed from it",
         Verdict.NOT_CONNECTED,
         _no_root,
         "no result that requires grad was computed from it{why}",
-        "{fix}",
-        Needs.RECORDING,
         docs="The recording shows no result that requires grad.",
         when=(Reach.NO_ROOT,),
+        needs=Needs.RECORDING,
     ),
     Rule(
         "no result was passed or found",
@@ -455,9 +449,8 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         _returned_none,
         "the backward of {function}{where} returned None for the input that it leads to",
         "return the gradient of that input from backward, instead of None",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "A recording looks at what the backward of each Function returns.",
+        events=(EventKind.BACKWARD,),
+        docs="A recording looks at what the backward of each Function returns.",
         when=(Reach.REACHABLE,),
     ),
     Rule(
@@ -516,7 +509,6 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
         return None
     name, maker = question.name, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
-    where = f" at {mention(line)}" if line else ""
     inputs = ancestors(context.graph, [question.key]) if question.key else set()
     leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
@@ -538,10 +530,10 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     else:
         fix = f"call {name}.retain_grad() before backward"
         if operation(op).updates and question.key not in context.roots:
-            fix += (
-                f"; to update a parameter, change it in place: with torch.no_grad(): {name} -= ..."
-            )
-    return Evidence({"op": op, "where": where, "fix": fix}, locations=locations_of([line]))
+            fix += "; to update a parameter, change it in place: "
+            fix += f"with torch.no_grad(): {name} -= ..."
+    words = {"op": op, "where": at_line(line), "fix": fix}
+    return Evidence(words, locations=locations_of([line]))
 
 
 def _maker(graph: GradGraph, key: str) -> NodeData:
@@ -576,7 +568,6 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CUT,
         _comes_from_a_cut,
         "its data comes from a tensor that requires grad, cut by {cut}",
-        "{fix}",
         docs="The cut nearest to the tensor that requires grad is named.",
         when=(Reach.UNTRACKED,),
     ),
@@ -593,7 +584,6 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NON_LEAF,
         _non_leaf,
         "it is a non-leaf tensor, created by {op}{where}, and autograd keeps .grad of leaves only",
-        "{fix}",
         docs="The result of an operation on which retain_grad() was not called.",
     ),
 )

@@ -8,7 +8,15 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.lines import assigned_before, calls, locations_of, mention, statement_at
+from gradviz.diagnosis.lines import (
+    assigned_before,
+    at_line,
+    calls,
+    locations_of,
+    mention,
+    nodes_in,
+    statement_at,
+)
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
@@ -27,7 +35,7 @@ from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
 
-_CALLS = {
+_CALLS: dict[Kind | None, str] = {
     Kind.ROOT_WITHOUT_GRAPH: "backward",
     Kind.RETAIN_GRAD_WITHOUT_GRAPH: "retain_grad()",
     Kind.HOOK_WITHOUT_GRAPH: "register_hook()",
@@ -41,7 +49,7 @@ Found = Callable[[Context, ErrorContext], Evidence | None]
 
 def is_of(error: ErrorContext, *kinds: Kind) -> bool:
     """Whether an error's text is of one of these kinds."""
-    return error.read is not None and error.read.kind in kinds
+    return error.read.kind in kinds
 
 
 def with_article(noun: str) -> str:
@@ -69,14 +77,13 @@ def source_of(context: Context, key: str) -> str:
 
 def _start(context: Context, error: ErrorContext) -> str:
     """The root of backward in the error; "" for another error, or if unknown."""
-    if not is_of(error, *_CALLS):
+    if error.read.kind not in _CALLS:
         return ""
     kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
     return next((key for key, kind in kinds.items() if kind is NodeKind.UNTRACKED), "")
 
 
 def _began(context: Context, error: ErrorContext) -> str:
-    assert error.read is not None
     call = _CALLS[error.read.kind]
     name = context.graph.nodes[_start(context, error)].get("name") or "the tensor"
     if call == "backward":
@@ -213,9 +220,9 @@ def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> E
 
 
 def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
-    if (read := error.read) is None or not is_of(error, *_CALLS):
+    if error.read.kind not in _CALLS:
         return None
-    words, lines = {"call": _CALLS[read.kind], "name": "a tensor", "made": _NOT_RECORDED}, []
+    words, lines = {"call": _CALLS[error.read.kind], "name": "a tensor", "made": _NOT_RECORDED}, []
     words["fix"] = "" if context.is_recorded else RECORD
     if (call := grad_call_of(error.error)) and applying_of(error.error, "backward") is not None:
         name = error.called.get(id(call.outputs[0]), "")
@@ -252,7 +259,6 @@ def _root(kind: Kind) -> Found:
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
-    assert error.read is not None
     unused, output = _unused_inputs(error), ""
     who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
     if (call := grad_call_of(error.error)) is not None:
@@ -285,15 +291,11 @@ def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:
     if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
         return []
     from gradviz.capture.tensors.names import Names
-    from gradviz.capture.tracing.tracer import trace_subjects
-    from gradviz.diagnosis.reading import identity_of
+    from gradviz.diagnosis.reading import traced
 
-    subjects = {identity_of(each): each for each in (*call.outputs, *call.inputs)}
-    graph = trace_subjects(tuple(subjects.values()), Names([]))
-    by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
-    keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
-    reached = Context(graph, tuple(keys[identity_of(each)] for each in call.outputs))
-    rows = [(n, each, keys[identity_of(each)]) for n, each in enumerate(call.inputs)]
+    graph, keys = traced((*call.outputs, *call.inputs), Names([]))
+    reached = Context(graph, tuple(keys[id(each)] for each in call.outputs))
+    rows = [(n, each, keys[id(each)]) for n, each in enumerate(call.inputs)]
     shared = {key: not reached.reachable.isdisjoint(ancestors(graph, [key])) for *_, key in rows}
     return [(n, each, shared[key]) for n, each, key in rows if not reached.is_reachable(key)]
 
@@ -302,7 +304,7 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     """The unused inputs of the recorded call, if the exception was not passed."""
     passes = context.happened(EventKind.BACKWARD)
     details = passes[-1].details if passes else None
-    if not isinstance(details, BackwardDetails) or error.read is None:
+    if not isinstance(details, BackwardDetails):
         return []
     keys, number = details.inputs or (), error.read.index
     is_known = 0 <= number < len(keys) and keys[number] in context.graph
@@ -349,8 +351,7 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     nodes = [data for data in context.graph._node.values() if data.get("inference")]
     made = [str(data["source"]) for data in nodes if data.get("source")]
     where = f"; it was made at {mention(made[-1])}" if made else ""
-    parts = ast.walk(statement_at(error.location) or ast.Pass())
-    code = {ast.unparse(each) for each in parts if isinstance(each, ast.expr)}
+    code = {ast.unparse(each) for each in nodes_in(statement_at(error.location), ast.expr)}
     named = [each for each in error.names or () if each.name in code and each.tensor.is_inference()]
     name = named[0].name if len({id(each.tensor) for each in named}) == 1 else ""
     what = "a tensor made under inference_mode"
@@ -362,19 +363,15 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.NO_DERIVATIVE, Kind.NO_DERIVATIVE_ATEN, Kind.NO_DERIVATIVE_CUSTOM):
         return None
     read = error.read
-    assert read is not None
     key = _underived(context, read)
-    location = _called_at(context, error, key)
-    inputs = inputs_of(context, key)
-    return error.evidence(
-        [key],
-        [location],
-        key,
-        operation=read.operation.strip("_"),
-        which=f" with respect to its argument {read.argument}" if read.argument else "",
-        used=f"; it was called at {mention(location)}" if location else "",
-        inputs=f" with {inputs}" if inputs else "",
-    )
+    location, inputs = _called_at(context, error, key), inputs_of(context, key)
+    words = {
+        "operation": read.operation.strip("_"),
+        "which": f" with respect to its argument {read.argument}" if read.argument else "",
+        "used": f"; it was called at {mention(location)}" if location else "",
+        "inputs": f" with {inputs}" if inputs else "",
+    }
+    return error.evidence([key], [location], key, words=words)
 
 
 def _underived(context: Context, read: TorchMessage) -> str:
@@ -391,7 +388,6 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
     """The line that called it; for a derivative, the line that computed it with create_graph."""
-    assert error.read is not None
     operation = error.read.operation
     words = (operation, operation.strip("_"))
     events = [
@@ -440,17 +436,10 @@ def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
     """Anomaly mode found NaN in the gradients that an operation returned."""
     if not is_of(error, Kind.NAN_RETURNED):
         return None
-
-    assert error.read is not None
     key = node_of(context, grad_fn=error.read.node)
     line = source_of(context, key)
-    return error.evidence(
-        [key],
-        locations_of([line]),
-        key,
-        op=forward_word(error.read.node),
-        where=f" at {mention(line)}" if line else "",
-    )
+    words = {"op": forward_word(error.read.node), "where": at_line(line)}
+    return error.evidence([key], locations_of([line]), key, words=words)
 
 
 RULES: tuple[Rule[Any, Any], ...] = (
@@ -461,15 +450,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "{began}: it is {dtype}, which has no gradient",
         "make it floating point before the computation: {tensor}.float() does not restore the "
         "graph",
-        Needs.ERROR,
     ),
     Rule(
         "the data of the start was cut off",
         Verdict.NO_GRAPH,
         _began_at(_cut_off),
         "{began}: its data was cut off by {cut}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "backward starts from an inference tensor",
@@ -477,15 +463,13 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_inference),
         "{began}: it was made under inference_mode",
         "run the forward pass outside of torch.inference_mode()",
-        Needs.ERROR,
     ),
     Rule(
         "a Function was applied to tensors that do not require grad",
         Verdict.NO_GRAPH,
         _began_at(_through_a_function),
         "{began}: {why}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "the start may be made of numbers",
@@ -493,9 +477,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_made_of_numbers),
         "{began}: no tensor that it was computed from does; values were read as numbers by "
         "{read}, whose further use is not recorded",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.CUT,),
+        events=(EventKind.CUT,),
     ),
     Rule(
         "no leaf requires grad",
@@ -503,7 +485,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_no_leaf_requires_grad),
         "{began}: no tensor that it was computed from does",
         "let a leaf require grad before the forward pass: w.requires_grad_()",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "why the start does not require grad was not recorded",
@@ -511,15 +493,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _began_at(_no_leaf_requires_grad),
         "{began}: its leaves do not, or it was cut off; which of them was not recorded",
         RECORD,
-        Needs.ERROR,
     ),
     Rule(
         "the start is not known",
         Verdict.NO_GRAPH,
         _unknown_start,
         "{call} was called{at} on {name}, which does not require grad and was {made}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "backward starts from several numbers",
@@ -528,7 +507,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward{at} starts from {root}, not from one number",
         "reduce it: {called}.mean().backward(); or give a gradient: "
         "{called}.backward(torch.ones_like({called}))",
-        Needs.ERROR,
     ),
     Rule(
         "backward starts from a complex number",
@@ -536,7 +514,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _root(Kind.COMPLEX_ROOT),
         "backward{at} starts from {root}, which is complex, not one real number",
         "make it real: {called}.abs().backward(), or {called}.real.backward()",
-        Needs.ERROR,
     ),
     Rule(
         "torch.autograd.grad of an input that the output does not use",
@@ -544,8 +521,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _not_used,
         "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from "
         "{output}{why}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "DistributedDataParallel waits for unused parameters",
@@ -553,8 +528,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _unused_parameters,
         "DistributedDataParallel waits{at} for gradients of parameters that the loss did not "
         "use{who}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "an optimizer of a non-leaf tensor",
@@ -562,7 +535,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _non_leaf(Kind.NON_LEAF_OPTIMIZED),
         "{what} is a non-leaf tensor, {created}, and an optimizer updates leaves only{at}",
         "make it a leaf once it has its value: {name} = {name}.detach().requires_grad_()",
-        Needs.ERROR,
     ),
     Rule(
         "a deep copy of a non-leaf tensor",
@@ -570,7 +542,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _non_leaf(Kind.NON_LEAF_COPIED),
         "{what} is a non-leaf tensor, {created}, and only leaves can be deep-copied{at}",
         "{keep}",
-        Needs.ERROR,
     ),
     Rule(
         "an inference tensor where autograd records",
@@ -578,7 +549,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _inference_used,
         "{what} was used where autograd records{at}{made}",
         "make it under torch.no_grad() instead, or use a copy: {name} = {name}.clone()",
-        Needs.ERROR,
     ),
     Rule(
         "an operation without a derivative",
@@ -586,7 +556,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _no_derivative,
         "backward{at} reached {operation}{inputs}, for which torch has no derivative{which}{used}",
         _fix_without_derivative,
-        Needs.ERROR,
     ),
     Rule(
         "anomaly mode found NaN",
@@ -594,6 +563,5 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _nan_returned,
         "backward{at} reached {op}{where}, which returned NaN as the gradient of its input {index}",
         "keep that input away from values with an infinite slope: add a small number, or clamp it",
-        Needs.ERROR,
     ),
 )

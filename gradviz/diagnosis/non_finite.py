@@ -11,8 +11,8 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
     Suspect,
@@ -48,6 +48,7 @@ _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 _STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
 _DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
 _MOST = 20  # divisions
+_Match = Callable[[Context, Question], Evidence | None]
 
 
 def _is_not_finite(question: Question) -> bool:
@@ -62,27 +63,26 @@ def _found(context: Context, question: Question) -> Evidence | None:
         return None
     if (first := _first_suspect(context, question, values, number)) is None:
         return None
-    suspect = context.cached(
-        ("suspect", id(values), first),
-        lambda: _of_step(context, values, _of_scale(context, values, first)),
-    )
+    of_all = ("suspect", id(values), first)
+    suspect = context.cached(of_all, lambda: _of_step(context, values, first))
     data = values.graph.nodes[suspect.key]
-    line = data.get("source", "")
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
-    skipped = _skipped_step(context, question, suspect.in_forward)
-    words = {
-        "count": _count(question),
-        "op": data.get("op"),
-        "where": f", {mention(line)}" if line else "",
-        "why": suspect.why,
-        "stayed": stayed + skipped,
-        "fix": _UNCHOSEN if is_chosen else suspect.fix,
-    }
+    stayed += _skipped_step(context, question, suspect.in_forward)
+    fix = _UNCHOSEN if is_chosen else suspect.fix
+    words = {"count": _count(question), "stayed": stayed, "fix": fix}
+    return _at_suspect(values, suspect, words)
+
+
+def _at_suspect(values: Values, suspect: Suspect, words: dict[str, Any]) -> Evidence:
+    """What was found at an operation, with its words."""
+    data = values.graph.nodes[suspect.key]
+    line = data.get("source", "")
+    words["found"] = f"{data.get('op')}{f', {mention(line)}' if line else ''} ({suspect.why})"
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
 
 
@@ -129,14 +129,13 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
         return suspect._replace(fix=_LOWER_SCALE)  # what came to it was scaled
     if scaling is None or scaling.key != suspect.key:
         return suspect
-    why = (
-        f"the loss times the scale {scaling.factor:,g} of GradScaler is too large, the loss is not"
-    )
-    return Suspect(suspect.key, why, _LOWER_SCALE)
+    what = f"the loss times the scale {scaling.factor:,g} of GradScaler"
+    return Suspect(suspect.key, f"{what} is too large, the loss is not", _LOWER_SCALE)
 
 
 def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     """The same, if an earlier gradient, or a step that divides, made a parameter NaN."""
+    suspect = _of_scale(context, values, suspect)
     leaf = nan_parameter(values, suspect.key)
     steps = [(event, each) for event, each in context.steps if leaf and leaf in each.held]
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
@@ -172,15 +171,11 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     what = "NaN" if value is not None and value.nan else "infinite"
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}
     if suspect is None:
-        words |= {"found": "", "fix": KEEP_AWAY}
+        words |= {"known": "", "found": "", "skipped": "", "fix": KEEP_AWAY}
         return Evidence(words, (wrong[0],))
-    line = graph.nodes[suspect.key].get("source", "")
-    where = f", {mention(line)}" if line else ""
-    op = graph.nodes[suspect.key].get("op")
     skipped = _skipped_step(context, question, suspect.in_forward)
-    words["found"] = f": the first known is at {op}{where} ({suspect.why}){skipped}"
-    words["fix"] = suspect.fix
-    return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
+    words |= {"known": ": the first known is at ", "skipped": skipped, "fix": suspect.fix}
+    return _at_suspect(values, suspect, words)
 
 
 def _suspect_of_result(
@@ -267,21 +262,16 @@ def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, A
     return Rule(
         "clipped by a total norm that is not finite",
         verdict,
-        lambda context, question: (
-            _clipped_by_infinity(context, question) if holds(question) else None
-        ),
+        lambda context, it: _clipped_by_infinity(context, it) if holds(it) else None,
         "{clip} scaled it by a total norm that is not finite, because of {other}",
         "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "Another gradient was infinite or NaN before clip_grad_norm_.",
+        events=(EventKind.GRAD,),
+        docs="Another gradient was infinite or NaN before clip_grad_norm_.",
     )
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
-    def only(
-        match: Callable[[Context, Question], Evidence | None],
-    ) -> Callable[[Context, Question], Evidence | None]:
+    def only(match: _Match) -> _Match:
         def matched(context: Context, question: Question) -> Evidence | None:
             grad = question.data.get("grad")
             is_nan = grad is not None and bool(grad.nan)
@@ -295,8 +285,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             f"the operation that made it {word}",
             verdict,
             only(_found),
-            "{count}: the first known is at {op}{where} ({why}){stayed}",
-            "{fix}",
+            "{count}: the first known is at {found}{stayed}",
             docs="First what the forward pass computed, then operations whose derivative is not "
             "finite at an input that they had.",
         ),
@@ -305,7 +294,6 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             verdict,
             only(_unknown),
             "{count}; the first operation with such values is not known{more}",
-            "{fix}",
         ),
     )
 
@@ -319,8 +307,8 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "a finite gradient of a result that is not finite",
         Verdict.RESULT_NOT_FINITE,
         _result_not_finite,
-        "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
-        "{fix}",
+        "its gradient is finite, but {root}, on which backward was called, is {what}{known}{found}"
+        "{skipped}",
     ),
 )
 
@@ -344,7 +332,7 @@ def _divided(context: Context, question: Question) -> Evidence | None:
         if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
             line = values.graph.nodes[key].get("source", "")
             words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = f" at {mention(line)}" if line else ""
+            words["where"] = at_line(line)
             return Evidence(words, (key,), locations_of([line]), key)
     return None
 
@@ -401,9 +389,7 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     return None
 
 
-def around_last_step(
-    events: Sequence[Event],
-) -> tuple[list[Event], Event, Sequence[Event]] | None:
+def around_last_step(events: Sequence[Event]) -> tuple[list[Event], Event, Sequence[Event]] | None:
     """What was before the passes that the last step used, the step, and what followed it.
 
     Args:
@@ -528,8 +514,7 @@ hook_of_each_step: Rule[Any, Any] = Rule(
     _hook_of_each_step,
     "each time that {line} runs, it registers one hook more, and all of them change its gradient",
     "register it once, before the loop; or remove it after the pass: handle.remove()",
-    Needs.RECORDING,
-    (EventKind.HOOK,),
+    events=(EventKind.HOOK,),
 )
 
 clipping_rules: tuple[Rule[Any, Any], ...] = (
@@ -539,9 +524,8 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         _clipped_after_step,
         "{clip} at {line} changed its gradient after the step at {step} had used it",
         "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+        events=(EventKind.STEP,),
+        docs="A clipping that follows a step of the tensor's optimizer, with no pass between.",
     ),
     Rule(
         "clipped before backward",
@@ -550,9 +534,9 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
         "the step used a gradient that was not clipped",
         "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
+        events=(EventKind.STEP,),
+        docs="The gradient was None or cleared when it was clipped, and no clipping followed the "
+        "pass.",
     ),
     Rule(
         "clipping that was given no gradient",
@@ -561,9 +545,8 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{clip} at {line} was given no gradient, and clipped nothing",
         "give it the parameters: model.parameters() can be iterated once, so keep it as a list, or "
         "call it again for each use",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "No call of a function that clips was given one.",
+        events=(EventKind.STEP,),
+        docs="No call of a function that clips was given one.",
     ),
     Rule(
         "clipped while it was scaled",
@@ -571,10 +554,9 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         _clipped_while_scaled,
         "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
         "call scaler.unscale_(optimizer) before the clipping",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
-        "it was unscaled.",
+        events=(EventKind.GRAD,),
+        docs="The loss was multiplied by the scale of a GradScaler, and the gradient was clipped "
+        "before it was unscaled.",
     ),
     Rule(
         "made too small for a step",
@@ -583,7 +565,6 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{steps} changed no value: {change} at {line} changed its gradient from norm {was} to "
         "{now}, and the updates are too small",
         "leave it a larger gradient there",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
 )

@@ -10,6 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of, is_before_an_index
 from gradviz.diagnosis.lines import (
     as_written,
+    at_line,
     called_on,
     lines_with_graph,
     locations_of,
@@ -20,7 +21,7 @@ from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, num
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
-from gradviz.graph import Cause, EdgeData, NodeData, NodeKind, descendants, is_data, word_of
+from gradviz.graph import LEAVES, Cause, EdgeData, NodeData, NodeKind, descendants, is_data, word_of
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -69,7 +70,6 @@ _FIX_OF_CALL = {
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
-_LEAVES = {NodeKind.LEAF, NodeKind.PARAMETER}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -111,16 +111,14 @@ def cut_words(context: Context, cut: CutEdge) -> str:
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
-    if _is_module_copy(context, cut) or _written(context, cut) & _LEAVES:
+    if _is_module_copy(context, cut) or _written(context, cut).intersection(LEAVES):
         cause = Cause.VALUES_COPIED
     of_all = cut.edge.get("word", "") if cause is Cause.COLLECTIVE else ""
     fix = twin_of(of_all) if of_all else FIX_OF_CAUSE.get(cause, "")
     is_grad = cause is Cause.AUTOGRAD_GRAD
     if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
-        fix = (
-            "its result is constant, as the derivative is; or a Function's backward has no graph: "
-        )
-        fix += "it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
+        fix = "its result is constant, as the derivative is; or a Function's backward has no "
+        fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
@@ -140,7 +138,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if cause is Cause.DETACH:
         called = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), "")
         below = descendants(context.graph, [cut.target], is_data) if called else ()
-        is_leaf = any(context.graph.nodes[key]["kind"] in _LEAVES for key in below)
+        is_leaf = any(context.graph.nodes[key]["kind"] in LEAVES for key in below)
         fix = _OF_THE_COPY if is_leaf and called is not _STACKED else called or fix
     if _is_linearized(context, cut):
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
@@ -151,8 +149,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
 
 
 def _is_linearized(context: Context, cut: CutEdge) -> bool:
-    cause, line = cut.edge.get("cause"), cut.edge.get("source", "")
-    return cause is Cause.DETACH and _calls(context, line, "linearize")
+    is_detached = cut.edge.get("cause") is Cause.DETACH
+    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
@@ -259,7 +257,7 @@ def _written(context: Context, cut: CutEdge) -> set[NodeKind]:
         return set()
     line = cut.edge.get("source", "")
     nodes = (context.node_in_a_frame(each) for each in context.written_on(line)[1])
-    kept = (e for e in nodes if e and (e["kind"] in _LEAVES or "." in e.get("name", "")))
+    kept = (e for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", "")))
     return context.cached(("written", line), lambda: {each["kind"] for each in kept})
 
 
@@ -324,10 +322,9 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
     switched = [
         event
         for event in context.happened(EventKind.REQUIRES_GRAD)
-        if question.key in event.nodes
-        or not event.nodes
+        if not event.nodes
         or event.count > 1
-        or any(_may_be(context, question, key) for key in event.nodes)
+        or any(key == question.key or _may_be(context, question, key) for key in event.nodes)
     ]
     off = [event for event in switched if event.action is Action.REQUIRES_GRAD_OFF]
     if not switched or (off and switched[-1] is off[-1]):
@@ -410,12 +407,11 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
         fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
         if not has_run:
             more = ", a reentrant checkpoint: what is used there is recorded when backward runs"
-            fix = (
-                f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
-            )
+            then = "a parameter used there gets its gradient then"
+            fix = f"call {call_of(context)}: {then}; or {fix}"
     elif has_run:
         more = ", and backward of a Function returns gradients of its inputs only"
-    function = f"{word_of(data)} at {mention(line)}" if line else word_of(data)
+    function = f"{word_of(data)}{at_line(line)}"
     words = {"root": context.root_names, "used": "is used" if using else "may be used"}
     words |= {"function": function, "more": more, "fix": fix}
     return Evidence(words, (key,), locations_of([line]), key)
@@ -456,9 +452,9 @@ def _part_not_called(context: Context, question: Question) -> Evidence | None:
     parts = [] if question.call is None else question.call.uncalled_in(question.name)
     if not parts:
         return None
-    words = ("not used by {}", "no operation that {} was computed from uses it")
-    unused, verb = words[context.hides_operations], "were" if parts[1:] else "was"
-    unused = unused.format(context.root_names)
+    unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
+    if context.hides_operations:
+        unused = f"no operation that {context.root_names} was computed from uses it"
     return Evidence({"unused": unused, "parts": listed(parts), "verb": verb})
 
 
@@ -485,7 +481,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         Verdict.CUT,
         _cut,
         "the path to {root} is cut by {cut}{more}",
-        "{fix}",
         docs="Data flowed from the tensor to the result, and each path crosses a cut. A cut that "
         "can be removed is named before an operation that has no gradient.",
     ),
@@ -509,23 +504,20 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _switched_on_too_late,
         "not used by {root} while it required grad{more}",
         "switch it on before the forward pass: requires_grad_(True)",
-        Needs.RECORDING,
-        (EventKind.REQUIRES_GRAD,),
+        events=(EventKind.REQUIRES_GRAD,),
     ),
     Rule(
         "it was converted to numbers",
         Verdict.NOT_CONNECTED,
         _became_numbers,
         "no tensor carries it to {root}: {by}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "it may be used inside a Function",
         Verdict.NOT_KNOWN,
         _may_be_inside,
         "no recorded operation of {root} uses it; it {used} inside {function}{more}",
-        "{fix}",
     ),
     Rule(
         "the forward pass began before the recording",
@@ -534,7 +526,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "it is not reachable from {root}, of which operations ran before the recording: it was "
         "not used, or it was cut off",
         "to know the cause, start the recording before the forward pass",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "a part of a module that is not called",
@@ -542,7 +534,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _part_not_called,
         "{unused}: {parts} {verb} not called",
         "call {parts} in the forward pass, or leave the parameters out of the optimizer",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "values were read as numbers",
@@ -551,8 +543,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "no tensor carries it to {root}; values were read as numbers at {line}, whose further use "
         "is not recorded",
         "{where}: {fix}",
-        Needs.RECORDING,
-        (EventKind.CUT,),
+        events=(EventKind.CUT,),
     ),
     Rule(
         "a step without gradients",
@@ -561,8 +552,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "not used by {root}, and the step of {optimizer} at {line} had no gradient for {any}",
         "call backward() before the step, on the result that is computed from it; if there is "
         "none, give the optimizer the parameters that are used",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "the result of its module is not used",
@@ -570,7 +560,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _result_not_used,
         "its module was called, and no operation that {root} was computed from uses the result",
         "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "no recorded operation uses it",
@@ -579,7 +569,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "no operation that {root} was computed from uses it",
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "not used",
@@ -587,7 +577,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _not_used,
         "not used by {root}",
         "use it in what {root} is computed from, or leave it out of the optimizer",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "not reachable, cause not recorded",

@@ -14,13 +14,13 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import inputs_of
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
 from gradviz.facts import Action, FrameKind, SourceLocation
-from gradviz.graph import first_not_freed
+from gradviz.graph import NodeData, first_not_freed
 from gradviz.graph.operations import forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -438,15 +438,12 @@ _TABLE: Sequence[Row] = (
 
 def rules_of(table: Sequence[Row]) -> tuple[Rule[Any, Any], ...]:
     """A rule for each row of a table of plain data."""
-    return tuple(
-        Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
-        for name, kinds, verdict, reason, fix in table
-    )
+    return tuple(Rule(row[0], row[2], _of_kind(row[1]), *row[3:]) for row in table)
 
 
 def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
-        if (read := error.read) is None or read.kind not in kinds:
+        if (read := error.read).kind is None or read.kind not in kinds:
             return None
         kind = _AFTER.get(read.kind)
         change = _latest(context, *kind) if kind is not None else None
@@ -490,7 +487,6 @@ def _latest(context: Context, kind: EventKind, word: str) -> Event | None:
 
 
 def _words(context: Context, error: ErrorContext) -> dict[str, object]:
-    assert error.read is not None
     kind = (read := error.read).python_type
     words: dict[str, object] = {
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
@@ -521,23 +517,18 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
     passes = context.happened(EventKind.BACKWARD)
     call = passes[-1].location if passes else SourceLocation()
     key = first_not_freed(context.graph, context.reachable)
-    line = str(context.graph.nodes[key].get("source", "")) if key else ""
-    op = context.graph.nodes[key].get("op", "") if key else ""
-    inputs = inputs_of(context, key)
-    reached = f"; it had reached {op}" if op else ""
-    reached += f" with {inputs}" if op and inputs else ""
-    reached += f" at {mention(line)}" if op and line else ""
-    return error.evidence(
-        [key],
-        [*locations_of([line]), call],
-        key,
-        where=f" at {mention(call)}" if call else "",
-        name=error.name,
-        inner="" if error.location == call else error.at,
-        root=f", which started from {context.root_names}," if context.roots and call else "",
-        said=_said(error),
-        reached=reached,
-    )
+    data: NodeData = context.graph.nodes[key] if key else {}
+    line, inputs, reached = data.get("source", ""), inputs_of(context, key), ""
+    if op := data.get("op"):
+        reached = f"; it had reached {op}{f' with {inputs}' if inputs else ''}{at_line(line)}"
+    words = {
+        "where": at_line(call),
+        "name": error.name,
+        "inner": "" if error.location == call else error.at,
+        "root": f", which started from {context.root_names}," if context.roots and call else "",
+    }
+    lines = [*locations_of([line]), call]
+    return error.evidence([key], lines, key, words=words, said=_said(error), reached=reached)
 
 
 def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
@@ -545,19 +536,18 @@ def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
     if error.error is None or not is_raised_by_autograd(error.error, error.text):
         return None
     made = [event for event in context.happened(EventKind.OPERATION) if event.nodes]
-    last = made[-1] if made else None
-    before = "no operation was recorded before it"
-    if last is not None:
-        name = f" ({last.name})" if last.name else ""
-        before = f"the last operation recorded before it is {last.word}{name}"
-        before += f" at {mention(last.location)}" if last.location else ""
-    return error.evidence(last.nodes[:1] if last else (), said=_said(error), before=before)
+    if not made:
+        return error.evidence(said=_said(error), before="no operation was recorded before it")
+    name = f" ({made[-1].name})" if made[-1].name else ""
+    before = f"the last operation recorded before it is {made[-1].word}{name}"
+    before += at_line(made[-1].location)
+    return error.evidence(made[-1].nodes[:1], said=_said(error), before=before)
 
 
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
     """The text and the line of an error for which there is no other rule."""
-    fix = OUTSIDE.get(error.read.kind, "") if error.read is not None else ""
-    return error.evidence(said=_said(error), fix=fix)
+    kind = error.read.kind
+    return error.evidence(said=_said(error), fix=OUTSIDE.get(kind, "") if kind else "")
 
 
 OUTSIDE = {
@@ -581,7 +571,6 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         Verdict.BACKWARD_RAISED,
         _raised_in_backward,
         "backward{where}{root} raised {name}{inner}: {said}{reached}",
-        needs=Needs.ERROR,
         docs="It reports what is known: the line, the root of backward, and the operation.",
     ),
     Rule(
@@ -589,9 +578,8 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         Verdict.OTHER_ERROR,
         _of_autograd,
         "{said}{at}; gradviz has no rule for this error of autograd, and {before}",
-        needs=Needs.ERROR,
     ),
-    Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", "{fix}", Needs.ERROR),
+    Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}"),
 )
 
 RULES: tuple[Rule[Any, Any], ...] = (*rules_of(_TABLE), *_LAST)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, UNNAMED, Context, Question
+from gradviz.diagnosis.context import UNNAMED, Context, Question
 from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
@@ -28,7 +28,16 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
+from gradviz.graph import (
+    LEAVES,
+    Cause,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+)
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
@@ -37,12 +46,8 @@ if TYPE_CHECKING:
     from gradviz.recording.api import Recording
 
 _OF_A_PASS = (
-    FrameKind.FORWARD,
-    FrameKind.AFTER_BACKWARD,
-    FrameKind.AFTER_AUTOGRAD_GRAD,
-    FrameKind.AFTER_GRADIENT_CHANGE,
-    FrameKind.AFTER_STEP,
-    FrameKind.MARK,
+    *(FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD),
+    *(FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP, FrameKind.MARK),
 )
 
 
@@ -61,7 +66,6 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     """
     from gradviz.capture.autograd.nodes import leaf_of, visit_ancestors
     from gradviz.capture.autograd.sharded import flat_parameters
-    from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
 
     asked_for = {identity_of(tensor) for tensor in asked.tensors}
     witnesses = [
@@ -72,23 +76,16 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     nodes = [node for each in (*asked.roots, *witnesses) if (node := each.grad_fn) is not None]
     leaves = (leaf_of(node) for node, _ in visit_ancestors(nodes))
     flat = flat_parameters(asked.modules, leaves)
-    subjects = {
-        identity_of(each): each
-        for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
-    }
-    graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
-    by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
-    keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
-    roots = [keys[identity_of(each)] for each in asked.roots]
-    if not asked.roots:
-        roots = _ends(graph, [keys[identity_of(each)] for each in witnesses])
-    questions = [keys[identity_of(each)] for each in asked.tensors]
+    graph, keys = traced((*asked.roots, *asked.tensors, *flat.values(), *witnesses), names)
+    results = [keys[id(each)] for each in witnesses]
+    roots = [keys[id(each)] for each in asked.roots] or _ends(graph, results)
+    questions = [keys[id(each)] for each in asked.tensors]
     for key in questions:
         if key not in roots:
             graph.nodes[key].pop("root", None)  # two tensors may be the same output
-    _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
+    _fold_witnesses(graph, results, roots)
     for each in flat.values():
-        graph.nodes[keys[identity_of(each)]].pop("root", None)
+        graph.nodes[keys[id(each)]].pop("root", None)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)
     asked_questions = [
@@ -102,17 +99,23 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
     parts = {
-        key: keys[identity_of(flat[id(tensor)])]
+        key: keys[id(flat[id(tensor)])]
         for tensor, key in zip(asked.tensors, questions, strict=True)
         if id(tensor) in flat
     }
-    context = Context(
-        graph,
-        tuple(dict.fromkeys(roots)),
-        is_of_roots=bool(asked.roots),
-        flat=parts,
-    )
-    return context, asked_questions
+    roots = list(dict.fromkeys(roots))
+    return Context(graph, (*roots,), is_of_roots=bool(asked.roots), flat=parts), asked_questions
+
+
+def traced(tensors: Sequence[Any], names: Names) -> tuple[GradGraph, dict[int, str]]:
+    """The graph of some tensors, and their nodes by their ``id``."""
+    from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
+
+    subjects = {identity_of(each): each for each in tensors}
+    graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
+    by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
+    keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
+    return graph, {id(each): keys[identity_of(each)] for each in tensors}
 
 
 _PLAIN = ("tensor", "buffer")
@@ -166,18 +169,15 @@ def identity_of(tensor: Any) -> Hashable:
 
 def _ends(graph: GradGraph, results: Sequence[str]) -> list[str]:
     """The results from which no other result was computed."""
-    ends = []
-    for key in dict.fromkeys(results):
-        makers = [source for source, _ in graph.inputs(key)]
-        users = {
-            target
-            for maker in makers
-            for target in graph.successors(maker)
-            if graph.nodes[target]["kind"] is not NodeKind.RESULT
-        }
-        if not users:
-            ends.append(key)
-    return ends
+    return [
+        key
+        for key in dict.fromkeys(results)
+        if all(
+            graph.nodes[user]["kind"] is NodeKind.RESULT
+            for maker, _ in graph.inputs(key)
+            for user in graph.successors(maker)
+        )
+    ]
 
 
 def _fold_witnesses(graph: GradGraph, witnesses: Sequence[str], roots: Sequence[str]) -> None:
@@ -307,9 +307,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     own = Names(asked.recording._snapshots.parameters())
     keys = [asked.recording._snapshots.key_of(named.tensor, context.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
-    others = iter(
-        _questions([each.tensor for each in unseen], asked, context, own) if unseen else ()
-    )
+    others = iter(_questions([each.tensor for each in unseen], asked, context, own))
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = {*keys, *context.flat.values()}
     rest = ((key, data) for key, data in shown.items() if key not in known)
@@ -321,11 +319,11 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         for key, tensor in asked.recording._snapshots.leaves()
         if key not in known and key not in shown and context.happened_to(key, EventKind.ACCUMULATE)
     ]
-    questions += _questions(inside, asked, context, names) if inside else []
+    questions += _questions(inside, asked, context, names)
     questions += _gone(asked, context, {each.key for each in questions}.union(context.flat))
     questions += _in_no_frame(asked, context, names, {each.key for each in questions})
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
-    questions += _questions(read, asked, context, names) if read else []
+    questions += _questions(read, asked, context, names)
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
@@ -378,7 +376,7 @@ def _in_no_frame(asked: Asked, context: Context, names: Names, known: set[str]) 
         if key in left and key not in known and not _is_frozen(context, key):
             found.append(named)
     called = Names([*names, *found])
-    return _questions([each.tensor for each in found], asked, context, called) if found else []
+    return _questions([each.tensor for each in found], asked, context, called)
 
 
 def _is_frozen(context: Context, key: str) -> bool:
@@ -395,16 +393,10 @@ def _shown(key: str, data: NodeData) -> Question:
 def _questions(
     tensors: Sequence[Any], asked: Asked, context: Context, names: Names
 ) -> list[Question]:
-    from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
-
-    called = names_of(names)
-    # All at once, because the names are computed for each trace.
-    subjects = {identity_of(tensor): tensor for tensor in tensors}
-    traced = trace_subjects(tuple(subjects.values()), names)
-    own = dict(zip(subjects, traced.roots, strict=True))
-    questions = []
+    called, questions = names_of(names), []
+    graph, own = traced(tensors, names)  # all at once: names are computed for each trace
     for tensor in tensors:
-        data: Any = dict(traced.nodes[own[identity_of(tensor)]])
+        data: Any = dict(graph.nodes[own[id(tensor)]])
         key = asked.recording._snapshots.key_of(tensor, context.graph)
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
@@ -434,13 +426,11 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
 
     Named tensors are still alive; one that was changed in place since is not read.
     """
-    before = context.before
-    known = _live_values(context.graph, recording, names)
-    values = None
+    before, values, made = context.before, None, dict[int, Values]()
     if before is not None:
-        live = known if before is context.graph else _live_values(before, recording, names)
+        live = _live_values(before, recording, names)
         values = Values(before, recording._snapshots.contents(before), known=live)
-    made = {} if before is None or values is None else {id(before): values}
+        made[id(before)] = values
     since = _not_finite_since(recording)
     for _, graph in since.values():  # of many leaves it is the same one
         if id(graph) not in made:

@@ -11,11 +11,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.non_finite import around_last_step, divided
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
@@ -37,15 +37,7 @@ from gradviz.facts import (
     GradientDetails,
     ValueRead,
 )
-from gradviz.graph import (
-    Cause,
-    GradGraph,
-    NodeKind,
-    ancestors,
-    descendants,
-    is_data,
-    leaf_uses,
-)
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
@@ -84,9 +76,6 @@ def _scales(context: Context) -> dict[str, Scale]:
     small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
     Therefore the largest gradient represents a module, and the larger of the last two the end.
     """
-    known: dict[str, Scale] | None = context.cache.get(_scales)
-    if known is not None:
-        return known
     rows = sorted(owners_of(context.graph, _scaled_by(context)), key=lambda owner: owner.order)
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
@@ -100,8 +89,11 @@ def _scales(context: Context) -> dict[str, Scale]:
         if is_small or is_large:
             scale = Scale(is_large, last.name, last.key, steepest(rows))
             found.update(dict.fromkeys(row.keys, scale))
-    context.cache[_scales] = found
     return found
+
+
+def _scale_of(context: Context, question: Question) -> Scale | None:
+    return context.cached(_scales, lambda: _scales(context)).get(question.key)
 
 
 def _scaled_by(context: Context) -> dict[str, float]:
@@ -114,7 +106,7 @@ def _scaled_by(context: Context) -> dict[str, float]:
 
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
-    scale = _scales(context).get(question.key)
+    scale = _scale_of(context, question)
     if scale is None or scale.is_large is not is_large or _is_input(context, question):
         return None
     ratio = _LARGER if is_large else _SMALLER
@@ -133,9 +125,8 @@ def _is_input(context: Context, question: Question) -> bool:
 
 def _huge(context: Context, question: Question) -> Evidence | None:
     """A gradient of a parameter that is huge by itself, as are those beside it."""
-    data = question.data
-    grad = data.get("grad")
-    if grad is None or question.kind is not NodeKind.PARAMETER or data.get("dtype") == "float64":
+    grad, is_parameter = question.data.get("grad"), question.kind is NodeKind.PARAMETER
+    if grad is None or not is_parameter or question.data.get("dtype") == "float64":
         return None
     if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
         return None
@@ -153,9 +144,8 @@ def _fix_by_size(graph: GradGraph) -> str:
         shape = data.get("shape", ()) if data.get("op") == "batch_norm" else ()
         count = math.prod(shape[:1] + shape[2:]) if shape else 0
         if 0 < count <= _FEW:
-            where = f" at {mention(data['source'])}" if data.get("source") else ""
-            more = f"in training, batch_norm{where} has {count} values for each channel"
-            return f"use a larger batch: {more}"
+            more = f"in training, batch_norm{at_line(data.get('source', ''))} has {count} values"
+            return f"use a larger batch: {more} for each channel"
     for key in graph.leaves:
         data = graph.nodes[key]
         grad, dtype = data.get("grad"), data.get("dtype")
@@ -170,7 +160,7 @@ def _fix_by_size(graph: GradGraph) -> str:
 
 def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
     """Only the sum of normalized values, or of their squares, is used: it is nearly a constant."""
-    scale = _scales(context).get(question.key)
+    scale = _scale_of(context, question)
     if scale is None or scale.is_large:
         return None
     graph, nodes = context.graph, context.graph.nodes
@@ -182,13 +172,8 @@ def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Ev
     if len(norms) != 1 or only_squares(graph, norms[0]) is not is_squared:
         return None
     key = norms[0]
-    line = nodes[key].get("source", "")
-    words = {
-        "op": nodes[key].get("op"),
-        "where": f" at {mention(line)}" if line else "",
-        "root": context.root_names,
-        "last": scale.last,
-    }
+    op, line = nodes[key].get("op"), nodes[key].get("source", "")
+    words = {"op": op, "where": at_line(line), "root": context.root_names, "last": scale.last}
     return Evidence(words, (key,), locations_of([line]), key)
 
 
@@ -211,8 +196,10 @@ def uses_that_cancel(context: Context, key: str, is_exact: bool = True) -> list[
     rounding errors: near an optimum, gradients cancel in the last one.
     """
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    graph = context.graph_of_latest_pass(key) if added else None
-    found = _cancelling(context, key, added[-1], graph, is_exact) if graph else []
+    by_pass = {getattr(event.details, "pass_number", 0): event for event in added}
+    frame = context.frame_of_latest_pass(key) if added else None
+    last = by_pass[frame.pass_number] if frame is not None else None
+    found = _cancelling(context, key, last, frame.graph, is_exact) if frame and last else []
     if is_exact or not found:
         return found
     number = getattr(added[0].details, "pass_number", 0)
@@ -288,11 +275,8 @@ def _uses_cancel(context: Context, question: Question) -> Evidence | None:
         return None  # as the bias of a critic
     lines = locations_of(graph.nodes[each].get("source", "") for each, _ in uses)
     where = f" at {joined([mention(each) for each in lines])}" if lines else ""
-    words = {
-        "count": len(uses),
-        "where": where,
-        "fix": _MEANT if is_added and is_exact else _ONE_TRAINS,
-    }
+    words: dict[str, object] = {"count": len(uses), "where": where}
+    words["fix"] = _MEANT if is_added and is_exact else _ONE_TRAINS
     words["but"] = "" if is_exact else ", but for rounding errors"
     return Evidence(words, tuple(each for each, _ in uses), lines)
 
@@ -302,10 +286,8 @@ uses_cancel: Rule[Any, Any] = Rule(
     Verdict.ZERO,
     _uses_cancel,
     "the gradients of its {count} uses{where} are not zero, and their sum is{but}",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.BACKWARD,),
-    "A recording looks at what each use of a leaf adds to its gradient.",
+    events=(EventKind.BACKWARD,),
+    docs="A recording looks at what each use of a leaf adds to its gradient.",
 )
 
 _OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
@@ -323,9 +305,8 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     changes = [*context.happened_to(key, EventKind.GRAD)]
     between = [each for each in changes if used[-1].number < each.number < step.number]
     writes = [*changes, *context.happened_to(key, EventKind.IN_PLACE)]
-    if any(each.action is Action.REDUCED for each in writes) or any(
-        each.action not in _OF_ONE_RANK for each in between
-    ):
+    is_combined = any(each.action is Action.REDUCED for each in writes)
+    if is_combined or any(each.action not in _OF_ONE_RANK for each in between):
         return None
     others = any(
         event.action is Action.AVERAGED and used[-1].number < event.number < step.number
@@ -368,9 +349,8 @@ combined_at_another_time: Rule[Any, Any] = Rule(
     _combined_at_another_time,
     "{step} used the gradient of this rank alone: {call} combined it over the ranks {when}",
     "combine it between backward() and step()",
-    Needs.RECORDING,
-    (EventKind.STEP,),
-    "A function of torch.distributed that the program calls on .grad.",
+    events=(EventKind.STEP,),
+    docs="A function of torch.distributed that the program calls on .grad.",
 )
 
 
@@ -390,10 +370,8 @@ not_averaged: Rule[Any, Any] = Rule(
     _not_averaged,
     "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
     "the {ranks} ranks in {line}, since {why}",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.STEP,),
-    "The copies of the model on the ranks differ from then on. Not where the program itself "
+    events=(EventKind.STEP,),
+    docs="The copies of the model on the ranks differ from then on. Not where the program itself "
     "combines gradients or parameters over the ranks.",
 )
 
@@ -419,7 +397,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.EXPLODING,
         lambda context, question: _far(context, question, True),
         _FAR.replace("{than}", "larger"),
-        "{fix}",
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
     divided,
@@ -428,7 +405,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.EXPLODING,
         _huge,
         "the norm of its gradient is {norm}",
-        "{fix}",
         docs="Over 1e10, of a parameter that is not float64: those beside it may be as large.",
     ),
     Rule(
@@ -506,19 +482,21 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     answers = (first_answer([cut_term], each.context, each) for each in found.values() if each)
-    return [answer for answer in answers if answer is not None]
+    return [*filter(None, answers)]
 
 
 def _trained_by(context: Context, event: Event) -> frozenset[str]:
     """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
-    if _trained_by not in context.cache:
-        added: dict[int, dict[str, int]] = {}
+
+    def added() -> dict[int, dict[str, int]]:
+        found = defaultdict[int, dict[str, int]](dict)
         for each in context.happened(EventKind.ACCUMULATE):
             number = getattr(each.details, "pass_number", 0)
-            added.setdefault(number, {}).update(dict.fromkeys(each.nodes, each.number))
-        context.cache[_trained_by] = added
-    keys = context.cache[_trained_by].get(getattr(event.details, "pass_number", 0), {})
-    is_alone = not context.steps
+            found[number].update(dict.fromkeys(each.nodes, each.number))
+        return found
+
+    number, is_alone = getattr(event.details, "pass_number", 0), not context.steps
+    keys = context.cached(_trained_by, added).get(number, {})
     return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
 
 
@@ -581,8 +559,6 @@ cut_term: Rule[Any, Any] = Rule(
     Verdict.CUT,
     _of_term,
     "it is added to {root} at {line}, and adds nothing to the gradient of {leaves}: {why}",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.BACKWARD,),
-    "In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
+    events=(EventKind.BACKWARD,),
+    docs="In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )

@@ -79,28 +79,28 @@ class Rule(Generic[S, E]):
         verdict: the code of the answer. Its group determines to which subjects the rule applies.
         match: returns the evidence, or None if the rule does not apply.
         reason: one sentence; a text is formatted with ``evidence.words`` (`str.format`).
-        fix: what to do, in the same form; "" for nothing.
-        needs: what it reads.
+        fix: what to do, in the same form; by default the word ``fix`` of the evidence, or nothing.
         events: kinds of events of which at least one must have been recorded; () for no condition.
         docs: a sentence for the reference: what the rule checks, and when it does not answer.
         when: where the tensor must be in the graph; () for anywhere.
+        needs: what it reads; a rule with events needs a recording.
     """
 
     name: str
     verdict: Verdict
     match: Callable[[Context, S], E | None]
     reason: Sentence[E]
-    fix: Sentence[E] = ""
-    needs: Needs = Needs.GRAPH
+    fix: Sentence[E] = lambda found: str(found.words.get("fix", ""))
     events: tuple[EventKind, ...] = ()
     docs: str = ""
     when: tuple[Reach, ...] = ()
+    needs: Needs = Needs.GRAPH
 
-    def is_applicable(self, context: Context) -> bool:
-        """Whether everything that the rule needs is available."""
-        if self.needs is Needs.RECORDING and context.events is None:
-            return False
-        return not self.events or not context.kinds.isdisjoint(self.events)
+    def __post_init__(self) -> None:
+        if self.events:
+            object.__setattr__(self, "needs", Needs.RECORDING)
+        elif self.verdict.group is Group.ERROR and self.needs is Needs.GRAPH:
+            object.__setattr__(self, "needs", Needs.ERROR)
 
 
 def only_when(reach: Reach, *rules: Rule[Any, Any]) -> tuple[Rule[Any, Any], ...]:
@@ -114,7 +114,9 @@ def first_answer(
     """Try rules in order until one answers; None if none does."""
     reach = None
     for rule in rules:
-        if not rule.is_applicable(context):
+        if rule.needs is Needs.RECORDING and context.events is None:
+            continue
+        if rule.events and context.kinds.isdisjoint(rule.events):
             continue
         if rule.when:
             reach = reach or context.reach_of(subject)

@@ -108,7 +108,8 @@ class Asked:
             self.tensors += group
             self.is_many = self.is_many or len(group) > 1
         self.is_many = self.is_many or len(rest) > 1
-        if is_module(names) and not self.modules and self._asks_for_all(groups):
+        are_results = all(each.grad_fn is not None for group in groups for each in group)
+        if is_module(names) and not self.modules and are_results:  # or nothing was passed
             self.roots, self.tensors = self.roots or self.tensors, []
             self._add_parameters(names)
         # A tensor that is passed twice is explained once.
@@ -129,10 +130,6 @@ class Asked:
             for group in others
             for each in group
         )
-
-    def _asks_for_all(self, groups: list[list[Any]]) -> bool:
-        """Whether only results, or nothing, was passed: then every named parameter is explained."""
-        return all(each.grad_fn is not None for group in groups for each in group)
 
     def _add_parameters(self, module: Any) -> None:
         from gradviz.capture.tensors.training_sets import parameters_of
@@ -277,14 +274,6 @@ def hooked_by(error: BaseException | None) -> list[Any]:
     """The tensor on which ``register_hook`` raised; [] if it was another call."""
     frames = (each for each in _frames_of(error) if each.f_code.co_name == "register_hook")
     return [_locals_of(each)["self"] for each in frames if "self" in each.f_locals][:1]
-
-
-def module_of(error: BaseException | None, kind: str) -> Any:
-    """The module of a class, by its name, in whose method the error was raised; or None."""
-    for _, held in _frames(error):
-        if type(held.get("self")).__name__ == kind:
-            return held["self"]
-    return None
 
 
 def function_of(error: BaseException | None) -> Any:
@@ -500,9 +489,9 @@ class ErrorContext:
     kind: None = None
 
     @cached_property
-    def read(self) -> TorchMessage | None:
-        """The parsed message, if it is one of PyTorch's; else None."""
-        return read_message(self.text)
+    def read(self) -> TorchMessage:
+        """The parsed message; without a kind if it is none of PyTorch's."""
+        return read_message(self.text) or TorchMessage()
 
     @property
     def error(self) -> BaseException | None:
@@ -550,9 +539,8 @@ class ErrorContext:
 
         The sentences can use ``{at}``, the fields of the message, and the words passed here.
         """
-        fields = vars(self.read) if self.read is not None else {}
         lines = (*locations, self.location, self.library)
-        values = {"at": self.at, **fields, **(words or {}), **more}
+        values = {"at": self.at, **vars(self.read), **(words or {}), **more}
         return Evidence(values, tuple(nodes), lines, culprit)
 
 
@@ -583,9 +571,10 @@ def unused_by_ddp(error: ErrorContext) -> tuple[str, bool]:
     """The parameters for whose gradients ``DistributedDataParallel`` waits; if they were frozen."""
     from gradviz.capture.autograd.sharded import data_parallel_modules, reduced
 
-    assert error.read is not None
     indices = error.read.indices  # among those that required grad when it was created
-    if (parallel := module_of(error.error, "DistributedDataParallel")) is None:
+    held = (each.get("self") for _, each in _frames(error.error))
+    parallel = next((x for x in held if type(x).__name__ == "DistributedDataParallel"), None)
+    if parallel is None:
         alive = [module for ref in data_parallel_modules() if (module := ref()) is not None]
         parallel = alive[0] if len(alive) == 1 else None
     awaited = set(map(id, reduced(parallel))) if parallel is not None else set()

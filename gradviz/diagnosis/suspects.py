@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from gradviz.diagnosis.context import LEAVES, Context
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import lines_with_graph, mention
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
+    LEAVES,
     GradGraph,
     NodeData,
     NodeKind,
@@ -63,16 +64,8 @@ _SOFTMAXES = ("softmax", "log_softmax")
 _FEW = 32  # operations of which all nodes before them are stored
 _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
-_CHOOSES = {
-    *_PUT_IN,
-    "index",
-    "index_select",
-    "masked_select",
-    "gather",
-    "nan_to_num",
-    "max",
-    "min",
-}
+_CHOOSES = {"index", "index_select", "masked_select", "gather", "nan_to_num", "max", "min"}
+_CHOOSES |= _PUT_IN
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 
 
@@ -268,11 +261,10 @@ def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     is_overflow = made.inf > 0 and not made.nan
     if is_overflow and made.dtype == "float16":
         return _HALF
-    if op == "div" or operation(op).not_finite_at:
-        return KEEP_AWAY
-    if not is_known:
+    is_near = op == "div" or operation(op).not_finite_at
+    if not is_near and not is_known:
         return _LOOK
-    return _TOO_LARGE if is_overflow else KEEP_AWAY
+    return _TOO_LARGE if is_overflow and not is_near else KEEP_AWAY
 
 
 def in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
@@ -326,16 +318,14 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     """An operation with an input that is not finite."""
     name = word_of(values.graph.nodes[source])
     bad = values.of(source)
-    what = "NaN" if bad is not None and bad.nan else "infinite"
-    why = f"its input {name} has {what} elements"
-    if what == "infinite" and (suspect := _of_untracked(values, key)) is not None:
+    is_nan = bad is not None and bad.nan > 0
+    why = f"its input {name} has {'NaN' if is_nan else 'infinite'} elements"
+    if not is_nan and (suspect := _of_untracked(values, key)) is not None:
         return suspect
-    if values.graph.nodes[key].get("op") in _SOFTMAXES and what == "infinite":
-        why += ", and a row of nothing else gives NaN"
-        fix = _UNMASK
-    else:
-        fix = f"leave them out before: select from {name} first, and mask later"
-    return Suspect(key, why, fix, in_forward=True, has_nan_input=what == "NaN")
+    fix = f"leave them out before: select from {name} first, and mask later"
+    if values.graph.nodes[key].get("op") in _SOFTMAXES and not is_nan:
+        why, fix = f"{why}, and a row of nothing else gives NaN", _UNMASK
+    return Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
 
 
 def _is_masked(values: Values, key: str) -> bool:
@@ -387,8 +377,7 @@ def backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     graph = values.graph
     for key in reversed(keys):
         if graph.nodes[key].get("op", "") in _SINGULAR:
-            if (suspect := _equal_values(values, key)) is not None:
-                yield suspect
+            yield from _equal_values(values, key)
         elif why := _infinite_factor(values, key):
             yield Suspect(key, why, _MASK_LATER)
         elif why := _why_singular(values, key):
@@ -449,11 +438,8 @@ def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
         return []
     choosing = {each for each in ancestors(graph, [key]) if graph.nodes[each].get("op") in _CHOOSES}
     behind = {each: descendants(graph, [each]) | {each} for each in found}
-    return [
-        each
-        for each in found
-        if all(chooses_among(graph, where, behind[each]) for where in choosing & behind[each])
-    ]
+    rows = ((each, choosing & behind[each]) for each in found)
+    return [e for e, at in rows if all(chooses_among(graph, where, behind[e]) for where in at)]
 
 
 def _spoils_its_result(values: Values, key: str) -> bool:
@@ -481,7 +467,7 @@ def _numbers(graph: GradGraph, key: str) -> set[int]:
     return {edge.get("input", 0) for _, edge in graph.inputs(key)}
 
 
-def _equal_values(values: Values, key: str) -> Suspect | None:
+def _equal_values(values: Values, key: str) -> Iterator[Suspect]:
     """A decomposition with equal singular values or eigenvalues."""
     for name in ("S", "L", "eigenvalues"):
         if (found := values.saved(key, name)) is None:
@@ -490,5 +476,5 @@ def _equal_values(values: Values, key: str) -> Suspect | None:
         if is_equal or len(set(found.values or ())) < len(found.values or ()):
             what = "singular values" if name == "S" else "eigenvalues"
             why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
-            return Suspect(key, f"{why} difference", _EQUAL.format(what))
-    return None
+            yield Suspect(key, f"{why} difference", _EQUAL.format(what))
+            return

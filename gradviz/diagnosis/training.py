@@ -8,13 +8,13 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
-from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
-from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
+from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
 from gradviz.graph.text import counted
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
@@ -24,11 +24,9 @@ _ADDED = EventKind.ACCUMULATE
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
-_NOT_HELD = ("no optimizer holds it", "the optimizer that makes the steps now does not hold it")
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
 Step = tuple[Event, StepDetails]
-_SWITCH = ("the switch is requires_grad", "nn.Module has no such switch")
 _ALL = ", with all layers that it calls, and no others"
 _BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
@@ -41,7 +39,8 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = question.name.removesuffix(f".{flag.parameter}") if flag.owner else ""
     module = "the module" if module == question.name else module
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
-    why = _SWITCH[flag.attribute == "requires_grad"]
+    is_of_tensors = flag.attribute == "requires_grad"
+    why = "nn.Module has no such switch" if is_of_tensors else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     what = f"{module}." if module else "its attribute "
@@ -93,10 +92,12 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
     if not is_trained or (holder := _holder(context, question, is_newer)) is None:
         return None
-    none, own, line = _NOT_HELD[question.key in context.held], _what_it_holds(context, *holder), ""
+    is_held, line = question.key in context.held, ""
+    none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
-    words = {"none": none, "holder": own, "fix": f"{_GIVE}: {how}"}
+    words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}"}
+    words["holder"] = _what_it_holds(context, *holder)
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
@@ -409,9 +410,7 @@ unseen: Rule[Any, Any] = Rule(
     Verdict.NOT_IN_A_GRAPH,
     _unseen,
     "{count} {are} in no graph of the recording: {why} (step at {line})",
-    "{fix}",
-    Needs.RECORDING,
-    (EventKind.STEP,),
+    events=(EventKind.STEP,),
 )
 
 
@@ -441,8 +440,7 @@ all_frozen: Rule[Any, Any] = Rule(
     "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
     "any of them got a gradient",
     "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
-    Needs.RECORDING,
-    (EventKind.STEP,),
+    events=(EventKind.STEP,),
 )
 
 
@@ -459,8 +457,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _waits_for_a_step,
         "{optimizer} holds it and has made no step: {what}, and no step used it",
         "call step() of that optimizer after backward()",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
+        events=(EventKind.ACCUMULATE,),
     ),
     Rule(
         "an update that assigns to a variable",
@@ -469,8 +466,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "no step changed it: the update at {line} assigns a new tensor to the variable {name}{of}, "
         "and changes no parameter",
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
-        Needs.RECORDING,
-        (EventKind.ACCUMULATE,),
+        events=(EventKind.ACCUMULATE,),
     ),
     *(
         Rule(
@@ -480,8 +476,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
             "{word} at {clear} cleared it after backward and before the step at {step}, which had "
             "no gradient to use",
             "call zero_grad() before backward(), or after step()",
-            Needs.RECORDING,
-            (EventKind.STEP,),
+            events=(EventKind.STEP,),
         )
         for verdict, match in _TOO_EARLY
     ),
@@ -491,8 +486,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _cleared_in_each_pass,
         "{word} at {clear} cleared the gradients of {count} at {line} before a step used them",
         "to add up several passes for each step, call zero_grad() only after step()",
-        Needs.RECORDING,
-        (EventKind.STEP, EventKind.GRAD),
+        events=(EventKind.STEP, EventKind.GRAD),
     ),
     Rule(
         "a frozen tensor that an optimizer still changes",
@@ -501,8 +495,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "it was frozen at {off}, and the optimizer's step at {step} still changed it: its gradient "
         "was not None, so momentum or weight decay moves it",
         "set its gradient to None, {name}.grad = None, or create the optimizer without it",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "an attribute without effect",
@@ -553,9 +546,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NO_STEP,
         unchanged,
         "{steps} changed no value: {why}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "a step with scaled gradients",
@@ -564,8 +555,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "the step at {line} used its gradient {scale} times too large: GradScaler scaled the loss, "
         "and nothing unscaled it",
         "let the scaler make the step: scaler.step(optimizer), then scaler.update()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
+        events=(EventKind.STEP,),
     ),
     Rule(
         "unscaled, and not scaled before",
@@ -574,20 +564,18 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "GradScaler divided it by its scale, and backward at {line} began with a loss that was not "
         "scaled",
         "call backward on the result of scale: scaler.scale(loss).backward()",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
+        events=(EventKind.GRAD,),
     ),
     Rule(
         "in no optimizer",
         Verdict.NOT_TRAINED,
         _in_no_optimizer,
         "{none}: {holder}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "An optimizer that has not stepped yet counts, and so does an update by hand. A tensor of "
-        "one element, or a vector that is broadcast, that is no parameter counts if nothing "
-        "cleared or returned its gradients, and so does one of which an older tensor is held.",
+        events=(EventKind.STEP,),
+        docs="An optimizer that has not stepped yet counts, and so does an update by hand. A "
+        "tensor of one element, or a vector that is broadcast, that is no parameter counts if "
+        "nothing cleared or returned its gradients, and so does one of which an older tensor is "
+        "held.",
     ),
 )
 

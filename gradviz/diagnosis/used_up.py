@@ -16,16 +16,18 @@ from gradviz.diagnosis.lines import (
     expressions_at,
     imported,
     mention,
+    nodes_in,
     operands,
     statement_at,
     stored,
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import calls_in
+from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Buffers, Cause, ancestors, is_data
+from gradviz.graph import Cause, ancestors, is_data
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -197,11 +199,10 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
 
     It is ``b`` for the ``y`` of ``sum(f(x, y) for x, y in zip(a, b))``.
     """
-    tree, statement = syntax_tree(used.file), statement_at(used)
-    around: list[Any] = [each for each in ast.walk(tree or ast.Pass()) if isinstance(each, ast.For)]
-    around = [f for f in around if _has(f, used.line) and not _has(f, passed.line)]
-    inner = ast.walk(statement or ast.Pass())
-    for loop in [*around, *(each for each in inner if isinstance(each, ast.comprehension))]:
+    loops = nodes_in(syntax_tree(used.file), ast.For)
+    around: list[Any] = [f for f in loops if _has(f, used.line) and not _has(f, passed.line)]
+    inner = nodes_in(statement_at(used), ast.comprehension)
+    for loop in [*around, *inner]:
         names, source = getattr(loop.target, "elts", [loop.target]), [loop.iter]
         called = ast.unparse(loop.iter.func) if isinstance(loop.iter, ast.Call) else ""
         if called in ("zip", "enumerate"):
@@ -284,29 +285,20 @@ def _called(carried: Carried, context: Context) -> str:
     return f"{name or word}{where}"
 
 
-def _passes(context: Context) -> tuple[Event, Event] | None:
-    """The backward pass before the one that failed, and that one."""
-    passes = context.happened(EventKind.BACKWARD)
-    return (passes[-2], passes[-1]) if passes[1:] else None
-
-
 def _freeing(context: Context, error: ErrorContext) -> Event | None:
-    """The backward pass that freed the saved tensors, if known."""
+    """The backward pass that freed the saved tensors; None if unknown, or for another error."""
+    if not is_of(error, MessageKind.FREED):
+        return None
     passes = context.happened(EventKind.BACKWARD)[:-1]
     location = error.problem.location if error.problem is not None else SourceLocation()
     there = [event for event in passes if location and event.location == location]
-    found = there or list(passes)
-    return found[-1] if found else None
+    return next(reversed(there or passes), None)
 
 
 def _who(event: Event | None, error: ErrorContext) -> str:
     location = error.problem.location if error.problem is not None else SourceLocation()
     location = location or (event.location if event is not None else SourceLocation())
     return f"backward at {mention(str(location))}" if location else "an earlier backward pass"
-
-
-def _is_freed(error: ErrorContext) -> bool:
-    return error.read is not None and error.read.kind is MessageKind.FREED
 
 
 def _evidence(
@@ -329,7 +321,7 @@ def _evidence(
 
 def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None:
     """A state that each step computes from the state of the previous step."""
-    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+    if (freeing := _freeing(context, error)) is None:
         return None
     carried = carried_over(context, error, freeing)
     if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
@@ -381,8 +373,7 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
         The fix; "" if the pass is in that function, or it is not known where the state comes from.
     """
     used = carried.used.location if carried.used is not None else SourceLocation()
-    tree = syntax_tree(used.file)
-    around = [each for each in (ast.walk(tree) if tree else ()) if _has(each, used.line)]
+    around = [each for each in nodes_in(syntax_tree(used.file), ast.AST) if _has(each, used.line)]
     functions = [each for each in around if isinstance(each, ast.FunctionDef)]
     function = functions[-1] if functions else None
     loops = [each for each in around if isinstance(each, (ast.For, ast.While))]
@@ -390,8 +381,8 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
     if function is None or not loops or (passed.file == used.file and _has(function, passed.line)):
         return ""
     code = ast.unparse(ast.parse(carried.code, mode="eval"))
-    for each in ast.walk(function):
-        if isinstance(each, ast.Assign) and each.lineno < loops[0].lineno and stored(each.value):
+    for each in nodes_in(function, ast.Assign):
+        if each.lineno < loops[0].lineno and stored(each.value):
             taken = ast.unparse(each.value)
             is_several = isinstance(each.targets[0], ast.Tuple)
             if is_several and ast.unparse(each.targets[0]) == code:
@@ -443,7 +434,7 @@ def _kept_lines(made: Event, code: str) -> list[int]:
 
 def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     """Values that were computed once, before a loop of backward passes."""
-    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+    if (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
     carried = carried_over(context, error, freeing)
@@ -461,7 +452,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     """Two results that were computed from one tensor, each with its own backward pass."""
-    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+    if (freeing := _freeing(context, error)) is None:
         return None
     carried = carried_over(context, error, freeing)
     if carried is not None:
@@ -477,7 +468,7 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     """Backward twice on the results of one forward pass."""
-    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+    if (freeing := _freeing(context, error)) is None:
         return None
     is_of_grad = freeing.action is Action.AUTOGRAD_GRAD
     fix = retain = _RETAIN.format("torch.autograd.grad(..., " if is_of_grad else "backward(")
@@ -514,11 +505,10 @@ def _root_of_both(context: Context) -> str:
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
-    if not _is_freed(error):
+    if not is_of(error, MessageKind.FREED):
         return None
     graph = context.graph
-    freed = [key for key in context.reachable if graph.nodes[key].get("buffers") is Buffers.FREED]
-    nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
+    nodes = sorted(context.freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
     words = {"older": "", "fix": _NOT_RECORDED}
     if context.is_recorded and (carried := carried_over(context, error, _BEFORE)) is not None:
         nodes = [carried.key]
@@ -540,50 +530,44 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _from_step_to_step,
         _FREED + ": {what} is carried over from before that pass{kept} and used again{again}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "work that was done once is used in every step",
         Verdict.USED_UP,
         _computed_once,
         _FREED + ": {what} was computed once, before that pass, and is used again{again}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "two results share a part of the graph",
         Verdict.USED_UP,
         _shared,
         lambda found: _sentence_of_shared(found),
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "backward ran twice from one result",
         Verdict.USED_UP,
         _same_root,
         _FREED + "{same}",
-        "{fix}",
-        Needs.RECORDING,
+        needs=Needs.RECORDING,
     ),
     Rule(
         "an earlier backward pass was not recorded",
         Verdict.USED_UP,
         _not_recorded,
         "backward{at} reached operations whose saved tensors an earlier backward pass freed{older}",
-        "{fix}",
-        Needs.ERROR,
     ),
 )
 
 
 def _sentence_of_shared(found: Evidence) -> str:
     words = found.words
-    start = _FREED.format(**words)
+    said = "two results share that part of the graph"
     if words["what"]:
-        return f"{start}: {words['what']} was used for that pass and is used again{words['again']}"
-    return f"{start}: two results share that part of the graph"
+        said = f"{words['what']} was used for that pass and is used again{words['again']}"
+    return f"{_FREED.format(**words)}: {said}"
 
 
 def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:

@@ -186,10 +186,7 @@ class Values:
         inputs = [self.of(source) for number in (0, 1) if (source := self.source_of(key, number))]
         if any(value is not None and not value.is_finite for value in inputs):
             return True
-        if op != "div" or len(inputs) < 2:
-            return False
-        below = inputs[1]
-        return below is None or has(below, 0.0)
+        return op == "div" and len(inputs) > 1 and (inputs[1] is None or has(inputs[1], 0.0))
 
     def _is_zero(self, key: str) -> bool:
         value = self.of(key)
@@ -197,8 +194,7 @@ class Values:
 
     def input_of(self, key: str, number: int) -> TensorSummary | None:
         """An input of an operation: the saved tensor, or the known value."""
-        saved = self._input_kept(key, number)
-        source = self.source_of(key, number)
+        saved, source = self._input_kept(key, number), self.source_of(key, number)
         return saved if saved is not None or not source else self.of(source)
 
     def _input_kept(self, key: str, number: int) -> TensorSummary | None:
@@ -228,10 +224,8 @@ class Values:
 
     def origin_of_zeros(self, key: str) -> str:
         """The tensor because of which another is all zeros: itself, or an ancestor."""
-        while self.graph.nodes[key]["kind"] is NodeKind.OPERATION:
-            zero = self._zero_inputs(key)
-            if not zero:
-                break
+        kinds = self.graph.nodes
+        while kinds[key]["kind"] is NodeKind.OPERATION and (zero := self._zero_inputs(key)):
             key = zero[0]
         return key
 
@@ -307,9 +301,15 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
     for key in graph.leaves:
         data: NodeData = graph.nodes[key]
         grad = data.get("grad")
-        if grad is None or not grad.norm or not grad.is_finite or key not in scales:
-            continue
-        if (order := _order(graph, key)) is None:
+        users = (graph.nodes[user].get("sequence_nr", 0) for user, _ in leaf_uses(graph, key))
+        order = min(users, default=None)  # when the forward pass first used it
+        if (
+            grad is None
+            or not grad.norm
+            or not grad.is_finite
+            or key not in scales
+            or order is None
+        ):
             continue
         name, norm = data.get("name") or key, grad.norm / scales[key]
         owner = owners.setdefault(name.rpartition(".")[0] or name, Owner(order, 0.0, "", "", []))
@@ -322,20 +322,8 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
 
 def steepest(rows: Sequence[Owner]) -> tuple[str, str]:
     """The parameters of the two neighbors between which the norm changes most."""
-    steps = [
-        (abs(math.log(after.norm / before.norm)), before.name, after.name)
-        for before, after in pairwise(rows)
-    ]
-    _, one, other = max(steps, key=lambda step: step[0])
-    return one, other
-
-
-def _order(graph: GradGraph, key: str) -> int | None:
-    """When the forward pass first used a leaf."""
-    if key not in graph:
-        return None
-    users = (graph.nodes[user].get("sequence_nr", 0) for user, _ in leaf_uses(graph, key))
-    return min(users, default=None)
+    one, other = max(pairwise(rows), key=lambda pair: abs(math.log(pair[1].norm / pair[0].norm)))
+    return one.name, other.name
 
 
 def is_sum(op: str, options: Mapping[str, str]) -> bool:
@@ -426,8 +414,8 @@ def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
 
 
 # The input that an operation only adds to its result.
-ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
-
+ADDS: dict[str, tuple[int, ...]] = {"add": (0, 1), "addmm": (0,), "addmv": (0,), "baddbmm": (0,)}
+ADDS |= dict.fromkeys(("linear", "conv", "batch_norm", "layer_norm", "group_norm"), (2,))
 
 _PASSES_ON = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
@@ -489,9 +477,8 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
         data = graph.nodes[key]
         if data.get("op") == "sub" and "alpha" not in data.get("options", {}):
             return key, edge.get("input", 0), steps
-        if data.get("op") in ("add", "sub") or not is_sum(
-            data.get("op", ""), data.get("options", {})
-        ):
+        is_passed_on = is_sum(data.get("op", ""), data.get("options", {}))
+        if data.get("op") in ("add", "sub") or not is_passed_on:
             return "", 0, steps
 
 
@@ -513,12 +500,9 @@ def cancelled_at(graph: GradGraph, key: str, live: Container[str], known: dict[s
     way = []
     while key not in known:
         way.append(key)
-        uses = [
-            (user, edge)
-            for user, edge in gradient_uses(graph, key)
-            if user in live
-            and operation(graph.nodes[user].get("op", "")).blocks is not Blocks.STEPS
-        ]
+        uses = [each for each in gradient_uses(graph, key) if each[0] in live]
+        ops = [operation(graph.nodes[user].get("op", "")) for user, _ in uses]
+        uses = [e for e, op in zip(uses, ops, strict=True) if op.blocks is not Blocks.STEPS]
         if len(uses) != 1:
             known[key] = _difference_of(graph, key, uses)
             break

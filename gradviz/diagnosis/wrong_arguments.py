@@ -10,14 +10,17 @@ from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     assignments_to,
+    at_line,
+    called_name,
     can_be_none,
     locations_of,
     mention,
+    nodes_in,
     owner_of,
     statement_at,
 )
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import (
     UNKNOWN,
     ErrorContext,
@@ -66,34 +69,24 @@ broadcast_loss: Rule[Any, Any] = Rule(
 def _given(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.GIVEN_ANOTHER, Kind.GIVEN_ANOTHER_DEVICE):
         return None
-    read = error.read
-    assert read is not None
     key = context.roots[0] if len(context.roots) == 1 else ""
     name = context.graph.nodes[key].get("name", "") if key else ""
     like = f"torch.ones_like({name or 'y'})"
-    call = _call(error)
+    call, what = _call(error), error.read.aspect or "device"
     given = f"{name or 'y'}.backward({like})" if call == "backward" else f"grad_outputs={like}"
-    return error.evidence(
-        [key],
-        culprit=key,
-        call=call,
-        what=read.aspect or "device",
-        root=name or "the result",
-        given=given,
-    )
+    words = {"call": call, "what": what, "root": name or "the result", "given": given}
+    return error.evidence([key], culprit=key, words=words)
 
 
 def _number_given(context: Context, error: ErrorContext) -> Evidence | None:
     """``backward(1.0)``; no answer if the number may be another argument."""
     if not is_of(error, Kind.NUMBER_GIVEN):
         return None
-    if error.error is not None:
-        is_given = calls_of(error.error)[:1] == [("torch.autograd", "_tensor_or_tensors_to_tuple")]
-    else:  # the frame that raised is unknown: the line must pass a number
-        is_given = _passes_a_number(error)
-    if not is_given:
+    # If the frame that raised is unknown, the line must pass a number.
+    given = ("torch.autograd", "_tensor_or_tensors_to_tuple")
+    inner = calls_of(error.error)[:1] if error.error is not None else []
+    if inner != [given] and (error.error is not None or not _passes_a_number(error)):
         return None
-    assert error.read is not None
     call = _call(error)
     fix = "loss.backward(torch.ones_like(loss)); for a single number: loss.backward()"
     if call != "backward":
@@ -102,9 +95,8 @@ def _number_given(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _calls_in(error: ErrorContext, name: str) -> list[ast.Call]:
-    statement = statement_at(error.location)
-    calls = (e for e in (ast.walk(statement) if statement else ()) if isinstance(e, ast.Call))
-    return [e for e in calls if name in {*(getattr(e.func, each, "") for each in ("attr", "id"))}]
+    found = nodes_in(statement_at(error.location), ast.Call)
+    return [call for call in found if called_name(call) == name]
 
 
 def _passes_a_number(error: ErrorContext) -> bool:
@@ -136,13 +128,11 @@ def _from_hook(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, *kinds):
         return None
     read = error.read
-    assert read is not None
-    change = {
-        Kind.HOOK_CHANGED_SHAPE: "a gradient of another shape",
-        Kind.HOOK_CHANGED_TYPE: "a gradient of another dtype or device "
-        f"({read.expected} → {read.got})",
-        Kind.HOOK_RETURNED_NO_TENSOR: f"{with_article(read.python_type)}, not a tensor",
-    }[read.kind]
+    change = "a gradient of another shape"
+    if read.kind is Kind.HOOK_CHANGED_TYPE:
+        change = f"a gradient of another dtype or device ({read.expected} → {read.got})"
+    elif read.kind is Kind.HOOK_RETURNED_NO_TENSOR:
+        change = f"{with_article(read.python_type)}, not a tensor"
     name = read.name if read.name.isidentifier() and read.name != "hook" else ""
     last = _last_seen(context, name)
     who, also = f"the hook {name}" if name else "a hook", ""
@@ -154,14 +144,8 @@ def _from_hook(context: Context, error: ErrorContext) -> Evidence | None:
         else:
             also = f"; the last hook that was seen to change a gradient is that{where}"
             last = None
-    return error.evidence(
-        [last.node] if last is not None else [],
-        [last.location] if last is not None else [],
-        last.node if last is not None else "",
-        who=who,
-        change=change,
-        also=also,
-    )
+    found = ([last.node], [last.location], last.node) if last is not None else ()
+    return error.evidence(*found, who=who, change=change, also=also)
 
 
 def _last_seen(context: Context, name: str) -> Event | None:
@@ -172,14 +156,9 @@ def _last_seen(context: Context, name: str) -> Event | None:
     """
     passes = context.happened(EventKind.BACKWARD)
     begun = passes[-1].number if passes else -1
-    seen = [
-        event
-        for event in context.happened(EventKind.HOOK)
-        if event.action is not Action.REGISTERED and event.number > begun
-    ]
-    if not seen or (name and _function(seen[-1]) != name):
-        return None
-    return seen[-1]
+    seen = (event for event in context.happened(EventKind.HOOK) if event.number > begun)
+    *_, last = (None, *(event for event in seen if event.action is not Action.REGISTERED))
+    return last if last is not None and name in ("", _function(last)) else None
 
 
 def _function(event: Event) -> str:
@@ -213,18 +192,15 @@ def _of_function(context: Context, error: ErrorContext, node: str, **words: obje
 def _from_function(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.RETURNED_ANOTHER_SHAPE, Kind.RETURNED_ANOTHER_DEVICE):
         return None
-    read = error.read
-    assert read is not None
-    is_shape = read.kind is Kind.RETURNED_ANOTHER_SHAPE
-    what = "shape" if is_shape else "device"
-    fix = "sum over the dimensions that were broadcast" if is_shape else "grad.to(input.device)"
-    return _of_function(context, error, read.node, what=what, fix=fix)
+    what, fix = "device", "grad.to(input.device)"
+    if is_of(error, Kind.RETURNED_ANOTHER_SHAPE):
+        what, fix = "shape", "sum over the dimensions that were broadcast"
+    return _of_function(context, error, error.read.node, what=what, fix=fix)
 
 
 def _count_from_function(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.RETURNED_ANOTHER_COUNT):
         return None
-    assert error.read is not None
     return _of_function(context, error, error.read.node)
 
 
@@ -234,14 +210,12 @@ _ABOUT_TENSORS = ("shape", "size", "device", "dimension", "dtype", "multipl")
 def _raised_in_function(context: Context, error: ErrorContext) -> Evidence | None:
     """Any other error that was raised in such a backward."""
     ctx: Any = function_of(error.error)
-    if ctx is None or error.read is not None:
+    if ctx is None or error.read.kind is not None:
         return None
     text = error.text.partition("\n")[0][:200].rstrip(".")
     node = type(ctx).__name__
-    fix = (
-        "bring the saved tensors and the gradient to one shape and device: those of the inputs and "
-        "of the output of its forward"
-    )
+    fix = "bring the saved tensors and the gradient to one shape and device: those of the inputs "
+    fix += "and of the output of its forward"
     if not any(word in text for word in _ABOUT_TENSORS):
         name = node.removesuffix("Backward")
         fix = f"correct the backward of {name}; gradviz.check compares it with finite differences"
@@ -264,9 +238,9 @@ _TAKEN = {
 
 
 def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
-    if (read := error.read) is None or not is_of(error, Kind.NO_TENSOR):
+    if not is_of(error, Kind.NO_TENSOR):
         return None
-    kind, attribute = read.python_type, read.attribute
+    kind, attribute = error.read.python_type, error.read.attribute
     name = owner_of(error.location, attribute)
     start = f"{attribute}(){error.at} was called on {f'{name}, ' if name else ''}"
     reads = [e for e in context.happened(EventKind.CUT) if e.word in _READS and e.source]
@@ -298,7 +272,7 @@ def _assigned(location: SourceLocation, name: str) -> tuple[int, ast.expr | None
 def _result_of_backward(context: Context, error: ErrorContext) -> Evidence | None:
     """A variable that has what ``backward()`` returned, which is None, was used."""
     statement, read = statement_at(error.location), error.read
-    if statement is None or read is None or not is_of(error, *_NONE):
+    if statement is None or not is_of(error, *_NONE):
         return None
     for name in dict.fromkeys(map(ast.unparse, can_be_none(statement, read))):
         line, value = _assigned(error.location, name)
@@ -314,7 +288,6 @@ def _result_of_backward(context: Context, error: ErrorContext) -> Evidence | Non
 
 def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, Event | None]:
     """What it was called on, the fix, and the event that read its number."""
-    number = kind.rstrip("0123456789") in _NUMBERS
     as_tensor = "make it a tensor: torch.tensor(x, dtype=torch.float32, requires_grad=True)"
     array = "an array" if kind == "ndarray" else with_article(kind)
     if kind in _TAKEN:
@@ -322,7 +295,7 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
             fix = f"take the loss out of it: {_TAKEN[kind]}"
             return f"{array} of results, not one tensor", fix, None
         return f"{array}, not a tensor", as_tensor, None
-    if number:
+    if kind.rstrip("0123456789") in _NUMBERS:
         read = reads[-1] if reads else None
         where = f"; numbers were read from a tensor at {mention(read.source)}" if read else ""
         keep = "keep it a tensor up to backward: leave out item(), float() and numpy(); to print "
@@ -340,13 +313,8 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
 # A ``.grad`` that is None.
 
 _NONE = (
-    Kind.NONE_ATTRIBUTE,
-    Kind.NONE_OPERAND,
-    Kind.NONE_COMPARED,
-    Kind.NONE_NEGATED,
-    Kind.NONE_INDEXED,
-    Kind.NONE_ARGUMENT,
-    Kind.NONE_ITERATED,
+    *(Kind.NONE_ATTRIBUTE, Kind.NONE_OPERAND, Kind.NONE_COMPARED, Kind.NONE_NEGATED),
+    *(Kind.NONE_INDEXED, Kind.NONE_ARGUMENT, Kind.NONE_ITERATED),
 )
 
 
@@ -365,31 +333,22 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
             why="it is a non-leaf tensor, no backward pass has added to it, or it was cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
-    update = _as_update(cause, code, error, tensor)
-    return error.evidence(
-        cause.nodes,
-        cause.locations,
-        cause.culprit if cause.graph is context.graph else "",
-        owner=name,
-        why=cause.reason,
-        fix=update or _fix(cause, code),
-    )
+    fix = _as_update(cause, code, error, tensor) or _fix(cause, code)
+    culprit, words = cause.culprit if cause.graph is context.graph else "", {"owner": name}
+    return error.evidence(cause.nodes, cause.locations, culprit, words, why=cause.reason, fix=fix)
 
 
 def _fix(cause: Explanation, code: str) -> str:
-    if cause.verdict in (Verdict.NOT_RUN, Verdict.NOT_KNOWN) or not cause.fix:
-        return (
-            f"call backward() before that line; before the first pass: if {code}.grad is not None"
-        )
-    return cause.fix
+    if cause.fix and cause.verdict not in (Verdict.NOT_RUN, Verdict.NOT_KNOWN):
+        return cause.fix
+    return f"call backward() before that line; before the first pass: if {code}.grad is not None"
 
 
 def _owner_of_none(error: ErrorContext) -> ast.expr | None:
     """The expression ``w`` of the ``w.grad`` that was None in the user's line."""
-    statement, read = statement_at(error.location), error.read
-    if statement is None or read is None:
+    if (statement := statement_at(error.location)) is None:
         return None
-    suspects = {ast.unparse(each): each for each in can_be_none(statement, read)}
+    suspects = {ast.unparse(each): each for each in can_be_none(statement, error.read)}
     is_known = False
     if error.error is not None:
         held = variables_of(error.error)
@@ -398,11 +357,8 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
             code: suspects[code] for code, it in values.items() if it is None or it is UNKNOWN
         } or suspects
         is_known = all(values.get(code, UNKNOWN) is None for code in suspects)
-    gradients = [
-        each
-        for each in suspects.values()
-        if isinstance(each, ast.Attribute) and each.attr == "grad"
-    ]
+    attributes = (each for each in suspects.values() if isinstance(each, ast.Attribute))
+    gradients = [each for each in attributes if each.attr == "grad"]
     if len(suspects) != len(gradients) or not (len(gradients) == 1 or (gradients and is_known)):
         return None
     # Of several that are None, the first one raised the error.
@@ -458,13 +414,8 @@ def _norm_not_finite(context: Context, error: ErrorContext) -> Evidence | None:
     cause = error.why(wrong[0], name) if error.why is not None else None
     if cause is None or cause.verdict not in (Verdict.NAN, Verdict.INFINITE):
         return error.evidence(why=f": that of {name} is not", fix=_FIND)
-    return error.evidence(
-        cause.nodes,
-        cause.locations,
-        cause.culprit,
-        why=f": in the gradient of {name}, {cause.reason}",
-        fix=cause.fix,
-    )
+    why, found = f": in the gradient of {name}, {cause.reason}", (cause.nodes, cause.locations)
+    return error.evidence(*found, cause.culprit, why=why, fix=cause.fix)
 
 
 _FIND = "record the step, and ask gradviz.explain(run) for the first value that is not finite"
@@ -495,7 +446,7 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
         "owner": row.owner,
         "container": row.container,
         "plain": row.kind,
-        "line": f" at {mention(lines[0])}" if lines else "",
+        "line": at_line(lines[0]) if lines else "",
         "register": how_to_register(f"self.{row.container}", row.kind, row.of_modules),
     }
     return error.evidence(locations=lines, words=words)
@@ -511,31 +462,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
         "self.{container}, a plain {plain}{line}, which parameters() does not list",
         "register them: {register}",
-        Needs.ERROR,
     ),
-    Rule(
-        "backward() of something else than a tensor",
-        Verdict.NOT_A_TENSOR,
-        _called_on,
-        "{said}",
-        "{fix}",
-        Needs.ERROR,
-    ),
-    Rule(
-        "what backward() returned was used",
-        Verdict.NOT_A_TENSOR,
-        _result_of_backward,
-        "{said}",
-        "{fix}",
-        Needs.ERROR,
-    ),
+    Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
+    Rule("what backward() returned was used", Verdict.NOT_A_TENSOR, _result_of_backward, "{said}"),
     Rule(
         "a .grad that is None was used",
         Verdict.NOT_A_TENSOR,
         _no_gradient,
         "{owner}.grad is None{at}: {why}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "clip_grad_norm_ found a norm that is not finite",
@@ -543,8 +477,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _norm_not_finite,
         "clip_grad_norm_{at} was called with error_if_nonfinite=True, and the norm of the "
         "gradients is not finite{why}",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "backward was given a gradient that does not fit",
@@ -552,15 +484,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _given,
         "{call}{at} was given a gradient of {what} {got}, and {root} has {expected}",
         "give one with the shape, dtype and device of the result: {given}",
-        Needs.ERROR,
     ),
     Rule(
         "backward was given a number as gradient",
         _GRADIENT,
         _number_given,
         "{call}{at} was given {a_type} as its gradient, not a tensor",
-        "{fix}",
-        Needs.ERROR,
     ),
     Rule(
         "a hook returned a gradient that does not fit",
@@ -568,7 +497,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         _from_hook,
         "{who} returned {change}, in backward{at}{also}",
         "let the hook return None, or a gradient of the same shape, dtype and device: grad * 2",
-        Needs.ERROR,
     ),
     Rule(
         "a Function's backward returned a gradient that does not fit",
@@ -577,7 +505,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the backward of {who} returned for input {index} a gradient of {what} {got}, where "
         "{expected} is needed{at}{applied}",
         "return a gradient like input {index}: {fix}",
-        Needs.ERROR,
     ),
     Rule(
         "a Function's backward returned another number of gradients",
@@ -586,14 +513,11 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the backward of {who} returned {found} gradients for {wanted} inputs of its forward{at}"
         "{applied}",
         "return one for each input of forward after ctx, None for an input that needs no gradient",
-        Needs.ERROR,
     ),
     Rule(
         "a Function's backward raised an error",
         _FUNCTION,
         _raised_in_function,
         "the backward of {who} raised{at}: {said}{applied}",
-        "{fix}",
-        Needs.ERROR,
     ),
 )

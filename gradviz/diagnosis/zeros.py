@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import (
     ADDS,
     Step,
@@ -26,6 +26,7 @@ from gradviz.diagnosis.values import (
 )
 from gradviz.facts import Action, EventKind, Loss
 from gradviz.graph import (
+    LEAVES,
     GradGraph,
     NodeData,
     NodeKind,
@@ -161,9 +162,8 @@ def _clamped(step: Step) -> Block | None:
     given = step.given
     if given is None or not step.options or given.nan or not given.numel:
         return None
-    low, high = (
-        number_of(step.options.get(end, step.options.get(f"{end}_val"))) for end in ("min", "max")
-    )
+    texts = (step.options.get(end, step.options.get(f"{end}_val")) for end in ("min", "max"))
+    low, high = map(number_of, texts)
     least, most = smallest(given), largest(given)
     if given.values is not None:
         outside = all(
@@ -206,14 +206,13 @@ def _zero_factor(step: Step) -> Block | None:
     if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
     leaf = origin or source
-    if leaf and nodes[leaf]["kind"] in _TRAINED:
+    if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
     return Block(step.target, why, _FACTOR)
 
 
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
-_TRAINED = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
 def _is_named(data: NodeData) -> bool:
@@ -411,8 +410,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
     data = graph.nodes[other.key]
-    line = data.get("source", "")
-    where = f" at {mention(line)}" if line else ""
+    where = at_line(data.get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
     return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
 
@@ -446,8 +444,7 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
     if graph is None or not (key := find(context, graph, question.key)):
         return None
     line = graph.nodes[key].get("source", "")
-    words = {"where": f" at {mention(line)}" if line else ""}
-    return Evidence(words, (key,), locations_of([line]), key)
+    return Evidence({"where": at_line(line)}, (key,), locations_of([line]), key)
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
@@ -468,7 +465,7 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
     line, others = nodes[key].get("source", ""), len(found) - 1
     op = _called(context, key, nodes[key].get("op", ""))
-    where, more = f" at {mention(line)}" if line else "", f", and so did {others} more"
+    where, more = at_line(line), f", and so did {others} more"
     more = f"and the gradient that came to it was not zero{more if others else ''}"
     words = {"what": f"{op}{where} returned zeros in backward, {more}"}
     words["fix"] = f"{_LOOK} for {nodes[key].get('dtype', 'its dtype')}"
@@ -512,9 +509,8 @@ def _noise(context: Context, question: Question) -> Evidence | None:
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
     data = values.graph.nodes[block.key]
-    where = f" at {mention(line)}" if (line := data.get("source", "")) else ""
-    called = _called(context, block.key, data.get("op", ""))
-    return {"op": called, "where": where, "why": block.why, "fix": block.fix}
+    words = {"op": _called(context, block.key, data.get("op", "")), "why": block.why}
+    return {**words, "where": at_line(data.get("source", "")), "fix": block.fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
@@ -541,16 +537,13 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.ZERO,
         _set_to_zero,
         "{what}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
+        events=(EventKind.GRAD,),
     ),
     Rule(
         "operations block the gradient",
         Verdict.ZERO,
         _blocked,
         "{op}{where} blocks the gradient: {why}{more}",
-        "{fix}",
         docs="The values at the time of the pass show that each path crosses an operation whose "
         "derivative is zero there. An operation that made zeros is named before one that blocks "
         "because of them.",
@@ -577,24 +570,16 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.ZERO,
         _lost_in_backward,
         "{what}",
-        "{fix}",
-        Needs.RECORDING,
-        (EventKind.BACKWARD,),
-        "A recording looks at the gradients between operations on the CPU while backward runs.",
+        events=(EventKind.BACKWARD,),
+        docs="A recording looks at the gradients between operations on the CPU while backward "
+        "runs.",
     ),
     Rule(
         "a gradient of rounding errors",
         Verdict.ZERO,
         _noise,
         "its gradient, of norm {norm}, is 0 up to rounding errors: {op}{where} blocks it: {why}",
-        "{fix}",
         docs="The sum of normalized values, or of the probabilities of a softmax, is a constant.",
     ),
-    Rule(
-        "zeros, cause not known",
-        Verdict.ZERO,
-        _zero,
-        "its gradient is all zeros{sum}",
-        "{fix}",
-    ),
+    Rule("zeros, cause not known", Verdict.ZERO, _zero, "its gradient is all zeros{sum}"),
 )

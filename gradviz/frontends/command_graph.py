@@ -190,13 +190,9 @@ def _writer(
         file = io.StringIO()
         writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            {
-                name: " ".join(each) if isinstance(each, tuple) else each
-                for name, each in row.items()
-            }
-            for row in rows
-        )
+        for row in rows:
+            cells = {k: " ".join(e) if isinstance(e, tuple) else e for k, e in row.items()}
+            writer.writerow(cells)
         return file.getvalue().encode("utf-8", "backslashreplace")
 
     return render

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -201,9 +202,8 @@ def _write_gathered(
     if story is None:
         until = time.monotonic() + wait + _FOR_ANSWER
         return exchange.receive(f"answer {exchange.rank}", until, end.is_over) == _ALL
-    missing = [
-        each for each in story.ranks if each.state in (RankState.NO_ANSWER, RankState.STOPPED)
-    ]
+    absent = (RankState.NO_ANSWER, RankState.STOPPED)
+    missing = [each for each in story.ranks if each.state in absent]
     for rank in range(1, exchange.size):
         exchange.send(f"answer {rank}", b"some" if missing else _ALL)
     for each in missing:
@@ -328,12 +328,9 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
 def _variables_at(error: BaseException) -> dict[str, Any]:
     """The variables of the program at the line that raised an error."""
     found: dict[str, Any] = {}
-    trace = error.__traceback__
-    while trace is not None:
-        frame = trace.tb_frame
+    for frame, _ in walk_tb(error.__traceback__):
         if frame.f_globals.get("__name__") == "__main__":
             found = {**frame.f_globals, **frame.f_locals}
-        trace = trace.tb_next
     return found
 
 

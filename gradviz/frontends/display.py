@@ -17,6 +17,7 @@ from typing import Any
 VIEWER_HEIGHT = 720
 """Height of the viewer in a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds
+_MOST_CHARACTERS = 300  # of a text alternative
 
 # An image or a frame uses the color-scheme of its parent element. JupyterLab sets one from 4.3 on;
 # the pages of nbconvert, which have the same attribute, leave the scheme to the system.
@@ -94,12 +95,11 @@ def preformatted(text: str) -> str:
     return f'<pre style="font-family:monospace">{escape(text)}</pre>'
 
 
-def alt_text(text: str, most: int = 300) -> str:
+def alt_text(text: str) -> str:
     r"""A text alternative for a picture: the first lines of its text.
 
     Args:
         text: of the drawing.
-        most: characters.
 
     Example:
         >>> alt_text("loss  =  9\n← sum\n\n1 operation.\n")
@@ -107,7 +107,7 @@ def alt_text(text: str, most: int = 300) -> str:
     """
     kept: list[str] = []
     for line in filter(None, map(" ".join, map(str.split, text.splitlines()))):
-        if kept and sum(map(len, kept)) + len(line) > most:
+        if kept and sum(map(len, kept)) + len(line) > _MOST_CHARACTERS:
             kept.append("…")
             break
         kept.append(line)

@@ -169,12 +169,8 @@ class Drawing:
 
     def __getstate__(self) -> dict[str, Any]:
         """The drawing without the recording, which refers to the program that runs."""
-        return {
-            **self.__dict__,
-            "story": self._answered,
-            "_answered": self._answered,
-            "_answer": None,
-        }
+        story = self._answered
+        return {**self.__dict__, "story": story, "_answered": story, "_answer": None}
 
     @cached_property
     def _answered(self) -> Story:
@@ -412,11 +408,7 @@ class Drawing:
         self, path: BinaryIO, *, format: str | None = None, scale: float | None = None
     ) -> BinaryIO: ...
     def save(
-        self,
-        path: str | Path | BinaryIO,
-        *,
-        format: str | None = None,
-        scale: float | None = None,
+        self, path: str | Path | BinaryIO, *, format: str | None = None, scale: float | None = None
     ) -> Path | BinaryIO:
         """Write the picture to a file, in the format that its suffix names.
 

@@ -476,10 +476,8 @@ def _lines_of(name: str, passes: Callable[[], int]) -> Iterator[None]:
         for wait in itertools.chain((1, 9, 20, 30), itertools.repeat(60)):
             if is_over.wait(wait):
                 return
-            more = ""
-            if wait > 1:
-                count = counted(passes(), "backward pass", "backward passes")
-                more = f" {time.monotonic() - begin:.0f} s, {count}"
+            count = counted(passes(), "backward pass", "backward passes")
+            more = f" {time.monotonic() - begin:.0f} s, {count}" if wait > 1 else ""
             aside(f"{name} ...{more}")
 
     thread = threading.Thread(target=report, daemon=True)

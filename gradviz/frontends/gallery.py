@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -207,7 +208,8 @@ def page(lessons: Sequence[Lesson]) -> str:
     contents = "\n".join(
         f'<li><a href="#{escape(each.name)}">{escape(each.title)}</a></li>' for each in lessons
     )
-    articles = "\n".join(_article(number, each) for number, each in enumerate(lessons, 1))
+    articles = "\n".join(map(_article, itertools.count(1), lessons))
+    style = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8").strip()
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -216,7 +218,7 @@ def page(lessons: Sequence[Lesson]) -> str:
 <meta name="color-scheme" content="light dark">
 <title>What autograd recorded: worked examples</title>
 <style>
-{_style()}
+{style}
 </style>
 </head>
 <body>
@@ -238,10 +240,6 @@ ran: what has a gradient, what has none, and why.</p>
 </body>
 </html>
 """
-
-
-def _style() -> str:
-    return Path(__file__).with_name("gallery.css").read_text(encoding="utf-8").strip()
 
 
 def _article(number: int, lesson: Lesson) -> str:

@@ -192,7 +192,6 @@ _THEMES = {
 
 _CODE = ("draw", "file", "frames", "raises")
 _PICTURE = {option.word: option for option in OPTIONS.values() if option.name != "theme"}
-_OLD = ("colour-by",)
 _FLAGS = ("hide-code", "context", "interactive")
 _ALLOWED = (*_CODE, *_PICTURE, "theme", "alt", "caption", *_FLAGS)
 
@@ -229,7 +228,7 @@ class FenceRequest:
             UsageError: if there is no such option, its value is not allowed, or two of them
                 contradict each other.
         """
-        unknown = [name for name in options if name not in (*_ALLOWED, *_OLD)]
+        unknown = [name for name in options if name not in (*_ALLOWED, "colour-by")]
         if unknown:
             raise UsageError(
                 f"there is no option {unknown[0]!r}; options are {', '.join(_ALLOWED)}"
@@ -277,11 +276,7 @@ def _picture(options: dict[str, str]) -> Picture:
         if "color-by" in options:
             raise UsageError("colour-by is the old name of color-by: write one of them")
         options = {**options, "color-by": options["colour-by"]}
-    given = {
-        option.name: option.read(options[word])
-        for word, option in _PICTURE.items()
-        if word in options
-    }
+    given = {each.name: each.read(options[w]) for w, each in _PICTURE.items() if w in options}
     return Picture.of(given, "{}")
 
 

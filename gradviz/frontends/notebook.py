@@ -74,12 +74,7 @@ class GradvizMagics(Magics):
     """The magic command."""
 
     @magic_arguments()
-    @argument(
-        "name",
-        nargs="?",
-        default="",
-        help="draw this variable alone, at its last frame",
-    )
+    @argument("name", nargs="?", default="", help="draw this variable alone, at its last frame")
     @argument("--frames", default="", help="only these frames, counted from 1: 1,3")
     @_picture_arguments
     @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")

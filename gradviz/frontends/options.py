@@ -17,13 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
 
 from gradviz.errors import UsageError
-from gradviz.frontends.option_values import (
-    ALLOWED,
-    CHECKS,
-    is_text,
-    listed_tensors,
-    points,
-)
+from gradviz.frontends.option_values import ALLOWED, CHECKS, is_text, listed_tensors, points
 from gradviz.graph.text import must_be
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme

@@ -15,7 +15,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from traceback import walk_tb
+from types import CodeType, ModuleType
 from typing import Any
 
 from gradviz import __version__
@@ -24,13 +25,7 @@ from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.option_values import chosen
 from gradviz.frontends.options import Picture
-from gradviz.frontends.program import (
-    ProgramRun,
-    Watch,
-    run_code,
-    run_script,
-    source_of_module,
-)
+from gradviz.frontends.program import Watch, run_code, run_script, source_of_module
 from gradviz.frontends.target import (
     Loaded,
     Target,
@@ -127,11 +122,8 @@ class Namespace:
     def failure(self, ending: str, error: BaseException | None) -> CodeError:
         """The error of the last block, with the line that led to it."""
         line = 0
-        traceback: TracebackType | None = error.__traceback__ if error else None
-        while traceback:
-            if traceback.tb_frame.f_code.co_filename == self._filename:
-                line = traceback.tb_lineno
-            traceback = traceback.tb_next
+        for frame, number in walk_tb(error.__traceback__ if error else None):
+            line = number if frame.f_code.co_filename == self._filename else line
         return CodeError(_WHERE.sub("", ending), line)
 
     def in_words(self, text: str) -> str:
@@ -178,7 +170,7 @@ class PagePlace:
         """
         target = target_of(argument, folder, top)
         source = source_of(target)
-        if not (target.is_file):
+        if not target.is_file:
             return PagePlace(target, top, source)
         path = Path(source)
         return PagePlace(Target(path.name, target.names), path.parent, source)
@@ -211,7 +203,7 @@ def target_of(argument: str, folder: Path, top: Path) -> Target:
         'docs/train.py'
     """
     target = parse_target(argument)
-    if not (target.is_file):
+    if not target.is_file:
         return target
     place = top / target.place[1:] if target.place.startswith("/") else folder / target.place
     return Target(os.path.normpath(place), target.names)
@@ -300,7 +292,8 @@ def run_block(namespace: Namespace, code: str, wanted: Wanted) -> BlockOutcome:
         recording = None if names and not wanted.frames else _recording()
         with _quiet():
             run = run_code(compiled, namespace.module, within=recording).unless_interrupted()
-        if run.failed and not _is_wanted(run, wanted.raises):
+        kinds = [kind.__name__ for kind in type(run.error).__mro__]
+        if run.failed and wanted.raises not in kinds:
             raise namespace.failure(run.ending, run.error) from run.error
         if wanted.raises and not run.failed:
             raise UsageError(f"raises says {wanted.raises}, and the code raised nothing")
@@ -366,10 +359,6 @@ def _kept(story: Story, wanted: Wanted) -> BlockOutcome:
         for frame in story:
             apply(frame.graph, wanted.picture.views())
     return BlockOutcome(to_json(story), tuple(filter(None, [missing])))
-
-
-def _is_wanted(run: ProgramRun, raises: str) -> bool:
-    return raises in [kind.__name__ for kind in type(run.error).__mro__]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import traceback
+from collections import UserDict
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,36 +99,21 @@ def _is_of_the_program(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], Reached))
 
 
-class _Until(MutableMapping[str, Any]):
+class _Until(UserDict[str, Any]):
     """The global variables of a script, which ends when one of them first gets a value."""
 
     def __init__(self, variables: dict[str, Any], name: str) -> None:
-        self._variables, self._name = variables, name
+        self.data, self._name = variables, name
 
     def __setitem__(self, name: str, value: Any) -> None:
-        is_first = name == self._name and name not in self._variables
-        self._variables[name] = value
+        is_first = name == self._name and name not in self.data
+        self.data[name] = value
         if is_first:
             raise Reached
 
-    def __getitem__(self, name: str) -> Any:
-        return self._variables[name]
-
-    def __delitem__(self, name: str) -> None:
-        del self._variables[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
-
-    def __len__(self) -> int:
-        return len(self._variables)
-
 
 def run_script(
-    path: str,
-    argv: Sequence[str] = (),
-    within: Within = None,
-    until: str = "",
+    path: str, argv: Sequence[str] = (), within: Within = None, until: str = ""
 ) -> ProgramRun:
     """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
 
@@ -255,11 +241,7 @@ def _no_module(name: str) -> str:
     )
 
 
-def run_code(
-    code: CodeType,
-    module: ModuleType,
-    within: Within = None,
-) -> ProgramRun:
+def run_code(code: CodeType, module: ModuleType, within: Within = None) -> ProgramRun:
     """Run compiled code in a module that may contain variables, like blocks of a page.
 
     Args:

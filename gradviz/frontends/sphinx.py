@@ -296,7 +296,6 @@ def _load_torch(app: Sphinx, _: object, docnames: list[str]) -> None:
 
 
 _MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
-_LANGUAGES = {"json": "json"}
 _BOTH = ("light", "dark")
 
 
@@ -372,7 +371,8 @@ class _Artist:
 
     def _image(self, node: picture, theme: str, fmt: str) -> nodes.image:
         path = self._file(node, theme, fmt)
-        image = nodes.image("", uri=str(path), candidates={"*": str(path)}, alt=_alt(node))
+        alt = str(node["alt"]) if "alt" in node else alt_text(_drawing(node).text)
+        image = nodes.image("", uri=str(path), candidates={"*": str(path)}, alt=alt)
         image["classes"] += ["gradviz"]  # for the style sheets of a site
         if "width" in node:
             image["width"] = node["width"]
@@ -402,13 +402,13 @@ def _drawing(node: picture, theme: Any = "auto") -> Drawing:
 
 def _text(node: picture, fmt: str) -> nodes.Element:
     text = _drawing(node).render(fmt).decode().rstrip("\n")
-    return nodes.literal_block(text, text, language=_LANGUAGES.get(fmt, "none"))
+    return nodes.literal_block(text, text, language="json" if fmt == "json" else "none")
 
 
 def _switched(node: picture, images: list[nodes.image]) -> nodes.Element:
     """A light and a dark image with links, of which the site shows one."""
     outer = nodes.container()
-    for image, theme in zip(images, ("light", "dark"), strict=True):
+    for image, theme in zip(images, _BOTH, strict=True):
         # With this class pydata's theme does not change the colors of an image.
         image["classes"] += ["dark-light"]
         outer += nodes.container("", image, classes=[f"only-{theme}"])
@@ -425,10 +425,6 @@ def _flatten(figure: nodes.figure) -> None:
     if isinstance(first, nodes.Element):
         first["ids"] += figure["ids"]
     figure.replace_self([first, *rest])
-
-
-def _alt(node: picture) -> str:
-    return str(node["alt"]) if "alt" in node else alt_text(_drawing(node).text)
 
 
 def _natural_width(path: Path) -> int:

@@ -130,21 +130,18 @@ class Summary:
     @property
     def text(self) -> str:
         """The table as plain text, the same in every terminal and file."""
-        with _random_state_kept():
-            return self._plain_text()
-
-    def _plain_text(self) -> str:
         from rich.console import Console
 
         stream = io.StringIO()
-        console = Console(
-            file=stream,
-            width=_WIDE,
-            color_system=None,
-            force_terminal=False,
-            force_jupyter=False,  # in a notebook it would be displayed instead of returned
-        )
-        console.print(self._table())
+        with _random_state_kept():
+            console = Console(
+                file=stream,
+                width=_WIDE,
+                color_system=None,
+                force_terminal=False,
+                force_jupyter=False,  # in a notebook it would be displayed instead of returned
+            )
+            console.print(self._table())
         lines = [line.rstrip() for line in stream.getvalue().splitlines()]
         return "\n".join([*lines, *self.notes])
 

@@ -29,7 +29,7 @@ from gradviz.frontends.program import (
 )
 from gradviz.frontends.variables import Extent, Search, Variable, Variables, did_you_mean, evaluated
 from gradviz.graph import GradGraph
-from gradviz.graph.text import counted, shape_text
+from gradviz.graph.text import counted, listed, shape_text
 from gradviz.story import Frame, Story, recorded_in
 
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
@@ -307,11 +307,7 @@ def _command(target: Target) -> str:
 
 
 def run_program(
-    target: Target,
-    argv: Sequence[str] = (),
-    within: Within = None,
-    call: str = "",
-    until: str = "",
+    target: Target, argv: Sequence[str] = (), within: Within = None, call: str = "", until: str = ""
 ) -> ProgramRun:
     """Run a program as Python would: a script, a module, or a command on PATH.
 
@@ -419,16 +415,8 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
     ended = _ended(target, run, search) if search.stopped else ""
     more = f"{later}; --full runs it to its end" if ended.startswith("stopped") else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
-    return Loaded(
-        target.names,
-        found.values,
-        run,
-        failure,
-        found.story,
-        found.variables,
-        ended + more,
-        found.before,
-    )
+    facts = (found.story, found.variables, ended + more, found.before)
+    return Loaded(target.names, found.values, run, failure, *facts)
 
 
 def _ended(target: Target, run: ProgramRun, search: Search) -> str:
@@ -484,12 +472,9 @@ def _check_module(place: str) -> None:
     if Path(place).exists() and not Path(place).is_dir():
         if place.endswith(".py"):
             raise TargetError(f"-m takes the name of a module, got the file {place}: leave out -m")
-        more = ""
-        if place.endswith(".ipynb"):
-            more = "; in a notebook, write gradviz.draw(loss) in a cell"
-        raise TargetError(
-            f"{place} is no Python file: a script ends in .py, a saved graph in .json{more}"
-        )
+        said = f"{place} is no Python file: a script ends in .py, a saved graph in .json"
+        more = "; in a notebook, write gradviz.draw(loss) in a cell"
+        raise TargetError(said + more * place.endswith(".ipynb"))
     if all(part.isidentifier() for part in place.split(".")):
         return
     if Path(place).is_dir():
@@ -580,8 +565,7 @@ def _not_called(target: Target, values: Mapping[str, object], passes: int) -> st
 
 
 def _some(kind: str, things: list[str]) -> str:
-    more = f" and {len(things) - 8} more" if len(things) > 8 else ""
-    return f"{kind} {', '.join(things[:8])}{more}" if things else ""
+    return f"{kind} {listed(things, 8)}" if things else ""
 
 
 def _is_a(value: object, home: str, name: str) -> bool:

@@ -21,6 +21,8 @@ from gradviz.graph.grad_graph import (
     word_of,
 )
 from gradviz.graph.schema import (
+    LEAVES,
+    TENSORS,
     Buffers,
     Cause,
     EdgeData,
@@ -34,6 +36,8 @@ from gradviz.graph.schema import (
 )
 
 __all__ = [
+    "LEAVES",
+    "TENSORS",
     "Buffers",
     "Cause",
     "EdgeData",

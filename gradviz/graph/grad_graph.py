@@ -25,7 +25,15 @@ from networkx.classes.reportviews import (
 
 from gradviz.errors import UnknownNameError
 from gradviz.graph.columns import EdgeColumns, Neighbors
-from gradviz.graph.schema import Buffers, EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
+from gradviz.graph.schema import (
+    LEAVES,
+    Buffers,
+    EdgeData,
+    EdgeKind,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+)
 from gradviz.graph.text import element_count, shape_text, summary_text
 
 if TYPE_CHECKING:
@@ -141,11 +149,10 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     @property
     def leaves(self) -> list[str]:
         """Keys of the leaves that require grad, each once, in visit order."""
-        kinds = (NodeKind.PARAMETER, NodeKind.LEAF)
         return [
             key
             for key, data in self.nodes(data=True)
-            if data["kind"] in kinds and "clone_of" not in data
+            if data["kind"] in LEAVES and "clone_of" not in data
         ]
 
     @property

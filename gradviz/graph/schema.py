@@ -32,6 +32,10 @@ class NodeKind(str, Enum):
     """Several nodes folded into one by a view."""
 
 
+LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+TENSORS = (*LEAVES, NodeKind.UNTRACKED, NodeKind.SAVED)
+
+
 class EdgeKind(str, Enum):
     """The kind of an edge."""
 

@@ -53,10 +53,8 @@ _Row = tuple[int, Frame | LaterFrame, str]
 """The number of a frame, the frame, and the word of the call before it."""
 
 _AFTER = (
-    FrameKind.AFTER_BACKWARD,
-    FrameKind.AFTER_AUTOGRAD_GRAD,
-    FrameKind.AFTER_GRADIENT_CHANGE,
-    FrameKind.AFTER_STEP,
+    *(FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD),
+    *(FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP),
 )
 _SIGNATURES = 1_000
 _MOST_GAPS = 6  # that a note lists one by one
@@ -236,17 +234,12 @@ def _name_alike(graphs: Sequence[GradGraph]) -> None:
 
 def _is_same(one: GradGraph, other: GradGraph) -> bool:
     """Whether two graphs show the same, except for the choice of the root, which is in a title."""
-    if one is other:
-        return True
     old, new = one._node, other._node
-    return (
-        old.keys() == new.keys()
-        and all(
-            data == new[key] or _without_order(data) == _without_order(new[key])
-            for key, data in old.items()
-        )
-        and one._adj == other._adj
-    )
+    if one is other or old.keys() != new.keys():
+        return one is other
+    rows = ((data, new[key]) for key, data in old.items())
+    is_same = all(a == b or _without_order(a) == _without_order(b) for a, b in rows)
+    return is_same and one._adj == other._adj
 
 
 def _without_order(data: NodeData) -> dict[str, Any]:
@@ -487,10 +480,8 @@ def _norms(gradients: list[torch.Tensor]) -> Sequence[torch.Tensor]:
     try:
         return torch._foreach_norm(gradients)
     except (RuntimeError, NotImplementedError):  # sparse ones
-        return [
-            torch.linalg.vector_norm(each.coalesce().values() if each.is_sparse else each)
-            for each in gradients
-        ]
+        dense = (each.coalesce().values() if each.is_sparse else each for each in gradients)
+        return list(map(torch.linalg.vector_norm, dense))
 
 
 _MOST = 16  # snapshots that are taken
@@ -566,13 +557,12 @@ class LostResults:
 
 def _results(graph: GradGraph) -> list[tuple[str, str]]:
     """Results, tracked or not, that variables hold: the name, and the key of the operation."""
-    last = [key for key in graph if graph._pred[key] and not graph._succ[key]]
     found = []
-    for key in last:
-        data = graph.nodes[key]
-        maker = next(iter(graph._pred[key])) if data["kind"] is NodeKind.RESULT else key
-        found.append((data.get("name", ""), maker))
-    return [(name, maker) for name, maker in found if name]
+    for key, data in graph._node.items():
+        name = data.get("name", "") if graph._pred[key] and not graph._succ[key] else ""
+        maker = next(iter(graph._pred[key])) if name and data["kind"] is NodeKind.RESULT else key
+        found += [(name, maker)] if name else []
+    return found
 
 
 def _is_operation(row: Operation | Entry) -> bool:

@@ -25,6 +25,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import (
     BackwardCall,
+    Listener,
     call_depth,
     creation_count,
     listen,
@@ -115,7 +116,7 @@ class _Track:
             del self.starts[:old], self.spans[:old]
 
 
-class ModuleStack:
+class ModuleStack(Listener):
     """Records in which module call each node was created.
 
     Args:
@@ -309,15 +310,6 @@ class ModuleStack:
         self._paused -= 1
         track = self._track()
         self._mark(track, track.running)
-
-    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
-        """Not needed here."""
-
-    def parameter_created(self, data: object, parameter: object) -> None:
-        """Not needed here."""
-
-    def mode_changed(self) -> None:
-        """Not needed here."""
 
     def _track(self) -> _Track:
         """The calls of this thread; a new thread may have the id of one that ended."""

@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradviz.capture.autograd.engine import BackwardCall, creation_count, is_foreign_thread
+from gradviz.capture.autograd.engine import (
+    BackwardCall,
+    Listener,
+    creation_count,
+    is_foreign_thread,
+)
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules, is_flat
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
@@ -93,7 +98,7 @@ class _Pass:
     steps: list[Entry] = field(default_factory=list)
 
 
-class Observer:
+class Observer(Listener):
     """Takes the frames of one recording.
 
     Args:
@@ -179,23 +184,17 @@ class Observer:
         is_watched = self._passes <= _WATCHED_PASSES or self._was_wrong
         watched = call.roots if is_watched and not self._steady.is_on else ()
         flow = GradientFlow(watched, self._state.failed)
-        self._pass = _Pass(
-            self._passes, location, count, before, given, root, roots, graph, flow, averaging
-        )
+        facts = (before, given, root, roots, graph, flow, averaging)
+        self._pass = _Pass(self._passes, location, count, *facts)
         before.add_summaries(averaging.possible, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def _repeats(self, call: BackwardCall, may_average: bool) -> bool:
         """Whether a pass repeats an earlier one: its frames are built when they are read."""
         state, has_options = self._state, call.create_graph or call.retain_graph or call.inputs
-        is_plain = (
-            call.accumulates
-            and not has_options
-            and not may_average
-            and not state.gradient_given
-            and not state.hooks.are_registered
-            and not self.snapshots.hooked
-        )
+        is_hooked = state.hooks.are_registered or self.snapshots.hooked
+        is_special = has_options or may_average or state.gradient_given or is_hooked
+        is_plain = bool(call.accumulates and not is_special)
         since = self.snapshots.since
         return self._steady.begin(call.roots, since, is_plain, self.frame_store.is_full)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
+from gradviz.capture.autograd.engine import BackwardCall, Listener, listen, unlisten
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, as_array, is_capturing, memory_of, summarize
@@ -29,7 +29,7 @@ from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf
 
 
-class Passes:
+class Passes(Listener):
     """Calls functions around the backward passes of this thread that accumulate into ``.grad``.
 
     Enter it before a recording, so that the recording has processed a pass when it is reported. A
@@ -92,15 +92,6 @@ class Passes:
     def _after_step(self, optimizer: Any, *_: object) -> None:
         if threading.get_ident() == self._thread:
             self._stepped(optimizer)
-
-    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
-        """Called by the engine; not needed here."""
-
-    def parameter_created(self, *_: Any) -> None:
-        """Called by the engine; not needed here."""
-
-    def mode_changed(self) -> None:
-        """Called by the engine; not needed here."""
 
 
 class Returns:

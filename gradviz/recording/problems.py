@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, 
 from gradviz.capture.autograd.tensors import Several, memory_of, storage_address, version_of
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
-from gradviz.graph import Buffers, EdgeKind, GradGraph
+from gradviz.graph import Buffers, GradGraph, ancestors
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.recording.tensor_records import Leaf
@@ -269,7 +270,7 @@ def _name(
 def _used_up(operations: Mapping[int, str], history: History) -> Problem | None:
     """Find the first node of the backward pass whose saved tensors were freed before it ran."""
     graph = history.before
-    on_the_way = _below_roots(graph)
+    on_the_way = ancestors(graph, graph.roots)
     gone = [
         created
         for created, key in operations.items()
@@ -285,29 +286,13 @@ def _used_up(operations: Mapping[int, str], history: History) -> Problem | None:
     return problem
 
 
-def _below_roots(graph: GradGraph) -> set[str]:
-    """The nodes through which a backward pass from the roots runs."""
-    found = set(graph.roots)
-    stack = list(found)
-    while stack:
-        for source, data in graph.inputs(stack.pop()):
-            if data["kind"] is EdgeKind.GRADIENT and source not in found:
-                found.add(source)
-                stack.append(source)
-    return found
-
-
 _BACKWARD_FILE = str(torch.autograd.__file__)
 
 
 def is_from_backward(error: BaseException) -> bool:
     """Whether ``backward()`` or ``autograd.grad`` raised an error."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
-            return True
-        trace = trace.tb_next
-    return False
+    frames = walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == _BACKWARD_FILE for frame, _ in frames)
 
 
 def location_of(error: BaseException, verdicts: UserFiles) -> CodeLocation:

@@ -344,9 +344,7 @@ class SnapshotSeries:
 
     def know(self, variables: Mapping[str, object]) -> None:
         """Also list the parameters of the modules among variables, the largest modules first."""
-        modules: dict[str, Any] = {
-            name: each for name, each in variables.items() if _is_module(each)
-        }
+        modules: dict[str, Any] = {n: each for n, each in variables.items() if _is_module(each)}
         known = {id(named.tensor) for named in self._of_modules().entries}
         sizes = {name: parameters_of(each) for name, each in modules.items()}
         for name in sorted(sizes, key=lambda name: -len(sizes[name])):
@@ -561,10 +559,8 @@ def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bo
 
 
 def _named(names: Names) -> Iterator[tuple[int, torch.Tensor]]:
-    for named in names:
-        node = named.tensor.grad_fn
-        if node is not None:
-            yield sequence_number(node) + 1, named.tensor
+    rows = ((named.tensor.grad_fn, named.tensor) for named in names)
+    return ((sequence_number(node) + 1, tensor) for node, tensor in rows if node is not None)
 
 
 def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:

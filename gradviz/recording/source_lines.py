@@ -86,9 +86,7 @@ _GRADVIZ = _folder(str(Path(__file__).parents[1]))
 _OURS = (_GRADVIZ, _folder(os.path.dirname(torch.__file__)))  # noqa: PTH120
 _LESSONS = _folder(_GRADVIZ + "examples")
 _RECORDING = (_folder(_GRADVIZ + "capture"), _folder(_GRADVIZ + "recording"))
-_STANDARD = tuple(
-    {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
-)
+_STANDARD = tuple({_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 _INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
 _GENERATED = (
     *("<frozen ", "<eval_with_key>", "<__array_function__ internals>"),

@@ -76,8 +76,7 @@ class Keys:
         """Keys for a whole graph, from the identity of each node by its key in that graph."""
         keys = self._keys
         new = [key for key, identity in identities.items() if identity not in keys]
-        for key in sorted(new, key=number_of):
-            identity = identities[key]
+        for identity in (identities[key] for key in sorted(new, key=number_of)):
             if identity not in keys:
                 keys[identity] = f"n{self._count}"
                 self._count += 1

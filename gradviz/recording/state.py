@@ -222,14 +222,8 @@ class RecordingState:
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)
-        self.function_calls = FunctionCalls(
-            self.provenance,
-            self.reachability,
-            self.event_log,
-            self.verdicts,
-            self.input_from,
-            self.mixed,
-        )
+        known = (self.provenance, self.reachability, self.event_log, self.verdicts)
+        self.function_calls = FunctionCalls(*known, self.input_from, self.mixed)
 
     def location(self) -> CodeLocation:
         """The location of the current call in the user's code."""

@@ -24,7 +24,7 @@ from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import Kept, keep
 from gradviz.capture.tracing.tracer import copy_graph
 from gradviz.facts import Action, FrameKind
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph import LEAVES, GradGraph, TensorSummary
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.passes import leaves_of
 from gradviz.recording.snapshots import SnapshotSeries
@@ -387,7 +387,7 @@ def _shifted(graph: GradGraph, shift: int) -> GradGraph:
     for data in graph._node.values():
         if "sequence_nr" in data:
             data["sequence_nr"] += shift
-        if data["kind"] not in (NodeKind.PARAMETER, NodeKind.LEAF):
+        if data["kind"] not in LEAVES:
             data.pop("value", None)
             data.pop("version", None)
     return graph

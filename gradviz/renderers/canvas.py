@@ -30,11 +30,7 @@ _ROUND = 4 / 3 * (math.sqrt(2) - 1)
 
 
 def to_png(
-    scene: Scene,
-    theme: Theme = "auto",
-    transparent: bool = False,
-    scale: float | None = None,
-    limit: float = 60.0,
+    scene: Scene, theme: Theme = "auto", transparent: bool = False, scale: float | None = None
 ) -> bytes:
     """Convert a scene to a PNG of twice its size in points, or smaller if that is too large.
 
@@ -43,7 +39,6 @@ def to_png(
         theme: ``"dark"``; light for other values.
         transparent: as for the SVG.
         scale: pixels per point, from 1 to 8; the picture must fit at it. None for 2, or less.
-        limit: time limit for Graphviz, in seconds.
 
     Raises:
         UsageError: if the scale is not allowed.
@@ -66,7 +61,7 @@ def to_png(
         )
     arguments = [f"-Gdpi={min(round((scale or _SCALE) * 72), most)}"]
     source = _source(scene, theme, transparent)
-    return run_graphviz(source, program="nop2", arguments=arguments, format="png", limit=limit)
+    return run_graphviz(source, program="nop2", arguments=arguments, format="png", limit=60)
 
 
 def to_pdf(
@@ -87,9 +82,7 @@ def to_pdf(
     return run_graphviz(source, program="nop2", arguments=[], format="pdf", limit=limit)
 
 
-def to_eps(
-    scene: Scene, theme: Theme = "auto", transparent: bool = False, limit: float = 60.0
-) -> bytes:
+def to_eps(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> bytes:
     """The scene as Encapsulated PostScript; same arguments as `to_pdf`.
 
     Raises:
@@ -97,7 +90,7 @@ def to_eps(
     """
     source = _source(scene, theme, transparent)
     # The other EPS writer of Graphviz has the letters of Latin-1 only.
-    return run_graphviz(source, program="nop2", arguments=[], format="eps:cairo", limit=limit)
+    return run_graphviz(source, program="nop2", arguments=[], format="eps:cairo", limit=60)
 
 
 def _source(scene: Scene, theme: Theme, transparent: bool) -> str:

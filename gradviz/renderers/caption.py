@@ -217,17 +217,8 @@ def _reached(graph: GradGraph) -> set[str]:
     """The nodes from which a gradient path leads to a root; all nodes if there is no root."""
     if not graph.roots:
         return set(graph.nodes)
-    reached = set(graph.roots)
-    waiting = list(graph.roots)
-    against = graph.graph.get("flow") == "gradient"
-    while waiting:
-        key = waiting.pop()
-        edges = graph.out_edges(key, data=True) if against else graph.in_edges(key, data=True)
-        for source, target, data in edges:
-            other = target if against else source
-            if data.get("kind") is not EdgeKind.CUT and other not in reached:
-                reached.add(other)
-                waiting.append(other)
+    walk = descendants if graph.graph.get("flow") == "gradient" else ancestors
+    reached = walk(graph, graph.roots, lambda _, to, edge: edge.get("kind") is not EdgeKind.CUT)
     # A copy of a shared leaf stands for the leaf itself.
     return reached | {graph.nodes[key].get("clone_of", key) for key in reached}
 

@@ -64,10 +64,7 @@ _NARROWEST = 284.0  # with margins it fits a phone
 
 
 def compose(
-    story: Story,
-    style: SheetStyle | None = None,
-    limit: float = 20.0,
-    runs: Sequence[int] = (),
+    story: Story, style: SheetStyle | None = None, limit: float = 20.0, runs: Sequence[int] = ()
 ) -> Scene:
     """Lay out every frame of a story on one sheet.
 
@@ -376,10 +373,7 @@ class Panel:
 
 
 def panels_of(
-    graphs: Sequence[GradGraph],
-    limit: float = 20.0,
-    columns: bool = False,
-    sideways: bool = False,
+    graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False, sideways: bool = False
 ) -> list[Panel]:
     """Lay out and draw graphs that are shown side by side.
 

@@ -122,20 +122,16 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
         shapes.append(Curve(before, token, 1.3, dashed=True))
         shapes += _cause(before[-1], route[0], data, places.sideways)
     drawn = _without_tip(route)
-    shapes += [
-        Curve(drawn, token, line, kind in _DASHED),
-        _arrow(route, token, _ARROW + line - 1.3),
-    ]
+    shapes.append(Curve(drawn, token, line, kind in _DASHED))
+    shapes.append(_arrow(route, token, _ARROW + line - 1.3))
     middle, direction = _spot(drawn, places.signs.get((source, target, number), 0.5))
     if kind is EdgeKind.CUT and not box:
         shapes += _break_mark(middle, direction, token)
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
-    if (source, target, number) in places.counts:
-        shapes.append(places.counts[source, target, number])
-    if (source, target, number) in places.numbers:
-        shapes.append(places.numbers[source, target, number])
+    texts = (each.get((source, target, number)) for each in (places.counts, places.numbers))
+    shapes += filter(None, texts)
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
     tooltip = f"{names[0]} → {names[1]}\n{edge_tooltip(data)}"
     return ShapeGroup(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
@@ -145,17 +141,10 @@ def _cause(start: Point, end: Point, data: Any, sideways: bool) -> list[Shape]:
     """The line through the box of a cause, the sign of a cut on it, and the text beside it."""
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     lines = _cause_lines(data)
-    first = y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
-    if sideways:
-        first = y + _MARK_ROOM + 6
-    texts = [
-        set_line(
-            line,
-            x - line_width(line) / 2 if sideways else x + _MARK_ROOM,
-            first + _CAUSE_LINE * number,
-        )
-        for number, line in enumerate(lines)
-    ]
+    foot = y + _MARK_ROOM + 6 if sideways else y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
+    lefts = [x - line_width(line) / 2 if sideways else x + _MARK_ROOM for line in lines]
+    rows = enumerate(zip(lines, lefts, strict=True))
+    texts = [set_line(line, left, foot + _CAUSE_LINE * at) for at, (line, left) in rows]
     across = Curve((start, start, end, end), "cut", 1.3, dashed=True)
     return [across, *_break_mark((x, y), _unit(start, end), "cut"), *texts]
 
@@ -198,14 +187,9 @@ def _spot(route: tuple[Point, ...], share: float) -> tuple[Point, Point]:
 def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
     """The sign of a cut: two short strokes across a gap in the line."""
     (x, y), (dx, dy) = middle, direction
-    gap = Polygon(
-        tuple(
-            (x + a * 3 * dx - b * 5 * dy, y + a * 3 * dy + b * 5 * dx)
-            for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
-        ),
-        "page",
-    )
-    shapes: list[Shape] = [gap]
+    around = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    corners = ((x + a * 3 * dx - b * 5 * dy, y + a * 3 * dy + b * 5 * dx) for a, b in around)
+    shapes: list[Shape] = [Polygon(tuple(corners), "page")]
     for along in (-3, 3):
         ends = [
             (x + (along + lean) * dx - across * dy, y + (along + lean) * dy + across * dx)

@@ -17,12 +17,7 @@ _MARGIN = 14.0
 _COLUMNS, _LETTERS = 180, 60  # columns in the picture, and in the text
 _ROWS = 120
 _TONES = 8
-_MARKS = {
-    NormState.NONE: "-",
-    NormState.ZERO: "0",
-    NormState.NOT_FINITE: "!",
-    NormState.STALE: "=",
-}
+_MARKS = {NormState.NONE: "-", NormState.ZERO: "0", NormState.NOT_FINITE: "!", NormState.STALE: "="}
 
 
 def heatmap(norms: GradientNorms, title: str = "") -> Scene:
@@ -65,12 +60,9 @@ def _cell(
     x, y, width, height = box
     state, norm = norms.state(row, column), norms.norms[row][column]
     if state in (NormState.NORM, NormState.STALE) and norm is not None:
-        yield Rectangle(x, y, width, height, _tone(norms.level(norm)), None, 0)
+        tone = min(int(norms.level(norm) * _TONES), _TONES - 1)
+        yield Rectangle(x, y, width, height, f"heat-{tone}", None, 0)
     yield from _mark(state, x, y, width, height)
-
-
-def _tone(level: float) -> str:
-    return f"heat-{min(int(level * _TONES), _TONES - 1)}"
 
 
 def _mark(state: NormState, x: float, y: float, width: float, height: float) -> Iterator[Shape]:

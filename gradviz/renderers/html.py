@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
 from importlib.resources import files as package_files
@@ -38,7 +39,6 @@ from gradviz.renderers.theme import (
     OWN,
     PALETTE,
     TEXT,
-    Look,
     Theme,
     color,
 )
@@ -165,8 +165,8 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "rankdir": "LR" if page.style.sideways else "TB",
         "hasLegend": page.style.legend,
         "looks": {
-            **{kind.value: _look(LOOKS[kind]) for kind in NodeKind},
-            "leaves": _look(LEAF_BOX),
+            **{kind.value: asdict(LOOKS[kind]) for kind in NodeKind},
+            "leaves": asdict(LEAF_BOX),
         },
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
@@ -183,10 +183,6 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "answers": [plain(answer) for answer in page.answers],
         "files": {name: list(lines) for name, lines in page.files.items()},
     }
-
-
-def _look(look: Look) -> dict[str, Any]:
-    return {name: getattr(look, name) for name in look.__dataclass_fields__}
 
 
 def _own_colors(cards: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
@@ -234,7 +230,6 @@ class _IslandWriter:
             for place, key in enumerate(keys)
             if key in hidden and plain_labels[key] != labels[key]
         ]
-        modules = [tree.modules.get(key, "") for key in keys]
         totals = saved_totals(graph)
         columns = {
             "keys": keys,
@@ -243,7 +238,7 @@ class _IslandWriter:
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
             "relabel": relabeled,
-            "module": modules,
+            "module": [tree.modules.get(key, "") for key in keys],
             "parent": [tree.parents.get(key, LEFT_OUT) for key in keys],
             "groups": self._groups(tree, seen),
             **self._edges_of(graph, keys),
@@ -262,16 +257,14 @@ class _IslandWriter:
 
     def _edges_of(self, graph: GradGraph, keys: Sequence[str]) -> dict[str, list[int]]:
         place = {key: number for number, key in enumerate(keys)}
-        columns: dict[str, list[int]] = {
-            name: [] for name in ("source", "target", "input", "output", "edge")
+        rows = list(graph.edge_rows())
+        return {
+            "source": [place[source] for source, *_ in rows],
+            "target": [place[target] for _, target, *_ in rows],
+            "input": [int(data.get("input", key)) for *_, key, data in rows],
+            "output": [int(data.get("output", 0)) for *_, data in rows],
+            "edge": [self._edge(data) for *_, data in rows],
         }
-        for source, target, key, data in graph.edge_rows():
-            columns["source"].append(place[source])
-            columns["target"].append(place[target])
-            columns["input"].append(int(data.get("input", key)))
-            columns["output"].append(int(data.get("output", 0)))
-            columns["edge"].append(self._edge(data))
-        return columns
 
     def _edge(self, data: Mapping[str, Any]) -> int:
         facts = {name: value for name, value in data.items() if name not in ("input", "output")}
@@ -354,7 +347,7 @@ def _card(label: Label, data: Any) -> dict[str, Any]:
     if "clone_of" in data:
         found["again"] = True
     if card.look != LOOKS[data["kind"]]:
-        found["look"] = _look(card.look)
+        found["look"] = asdict(card.look)
     if data.get("highlight"):
         found["highlight"] = True
     return found
@@ -427,10 +420,7 @@ def _still(shown: Story, title: str, theme: Theme, style: SheetStyle) -> str:
         folded = (Frame(frame.title, apply(frame.graph), frame.caption) for frame in shown)
         shown = Story(folded, shown.title, shown.notes)
     pictures = [to_svg(scene, theme) for scene in compose_each(shown, style)]
-    figures = "".join(
-        _figure(number, frame, picture)
-        for number, (frame, picture) in enumerate(zip(shown, pictures, strict=True), 1)
-    )
+    figures = "".join(map(_figure, itertools.count(1), shown, pictures))
     links = "".join(
         f'<li><a href="#frame-{number}">{escape(clean(frame.title) or f"frame {number}")}</a></li>'
         for number, frame in enumerate(shown, 1)

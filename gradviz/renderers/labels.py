@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from gradviz.graph import (
+    LEAVES,
     Buffers,
     Cause,
     EdgeData,
@@ -206,7 +207,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             head, value = [*head, *value[0]], []
     else:
         head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
-        if kind in _LEAVES and data.get("requires_grad") is False:
+        if kind in LEAVES and data.get("requires_grad") is False:
             head.append(TextSpan("requires_grad=False", Role.FACT))
         if not value:
             head += _since(data)
@@ -222,7 +223,7 @@ def may_have_changed(graph: GradGraph, key: str) -> bool:
     data: NodeData = graph.nodes[key]
     if data.get("in_array") and not data.get("stale"):
         return True
-    if data["kind"] not in _LEAVES or "stale" in data:
+    if data["kind"] not in LEAVES or "stale" in data:
         return False
     return bool(data.get("version")) or ("is_traced" in graph.graph and graph.degree(key) > 0)
 
@@ -250,7 +251,6 @@ def _rows(data: NodeData) -> tuple[Line, ...]:
     return (*_why_untracked(data), *_inside(data), *_grad_rows(data), *alarms)
 
 
-_LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
@@ -261,9 +261,8 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
         freed = data.get("buffers") is Buffers.FREED and not says_so
         is_gone = freed and operation(data.get("op", "")).number
         # A number is known from a saved tensor: after backward it is unknown.
-        head.append(
-            TextSpan(f"with a constant{' (no longer saved)' if is_gone else ''}", Role.FACT)
-        )
+        text = f"with a constant{' (no longer saved)' if is_gone else ''}"
+        head.append(TextSpan(text, Role.FACT))
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
     if _shape_differs(graph, key, data):
@@ -280,7 +279,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
 def _change_spans(data: NodeData) -> list[TextSpan]:
     """Changes, except of value, gradient and buffers, which are shown elsewhere."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _SHOWN_ELSEWHERE}
-    if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
+    if data["kind"] in LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [
         TextSpan(
@@ -443,9 +442,8 @@ def _short(text: str, longest: int = _LONGEST_NAME) -> str:
     if len(text) <= longest:
         return text
     parts = text.split(".")
-    numbers = [at for at, part in enumerate(parts) if part.rpartition(" ")[2].isdecimal()] or [
-        len(parts)
-    ]
+    numbers = [at for at, part in enumerate(parts) if part.rpartition(" ")[2].isdecimal()]
+    numbers = numbers or [len(parts)]
     words = [at for at in range(len(parts) - 1) if at not in numbers]
     # First what all have, then the words after the first number, then the name of its list.
     words.sort(key=lambda at: (at == numbers[0] - 1, at > numbers[0], at))
@@ -480,25 +478,14 @@ def _shape_differs(graph: GradGraph, key: str, data: NodeData) -> bool:
 
 
 def _options(data: NodeData) -> list[TextSpan]:
-    options = dict(data.get("options", {}))
-    spans = []
-    other = options.pop("other", None)
-    if other is not None:
-        sign = {"mul": "×", "div": "÷"}.get(data.get("op", ""), "")
-        spans.append(TextSpan(f"{sign}{other}", Role.VALUE))
-    base = options.pop("self", None)
-    if base is not None:
-        sign = {"div": " ÷", "pow": "^"}.get(data.get("op", ""), "")
-        spans.append(TextSpan(f"{base}{sign}", Role.VALUE))
-    exponent = options.pop("exponent", None)
-    if exponent is not None:
-        spans.append(TextSpan(f"^{exponent}", Role.VALUE))
-    if (author := options.pop("by", None)) is not None:
-        spans.append(TextSpan(f"by {author}", Role.FACT))
-    if options:
-        text = " ".join(f"{name}={value}" for name, value in options.items())
-        spans.append(TextSpan(text, Role.FACT))
-    return spans
+    options, op = dict(data.get("options", {})), data.get("op", "")
+    before, after = {"mul": "×", "div": "÷"}.get(op, ""), {"div": " ÷", "pow": "^"}.get(op, "")
+    forms = {"other": before + "{}", "self": "{}" + after, "exponent": "^{}"}
+    numbers = [form.format(options.pop(name)) for name, form in forms.items() if name in options]
+    author = [f"by {options.pop('by')}"] if "by" in options else []
+    rest = [" ".join(f"{name}={value}" for name, value in options.items())] if options else []
+    facts = [TextSpan(text, Role.FACT) for text in (*author, *rest)]
+    return [*(TextSpan(text, Role.VALUE) for text in numbers), *facts]
 
 
 def _content(summary: TensorSummary) -> str:
@@ -555,8 +542,7 @@ def _inside(data: NodeData) -> list[Line]:
     """The parameters of the module that a reentrant checkpoint runs: they are no inputs of it."""
     if not (names := data.get("runs_with", ())):
         return []
-    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-    text = f"{_short(names[0])}{more}"
+    text = listed([_short(names[0]), *names[1:]], 1)
     return [(TextSpan("runs a module with", Role.FACT), TextSpan(text, Role.WORD))]
 
 

@@ -176,11 +176,11 @@ def _with_tensors(graph: GradGraph, path: str, keys: set[str]) -> set[str]:
 def clusters_of(graph: GradGraph, framed: Container[str]) -> list[Cluster]:
     """What the layout is to keep together so that these modules can have frames."""
     modules = {path: keys for path, keys in opened_modules(graph).items() if path in framed}
-    found = []
-    for path, keys in modules.items():
-        title = _title(graph, path, keys, _outer(modules, path))
-        found.append(Cluster(frozenset(keys), line_width(title) + 2 * _SIDE))
-    return found
+    titles = {path: _title(graph, path, modules[path], _outer(modules, path)) for path in modules}
+    return [
+        Cluster(frozenset(keys), line_width(titles[path]) + 2 * _SIDE)
+        for path, keys in modules.items()
+    ]
 
 
 def _outer(modules: Mapping[str, set[str]], path: str) -> str:
@@ -248,14 +248,10 @@ def _frames(
         within = {*keys, *(key for key, ends in causes.items() if keys.issuperset(ends))}
         nested = [part for each in frames if modules[each] <= keys for part in frames[each]]
         others = [part for parts in frames.values() for part in parts]
-        room = _Room(
-            [
-                *(box for key, box in boxes.items() if key not in within),
-                *(part.box for part in others if part not in nested),
-            ],
-            lines,
-            [extent(text) for text in (*texts, *(part.title for part in others))],
-        )
+        foreign = [box for key, box in boxes.items() if key not in within]
+        foreign += [part.box for part in others if part not in nested]
+        titles = [part.title for part in others]
+        room = _Room(foreign, lines, [extent(text) for text in (*texts, *titles)])
         content: dict[int, list[Rect]] = {}
         for key in within & boxes.keys():
             content.setdefault(columns.get(key, 0), []).append(boxes[key])

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from gradviz.facts import FrameKind
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
+from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
 from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
@@ -24,7 +24,6 @@ from gradviz.views.groups import count_of, norm_of
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
 _FEW = 4  # values that fit into a cell
-_LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _is_cut_result(graph: GradGraph, key: str) -> bool:
     if data["kind"] is not NodeKind.UNTRACKED or graph.out_degree(key) or "op" not in data:
         return False
     leaves = (graph.nodes[each]["kind"] for each in ancestors(graph, [key], is_data))
-    return is_number and "shape" in data and any(kind in _LEAVES for kind in leaves)
+    return is_number and "shape" in data and any(kind in LEAVES for kind in leaves)
 
 
 def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
@@ -201,7 +200,7 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
         return []
     rows: dict[tuple[TextSpan, ...], list[str]] = {}
     for key, data in moment.frame.graph.nodes(data=True):
-        if "grad" in data and data["kind"] in (*_LEAVES, NodeKind.GROUP) and "clone_of" not in data:
+        if "grad" in data and data["kind"] in (*LEAVES, NodeKind.GROUP) and "clone_of" not in data:
             cells = tuple(_cell(_same(frame.graph, key, data)) for _, frame in frames)
             rows.setdefault(cells, []).append(_row_name(data))
     full = [at for at in range(len(frames)) if any(cells[at].text for cells in rows)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, longest_paths
+from gradviz.graph import LEAVES, Cause, EdgeKind, GradGraph, longest_paths
 from gradviz.graph.text import counted
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
@@ -219,12 +219,8 @@ class _Tree:
             column = self._column(step.key, again)
             if again and not step.lead:
                 continue
-            below = " " * len(column) + self._fit(step.below)
-            yield (
-                column + self._fit(step.lead),
-                f"{below}   ",
-                self._words(step, bool(inputs), again),
-            )
+            below = f"{' ' * len(column)}{self._fit(step.below)}   "
+            yield column + self._fit(step.lead), below, self._words(step, bool(inputs), again)
             self.seen.add(step.key)
             if inputs and not again:
                 stack += reversed(self._next(step, inputs))
@@ -235,8 +231,7 @@ class _Tree:
         return lead if len(lead) <= most else f"… {lead[2 - most :]}"
 
     def _is_used_leaf(self, key: str) -> bool:
-        kind = self.graph.nodes[key]["kind"]
-        return bool(self.users[key]) and kind in (NodeKind.LEAF, NodeKind.PARAMETER)
+        return bool(self.users[key]) and self.graph.nodes[key]["kind"] in LEAVES
 
     def _column(self, key: str, again: bool) -> str:
         """The column of `color_by`, before the line."""
@@ -314,7 +309,6 @@ def _heights(graph: GradGraph) -> dict[str, int]:
 _LONGEST_BLOCK = 200  # rows of a repetition
 _MOST_NAMES = 4
 _MOST_WORDS = 9
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
 def events_text(story: Story, which: str = "few") -> str:
@@ -390,7 +384,7 @@ def _rows(story: Story) -> Iterator[_Item]:
         key: data.get("name", "")
         for frame in story
         for key, data in frame.graph.nodes(data=True)
-        if data["kind"] in _LEAVES
+        if data["kind"] in LEAVES
     }
     for _, group in groupby(story.events, key=lambda event: event.source):
         events = list(group)

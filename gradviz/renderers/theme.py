@@ -325,21 +325,13 @@ def text_bar(graph: GradGraph, data: NodeData) -> str:
     """
     scale = graph.graph["scale"]
     if "values" in scale:
-        return f"{_value_text(str(data.get(scale['by'], ''))):<{COLUMN}}"
+        value = str(data.get(scale["by"], ""))
+        return (dtype_text(value) if len(value) > COLUMN else value).ljust(COLUMN)
     if mark := data.get("mark"):
-        word = "zeros" if mark is Mark.ZERO else "NaN" if _has_nan(data) else "inf"
+        grad = data.get("grad")
+        word = "zeros" if mark is Mark.ZERO else "NaN" if grad and grad.nan else "inf"
         return f"{word:<{COLUMN}}"
     bar = bar_of(graph, data)
     eighths = round(bar.share * COLUMN * 8) if bar else 0
     whole, rest = divmod(eighths, 8)
     return f"{_BLOCKS[8] * whole}{_BLOCKS[rest] if rest else ''}".ljust(COLUMN)
-
-
-def _value_text(value: str) -> str:
-    """A dtype or a device, short enough for the column."""
-    return dtype_text(value) if len(value) > COLUMN else value
-
-
-def _has_nan(data: NodeData) -> bool:
-    gradient = data.get("grad")
-    return bool(gradient and gradient.nan)

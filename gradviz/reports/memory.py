@@ -10,13 +10,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor, ancestors, every
 from gradviz.graph.text import bytes_text, counted, listed, shape_text
-from gradviz.reports.modules import (
-    Origin,
-    Origins,
-    blocks_of,
-    freed_by_checkpointing,
-    is_of_module,
-)
+from gradviz.reports.modules import Origin, Origins, blocks_of, freed_by_checkpointing, is_of_module
 from gradviz.story import Frame, Story
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
@@ -64,8 +58,7 @@ class SavedRow:
         if others:
             counts = {op: others.count(op) for op in others}
             words = [f"{op} ({count}×)" if count > 1 else op for op, count in counts.items()]
-            more = f" and {len(words) - _FEW} more" if len(words) > _FEW else ""
-            said.append(f"shared with {', '.join(words[:_FEW])}{more}")
+            said.append(f"shared with {listed(words, _FEW)}")
         return ", ".join(said)
 
 
@@ -107,17 +100,11 @@ class SavedTable:
             most: how many tensors to list; None for all. One line sums up the rest.
         """
         shown = self.rows[:most]
-        cells = [
-            (
-                row.tensor,
-                bytes_text(row.bytes),
-                ", ".join(filter(None, (row.what, row.name))),
-                row.where,
-                row.shared,
-            )
-            for row in shown
-        ]
-        lines = _aligned(cells)
+        whats = [", ".join(filter(None, (row.what, row.name))) for row in shown]
+        rows = zip(shown, whats, strict=True)
+        lines = _aligned(
+            [(e.tensor, bytes_text(e.bytes), what, e.where, e.shared) for e, what in rows]
+        )
         rest = self.rows[len(shown) :]
         if rest:
             size = bytes_text(sum(row.bytes for row in rest))
@@ -334,9 +321,8 @@ def _storages(
 def _is_number(graph: GradGraph, key: str, tensor: SavedTensor) -> bool:
     """Whether it is a Python number, like the 2 of ``x * 2``, which torch saves as a tensor."""
     is_like_one = not tensor.shape and tensor.dtype in _NUMBERS and tensor.argument in _OPERANDS
-    return is_like_one and not any(
-        edge.get("input") == tensor.input for _, edge in graph.inputs(key)
-    )
+    inputs = (edge.get("input") for _, edge in graph.inputs(key))
+    return is_like_one and tensor.input not in inputs
 
 
 def _storage(
@@ -345,12 +331,8 @@ def _storage(
     entries = sorted(entries, key=lambda each: graph.nodes[each[0]].get("sequence_nr", -1))
     found = [(origins.of(key, tensor), tensor) for key, tensor in entries]
     # The operation that created it, or one that used it, knows its origin.
-    origin, tensor = max(found, key=lambda each: _rank(each[0]))
+    origin, tensor = max(found, key=lambda each: (each[0].is_made, bool(each[0].key)))
     return _StorageRow(tensor, origin, list(dict.fromkeys(key for key, _ in entries)))
-
-
-def _rank(origin: Origin) -> int:
-    return 2 if origin.is_made else 1 if origin.key else 0
 
 
 def _row(graph: GradGraph, storage: _StorageRow, modules: Mapping[str, str]) -> SavedRow:

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind, SavedTensor
+from gradviz.graph import (
+    LEAVES,
+    Buffers,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    SavedTensor,
+    ancestors,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import Path, element_count, shape_text
 from gradviz.views.groups import sums_of
@@ -84,15 +94,13 @@ def _perhaps(graph: GradGraph, inside: Sequence[str]) -> set[str]:
 
     Where modules are inferred, only the use of a parameter proves that another module ended.
     """
-    seen, stack = set(inside), list(inside)
-    while stack:
-        for source, _ in graph.inputs(stack.pop()):
-            data: NodeData = graph.nodes[source]
-            is_open = data["kind"] is NodeKind.OPERATION and is_inferred(data)
-            if is_open and source not in seen and not _uses_leaf(graph, source):
-                seen.add(source)
-                stack.append(source)
-    return seen
+
+    def is_open(source: str, _: str, edge: EdgeData) -> bool:
+        data: NodeData = graph.nodes[source]
+        is_inside = data["kind"] is NodeKind.OPERATION and is_inferred(data)
+        return is_inside and not _uses_leaf(graph, source)
+
+    return ancestors(graph, inside, is_open)
 
 
 def _uses_leaf(graph: GradGraph, key: str) -> bool:
@@ -142,19 +150,8 @@ _OPERANDS = frozenset(
 # Further outputs of an operation that it saves, by their name in torch's derivatives.yaml.
 _SIDE_OUTPUTS = frozenset(
     (
-        *(
-            "L",
-            "P",
-            "Q",
-            "R",
-            "S",
-            "U",
-            "Vh",
-            "eigenvalues",
-            "eigenvectors",
-            "inverse",
-            "is_target",
-        ),
+        *("L", "P", "Q", "R", "S", "U", "Vh", "eigenvalues", "eigenvectors", "inverse"),
+        "is_target",
         *("log_sumexp", "logsumexp", "philox_offset", "philox_seed", "residuals", "rng_state"),
         *("sign", "softmax_logsumexp", "solution", "total_weight", "unused"),
     )
@@ -205,11 +202,10 @@ class Origins:
         op = self._graph.nodes[key].get("op", "")
         if tensor.argument in _MAIN:
             return Origin(key, f"output of {op}", True)
+        word = tensor.argument.replace("_", " ").strip()
         is_indices = tensor.argument == "indices" and operation(op).sorts
         if is_indices or tensor.argument in _SIDE_OUTPUTS or tensor.argument.startswith("result"):
-            word = operation(op).outputs.get(
-                tensor.argument, tensor.argument.replace("_", " ").strip()
-            )
+            word = operation(op).outputs.get(tensor.argument, word)
             return Origin(key, f"{word} of {op}", True)
         if source := self._source(key, tensor):
             owner = self.owner(source)
@@ -219,10 +215,7 @@ class Origins:
             return Origin(owner, f"input of {op}")
         if tensor.argument.startswith("tensors["):
             return Origin("", f"saved by {op}")
-        word = (
-            "input" if tensor.argument in _OPERANDS else tensor.argument.replace("_", " ").strip()
-        )
-        return Origin("", f"{word} of {op}")
+        return Origin("", f"{'input' if tensor.argument in _OPERANDS else word} of {op}")
 
     def _source(self, key: str, tensor: SavedTensor) -> str:
         """The node from which an operation got a saved tensor; "" if unknown."""
@@ -232,11 +225,8 @@ class Origins:
         found = [source for source, edge in inputs if edge.get("input") == tensor.input]
         if found and not all(self._may_be(source, tensor) for source in found):
             # Untracked inputs may be counted in the order of the call, which differs for linear.
-            found = [
-                source
-                for source, edge in inputs
-                if edge["kind"] is EdgeKind.CUT and self._may_be(source, tensor)
-            ]
+            cut = [source for source, edge in inputs if edge["kind"] is EdgeKind.CUT]
+            found = [source for source in cut if self._may_be(source, tensor)]
         return found[0] if len(found) == 1 else ""
 
     def _may_be(self, source: str, tensor: SavedTensor) -> bool:
@@ -365,9 +355,8 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
     rows = [table.row(path, root + depth) for path in own]
     unused = [leaf for number, leaf in enumerate(sequence.leaves) if number not in counted]
     everything = [*sequence.data, *(leaf for leaves in used for leaf in leaves), *unused]
-    inferred = any(
-        path and is_inferred(data) for path, data in zip(paths, sequence.data, strict=True)
-    )
+    pairs = zip(paths, sequence.data, strict=True)
+    inferred = any(path and is_inferred(data) for path, data in pairs)
     nested = [*_nested(table, [path for path in own if path], root)]
     total = replace(_row("", everything), frozen=table.frozen(_tops(own, root) if root else [()]))
     return ModuleRows(tuple(rows), total, min(depth, most), most, inferred, tuple(nested))
@@ -387,9 +376,7 @@ def with_saved_bytes(graph: GradGraph, earlier: Sequence[GradGraph]) -> GradGrap
             held = (each for each in before if each.get("buffers") is Buffers.HELD)
             node: dict[str, Any] = next(held, {})
             if node.get("op") == data.get("op"):
-                found[key] = {
-                    name: node[name] for name in ("buffers", "saved_bytes") if name in node
-                }
+                found[key] = {k: node[k] for k in ("buffers", "saved_bytes") if k in node}
     if not found:
         return graph
     copied: GradGraph = graph.copy()
@@ -443,12 +430,7 @@ class _Table:
 
     def frozen(self, paths: Sequence[Path]) -> int:
         """The elements of the frozen parameters under any of these paths."""
-        inside = (
-            count
-            for name, count in self._frozen
-            if any(name[: len(path)] == path for path in paths)
-        )
-        return sum(inside)
+        return sum(n for name, n in self._frozen if any(name[: len(p)] == p for p in paths))
 
     def _output(self, path: Path, places: Sequence[int]) -> str:
         found: dict[str, None] = {}
@@ -476,15 +458,9 @@ def _nested(table: _Table, paths: Sequence[Path], root: int) -> Iterator[tuple[s
             path = inner[0]
             inner = list(children.get(path, ()))
         yield first + ".".join(path[len(outer) :]), table.row(path, len(path))
-        waiting[:0] = [
-            (
-                path,
-                each,
-                rest + ("└─ " if each is inner[-1] else "├─ "),
-                rest + ("   " if each is inner[-1] else "│  "),
-            )
-            for each in inner
-        ]
+        ends = [("└─ ", "   ") if each is inner[-1] else ("├─ ", "│  ") for each in inner]
+        rows = zip(inner, ends, strict=True)
+        waiting[:0] = [(path, each, rest + one, rest + more) for each, (one, more) in rows]
 
 
 def _tops(paths: Sequence[Path], root: int) -> list[Path]:
@@ -508,7 +484,7 @@ def _row(module: str, nodes: Sequence[dict[str, Any]]) -> Row:
     kept = [node for node in nodes if "clone_of" not in node]
     sums = sums_of(kept, {})
     grad = sums.get("grad")
-    leaves = [n for n in kept if n["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF)]
+    leaves = [n for n in kept if n["kind"] in LEAVES]
     return Row(
         module=module,
         ops=sums["members"],

@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 
 from gradviz.errors import UsageError
-from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary, descendants
+from gradviz.graph import LEAVES, EdgeKind, GradGraph, Mark, NodeKind, TensorSummary, descendants
 from gradviz.graph.text import must_be
 from gradviz.views.focus import nodes_called
 from gradviz.views.groups import is_known, norm_of
@@ -19,7 +19,6 @@ from gradviz.views.view import along_the_data, view
 SCALES = ("grad_norm", "saved_bytes", "device", "dtype")
 """The values that `color_by` can show."""
 
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
 _DECADE = 10.0
 _DIGITS = 4
@@ -143,7 +142,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
         holder = _held_by(graph, source, target, data)
         # The ``.grad`` of a leaf is the sum over its uses and passes, not the gradient of one edge.
         start = graph.nodes[graph.nodes[source].get("clone_of", source)]
-        is_sum = start["kind"] in _LEAVES and (
+        is_sum = start["kind"] in LEAVES and (
             uses[graph.nodes[source].get("clone_of", source)] > 1
             or start.get("accumulations", 1) > 1
         )
@@ -209,7 +208,7 @@ def _dead(graph: GradGraph, norms: dict[str, float]) -> set[str]:
     alive: set[str] = set()
     for key in nx.topological_sort(graph):
         kind = graph.nodes[key]["kind"]
-        holds = kind in _LEAVES or "grad" in graph.nodes[key]
+        holds = kind in LEAVES or "grad" in graph.nodes[key]
         inputs = [
             source
             for source, edge in graph.inputs(key)

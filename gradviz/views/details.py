@@ -50,7 +50,7 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         [('n0', 'n2', 0)]
     """
     hidden: GradGraph = graph.copy()
-    folded: dict[str, int] = {}
+    folded: Counter[str] = Counter()
     ran_in = _modules_of(graph)
     linear = _linear_layers(hidden, ran_in)
     rows = _join_rows(hidden, linear)
@@ -59,7 +59,7 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         if data["kind"] is NodeKind.ACCUMULATE and hidden.in_degree(key) == 1:
             _bypass(hidden, key, ())
         elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
-            folded[data["op"]] = folded.get(data["op"], 0) + 1
+            folded[data["op"]] += 1
             _bypass(hidden, key, (data["op"],), ran_in)
     _call_dropout(hidden, ran_in)
     for key, data in hidden.nodes(data=True):
@@ -68,18 +68,18 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
                 if edge.get("through", ())[-1:] == ("view",):
                     edge["through"] = edge["through"][:-1]
                     edge["reshaped"] = edge.get("reshaped", ())[:-1]
-                    folded["view"] = folded.get("view", 1) - 1
+                    folded["view"] -= 1
                     for name in [n for n in ("through", "reshaped") if not edge[n]]:
                         del edge[name]
         weight = _linear_weight(hidden, key, data.get("op", ""))
         if weight is not None:
             weight.pop("through")
             weight.pop("reshaped", None)
-            folded["t"] = folded.get("t", 1) - 1
+            folded["t"] -= 1
         if weight is not None or key in linear:
             data["op"] = "linear"
             data.pop("called", None)
-    folded = {word: count for word, count in folded.items() if count}
+    folded = +folded  # without the zeros
     return hidden.with_note(_reshaping_note(folded)) if folded else hidden
 
 
@@ -90,15 +90,12 @@ def _reshaping_note(folded: Mapping[str, int]) -> str:
 
 def note_of_edges(graph: GradGraph) -> str:
     """The note on the reshaping operations that the edges of a folded graph show; "" for none."""
-    folded: dict[str, int] = {}
     shown = {
         (source, data.get("output", 0), data["through"])
         for source, _, data in graph.edges(data=True)
         if "through" in data
     }
-    for *_, through in shown:
-        for word in through:
-            folded[word] = folded.get(word, 0) + 1
+    folded = Counter(word for *_, through in shown for word in through)
     return _reshaping_note(folded) if folded else ""
 
 
@@ -120,10 +117,9 @@ def _call_dropout(graph: GradGraph, known: Mapping[str, str]) -> None:
             continue
         data["op"] = data.pop("called", "dropout")
         data.pop("untracked_inputs", None)
-        options = {name: text for name, text in data.get("options", {}).items() if name != "other"}
-        data.pop("options", None)
-        if options:
-            data["options"] = options
+        options = data.pop("options", {})
+        if kept := {name: text for name, text in options.items() if name != "other"}:
+            data["options"] = kept
         for source, _, edge in graph.in_edges(key, data=True):
             mask = graph.nodes[source]
             is_mask = mask["kind"] is NodeKind.UNTRACKED and graph.out_degree(source) == 1

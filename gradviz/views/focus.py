@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, every
+from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, ancestors, descendants, every
 from gradviz.graph.text import Path, counted, must_be
 from gradviz.views.groups import Part, contract, count_of_nodes, norm_of
 from gradviz.views.modules import module_parts, module_paths, root_of
@@ -201,8 +202,8 @@ def top(graph: GradGraph, n: int = 12, *, by: str = "saved_bytes") -> GradGraph:
     sequence = op_sequence(graph)
     kept = set(heavy)
     for key in heavy:
-        if key in sequence.aside:
-            kept.update(_users(graph, key, sequence))
+        users = graph._succ[key] if key in sequence.aside else ()
+        kept.update(users, *(graph._succ[user] for user in users if user in sequence.aside))
     return _only(graph, sequence, kept, f"the {len(heavy)} heaviest by {by}")
 
 
@@ -215,10 +216,8 @@ def _weight(data: dict[str, Any], by: str) -> float:
         return float("inf") if wrong else norm_of(gradient) if gradient else 0.0
     if data["kind"] is NodeKind.GROUP:
         return float(data.get("parameters", 0) + data.get("leaf_elements", 0))
-    count = 1
-    for size in data.get("shape", (0,)):
-        count *= size
-    return count if data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF) else 0.0
+    count = math.prod(data.get("shape", (0,)))
+    return count if data["kind"] in LEAVES else 0.0
 
 
 def nodes_called(graph: GradGraph, target: str) -> list[str]:
@@ -301,15 +300,6 @@ def _neighbors(graph: GradGraph, key: str, sequence: OpSequence) -> Iterator[str
         if source in sequence.aside:
             yield from graph._pred[source]
     yield from graph._succ[key]
-
-
-def _users(graph: GradGraph, leaf: str, sequence: OpSequence) -> Iterator[str]:
-    for user in graph._succ[leaf]:
-        if user in sequence.aside:
-            yield user
-            yield from graph._succ[user]
-        else:
-            yield user
 
 
 def _only(graph: GradGraph, sequence: OpSequence, kept: Collection[str], what: str) -> GradGraph:

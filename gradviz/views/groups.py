@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradviz.graph import (
+    LEAVES,
+    TENSORS,
     Buffers,
     EdgeData,
     EdgeKind,
@@ -36,7 +38,6 @@ from gradviz.views.module_classes import (
     shape_leaving,
 )
 
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 _WRITTEN = frozenset(("version", "value"))
@@ -116,7 +117,7 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     data: dict[str, Any] = {"kind": NodeKind.GROUP}
     data.update((fact, last[fact]) for fact in (*FACTS, "shapes") if fact in last)
     groups = [node for node in found.others if node["kind"] is NodeKind.GROUP]
-    leaves = [node for node in found.others if node["kind"] in _LEAVES]
+    leaves = [node for node in found.others if node["kind"] in LEAVES]
     data["members"] = found.operations + count_of_nodes(groups)
     holders = [*leaves, *(group for group in groups if "grad" in group)]
     if holders:
@@ -149,7 +150,7 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
         if changes:
             same = len(set(changes)) == 1 and changes[0] in _SAME_FOR_ALL
             found[attribute] = changes[0] if same else f"{len(changes):,} changed"
-    leaves = [node for node in marked if node["kind"] in _LEAVES]
+    leaves = [node for node in marked if node["kind"] in LEAVES]
     if written := sum(not _WRITTEN.isdisjoint(leaf["changes"]) for leaf in leaves):
         found["node"] = f"{counted(written, 'leaf', 'leaves')} changed in place"
     elif stale := sum(bool(node.get("stale")) for node in nodes):
@@ -231,7 +232,6 @@ def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
     )
 
 
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _OUTSIDE = -1  # the part number of nodes in no part
 
 
@@ -276,9 +276,7 @@ def contract(
     gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
     members: list[list[dict[str, Any]]] = [[] for _ in parts]
-    kept: list[dict[str, dict[str, Any]]] | None = (
-        [{} for _ in parts] if _keeps_inside.get() else None
-    )
+    kept: list[dict[str, Any]] | None = [{} for _ in parts] if _keeps_inside.get() else None
     seen = GradGraph()
     seen.graph.update(graph.graph)
     for place, (number, (key, data)) in enumerate(zip(inside.owner, inside.nodes, strict=True)):
@@ -294,7 +292,8 @@ def contract(
     structures, outputs = inside.structures(parts), inside.outputs(parts)
     for number, part in enumerate(parts):
         first = _first_seen(graph, part)
-        unused = part.keys[-1:] if _is_operation(graph, part.keys[-1]) else part.keys
+        is_leaf = graph._node[part.keys[-1]]["kind"] in TENSORS
+        unused = part.keys if is_leaf else part.keys[-1:]
         last = output_facts(outputs.get(number, [graph._node[key] for key in unused]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
@@ -318,16 +317,12 @@ def contract(
     return seen
 
 
-def _is_operation(graph: GradGraph, key: str) -> bool:
-    return graph._node[key]["kind"] not in _TENSORS
-
-
 def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The highlight of any node in a group, and the color that all its operations have."""
     found: dict[str, Any] = {}
     if any("highlight" in node for node in nodes):
         found["highlight"] = True
-    colors = {node.get("color") for node in nodes if node["kind"] not in _LEAVES}
+    colors = {node.get("color") for node in nodes if node["kind"] not in LEAVES}
     if len(colors) == 1 and None not in colors:
         found["color"] = colors.pop()
     return found
@@ -408,7 +403,7 @@ class _PartInside:
             return False
         inputs = self.sources[np.asarray(self.targets) == place].tolist()
         kinds = {self.nodes[each][1]["kind"] for each in inputs}
-        return kinds <= {*_LEAVES, NodeKind.ACCUMULATE}
+        return kinds <= {*LEAVES, NodeKind.ACCUMULATE}
 
     def norms_of_repeats(self, number: int, part: Part) -> tuple[float, float] | None:
         """The least and the greatest gradient norm of a repetition; None unless all are known."""
@@ -427,7 +422,7 @@ class _PartInside:
         norms: list[list[float]] = [[] for _ in range(count)]
         for place, steps in users.items():
             data = self.nodes[place][1]
-            if "grad" not in data or data["kind"] not in (*_LEAVES, NodeKind.GROUP):
+            if "grad" not in data or data["kind"] not in (*LEAVES, NodeKind.GROUP):
                 continue
             if len(steps) != 1 or not data["grad"] or not is_known(data["grad"]):
                 return None
@@ -474,9 +469,7 @@ def _group_keys(graph: GradGraph, count: int) -> list[str]:
 
 
 def _take_in_leaves(
-    inside: _PartInside,
-    parts: Sequence[Part],
-    hidden: Callable[[set[int | None]], bool] | None,
+    inside: _PartInside, parts: Sequence[Part], hidden: Callable[[set[int | None]], bool] | None
 ) -> set[int]:
     """Add to each part the leaves that nothing else uses; returns the leaves to leave out."""
     owner, original = inside.owner, inside.original
@@ -527,7 +520,7 @@ def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
     leaves = [
         place
         for place, kind in others
-        if kind in _TENSORS and not has_inputs[place] and inside.owner[place] == _OUTSIDE
+        if kind in TENSORS and not has_inputs[place] and inside.owner[place] == _OUTSIDE
     ]
     return leaves, dict.fromkeys(place for place, kind in others if kind is accumulate)
 

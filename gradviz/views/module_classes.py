@@ -146,9 +146,8 @@ class ModuleClasses:
         """
         found: list[Path | None] = [None] * len(ops)
         common = before[:-1] if before == after else _common(before, after)
-        tails = [
-            each for each in _TAILS.get(self.class_of(before), ()) if each == (*ops[: len(each)],)
-        ]
+        steps = _TAILS.get(self.class_of(before), ())
+        tails = [each for each in steps if each == (*ops[: len(each)],)]
         first, last = max(map(len, tails), default=0), len(ops)
         found[:first] = [before] * first
         for module in self._following(before, after, common):

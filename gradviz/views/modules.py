@@ -53,7 +53,8 @@ class _ModuleGap(NamedTuple):
 
 def module_paths(sequence: OpSequence) -> list[Path]:
     """The module path of each operation; the most likely one if it was not recorded."""
-    paths = [_recorded(data.get("module", "")) for data in sequence.data]
+    modules = [data.get("module", "") for data in sequence.data]
+    paths: list[Path] = [tuple(name.split(".")) if name else () for name in modules]
     classes = ModuleClasses(sequence.modules)
     named = _paths_of_leaves(sequence, classes.is_wrapped)
     if not named and not any(data.get("inferred") for data in sequence.data):
@@ -261,10 +262,8 @@ def _decided(sequence: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) ->
             embeds = sequence.data[place].get("op") == "embedding"
             fits = [path for path in choices if bool(_EMBEDS.search(path[-1])) == embeds]
             before = known[-1][1] if known else ()
-            choices = sorted(
-                fits or choices,
-                key=lambda path: (-len(shared(path, then)), -len(shared(path, before))),
-            )
+            ranks = {p: (-len(shared(p, then)), -len(shared(p, before))) for p in choices}
+            choices = sorted(fits or choices, key=ranks.__getitem__)
         known.append((place, choices[0]))
     return known
 
@@ -277,9 +276,7 @@ def _likely(sequence: OpSequence, gaps: Sequence[_ModuleGap]) -> Iterator[_Run]:
     earlier: dict[Path, dict[Words, Path]] = {}
     for _, start, stop, before, after in gaps:
         path = _between(before, after)
-        words = tuple(
-            sequence.data[place].get("op") for place in range(start, min(stop, start + 64))
-        )
+        words = tuple(data.get("op") for data in sequence.data[start : min(stop, start + 64)])
         models = earlier.get(before) or earlier.get(_without_number(before)) or {}
         longer = [model for model in models if len(models[model]) > len(path)]
         if longer:
@@ -332,21 +329,14 @@ def _undoes_rows(sequence: OpSequence, right: int) -> bool:
     """Whether a linear layer gives its rows another shape: it made rows of its input, too."""
     near = [sequence.data[place].get("op") for place in range(right, min(right + 3, len(sequence)))]
     products = [at for at, word in enumerate(near[:2]) if word in _LINEAR]
-    return (
-        bool(products)
-        and near[products[-1] + 1 : products[-1] + 2] != []
-        and (near[products[-1] + 1] in _VIEWS)
-    )
+    after = near[products[-1] + 1 :][:1] if products else []
+    return bool(after) and after[0] in _VIEWS
 
 
 def _without_number(path: Path) -> Path:
     """The path without its number, equal for all numbered layers."""
     at = next((n for n, part in enumerate(path) if part.isdecimal()), None)
     return path if at is None else (*path[:at], "#", *path[at + 1 :])
-
-
-def _recorded(module: str) -> Path:
-    return tuple(module.split(".")) if module else ()
 
 
 def _paths_of_leaves(sequence: OpSequence, is_wrapped: bool) -> list[list[Path]]:
@@ -477,9 +467,8 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
     check_depth(depth)
     sequence = op_sequence(graph)
     paths = module_paths(sequence)
-    return group_parts(
-        graph, module_parts(sequence, paths, depth and root_of(paths) + depth), depth
-    )
+    parts = module_parts(sequence, paths, depth and root_of(paths) + depth)
+    return group_parts(graph, parts, depth)
 
 
 def check_depth(depth: int | None) -> None:

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph import TENSORS, GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation
 
 Ints = NDArray[np.int64]
 
 _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
 _AT_EACH_STEP = ("weight_hh_l", "bias_hh_l")  # of ``nn.RNN`` and ``nn.GRU``
@@ -126,7 +125,7 @@ def op_sequence(graph: GradGraph) -> OpSequence:
             numbers.append(data.get("sequence_nr", -1))
         elif kind is NodeKind.ACCUMULATE and inputs[place] == 1:
             accumulates.append(place)
-        elif kind in _LEAVES and not inputs[place]:
+        elif kind in TENSORS and not inputs[place]:
             leaves.append(place)
         elif kind is not NodeKind.RESULT or used[place]:
             places.append(place)

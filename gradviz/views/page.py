@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph import TENSORS, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
@@ -376,7 +376,6 @@ _ROW = 17.0
 _RANK = 58.0  # a box of one row, and the gap below it
 _LONGEST = 52  # characters of a value
 _FEW = 8  # values that are written out
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 
 
 def page_size(graph: GradGraph) -> tuple[float, float]:
@@ -403,7 +402,7 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
         lines = _lines(data)
         at = rank[key]
         is_docked = data["kind"] is NodeKind.GROUP and not data.get("members")
-        if data["kind"] in _TENSORS or is_docked:  # it is drawn close to its users
+        if data["kind"] in TENSORS or is_docked:  # it is drawn close to its users
             at = 1 + max((rank[user] for user in graph._succ[key]), default=-1)
         widths[at] += max(map(len, lines)) * _CHARACTER + _MARGIN
         rows[at], counts[at] = max(rows[at], len(lines)), counts[at] + 1
@@ -428,7 +427,7 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
         head += " in all" * ("repeat" in data) + " steps 2–11" * ("first_step" in data)
         facts = ["9.99k parameters .grad norm 0.0001"] if "grad" in data else []
         return [head, *facts]
-    if kind in _TENSORS or kind is NodeKind.RESULT:
+    if kind in TENSORS or kind is NodeKind.RESULT:
         found = [f"{get('name', '')} {shape}"]
         found += [_value(data[name]) for name in ("value", "grad") if name in data]
         return found

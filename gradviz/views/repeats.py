@@ -16,13 +16,7 @@ from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import contents_of
-from gradviz.views.modules import (
-    check_depth,
-    is_inferred,
-    module_paths,
-    root_of,
-    shared_by,
-)
+from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
 
@@ -80,12 +74,9 @@ def _tandem_runs(distance: Ints, length: int) -> list[TandemRun]:
     stops = np.concatenate((edges, [len(distance)]))
     periods = distance[starts]
     right = (periods > length // 2) & (periods <= length)
-    return [
-        TandemRun(start - period, stop + length - 1, period)
-        for start, stop, period in zip(
-            starts[right].tolist(), stops[right].tolist(), periods[right].tolist(), strict=True
-        )
-    ]
+    columns = (each[right].tolist() for each in (starts, stops, periods))
+    rows = zip(*columns, strict=True)
+    return [TandemRun(start - period, stop + length - 1, period) for start, stop, period in rows]
 
 
 def _apart(found: list[TandemRun], fewest: int) -> list[TandemRun]:
@@ -282,7 +273,8 @@ class _Search:
         np.add.at(crossing, np.minimum(ends, 2 * length) + 1, -1)
         crossing = np.cumsum(crossing)
         whole = Repeat(first, stop, length, False)
-        stack = stack_of(self.paths, whole) if self._is_stack(first, length) else None
+        steps = (self.paths[at : at + length] for at in (first, first + length))
+        stack = None if next(steps) == next(steps) else stack_of(self.paths, whole)
         choices = []
         for begin in begins:
             count = (stop - begin) // length
@@ -302,9 +294,6 @@ class _Search:
         repeat = min(choices)[1]
         if stack is not None or self._is_worth(repeat):
             yield repeat
-
-    def _is_stack(self, start: int, length: int) -> bool:
-        return self.paths[start : start + length] != self.paths[start + length : start + 2 * length]
 
     def _begins_module(self, place: int, stack: Stack) -> bool:
         at, top = stack.level, len(stack.prefix)
@@ -427,7 +416,8 @@ def repeat_parts(
         if any(first <= start < end for first, end, _ in parts):
             continue
         data: Any = {"repeat": (stop - start) // repeat.length}
-        data.update(_name(sequence, paths, replace(repeat, start=start, stop=stop)))
+        inner = replace(repeat, start=start, stop=stop)
+        data.update(_name(sequence, paths, inner))
         if stack is None and repeat.length > 1:
             data.update(_first_step(sequence, paths, range(start, start + repeat.length)))
         nodes: Any = sequence.data[start:stop]
@@ -436,21 +426,10 @@ def repeat_parts(
             deep = [len(path) > depth for path in paths[start:stop]]
             inside = count_of_nodes(compress(nodes, deep))
             data.update({"in_modules": inside} if inside < count_of_nodes(nodes) else {})
-        parts.append(
-            (
-                start,
-                stop,
-                Part(
-                    sequence.keys[start:stop],
-                    data,
-                    repeat.length,
-                    True,
-                    _modules_of(paths, replace(repeat, start=start, stop=stop), stack.level)
-                    if stack
-                    else _calls_of(sequence, start, repeat.length, data.get("module", "")),
-                ),
-            )
-        )
+        modules = _calls_of(sequence, start, repeat.length, data.get("module", ""))
+        modules = modules if stack is None else _modules_of(paths, inner, stack.level)
+        part = Part(sequence.keys[start:stop], data, repeat.length, True, modules)
+        parts.append((start, stop, part))
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
 
 

@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind, TensorSummary, is_box_of_leaves
+from gradviz.graph import LEAVES, TENSORS, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
 from gradviz.graph.text import counted, is_zero, listed, must_be
 from gradviz.views.details import clone_shared_leaves
 from gradviz.views.groups import Part, contract
@@ -28,8 +28,6 @@ from gradviz.views.view import along_the_data, view
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
 _LONGEST_TITLE = 48  # characters; a longer one is cut in the picture
 _FEW_INPUTS = 3  # with more inputs, the input number is ignored
-_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _PLACES = frozenset(("index", "start", "end"))  # options that only select one branch
 _MOST_SPANS = 3
 _MOST_NODES = 500  # of a graph in which calls of a module are searched
@@ -120,7 +118,7 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     for key, first in copies.items():
         users[first].update(graph._succ[key])
     for key, data in graph._node.items():
-        is_leaf = data["kind"] in _LEAVES and key not in copies
+        is_leaf = data["kind"] in LEAVES and key not in copies
         if is_leaf and "root" not in data and not graph._pred[key]:
             facts = (*_state(data), frozenset(users.get(key, graph._succ[key])))
             sets.setdefault(facts, []).append(key)
@@ -164,7 +162,7 @@ def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:
     user_of = users.tolist()
     rows: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}
     for place, (key, data) in enumerate(nodes):
-        if data["kind"] not in _TENSORS or uses[place] != 1 or inputs[place] or "root" in data:
+        if data["kind"] not in TENSORS or uses[place] != 1 or inputs[place] or "root" in data:
             continue
         user = user_of[place]
         between, there = nodes[user]
@@ -295,7 +293,7 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
         get = data.get
         if "problem" in data or "root" in data:
             facts: object = key
-        elif data["kind"] in _TENSORS:
+        elif data["kind"] in TENSORS:
             named = (get("shape"), _plain(str(get("name", ""))))
             facts = (*_state(data), *(named if shapes else ()))
         else:
@@ -303,13 +301,8 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
             if len(inputs) > _FEW_INPUTS or data["kind"] is NodeKind.GROUP:
                 inputs = [(number, ()) for number, _ in inputs]
             name = _plain(str(get("name", "")))
-            known = (
-                get("op"),
-                get("shape") if shapes else None,
-                get("device"),
-                get("structure"),
-                get("repeat"),
-            )
+            known = [get("op"), get("shape") if shapes else None]
+            known += map(get, ("device", "structure", "repeat"))
             state = (*_state(data), get("buffers"), get("hooks"), _options(data))
             facts = (*known, *state, name, tuple(sorted(inputs, key=repr)))
         made[key] = numbers.setdefault(facts, len(numbers))
@@ -327,7 +320,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
         found = list(dict.fromkeys(str(node.get(attribute, "")) for node in nodes))
         if all(found):
             data["name"] = _names_in_short(found)
-            if first["kind"] in _LEAVES and "…" not in data["name"]:
+            if first["kind"] in LEAVES and "…" not in data["name"]:
                 data["name"] = _called(nodes)
                 del data["repeat"]  # the name contains it
     if first["kind"] is NodeKind.OPERATION and "name" in data:
@@ -337,7 +330,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
         data["module_class"] = word
     if first["kind"] is NodeKind.UNTRACKED:
         data["op"] = ", ".join(filter(None, (first.get("op", ""), "not tracked")))
-    elif first["kind"] in _TENSORS and "name" not in data:
+    elif first["kind"] in TENSORS and "name" not in data:
         data["op"] = "leaves"
     return data
 

@@ -7,11 +7,11 @@ shows a few dozen items and not thousands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import TENSORS, GradGraph, NodeKind, leaf_uses
 from gradviz.views.groups import INSIDE, sums_of
 from gradviz.views.module_classes import facts_of_modules
 from gradviz.views.modules import module_paths, shared_by
@@ -21,7 +21,6 @@ TOP, LEFT_OUT = -1, -2
 """Instead of a group number: the node is in no group; the picture does not show the node."""
 
 _MOST = 40  # items that a group shows side by side; if there are more, chunks become groups
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _Path = tuple[str, ...]
 _Item = tuple[str, dict[str, Any]]
 
@@ -124,7 +123,7 @@ class _Builder:
         self.order = {key: place for place, key in enumerate(units.keys)}
         self.paths: dict[str, _Path] = dict(zip(units.keys, module_paths(units), strict=True))
         for key, data in graph._node.items():
-            if data["kind"] in _LEAVES and "." in str(data.get("name", "")):
+            if data["kind"] in TENSORS and "." in str(data.get("name", "")):
                 self.paths[key] = tuple(str(data["name"]).split(".")[:-1])
         self.tree.modules = {key: ".".join(path) for key, path in self.paths.items() if path}
 
@@ -271,7 +270,8 @@ class _Builder:
         for item in items:
             if item[0] in owner:
                 continue
-            numbers = {owner.get(user) for user in self._users(item[0])}
+            uses = leaf_uses(self.graph, item[0]) if item[0] in self.graph else ()
+            numbers = {owner.get(user) for user, _ in uses}
             number = numbers.pop() if len(numbers) == 1 else None
             if number is None:
                 beside.append(item)
@@ -295,14 +295,6 @@ class _Builder:
         chunks = [list(steps[at : at + length]) for at in range(0, len(steps), length)]
         words = [repeats.part(at).words for at in range(len(chunks))]
         self._put_chunks(items, chunks, words, parent, repeats)
-
-    def _users(self, key: str) -> Iterable[str]:
-        """The operations that use a leaf, also through its ``AccumulateGrad``."""
-        for user in self.graph._succ[key] if key in self.graph else ():
-            if self.graph._node[user]["kind"] is NodeKind.ACCUMULATE:
-                yield from self.graph._succ[user]
-            else:
-                yield user
 
     def _described(self, items: Sequence[_Item], known: dict[str, Any]) -> dict[str, Any]:
         """The attributes of a group of items."""

@@ -126,22 +126,23 @@ class BackwardCall:
     accumulates: bool
 
 
-class Listener(Protocol):
-    """Is notified of backward passes; the outcome is the returned value, or the error.
+class Listener:
+    """Is notified of backward passes, and of what else its methods say; it does nothing."""
 
-    It is also notified of each call of a full backward hook of a module while a pass runs, when
-    ``inference_mode`` is entered or left, and of ``nn.Parameter(data)``.
-    """
+    def before_backward(self, call: BackwardCall) -> None:
+        """A backward pass is about to run."""
 
-    def before_backward(self, call: BackwardCall) -> None: ...  # noqa: D102
+    def after_backward(self, call: BackwardCall, outcome: object) -> None:
+        """A backward pass ended; the outcome is the returned value, or the error."""
 
-    def after_backward(self, call: BackwardCall, outcome: object) -> None: ...  # noqa: D102
+    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
+        """A full backward hook of a module was called while a pass runs."""
 
-    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None: ...  # noqa: D102
+    def mode_changed(self) -> None:
+        """``inference_mode`` was entered or left."""
 
-    def mode_changed(self) -> None: ...  # noqa: D102
-
-    def parameter_created(self, data: object, parameter: torch.Tensor) -> None: ...  # noqa: D102
+    def parameter_created(self, data: object, parameter: torch.Tensor) -> None:
+        """``nn.Parameter(data)`` was called."""
 
 
 class _Here(threading.local):

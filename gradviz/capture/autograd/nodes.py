@@ -373,11 +373,7 @@ def operations_before(node: Node, most: int) -> Iterator[tuple[Node, int, Edges]
 def few_attributes(node: Node) -> dict[str, Any]:
     """The attributes of an operation that may be gone by the next trace."""
     kind = operation_type(node)
-    data: dict[str, Any] = {
-        "kind": NodeKind.OPERATION,
-        "op": kind.op,
-        "grad_fn": kind.grad_fn,
-    }
+    data: dict[str, Any] = {"kind": NodeKind.OPERATION, "op": kind.op, "grad_fn": kind.grad_fn}
     shape, dtype, device = NodeReader().read_output(node, 0)
     if shape is not None:
         data.update(shape=shape, dtype=dtype, device=device)

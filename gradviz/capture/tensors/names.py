@@ -374,11 +374,8 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
             budget -= _look(variable, budget, best)
         except Exception:
             continue
-    return [
-        Named(found.tensor, name, tuple(other for other in found.shared if other != name))
-        for found in best.values()
-        for name in [found.rank[-1]]
-    ]
+    rows = ((found, found.rank[-1]) for found in best.values())
+    return [Named(e.tensor, name, tuple(n for n in e.shared if n != name)) for e, name in rows]
 
 
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
@@ -415,9 +412,8 @@ def _enter(
     name, is_of_loop = names[0], variable.is_of_loop
     rank = (name.startswith("_"), -module_size, is_of_loop, len(name), variable.is_global, name)
     old = best.get(id(tensor))
-    new = (
-        _Best(tensor, rank, rank, tuple(names)) if len(names) > 1 else _Best(tensor, rank, None, ())
-    )
+    is_shared = len(names) > 1
+    new = _Best(tensor, rank, rank if is_shared else None, tuple(names) if is_shared else ())
     if old is not None:
         if old.shared_rank is not None and (new.shared_rank is None or old.shared_rank < rank):
             new = new._replace(shared_rank=old.shared_rank, shared=old.shared)
@@ -533,16 +529,12 @@ def _tensors(subject: object, caller: str) -> Iterator[Subject]:
         value, path = stack.pop()
         if isinstance(value, (torch.Tensor, GradientEdge)):
             yield Subject(value, path)
-        elif _is_mistake(value):
+        elif isinstance(value, (torch.nn.Module, Node)) or _is_tensor_method(value):
+            # It cannot be drawn, but was probably meant to be.
             raise SubjectError((f"at {path}: " if path else "") + _complaint(value, caller))
         elif id(value) not in seen:
             seen.add(id(value))
             stack.extend((part, path + step) for part, step in reversed(list(parts(value))))
-
-
-def _is_mistake(value: object) -> bool:
-    """Whether a value in a container cannot be drawn, but was probably meant to be."""
-    return isinstance(value, (torch.nn.Module, Node)) or _is_tensor_method(value)
 
 
 def _is_tensor_method(value: object) -> bool:

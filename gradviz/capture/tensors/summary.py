@@ -314,13 +314,11 @@ def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
 
 def _fill(group: list[_TensorReading]) -> None:
     """Read the tensors of one device at once; if that fails, one by one."""
-    small = [(reading, reading.data) for reading in group if reading.few]
-    large = [(reading, reading.data) for reading in group if not reading.few]
+    small = [each for each in group if each.few]
+    large = [each for each in group if not each.few]
+    rows = ([each.data for each in part if each.data is not None] for part in (small, large))
     try:
-        values, statistics = read(
-            [data for _, data in small if data is not None],
-            [data for _, data in large if data is not None],
-        )
+        values, statistics = read(*rows)
     except Exception:
         for reading in group:
             if len(group) > 1:
@@ -328,9 +326,9 @@ def _fill(group: list[_TensorReading]) -> None:
             else:
                 reading.note = "values not read"
         return
-    for (reading, _), found in zip(small, values, strict=True):
+    for reading, found in zip(small, values, strict=True):
         reading.values = found
-    for (reading, _), facts in zip(large, statistics, strict=True):
+    for reading, facts in zip(large, statistics, strict=True):
         reading.statistics = facts
 
 
@@ -499,11 +497,10 @@ def _batches(
     alike: dict[object, list[int]] = {}
     for number in numbers:
         data = tensors[number]
-        is_stacked = _is_on_accelerator(data) and data.numel() <= _STACKED
-        if is_stacked:
+        if not data.is_cpu and data.numel() <= _STACKED:
             alike.setdefault((data.dtype, data.numel()), []).append(number)
             continue
-        for chunk in torch.split(data.reshape(-1), _STACK if _is_on_accelerator(data) else _CHUNK):
+        for chunk in torch.split(data.reshape(-1), _CHUNK if data.is_cpu else _STACK):
             yield [number], chunk.reshape(1, -1)
     for members in alike.values():
         step = max(1, _STACK // tensors[members[0]].numel())
@@ -511,10 +508,6 @@ def _batches(
             some = members[start : start + step]
             rows = [tensors[number].reshape(1, -1) for number in some]
             yield some, torch.cat(rows) if len(rows) > 1 else rows[0]
-
-
-def _is_on_accelerator(data: torch.Tensor) -> bool:
-    return not data.is_cpu
 
 
 _IN_FLOAT32 = 1e-15, 1e-3
@@ -589,7 +582,7 @@ def _of_chunks(chunks: list[list[Any]]) -> Statistics:
 def fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:
     """Copy tensors of any dtype to the host at once; yields each as a tuple of its elements."""
     flat = [piece.reshape(-1) for piece in pieces]
-    if flat and _is_on_accelerator(flat[0]):
+    if flat and not flat[0].is_cpu:
         # Every dtype can be viewed as bytes.
         resolved = [piece.resolve_conj().resolve_neg().contiguous() for piece in flat]
         packed = torch.cat([piece.view(torch.uint8) for piece in resolved]).cpu()

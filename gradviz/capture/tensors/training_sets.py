@@ -190,11 +190,10 @@ def flag_of_tensor(tensor: torch.Tensor) -> IneffectiveFlag | None:
 
 def _flag_of(owner: object, exact: str) -> str:
     """The name of an attribute similar to ``requires_grad`` that is False; "" for none."""
-    attributes: dict[str, object] = getattr(owner, "__dict__", {})
-    for name, value in attributes.items():
-        if value is False and (name == exact or (name != "requires_grad" and _is_misspelled(name))):
-            return name
-    return ""
+    own: dict[str, object] = getattr(owner, "__dict__", {})
+    off = (name for name, value in own.items() if value is False)
+    alike = (n for n in off if n == exact or (n != "requires_grad" and _is_misspelled(n)))
+    return next(alike, "")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -247,16 +246,13 @@ def _subclasses(cls: type) -> set[type]:
 
 def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
     for group in vars(optimizer).get("param_groups", ()):
-        yield from (
-            each for each in group.get("params", ()) if issubclass(type(each), torch.Tensor)
-        )
+        yield from (p for p in group.get("params", ()) if issubclass(type(p), torch.Tensor))
 
 
 def _wrapped(value: object) -> torch.optim.Optimizer | None:
     """The optimizer that another one wraps, as in accelerate; no property is read."""
-    inner: Any = None
-    if issubclass(type(value), torch.optim.Optimizer):
-        inner = vars(value).get("optimizer")
+    is_one = issubclass(type(value), torch.optim.Optimizer)
+    inner: Any = vars(value).get("optimizer") if is_one else None
     return inner if issubclass(type(inner), torch.optim.Optimizer) else None
 
 

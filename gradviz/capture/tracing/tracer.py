@@ -33,7 +33,7 @@ from gradviz.capture.autograd.tensors import (
 from gradviz.capture.tensors.names import Named, Names, Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
-from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import REENTRANT, operation
 from gradviz.graph.text import number_text
@@ -174,11 +174,8 @@ class Builder:
 
     def _add_leaf_of(self, place: int, leaf: torch.Tensor) -> None:
         """Add the attributes of an ``AccumulateGrad`` node, and its leaf."""
-        self.walk.nodes[key_at(place)] = {
-            "kind": NodeKind.ACCUMULATE,
-            "op": "accumulate_grad",
-            "grad_fn": ACCUMULATE,
-        }
+        data = {"kind": NodeKind.ACCUMULATE, "op": "accumulate_grad", "grad_fn": ACCUMULATE}
+        self.walk.nodes[key_at(place)] = data
         if id(leaf) not in self.walk.leaf_positions:
             self._add_leaf(leaf, "")
         self.walk.edges.add(self.walk.leaf_positions[id(leaf)], place, 0)
@@ -266,12 +263,8 @@ class Builder:
             source = self.walk.leaf_positions.get(id(cut.tensor))
             if source is None:
                 source = self._place_of(cut.tensor, places)
-            data: EdgeData = {
-                "kind": EdgeKind.CUT,
-                "input": cut.position,
-                "output": 0,
-                "cause": Cause.NOT_RECORDED,
-            }
+            data: EdgeData = {"kind": EdgeKind.CUT, "input": cut.position, "output": 0}
+            data["cause"] = Cause.NOT_RECORDED
             self.walk.edges.add(source, cut.target, cut.position, data)
 
     def _place_of(self, tensor: torch.Tensor, places: NodePlaces) -> int:
@@ -296,14 +289,10 @@ class Builder:
             if reading.shape:
                 data["shape"] = summary.shape
                 data["dtype"], data["device"] = summary.dtype, summary.device
-            if reading.whole or _says_something(summary):
+            if reading.whole or summary.values is not None or summary.note:
                 data["value"] = summary
         for (data, _), summary in zip(gradients, found, strict=True):
             data["grad"] = summary
-
-
-def _says_something(summary: TensorSummary) -> bool:
-    return summary.values is not None or bool(summary.note)
 
 
 def _from_output(output: int) -> EdgeData | None:
@@ -446,13 +435,9 @@ def trace_subjects(
 
 def _frozen_parameters(names: Names, modules: Mapping[str, str]) -> dict[str, int]:
     """The number of elements of each parameter of these modules that does not require grad."""
-    return {
-        name: tensor.numel()
-        for tensor, name, _ in names
-        if isinstance(tensor, torch.nn.Parameter)
-        and not tensor.requires_grad
-        and name.rpartition(".")[0] in modules
-    }
+    named = ((t, name) for t, name, _ in names if name.rpartition(".")[0] in modules)
+    parameters = ((t, name) for t, name in named if isinstance(t, torch.nn.Parameter))
+    return {name: tensor.numel() for tensor, name in parameters if not tensor.requires_grad}
 
 
 def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:

@@ -255,7 +255,8 @@ def _written(
 ) -> list[Input]:
     """The data that a call wrote into a tensor."""
     is_first = not call.kwargs and written_by(call.func, (), {}) is None
-    given = tensors_in(call.args[1:] if is_first else (*call.args, *_without_out(call.kwargs)))
+    named = [value for name, value in call.kwargs.items() if name != "out"]
+    given = tensors_in(call.args[1:] if is_first else (*call.args, *named))
     return [state.input_from(other, *site) for other in given if other is not target]
 
 
@@ -267,21 +268,10 @@ def _replaces(site: CutSite, call: TorchCall) -> bool:
 
 _REPLACING = frozenset(
     (
-        "copy_",
-        "zero_",
-        "fill_",
-        "set_",
-        "normal_",
-        "uniform_",
-        "random_",
-        "bernoulli_",
+        *("copy_", "zero_", "fill_", "set_", "normal_", "uniform_", "random_", "bernoulli_"),
         "exponential_",
     )
 )
-
-
-def _without_out(kwargs: dict[str, Any]) -> list[Any]:
-    return [value for name, value in kwargs.items() if name != "out"]
 
 
 def keep_versions(

@@ -83,12 +83,7 @@ def engines() -> list[str]:
 
 
 def run_graphviz(
-    source: str,
-    *,
-    program: str = "dot",
-    arguments: Sequence[str] = (),
-    format: str,
-    limit: float,
+    source: str, *, program: str = "dot", arguments: Sequence[str] = (), format: str, limit: float
 ) -> bytes:
     """Draw DOT with the first Graphviz that works.
 

@@ -87,8 +87,9 @@ class Router:
             return
         turns = self._turns.get(trunk[0])
         if turns is None:
-            changes = [i for i in range(1, len(trunk)) if self._differ(trunk[i - 1], trunk[i])]
-            turns = self._turns[trunk[0]] = changes
+            xs = [self._xs[box] for box in trunk]
+            turns = [i for i in range(1, len(xs)) if abs(xs[i - 1] - xs[i]) > 0.5]
+            self._turns[trunk[0]] = turns
         at = bisect_right(turns, first)
         while first < stop:
             end = min(stop, turns[at]) if at < len(turns) else stop
@@ -96,9 +97,6 @@ class Router:
             top, bottom = self._bands[rank[trunk[first]]][0], self._bands[rank[trunk[end - 1]]][1]
             yield self._xs[trunk[first]], top, bottom
             first, at = end, at + 1
-
-    def _differ(self, above: int, below: int) -> bool:
-        return abs(self._xs[above] - self._xs[below]) > 0.5
 
     def _set_ports(self, box: int, near: Sequence[int], ports: dict[Pair, float]) -> None:
         """Choose where links touch the border of a box, so that they do not coincide."""

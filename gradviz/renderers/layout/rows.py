@@ -194,9 +194,7 @@ def rank(count: int, pairs: Sequence[Pair]) -> list[int]:
     for node in reversed(order):
         if targets[node]:
             late[node] = min(late[target] for target in targets[node]) - 1
-    incoming = [0] * count
-    for _, target in pairs:
-        incoming[target] += 1
+    incoming = Counter(target for _, target in pairs)
     pulled = early.copy()
     for node in reversed(order):
         if len(targets[node]) >= max(1, incoming[node]):
@@ -223,9 +221,7 @@ def cost(count: int, pairs: Sequence[Pair]) -> int:
 def _topological(count: int, pairs: Sequence[Pair]) -> list[int]:
     """Order the nodes so that links point forward; nodes in or after a cycle are left out."""
     targets = _lists(count, pairs)
-    waiting = [0] * count
-    for _, target in pairs:
-        waiting[target] += 1
+    waiting = Counter(target for _, target in pairs)
     order = [node for node in range(count) if not waiting[node]]
     for node in order:
         for target in targets[node]:
@@ -284,11 +280,8 @@ def _walk_down(rows: Rows) -> list[list[int]]:
     """Order by a walk from the sources to their users, long links first: they end up outside."""
     sources = [vertex for vertex, above in enumerate(rows.up) if not above]
     sources.sort(key=lambda vertex: rows.rank[vertex])
-    return _walk(
-        rows,
-        sources,
-        [sorted(below, key=lambda vertex: vertex < rows.boxes) for below in rows.down],
-    )
+    users = [sorted(below, key=lambda vertex: vertex < rows.boxes) for below in rows.down]
+    return _walk(rows, sources, users)
 
 
 def _walk(rows: Rows, starts: list[int], neighbors: list[list[int]]) -> list[list[int]]:

@@ -243,24 +243,12 @@ class _Columns:
                 foot = feet[column] + self._side
                 route = _around(route, after, gutters[column], foot, place)
             routes.append(route)
-        points = [*(point for route in routes for point in route), *self._corners(centers)]
-        width, height = max(x for x, _ in points), max(y for _, y in points)
+        xs = [centers[box.key][0] + box.width / 2 for box in self._boxes]
+        ys = [centers[box.key][1] + box.height / 2 for box in self._boxes]
+        width = round(max(*xs, *(x for route in routes for x, _ in route)), 2)
+        height = round(max(*ys, *(y for route in routes for _, y in route)), 2)
         engine = f"{old.engine}, in {len(self._cuts) + 1} columns"
-        return replace(
-            old,
-            width=round(width, 2),
-            height=round(height, 2),
-            centers=centers,
-            routes=routes,
-            engine=engine,
-            columns=column_of,
-        )
-
-    def _corners(self, centers: dict[str, Point]) -> list[Point]:
-        return [
-            (centers[box.key][0] + box.width / 2, centers[box.key][1] + box.height / 2)
-            for box in self._boxes
-        ]
+        return Layout(width, height, centers, routes, engine, columns=column_of)
 
     def _moves(self, routes: Sequence[Route]) -> tuple[list[Point], list[float]]:
         """The offset of each column, and where links run up in the gutter after it."""
@@ -352,20 +340,12 @@ def _around(before: Route, after: Route, gutter: float, foot: float, place: int)
 
 
 def _towards(start: Point, end: Point, length: float) -> Point:
-    whole = math.dist(start, end)
-    if not whole:
-        return start
-    return (
-        start[0] + (end[0] - start[0]) * length / whole,
-        start[1] + (end[1] - start[1]) * length / whole,
-    )
+    whole = math.dist(start, end) or 1.0
+    x, y = ((b - a) * length / whole for a, b in zip(start, end, strict=True))
+    return start[0] + x, start[1] + y
 
 
 def _straight(start: Point, end: Point) -> list[Point]:
     """The three points after ``start`` of a straight segment."""
-    third = (end[0] - start[0]) / 3, (end[1] - start[1]) / 3
-    return [
-        (start[0] + third[0], start[1] + third[1]),
-        (start[0] + 2 * third[0], start[1] + 2 * third[1]),
-        end,
-    ]
+    x, y = (end[0] - start[0]) / 3, (end[1] - start[1]) / 3
+    return [(start[0] + x, start[1] + y), (start[0] + 2 * x, start[1] + 2 * y), end]
