@@ -13,6 +13,8 @@ from gradviz.graph.text import summary_text
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import opened_modules
 from gradviz.views import fold_repeats, group_by_module, hide_bookkeeping
+from gradviz.views.modules import module_paths
+from gradviz.views.op_sequence import op_sequence
 
 
 def shapes_of(graph):
@@ -225,3 +227,35 @@ def test_autograd_grad_adds_operations_to_a_graph_with_fewer():
 def test_the_rest_of_a_tensor_with_nan_is_not_all_of_it():
     summary = TensorSummary((9,), "float32", "cpu", norm=0.0, nan=2)
     assert summary_text(summary) == "2 NaN, the rest zeros"
+
+
+def test_what_gets_nothing_of_a_module_did_not_run_in_it():
+    class Expert(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
+
+        def forward(self, x):
+            return self.net(x)
+
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.router = nn.Linear(8, 3)
+            self.experts = nn.ModuleList(Expert() for _ in range(3))
+
+        def forward(self, x):
+            top, index = self.router(x).softmax(-1).topk(2)
+            out = torch.zeros_like(x)
+            for number, expert in enumerate(self.experts):
+                rows, slot = torch.where(index == number)
+                out = out.index_add(0, rows, top[rows, slot, None] * expert(x[rows]))
+            return out
+
+    torch.manual_seed(0)
+    model = Mixture()
+    graph = gradviz.draw(model(torch.randn(10, 8)).sum(), names=model, views=()).shown[0].graph
+    sequence = op_sequence(graph)
+    pairs = zip(sequence.data, module_paths(sequence), strict=True)
+    found = {path for data, path in pairs if data["op"] == "index"}
+    assert not any(path[:1] == ("experts",) and len(path) > 1 for path in found)

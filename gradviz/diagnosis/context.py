@@ -381,16 +381,16 @@ class Context:
         """
         if not self.is_recorded:
             return self.graph if key in self.graph else None
+        return frame.graph if (frame := self.frame_of_latest_pass(key)) else None
+
+    def frame_of_latest_pass(self, key: str) -> Frame | None:
+        """The frame with that graph, of a recording."""
         details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
         numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
         lines = {each: self.pass_of[each].source for each in numbers if each in self.pass_of}
         added = [each for each in lines if lines[each] == lines.get(numbers[-1])]
-        kept = (
-            frame.graph
-            for frame in reversed(self.frames or ())
-            if frame.kind in _WITH_ITS_GRAPH and frame.pass_number in added
-        )
-        return next((graph for graph in kept if key in graph), None)
+        kept = (f for f in reversed(self.frames or ()) if f.kind in _WITH_ITS_GRAPH)
+        return next((f for f in kept if f.pass_number in added and key in f.graph), None)
 
     @cached_property
     def _values_before(self) -> Values:

@@ -196,8 +196,10 @@ def uses_that_cancel(context: Context, key: str, is_exact: bool = True) -> list[
     rounding errors: near an optimum, gradients cancel in the last one.
     """
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    graph = context.graph_of_latest_pass(key) if added else None
-    found = _cancelling(context, key, added[-1], graph, is_exact) if graph else []
+    by_pass = {getattr(event.details, "pass_number", 0): event for event in added}
+    frame = context.frame_of_latest_pass(key) if added else None
+    last = by_pass[frame.pass_number] if frame is not None else None
+    found = _cancelling(context, key, last, frame.graph, is_exact) if frame and last else []
     if is_exact or not found:
         return found
     number = getattr(added[0].details, "pass_number", 0)

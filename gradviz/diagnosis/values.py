@@ -414,8 +414,8 @@ def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
 
 
 # The input that an operation only adds to its result.
-ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
-
+ADDS: dict[str, tuple[int, ...]] = {"add": (0, 1), "addmm": (0,), "addmv": (0,), "baddbmm": (0,)}
+ADDS |= dict.fromkeys(("linear", "conv", "batch_norm", "layer_norm", "group_norm"), (2,))
 
 _PASSES_ON = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 

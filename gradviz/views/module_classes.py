@@ -79,7 +79,7 @@ class GapUses(NamedTuple):
         skips: whether it adds something from before the first module.
         inner: if it adds something from inside the first module, from before a part of it, the
             length of the path of that part; else 0.
-        asides: whether what is after them still uses an input of it.
+        asides: whether it uses nothing of the first module, or what is after them uses its input.
     """
 
     skips: Sequence[bool]
@@ -324,6 +324,13 @@ def _up_to_ends(
         elif path is not None and are_ends[at]:
             end = _common(path, before)
     return filled
+
+
+def is_skip(sequence: OpSequence, place: int, first: int, earliest: int = 0) -> bool:
+    """Whether an operation adds a tensor from before a module, which began at a place."""
+    inputs = [source for source in sequence.inputs(place) if source >= 0]
+    is_sum = sequence.data[place].get("op") == "add" and len(inputs) == 2
+    return is_sum and earliest <= min(inputs) < first <= max(inputs)
 
 
 def torn_modules(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:

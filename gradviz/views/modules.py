@@ -17,6 +17,7 @@ from gradviz.views.module_classes import (
     GapUses,
     ModuleClasses,
     contents_of,
+    is_skip,
     only_projects,
     partly_called,
     torn_modules,
@@ -118,13 +119,17 @@ def _certain(
             first, _ = _first_of(before[:depth], left, by_place)
             inside = range(depth + 1, len(before))
             begins = [(n, _first_of(before[:n], left, by_place)[1]) for n in inside]
-            skips = [_is_skip(sequence, place, first) for place in places]
+            skips = [is_skip(sequence, place, first) for place in places]
             inner = [
-                next((n for n, at in begins if _is_skip(sequence, place, at, first)), 0)
+                next((n for n, at in begins if is_skip(sequence, place, at, first)), 0)
                 for place in places
             ]
-            inputs = ([s for s in sequence.inputs(place) if 0 <= s < start] for place in places)
-            asides = [any(last_use[s] >= stop for s in each) for each in inputs]
+            asides: list[bool] = []
+            for place in places:
+                own = [s for s in sequence.inputs(place) if s >= 0]
+                others = (s < first or (s >= start and asides[s - start]) for s in own)
+                is_used = any(s < start and last_use[s] >= stop for s in own)
+                asides.append(is_used or (bool(own) and all(others)))
             found = classes.in_gap(before, after, ops, GapUses(skips, inner, asides))
             _as_before(earlier, before, ops, found)
             classes.enters(before, after, found[-1])
@@ -164,13 +169,6 @@ def _first_of(path: Path, place: int, by_place: Mapping[int, Path]) -> tuple[int
         place -= 1
         known = place if place in by_place else known
     return place, known
-
-
-def _is_skip(sequence: OpSequence, place: int, first: int, earliest: int = 0) -> bool:
-    """Whether an operation adds a tensor from before a module, which began at a place."""
-    inputs = [source for source in sequence.inputs(place) if source >= 0]
-    is_sum = sequence.data[place].get("op") == "add" and len(inputs) == 2
-    return is_sum and earliest <= min(inputs) < first <= max(inputs)
 
 
 def is_inferred(data: NodeData) -> bool:
