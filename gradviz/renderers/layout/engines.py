@@ -126,7 +126,9 @@ def run_graphviz(
             "pygraphviz wheel; pip install pygraphviz, or save as svg"
         )
     cause = "; ".join(str(failure) for failure in failures)
-    raise LayoutError(f"{cause}; repair Graphviz, or save as svg") from failures[-1]
+    raise LayoutError(
+        f"{cause}; install Graphviz, as by apt-get install graphviz, or save as svg"
+    ) from failures[-1]
 
 
 def run_engine(engine: str, source: str, output: Output, *, limit: float) -> bytes:
