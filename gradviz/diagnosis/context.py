@@ -59,8 +59,6 @@ _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
-
-
 _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
 
 
@@ -295,14 +293,9 @@ class Context:
     def cuts(self) -> Cuts:
         """The edges at which data that flows to the roots is cut."""
         ends = ancestors(self.graph, self.roots, is_data)
-        return Cuts(
-            self.graph,
-            (
-                CutEdge(*edge)
-                for edge in self.graph.in_edges(ends, data=True)
-                if edge[2]["kind"] is EdgeKind.CUT
-            ),
-        )
+        edges = self.graph.in_edges(ends, data=True)
+        found = (CutEdge(*each) for each in edges if each[2]["kind"] is EdgeKind.CUT)
+        return Cuts(self.graph, found)
 
     @cached_property
     def _used_inside(self) -> Mapping[str, Sequence[str]]:
@@ -387,10 +380,13 @@ class Context:
         """The frame with that graph, of a recording."""
         details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
         numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
-        lines = {each: self.pass_of[each].source for each in numbers if each in self.pass_of}
-        added = [each for each in lines if lines[each] == lines.get(numbers[-1])]
+        lines = {n: self.pass_of[n].source for n in numbers if n in self.pass_of}
+        added = [n for n, line in lines.items() if line == lines.get(numbers[-1])]
         kept = (f for f in reversed(self.frames or ()) if f.kind in _WITH_ITS_GRAPH)
-        return next((f for f in kept if f.pass_number in added and key in f.graph), None)
+        found = [frame for frame in kept if frame.pass_number in added]
+        # A forward pass that torch.autograd.grad took has the number of the pass before it.
+        found.sort(key=lambda frame: (-frame.pass_number, frame.kind is FrameKind.FORWARD))
+        return next((frame for frame in found if key in frame.graph), None)
 
     @cached_property
     def _values_before(self) -> Values:

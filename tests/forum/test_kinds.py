@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from asking import (
 )
 
 QUESTIONS = questions()
+ANY_SEED = (
+    "spectral_gan",
+    "two_critic_steps_and_spectral_norm",
+    "lazy_penalty_of_the_real_images",
+    "gradient_penalty_with_its_graph",
+)
 RIGHT = [each for each in QUESTIONS if each.name not in not_yet_right()]
 
 
@@ -48,6 +55,19 @@ def test_answer_in_the_program(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = wrong_in_the_program(question, tmp_path)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("name", ANY_SEED)
+def test_a_healthy_program_with_another_seed(
+    name: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (question,) = (each for each in RIGHT if each.name == name)
+    code = question.code.replace("manual_seed(0)", f"manual_seed({seed})")
+    assert code != question.code and question.is_control
+    found = wrong(replace(question, code=code), tmp_path)
     assert not found, "\n".join(found)
 
 
