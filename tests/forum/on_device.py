@@ -35,7 +35,6 @@ ANSWERED_OTHERWISE = [
     "hook_of_a_closure",
     "k14_frozen_with_a_gradient_of_zeros",
     "learning_rate_of_zero",
-    "loss_and_gradient_balance",
     "m21_hook_swaps_gradients",
     "missing_days_are_skipped_by_nansum",
     "module_hook_that_returns_zeros",
@@ -48,7 +47,6 @@ ANSWERED_OTHERWISE = [
     "sharp_silhouette",
     "step_runs_in_hooks_of_the_gradients",
     "tanh_is_saturated",
-    "unrolled_with_large_weights",
     "weights_drawn_by_normal",
     "wrong_index_of_needs_input_grad",
 ]
