@@ -203,6 +203,7 @@ def _tensors(subject: object) -> list[Any]:
 
 
 _NOT_OWN = ("torch", "gradviz")
+_MODES = ("gradviz.", "torch.utils._device")  # the other is `torch.set_default_device`
 UNKNOWN = object()
 """Stands for a value that cannot be known without running the user's code."""
 
@@ -342,8 +343,8 @@ def variables_of(error: BaseException) -> dict[str, Any]:
     """The variables of the user's code that raised an error; {} if other code raised it."""
     from gradviz.recording.source_lines import UserFiles
 
-    # The recording's frames are between the user's call and torch.
-    frames = [each for each in _frames_of(error) if not _module_of(each).startswith("gradviz.")]
+    # The frames of modes are between the user's call and torch.
+    frames = [each for each in _frames_of(error) if not _module_of(each).startswith(_MODES)]
     if not frames or not UserFiles()[frames[-1].f_code.co_filename]:
         return {}
     return {**frames[-1].f_globals, **_locals_of(frames[-1])}

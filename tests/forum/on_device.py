@@ -34,6 +34,7 @@ ANSWERED_OTHERWISE = [
     "hazards_of_a_certain_death",
     "hook_of_a_closure",
     "k14_frozen_with_a_gradient_of_zeros",
+    "layers_with_a_norm_are_frozen",
     "learning_rate_of_zero",
     "m21_hook_swaps_gradients",
     "missing_days_are_skipped_by_nansum",
