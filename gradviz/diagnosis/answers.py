@@ -534,6 +534,7 @@ def saved_explanations(story: Story) -> Explanations | None:
     """The explanations that were saved with a story; None if there are none.
 
     Example:
+        >>> from gradviz.facts import SavedVerdict
         >>> saved = SavedVerdict("frozen", "w", "requires_grad is False")
         >>> print(saved_explanations(Story(verdicts=[saved])))
         w  no gradient  requires_grad is False

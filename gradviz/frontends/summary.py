@@ -130,10 +130,10 @@ class Summary:
     @property
     def text(self) -> str:
         """The table as plain text, the same in every terminal and file."""
-        from rich.console import Console
-
         stream = io.StringIO()
         with _random_state_kept():
+            from rich.console import Console  # its import draws random numbers
+
             console = Console(
                 file=stream,
                 width=_WIDE,

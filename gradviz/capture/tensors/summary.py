@@ -497,10 +497,10 @@ def _batches(
     alike: dict[object, list[int]] = {}
     for number in numbers:
         data = tensors[number]
-        if not data.is_cpu and data.numel() <= _STACKED:
+        if _is_on_accelerator(data) and data.numel() <= _STACKED:
             alike.setdefault((data.dtype, data.numel()), []).append(number)
             continue
-        for chunk in torch.split(data.reshape(-1), _CHUNK if data.is_cpu else _STACK):
+        for chunk in torch.split(data.reshape(-1), _STACK if _is_on_accelerator(data) else _CHUNK):
             yield [number], chunk.reshape(1, -1)
     for members in alike.values():
         step = max(1, _STACK // tensors[members[0]].numel())
@@ -508,6 +508,10 @@ def _batches(
             some = members[start : start + step]
             rows = [tensors[number].reshape(1, -1) for number in some]
             yield some, torch.cat(rows) if len(rows) > 1 else rows[0]
+
+
+def _is_on_accelerator(data: torch.Tensor) -> bool:
+    return not data.is_cpu
 
 
 _IN_FLOAT32 = 1e-15, 1e-3
@@ -582,7 +586,7 @@ def _of_chunks(chunks: list[list[Any]]) -> Statistics:
 def fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:
     """Copy tensors of any dtype to the host at once; yields each as a tuple of its elements."""
     flat = [piece.reshape(-1) for piece in pieces]
-    if flat and not flat[0].is_cpu:
+    if flat and _is_on_accelerator(flat[0]):
         # Every dtype can be viewed as bytes.
         resolved = [piece.resolve_conj().resolve_neg().contiguous() for piece in flat]
         packed = torch.cat([piece.view(torch.uint8) for piece in resolved]).cpu()
