@@ -517,16 +517,18 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     is_added = all(
         edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
     )
-    lost = context.lost_in_pass(Loss.ZERO)
-    if is_added and len(uses) == 1 and (uses[0][0], uses[0][1].get("input", 0)) in lost:
-        return True  # as the bias of a layer whose gradients cancel over the rows
-    if len(uses) < 2 or not is_added:
+    if not is_added or not uses:
         return False
+    if len(uses) == 1:  # as the bias of a layer whose gradients cancel over the rows
+        user, number = uses[0][0], uses[0][1].get("input", 0)
+        was_seen = (user, number) in context.lost_in_pass(Loss.ZERO)
+        return was_seen or (
+            not is_known and relative_size.reached_another(context, question, graph, user)
+        )
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
-    return bool(relative_size.uses_that_cancel(context, question.key)) or (
-        was_other and not is_known
-    )
+    cancels = bool(relative_size.uses_that_cancel(context, question.key))
+    return cancels or (was_other and not is_known)
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

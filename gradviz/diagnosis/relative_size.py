@@ -22,8 +22,10 @@ from gradviz.diagnosis.values import (
     Addend,
     addends_of,
     cuts_behind,
+    gradient_uses,
     has_its_value,
     is_all_zero,
+    is_wrong,
     only_squares,
     owners_of,
     steepest,
@@ -37,7 +39,17 @@ from gradviz.facts import (
     GradientDetails,
     ValueRead,
 )
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data, leaf_uses
+from gradviz.graph import (
+    Cause,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_data,
+    leaf_of_node,
+    leaf_uses,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
@@ -228,6 +240,19 @@ def _cancelling(
         return []
     is_zero = is_all_zero(last.after) or (not is_exact and (last.after.norm or rounding) < rounding)
     return [*found] if is_zero and len(found) > 1 else []
+
+
+def reached_another(context: Context, question: Question, graph: GradGraph, user: str) -> bool:
+    """Whether another leaf of an operation got a gradient in the same passes: one came to it."""
+    sources = [source for source, _ in graph.inputs(user)]
+    views = [e for e in sources if operation(graph.nodes[e].get("op", "")).rearranges]
+    sources += [source for view in views for source, _ in graph.inputs(view)]
+    leaves = {leaf_of_node(graph, each) for each in sources} - {question.key}
+    alone = (each for each in leaves if len(gradient_uses(graph, each)) == 1)
+    found: list[NodeData] = [context.node_in_a_frame(each) or {} for each in alone]
+    passes = question.data.get("accumulations")
+    grads = [e.get("grad") for e in found if e.get("accumulations") == passes]
+    return any(grad is not None and not is_wrong(grad) for grad in grads)
 
 
 def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
