@@ -390,19 +390,18 @@ def differences(
     Returns:
         A function that returns it: what was compared on an accelerator is copied to the host then.
     """
-    there = [
-        number
-        for number, (tensor, held) in enumerate(rows)
-        if isinstance(held.values, torch.Tensor) and not tensor.is_cpu
-    ]
-    found: list[bool | None] = []
+    there, found = list[int](), list[bool | None]()
     for number, (tensor, held) in enumerate(rows):
-        is_known = held.values is not None and number not in there
-        found.append(not is_same(tensor, held.values) if is_known else None)
+        before = held.values
+        is_there = isinstance(before, torch.Tensor) and not tensor.is_cpu
+        if is_there and before.shape == tensor.shape:
+            there.append(number)
+        is_known = before is not None and there[-1:] != [number]
+        found.append(not is_same(tensor, before) if is_known else None)
     pieces: Sequence[torch.Tensor] = ()
     if there:
-        now, before = zip(*((rows[n][0].detach(), rows[n][1].values) for n in there), strict=True)
-        pieces = torch._foreach_norm(torch._foreach_sub(now, before), inf)
+        now, old = zip(*((rows[n][0].detach(), rows[n][1].values) for n in there), strict=True)
+        pieces = torch._foreach_norm(torch._foreach_sub(now, old), inf)
     copies = Copies(pieces)
 
     def read() -> list[bool | None]:
