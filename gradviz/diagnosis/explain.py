@@ -428,7 +428,7 @@ def _without_optimizer(each: Explanation, question: Question, context: Context) 
         return replace(each, verdict=verdict, reason=reason, fix="")
     if added or each.verdict not in _NO_GRADIENT:
         return each
-    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+    reason = f"{_IN_NONE}, and it got no gradient: {each.reason}"
     return _as(Verdict.UNTRAINED, each, reason)
 
 

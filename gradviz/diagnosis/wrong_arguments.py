@@ -47,7 +47,7 @@ def _broadcast(context: Context, question: Question) -> Evidence | None:
     for loss, shapes, behind in found:
         if question.key in behind:
             data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
-            words: dict[str, object] = {"op": data["op"], "at": mention(lines[0]) if lines else ""}
+            words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
             words["first"], words["second"], words["both"] = map(shape_text, shapes)
             return Evidence(words, (loss,), lines, loss)
     return None
@@ -57,7 +57,7 @@ broadcast_loss: Rule[Any, Any] = Rule(
     "a loss of two shapes",
     Verdict.BROADCAST,
     _broadcast,
-    "{op} at {at} compares each value of one argument, of shape {first}, with every one of the "
+    "{op}{at} compares each value of one argument, of shape {first}, with every one of the "
     "other, of shape {second}: both are broadcast to {both}",
     "give both the same shape: target.view_as(prediction)",
     docs="Of mse_loss, smooth_l1_loss and huber_loss, where both have as many elements.",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils.hooks import RemovableHandle
 
@@ -279,6 +280,15 @@ _LOSE_NOTHING = words(lambda row: row.rearranges) - {"as_strided", "expand"}
 """Operations that return the same elements in another shape or order; others may sum them."""
 
 
+def is_ordinary(tensor: Any) -> bool:
+    """Whether the values of a tensor can be read here: to read a `DTensor`, ranks communicate."""
+    return (
+        type(tensor) in (torch.Tensor, nn.Parameter)
+        and tensor.layout is torch.strided
+        and (tensor.is_cpu or not (tensor.is_meta or is_capturing()))
+    )
+
+
 class Copies:
     """Numbers that were computed on devices, copied to the host when they are asked for.
 
@@ -473,14 +483,11 @@ class GradientFlow:
             self._failed(error)
 
     def _is_readable(self, gradient: Any) -> bool:
-        """Whether its values can be read here: to read a `DTensor`, ranks communicate."""
         return (
-            type(gradient) is torch.Tensor
+            is_ordinary(gradient)
             and not is_batched(gradient)
-            and gradient.layout is torch.strided
             and (gradient.is_floating_point() or gradient.is_complex())
             and 0 < gradient.numel() <= (self._left if gradient.is_cpu else self._left_there)
-            and (gradient.is_cpu or not (gradient.is_meta or is_capturing()))
         )
 
     def _norm(self, gradient: torch.Tensor) -> float | _Piece:

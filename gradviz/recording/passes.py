@@ -12,18 +12,17 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, Listener, listen, unlisten
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.summary import Kept, as_array, is_capturing, memory_of, summarize
+from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize
 from gradviz.capture.tensors.training_sets import attributes_of, entries_of
 from gradviz.facts import GradientDetails, StepDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.hooks import step_hook
-from gradviz.recording.pass_values import Copies
+from gradviz.recording.pass_values import Copies, is_ordinary
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf
@@ -343,20 +342,14 @@ def _is_trained(tensor: torch.Tensor | None) -> bool:
 def _copies_there(groups: Sequence[Mapping[str, Any]]) -> dict[int, torch.Tensor]:
     """Copies of the parameters on accelerators, by the ``id`` of each, with few kernels."""
     parameters = (each for group in groups for each in group["params"])
-    found = [each for each in parameters if _is_ordinary(each) and not each.is_cpu]
-    if not found or found[0].is_meta or is_capturing():
-        return {}
-    copies = torch._foreach_add([each.detach() for each in found], 0)
+    found = [each for each in parameters if not each.is_cpu and is_ordinary(each)]
+    copies = torch._foreach_add([each.detach() for each in found], 0) if found else ()
     return {id(each): copy for each, copy in zip(found, copies, strict=True)}
-
-
-def _is_ordinary(tensor: torch.Tensor) -> bool:
-    return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided
 
 
 def _copy(tensor: torch.Tensor) -> Any:
     memory = memory_of(tensor)  # bytes are compared faster than small arrays
-    is_other = memory is None and tensor.is_cpu and _is_ordinary(tensor)
+    is_other = memory is None and tensor.is_cpu and is_ordinary(tensor)
     return tensor.detach().clone() if is_other else memory
 
 

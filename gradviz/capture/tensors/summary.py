@@ -183,9 +183,8 @@ class Kept:
         """The summary of the tensor at the time of the copy."""
         if self._summary is None:
             dtype, shape = self._type
-            array = (
-                as_array(self._memory or b"", dtype).reshape(shape).copy()
-            )  # torch warns of bytes
+            assert self._memory is not None
+            array = as_array(self._memory, dtype).reshape(shape).copy()  # torch warns of bytes
             self._summary = summarize([torch.from_numpy(array)], with_bins=True)[0]
         return self._summary
 

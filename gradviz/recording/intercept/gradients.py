@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.tensors import is_quiet, quietly, transform_level, unwrapped
-from gradviz.capture.tensors.summary import is_capturing
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.pass_values import Copies
+from gradviz.recording.pass_values import Copies, is_ordinary
 from gradviz.recording.source_lines import CodeLocation, call_made_from
 from gradviz.recording.state import RecordingState, TorchCall, tensors_in
 from gradviz.recording.tensor_records import Ancestors, Leaf
@@ -47,18 +46,9 @@ def before_backward_call(state: RecordingState, call: TorchCall) -> None:
     given = next(iter(call.args[position : position + 1]), None) if given is None else given
     state.gradient_given = given is not None
     tensors = [*tensors_in((given,))] if given is not None else []
-    pieces = [each.detach().any() for each in tensors if _is_readable(each)]
-    are_read = 0 < len(tensors) == len(pieces)
-    copies = Copies(pieces)
-    state.zeros_given = lambda: are_read and not any(copies.values)
-
-
-def _is_readable(tensor: torch.Tensor) -> bool:
-    """Whether the gradient that backward is given can be read."""
-    is_plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
-    is_there = is_plain and not tensor.is_cpu
-    is_opaque = is_there and (tensor.is_meta or is_capturing())
-    return is_plain and not is_opaque and transform_level() is None
+    can_read = transform_level() is None and all(map(is_ordinary, tensors))
+    copies = Copies([each.detach().any() for each in tensors] if can_read else ())
+    state.zeros_given = lambda: bool(copies.values) and not any(copies.values)
 
 
 def after_backward_call(state: RecordingState, call: TorchCall) -> None:
