@@ -27,7 +27,8 @@ from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Cause, ancestors, is_data
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
+from gradviz.graph.operations import operation
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -133,8 +134,13 @@ class _Order:
         return any(event.number > self._passed for event in self._events)
 
 
-def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
-    """The tensor computed before a pass and used after it that is nearest to the failure."""
+def carried_over(
+    context: Context, error: ErrorContext, passed: Event, is_base: bool = False
+) -> Carried | None:
+    """The tensor computed before a pass and used after it that is nearest to the failure.
+
+    With ``is_base``, of a view it is what that is a view of: ``data`` for ``data.split(4)``.
+    """
     order = _Order(context, error, passed.number)
     if not order.is_used_after:
         return None
@@ -151,12 +157,25 @@ def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carrie
         return None
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
     made, used = order.event_of(key), order.event_of(user)
+    if is_base and not _runs_after(context, made, passed):
+        key = _base_of(graph, key)
+        made = order.event_of(key)
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):
         code, is_list = whole, True
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
     return Carried(key, made, used, code, is_list, again > 0, uses > 1)
+
+
+def _base_of(graph: GradGraph, key: str) -> str:
+    """The operation that computed the values of a view."""
+    while operation(graph.nodes[key].get("op", "")).views:
+        inputs = [one for one, _ in graph.inputs(key)]
+        if len(inputs) != 1 or graph.nodes[inputs[0]]["kind"] is not NodeKind.OPERATION:
+            break
+        key = inputs[0]
+    return key
 
 
 def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
@@ -437,7 +456,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     if (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
-    carried = carried_over(context, error, freeing)
+    carried = carried_over(context, error, freeing, is_base=True)
     if carried is None or freeing.location != failing.location:
         return None
     made = carried.made.name if carried.made is not None else ""

@@ -308,7 +308,8 @@ def _no_label(step: Step) -> Block | None:
         ignored = step.options.get("ignore_index", "-100")
         why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
         return Block(step.target, why, "check the labels: at least one in a batch must count")
-    return _no_loss(step)
+    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
+    return None if is_before else _no_loss(step)
 
 
 def _no_loss(step: Step) -> Block | None:
@@ -427,6 +428,9 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
         return None
     words = _words_of(context, values, blocks[0])
     words["more"] = _others(context, values.graph, blocks)
+    op = values.graph.nodes[blocks[0].key].get("op")
+    if op in ("addmm", "mm", "linear") and "weight_hh" in question.name:
+        words["fix"] = _STATE
     if any(each.blocks_of(blocks[0].zeros) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
     keys = tuple(block.key for block in blocks)
@@ -448,6 +452,10 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
+_STATE = (
+    "weight_hh multiplies the state before each element: for sequences of one element that is the "
+    "initial state, which is zero unless one is passed"
+)
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
@@ -473,6 +481,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+    if nodes[key].get("op") in ("rnn", "lstm") and "weight_hh" in question.name:
+        words["fix"] = _STATE
     if nodes[key].get("op") in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "

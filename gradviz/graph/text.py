@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Sequence
 
 from gradviz.graph.schema import TensorSummary
@@ -249,6 +251,21 @@ def plain_name(name: str, owner: str = "") -> str:
     if "._" not in name and not name.startswith("_"):
         return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
+
+
+def as_code(name: str) -> str:
+    """A name as a program writes it.
+
+    Example:
+        >>> as_code("net.0.weight"), as_code("p.größe w"), as_code("w")
+        ('net[0].weight', 'p["größe w"]', 'w')
+    """
+    first, *parts = name.split(".") if "[" not in name else (name,)
+    if not first.isidentifier():  # code, or a path without the variable of its module
+        return re.sub(r"(?<=\])\.(\d+)(?=\.|$)", r"[\1]", name)
+    quoted = [each if each.isdigit() else json.dumps(each, ensure_ascii=False) for each in parts]
+    pairs = zip(parts, quoted, strict=True)
+    return first + "".join(f".{each}" if each.isidentifier() else f"[{q}]" for each, q in pairs)
 
 
 def without_wrappers(parts: Sequence[str], is_wrapped: bool = True) -> Path:
