@@ -257,6 +257,13 @@ def _mask(step: Step) -> bool | None:
     return None
 
 
+def _quantized(step: Step) -> Block | None:
+    if step.number != 0 or _mask(step) is not False:
+        return None
+    why = "every value is outside of the range that its scale and zero point can represent"
+    return Block(step.target, why, "choose a scale and a zero point whose range holds the values")
+
+
 def _not_chosen(step: Step) -> Block | None:
     if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
         return None
@@ -354,6 +361,7 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.NOT_CHOSEN: _not_chosen,
     Blocks.NOT_POSITIVE: _relu,
     Blocks.OTHER_FACTOR: _zero_factor,
+    Blocks.NOT_REPRESENTED: _quantized,
     Blocks.OUTSIDE: _clamped,
     Blocks.PADDING: _padded,
     Blocks.PRODUCT: _zero_factor,

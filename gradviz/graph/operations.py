@@ -21,6 +21,7 @@ class Blocks(Enum):
     MASKED = "the mask is True"
     NOT_CHOSEN = "the condition chooses the other input"
     NOT_POSITIVE = "the input is <= 0"
+    NOT_REPRESENTED = "the input is outside the range of the quantized values"
     OTHER_FACTOR = "the other factor is 0"
     OUTSIDE = "the input is outside the range min to max"
     PADDING = "the index is padding_idx"
@@ -152,6 +153,11 @@ _ROWS: tuple[Operation, ...] = (
     _op("div",          saves=_PAIR, number=True, read=True, converts=True, updates=True),
     _op("dropout",      outputs=_MASK, kernels=("native_dropout",)),
     _op("exp",          read=True),
+    _op("fake_quantize_per_channel_affine", blocks=Blocks.NOT_REPRESENTED, read=True,
+                        kernels=("fake_quantize_per_channel_affine_cachemask",)),
+    _op("fake_quantize_per_tensor_affine", blocks=Blocks.NOT_REPRESENTED, read=True, kernels=(
+                        "fake_quantize_per_tensor_affine_cachemask",
+                        "fake_quantize_per_tensor_affine_cachemask_tensor_qparams")),
     _op("floor",        blocks=Blocks.STEPS),
     _op("hardtanh",     blocks=Blocks.OUTSIDE, read=True),
     _op("lerp",         saves=("self", "end", "weight"), variant=1, updates=True),
