@@ -10,9 +10,11 @@ from scene_faults import faults_of
 from torch import nn
 
 import gradviz
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import with_short_names
+from gradviz.renderers.moments import Moment, gradient_table
+from gradviz.story import Frame
 
 
 class Steps(nn.Module):
@@ -497,3 +499,20 @@ def test_the_sign_of_a_cut_says_which_function_read_the_number():
     text = gradviz.draw(run).text
     assert "tolist, " in text
     assert "item" not in text
+
+
+def test_a_table_of_gradients_has_the_norm_of_each_group():
+    frames = []
+    for norm in (None, 1.0):
+        graph = GradGraph()
+        for number in range(3):
+            grad = norm and TensorSummary((9,), "float32", "cpu", norm=norm + number)
+            facts = {"op": "linear → mul", "members": 2, "parameters": 9, "first": f"n{number}"}
+            graph.add_node(f"g{number}", kind=NodeKind.GROUP, grad=grad, **facts)
+        frames.append(Frame("", graph))
+    table = gradient_table(Moment(frames[1], 2, ((1, frames[0]),)))
+    assert [[cell.text for cell in row[1:]] for row in table[1:]] == [
+        ["None", "norm 1"],
+        ["None", "norm 2"],
+        ["None", "norm 3"],
+    ]

@@ -259,3 +259,20 @@ def test_what_gets_nothing_of_a_module_did_not_run_in_it():
     pairs = zip(sequence.data, module_paths(sequence), strict=True)
     found = {path for data, path in pairs if data["op"] == "index"}
     assert not any(path[:1] == ("experts",) and len(path) > 1 for path in found)
+
+
+def test_a_tensor_of_nan_alone_has_no_rest():
+    assert summary_text(TensorSummary((9,), "float32", "cpu", norm=0.0, nan=9)) == "9 NaN"
+
+
+def test_two_cuts_of_one_module_find_all_operations_before_them():
+    cell = nn.LSTMCell(4, 8)
+    with gradviz.record(cell) as run:
+        state = torch.zeros(2, 8), torch.zeros(2, 8)
+        for _ in range(2):
+            state = cell(torch.ones(2, 4), tuple(each.detach() for each in state))
+            state[0].sum().backward()
+    graph = run.story[-1].graph
+    products = [key for key, data in graph.nodes(data=True) if data.get("op") == "mul"]
+    assert len(products) == 6
+    assert all(graph.in_degree(key) for key in products)

@@ -226,9 +226,10 @@ def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
     nodes: dict[str, Any] = graph._node
     if data["kind"] is not NodeKind.GROUP:
         return nodes.get(key)
-    facts = ("kind", "name", "members", "parameters", "leaf_elements", "repeat")
-    alike = (each for each in nodes.values() if all(each.get(f) == data.get(f) for f in facts))
-    return next(alike, None)
+    facts = ("kind", "name", "op", "members", "parameters", "leaf_elements", "repeat")
+    alike = [each for each in nodes.values() if all(each.get(f) == data.get(f) for f in facts)]
+    own = (each for each in alike if each.get("first") == data.get("first"))
+    return next(own, alike[0] if len(alike) == 1 else None)
 
 
 def _cell(data: NodeData | None) -> TextSpan:
