@@ -26,9 +26,9 @@ from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
+from gradviz.diagnosis.values import base_of
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
-from gradviz.graph.operations import operation
+from gradviz.graph import Cause, ancestors, is_data
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -158,24 +158,13 @@ def carried_over(
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
     made, used = order.event_of(key), order.event_of(user)
     if is_base and not _runs_after(context, made, passed):
-        key = _base_of(graph, key)
-        made = order.event_of(key)
+        made = order.event_of(key := base_of(graph, key))
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):
         code, is_list = whole, True
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
     return Carried(key, made, used, code, is_list, again > 0, uses > 1)
-
-
-def _base_of(graph: GradGraph, key: str) -> str:
-    """The operation that computed the values of a view."""
-    while operation(graph.nodes[key].get("op", "")).views:
-        inputs = [one for one, _ in graph.inputs(key)]
-        if len(inputs) != 1 or graph.nodes[inputs[0]]["kind"] is not NodeKind.OPERATION:
-            break
-        key = inputs[0]
-    return key
 
 
 def _runs_after(context: Context, event: Event | None, passed: Event) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 
 from gradviz.graph.schema import TensorSummary
@@ -274,12 +273,14 @@ def as_code(name: str) -> str:
         >>> as_code("net.0.weight"), as_code("p.größe w"), as_code("w")
         ('net[0].weight', 'p["größe w"]', 'w')
     """
-    first, *parts = name.split(".") if "[" not in name else (name,)
-    if not first.isidentifier():  # code, or a path without the variable of its module
-        return re.sub(r"(?<=\])\.(\d+)(?=\.|$)", r"[\1]", name)
-    quoted = [each if each.isdigit() else json.dumps(each, ensure_ascii=False) for each in parts]
-    pairs = zip(parts, quoted, strict=True)
-    return first + "".join(f".{each}" if each.isidentifier() else f"[{q}]" for each, q in pairs)
+    head, bracket, rest = name.rpartition("]")
+    first, *parts = rest.split(".")
+    if not (bracket or first.isidentifier()):  # a path without the variable of its module
+        return name
+    for each in parts:
+        quoted = each if each.isdigit() else json.dumps(each, ensure_ascii=False)
+        first += f".{each}" if each.isidentifier() else f"[{quoted}]"
+    return head + bracket + first
 
 
 def without_wrappers(parts: Sequence[str], is_wrapped: bool = True) -> Path:
