@@ -26,6 +26,7 @@ _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
+_OR = "; or freeze it, if it is not to be trained: requires_grad_(False)"
 Step = tuple[Event, StepDetails]
 _ALL = ", with all layers that it calls, and no others"
 _BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
@@ -96,15 +97,16 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
-    words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}"}
+    words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, *holder)
+    is_frozen = _kinds_held(context, holder[1]) == {NodeKind.UNTRACKED}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
     elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
-    elif not is_newer and context.reachable.isdisjoint(holder[1].held):
+    elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = _OF_THE_CALLED
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
@@ -209,17 +211,22 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def unchanged(context: Context, question: Question) -> Evidence | None:
-    """Its last steps had a rate of 0, or changed no value of any parameter."""
+    """Its last steps had a rate of 0, or changed no value of any parameter, or none of its own."""
     key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
-    rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
-    steps, dtype = [*rest][::-1], str(question.data.get("dtype"))
+    dtype = str(question.data.get("dtype"))
+    is_half = "float16" in dtype  # whose updates may be too small for one parameter alone
+    kept = (
+        each.changed_values == 0 or key in each.at_rest or (is_half and key in each.same)
+        for _, each in reversed(every)
+    )
+    steps = every[len(every) - len([*takewhile(bool, kept)]) :]
     start = "the last " * (steps != every)  # a schedule may end with a rate of 0
     at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
     added = context.happened_to(key, _ADDED)
     after = (getattr(event.details, "after", None) for event in added)
     norms = [each.norm or 0.0 for each in after if each is not None]
     has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
-    is_coarse = bool(norms and norms[-1]) and not any(is_resting) and "float16" in dtype
+    is_coarse = is_half and bool(norms and norms[-1]) and not any(is_resting)
     found = sum(event.number > row[0].number for row in steps[:1] for event in added)
     is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
     if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
@@ -545,7 +552,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "steps that change no value",
         Verdict.NO_STEP,
         unchanged,
-        "{steps} changed no value: {why}",
+        "{steps} changed no value of it: {why}",
         events=(EventKind.STEP,),
     ),
     Rule(

@@ -334,6 +334,9 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         name, line = lost
         fix = f"{line}: {name}.detach() returns a new tensor, and changes nothing: "
         fix += f"assign it, {name} = {name}.detach()"
+    elif carried.used is not None and not carried.used.location.is_own:
+        fix = "an object of a library keeps it: create that object anew in each step, or detach "
+        fix += "the tensors that it holds after each backward pass"
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif is_filled:

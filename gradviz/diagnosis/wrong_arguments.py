@@ -9,6 +9,7 @@ from typing import Any, cast
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
+    assigned_before,
     assignments_to,
     at_line,
     called_name,
@@ -454,6 +455,28 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
 
 _PLAIN = ("tensor", "buffer")
 
+
+def _filtered_to_none(context: Context, error: ErrorContext) -> Evidence | None:
+    """The optimizer was to get the parameters that require grad, and all of a module are frozen."""
+    if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
+        return None
+    from gradviz.capture.tensors.training_sets import parameters_of
+
+    given = [statement_at(error.location)]
+    for name in nodes_in(given[0], ast.Name):
+        made = assigned_before(error.location, name.id)
+        given += [statement_at(line) for line in made]
+    read = (each.attr for code in given for each in nodes_in(code, ast.Attribute))
+    held = [parameters_of(module) for module in modules_around(error.error)]
+    frozen = [each for each in held if each and not any(p.requires_grad for p in each)]
+    if "requires_grad" not in read or not frozen:
+        return None
+    events = context.happened(EventKind.REQUIRES_GRAD)
+    off = [each.location for each in events if each.action is Action.REQUIRES_GRAD_OFF][-1:]
+    where = f": the last was frozen at {mention(off[0])}" if off else ""
+    return error.evidence(locations=off, words={"where": where})
+
+
 RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "an optimizer of a model that keeps its layers in a plain container",
@@ -462,6 +485,15 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
         "self.{container}, a plain {plain}{line}, which parameters() does not list",
         "register them: {register}",
+    ),
+    Rule(
+        "an optimizer of those parameters of a frozen model that require grad",
+        Verdict.OPTIMIZER,
+        _filtered_to_none,
+        "the optimizer{at} was given no parameters: it was to get those that require grad, and "
+        "none does{where}",
+        "let the parameters that are to be trained require grad before: requires_grad_(True); if a "
+        "condition on names chooses them, print the names: it may match none",
     ),
     Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
     Rule("what backward() returned was used", Verdict.NOT_A_TENSOR, _result_of_backward, "{said}"),

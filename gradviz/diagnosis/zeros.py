@@ -126,6 +126,9 @@ _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x)
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
+_UNQUANTIZED = "every value is outside of the range that its scale and zero point can represent"
+_SCALE = "choose a scale and a zero point whose range holds the values"
+_STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -257,11 +260,14 @@ def _mask(step: Step) -> bool | None:
     return None
 
 
-def _quantized(step: Step) -> Block | None:
-    if step.number != 0 or _mask(step) is not False:
+def _of_one_step(step: Step) -> Block | None:
+    data, state = step.values.graph.nodes[step.target], step.input(5)
+    shapes = [each.shape for each in data.get("saved", ()) if each.argument == "input"]
+    is_one = any(shape[:1] == (1,) for shape in (*shapes, data.get("shape", ())))
+    if step.number != 2 or not is_one or state is None or not is_all_zero(state):
         return None
-    why = "every value is outside of the range that its scale and zero point can represent"
-    return Block(step.target, why, "choose a scale and a zero point whose range holds the values")
+    why = "the sequence has one step, and its initial hidden state is all zeros"
+    return Block(step.target, why, _STEPS)
 
 
 def _not_chosen(step: Step) -> Block | None:
@@ -271,8 +277,10 @@ def _not_chosen(step: Step) -> Block | None:
 
 
 def _covered(step: Step) -> Block | None:
-    is_covered = _mask(step) and step.number == 0
-    return Block(step.target, "its mask is True everywhere", _MASK) if is_covered else None
+    is_mask = operation(step.op).blocks is Blocks.MASKED
+    why, fix = ("its mask is True everywhere", _MASK) if is_mask else (_UNQUANTIZED, _SCALE)
+    is_covered = _mask(step) is is_mask and step.number == 0
+    return Block(step.target, why, fix) if is_covered else None
 
 
 def _padded(step: Step) -> Block | None:
@@ -361,7 +369,7 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.NOT_CHOSEN: _not_chosen,
     Blocks.NOT_POSITIVE: _relu,
     Blocks.OTHER_FACTOR: _zero_factor,
-    Blocks.NOT_REPRESENTED: _quantized,
+    Blocks.NOT_REPRESENTED: _covered,
     Blocks.OUTSIDE: _clamped,
     Blocks.PADDING: _padded,
     Blocks.PRODUCT: _zero_factor,
@@ -374,6 +382,7 @@ _LOSSES = (
     *("binary_cross_entropy_with_logits", "soft_margin_loss"),
 )
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
+    "lstm": _of_one_step,
     "threshold_backward": _step_function,
     **dict.fromkeys(_SAMPLERS, _step_function),
     **dict.fromkeys(("softmax", "log_softmax"), _one_entry),
@@ -382,9 +391,6 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(_LOSSES, _no_loss),
 }
-
-
-# The rules.
 
 
 def _set_to_zero(context: Context, question: Question) -> Evidence | None:
@@ -417,8 +423,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     first, *rest = blocks
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
-    data = graph.nodes[other.key]
-    where = at_line(data.get("source", ""))
+    data, where = graph.nodes[other.key], at_line(graph.nodes[other.key].get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
     return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
 

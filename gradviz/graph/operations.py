@@ -93,6 +93,7 @@ _LOSS = ("self", "target")
 _LAYER = ("input", "weight", "bias")
 _BATCHES = ("self", "batch1", "batch2")
 _TENSORS = ("self", "tensor1", "tensor2")
+_STATES = ("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_")
 _MASK = {"result1": "mask"}
 _INDICES = {"result1": "indices"}
 _MOMENTS = {"result1": "mean", "result2": "inverse deviation"}
@@ -204,7 +205,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("mm",           saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),
     _op("mv",           saves=("self", "vec"), factors=(0, 1)),
     _op("norm",         blocks=Blocks.FLAT_AT_ZERO, kernels=("linalg_vector_norm",)),
-    _op("rnn",          kernels=("mkldnn_rnn_layer",)),
+    _op("lstm",         saves=_STATES, factors=(2, 5), kernels=("mkldnn_rnn_layer",)),
     _op("scaled_dot_product_attention", saves=("query", "key", "value")),
     _op("log_softmax",  read=True),
     _op("softmax",      read=True),
