@@ -448,9 +448,8 @@ class _PartInside:
         rows, shapes = [], []
         for place in places:
             data = self.nodes[place][1]
-            inner = data.get("structure", "")
             facts = [*map(data.get, ("op", "dtype", "repeat")), operations_in(data)]
-            shapes.append((data.get("shape"), inner))
+            shapes.append((data.get("shape"), data.get("structure")))
             edges = sorted(
                 (
                     self.edges.inputs[row],
