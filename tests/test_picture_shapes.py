@@ -10,6 +10,7 @@ from torch.nn import functional
 import gradviz
 from gradviz.graph import NodeKind, TensorSummary
 from gradviz.graph.text import summary_text
+from gradviz.renderers.compose import NARROW
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import opened_modules
 from gradviz.views import fold_repeats, group_by_module, hide_bookkeeping
@@ -276,3 +277,48 @@ def test_two_cuts_of_one_module_find_all_operations_before_them():
     products = [key for key, data in graph.nodes(data=True) if data.get("op") == "mul"]
     assert len(products) == 6
     assert all(graph.in_degree(key) for key in products)
+
+
+def test_a_cell_between_detached_states_is_one_box_in_each_step():
+    cell, head = nn.LSTMCell(4, 8), nn.Linear(8, 2)
+    model = nn.ModuleDict({"cell": cell, "head": head})
+    with gradviz.record(model) as run:
+        state = torch.zeros(2, 8), torch.zeros(2, 8)
+        for _ in range(2):
+            state = cell(torch.ones(2, 4), tuple(each.detach() for each in state))
+            head(state[0]).sum().backward()
+    graph = gradviz.draw(run, depth=1).shown[-1].graph
+    boxes = [data for _, data in graph.nodes(data=True) if data.get("name") == "cell"]
+    assert sorted(data["members"] for data in boxes) == [11, 15]
+
+
+class TopTwo(nn.Module):
+    """Eight experts; each token goes to two of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(16, 8)
+        layers = (nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)) for _ in range(8))
+        self.experts = nn.ModuleList(layers)
+
+    def forward(self, x):
+        weights, chosen = self.gate(x).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, slot = (chosen == number).nonzero(as_tuple=True)
+            if len(rows):
+                out = out.index_add(0, rows, expert(x[rows]) * weights[rows, slot, None])
+        return out
+
+
+def test_experts_with_different_numbers_of_rows_are_drawn_once():
+    torch.manual_seed(0)
+    model, x = TopTwo(), torch.randn(24, 16)
+    drawing = gradviz.draw(model(x).square().mean(), names=model)
+    assert drawing._drawn[1].width <= NARROW
+    boxes = {data.get("name") for _, data in drawing._drawn[0][0].graph.nodes(data=True)}
+    assert "experts.0…7" in boxes
+    assert "by module and outside of modules" in drawing.svg
+    with gradviz.record(model) as run:
+        model(x).square().mean().backward()
+    assert gradviz.draw(run)._drawn[1].width <= NARROW

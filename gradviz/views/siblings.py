@@ -20,7 +20,7 @@ from gradviz.errors import UsageError
 from gradviz.graph import LEAVES, TENSORS, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
 from gradviz.graph.text import counted, is_zero, listed, must_be, ranges_text
 from gradviz.views.details import clone_shared_leaves
-from gradviz.views.groups import Part, contract
+from gradviz.views.groups import Part, contract, operations_in
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
@@ -307,7 +307,8 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
                 inputs = [(number, ()) for number, _ in inputs]
             name = _plain(str(get("name", "")))
             known = [get("op"), get("shape") if shapes else None]
-            known += map(get, ("device", "structure", "repeat"))
+            known += [get("structure") if shapes else operations_in(data)]
+            known += map(get, ("device", "repeat"))
             state = (*_state(data), get("buffers"), get("hooks"), _options(data))
             facts = (*known, *state, name, tuple(sorted(inputs, key=repr)))
         made[key] = numbers.setdefault(facts, len(numbers))
