@@ -441,9 +441,6 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
         return None
     words = _words_of(context, values, blocks[0])
     words["more"] = _others(context, values.graph, blocks)
-    op = values.graph.nodes[blocks[0].key].get("op")
-    if op in ("addmm", "mm", "linear") and "weight_hh" in question.name:
-        words["fix"] = _STATE
     if any(each.blocks_of(blocks[0].zeros) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
     keys = tuple(block.key for block in blocks)
@@ -465,10 +462,6 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
-_STATE = (
-    "weight_hh multiplies the state before each element: for sequences of one element that is the "
-    "initial state, which is zero unless one is passed"
-)
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
@@ -494,8 +487,6 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
-    if nodes[key].get("op") in ("rnn", "lstm") and "weight_hh" in question.name:
-        words["fix"] = _STATE
     if nodes[key].get("op") in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
