@@ -331,7 +331,8 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     if cause is None:
         return error.evidence(
             owner=name,
-            why="it is a non-leaf tensor, no backward pass has added to it, or it was cleared",
+            why="it is a non-leaf tensor, frozen or not used, no backward pass has run, or it was "
+            "cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
     fix = _as_update(cause, code, error, tensor) or _fix(cause, code)
