@@ -15,6 +15,7 @@ from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import with_short_names
 from gradviz.renderers.moments import Moment, gradient_table
 from gradviz.story import Frame
+from gradviz.views import dock_leaves
 
 
 class Steps(nn.Module):
@@ -516,3 +517,16 @@ def test_a_table_of_gradients_has_the_norm_of_each_group():
         ["None", "norm 2"],
         ["None", "norm 3"],
     ]
+
+
+def test_leaves_in_a_box_are_in_the_table_also_where_they_were_in_none():
+    frames = []
+    for grad in (None, TensorSummary((9,), "float32", "cpu", norm=3.0)):
+        graph = GradGraph()
+        for name in ("n1", "n2"):
+            graph.add_node(name, kind=NodeKind.LEAF, name=name, grad=grad)
+            graph.add_edge(name, "n0")
+        graph.nodes["n0"].update(kind=NodeKind.OPERATION, op="linear")
+        frames.append(Frame("", graph if grad is None else dock_leaves(graph)))
+    table = gradient_table(Moment(frames[1], 2, ((1, frames[0]),)))
+    assert [cell.text for cell in table[1][1:]] == ["None", "norm 4.243"]

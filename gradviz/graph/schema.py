@@ -293,6 +293,7 @@ class NodeData(TypedDict, total=False):
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
     frozen            of a group of modules: number of elements of their frozen parameters
     leaf_elements     of a group: number of elements of its other leaves
+    leaves            of a box of leaves: their keys
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
     module_class      of a group: the class of its module, or of each that repeats
@@ -364,6 +365,7 @@ class NodeData(TypedDict, total=False):
     parameters: int
     frozen: int
     leaf_elements: int
+    leaves: tuple[str, ...]
     structure: str
     first: str
     module_class: str
