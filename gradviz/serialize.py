@@ -440,7 +440,7 @@ _COUNTS = (
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
-    *("stale", "in_array"),
+    *("stale", "in_array", "whole"),
     "unreduced",
     "highlight",
 )

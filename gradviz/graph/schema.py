@@ -288,6 +288,7 @@ class NodeData(TypedDict, total=False):
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
     first_step        of a group of steps of a loop: the number of its first one
+    whole             True for steps of a loop, each of which has whole calls of modules
     in_modules        of repeated modules: how many of its operations ran in them, if recorded and
                       not all did
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
@@ -360,6 +361,7 @@ class NodeData(TypedDict, total=False):
     reshapes: int
     repeat: int
     first_step: int
+    whole: bool
     in_modules: int
     grad_range: tuple[float, float]
     parameters: int
