@@ -94,6 +94,35 @@ def code_of(source: str) -> str:
     return _plain_code(linecache.getline(known, int(number))) if known and number.isdigit() else ""
 
 
+_CACHES = ("lru_cache", "cache", "cached_property")
+
+
+def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
+    """A function around a line, or with one of some names, whose result a decorator keeps.
+
+    Returns:
+        Its name and that of the decorator; "" for none.
+    """
+    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
+        for each in node.decorator_list:
+            called = each.func if isinstance(each, ast.Call) else each
+            word = ast.unparse(called).rpartition(".")[2]
+            if word in _CACHES and (has_line(node, location.line) or node.name in names):
+                return node.name, word
+    return "", ""
+
+
+def has_line(node: ast.AST, line: int) -> bool:
+    """Whether a line is in a statement."""
+    return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
+
+
+def functions_around(location: SourceLocation) -> list[ast.FunctionDef]:
+    """The functions that have a line in them, the outermost first."""
+    every = nodes_in(syntax_tree(location.file), ast.FunctionDef)
+    return [each for each in every if has_line(each, location.line)]
+
+
 _SIGNED: dict[str, type[ast.operator | ast.unaryop]] = {
     "add": ast.Add,
     "sub": ast.Sub,
@@ -290,6 +319,46 @@ def _switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceL
     ]
 
 
+def created_later(files: Iterable[str], name: str) -> SourceLocation | None:
+    """The only line, outside of ``__init__``, that assigns a new parameter to such an attribute."""
+    found = [
+        SourceLocation(file, node.lineno)
+        for file in files
+        for node in nodes_in(syntax_tree(file), ast.Assign)
+        if isinstance(node.value, ast.Call) and called_name(node.value) == "Parameter"
+        if getattr(node.targets[0], "attr", "") == name
+    ]
+    around = functions_around(found[0]) if len(found) == 1 else []
+    return found[0] if around and around[-1].name != "__init__" else None
+
+
+_TABLES = ("Embedding.from_pretrained", "EmbeddingBag.from_pretrained")
+
+
+def frozen_from_start(files: Iterable[str], name: str) -> tuple[SourceLocation, str] | tuple[()]:
+    """The only line that creates a parameter of that name frozen, and what trains it instead.
+
+    Args:
+        files: as their lines are shown.
+        name: of the parameter: ``"net.embed.weight"``.
+    """
+    *_, owner, own = ("", "", *name.split("."))
+    found: list[tuple[SourceLocation, str]] = []
+    for file in files:
+        for node in nodes_in(syntax_tree(file), ast.Assign):
+            target = ast.unparse(node.targets[0]).rpartition(".")[2]
+            for call in nodes_in(node.value, ast.Call) if target in (owner, own) else ():
+                given = {each.arg: ast.unparse(each.value) for each in call.keywords}
+                line = SourceLocation(file, node.lineno)
+                if target == own and given.get("requires_grad") == "False":
+                    found.append((line, "leave out requires_grad=False"))
+                freeze = given.get("freeze", ast.unparse(call.args[1]) if call.args[1:] else "True")
+                is_table = ast.unparse(call.func).endswith(_TABLES) and own == "weight"
+                if target == owner and is_table and freeze == "True":
+                    found.append((line, "pass freeze=False to from_pretrained"))
+    return found[0] if len(found) == 1 else ()
+
+
 def rebound_updates(files: Iterable[str]) -> list[tuple[SourceLocation, str, bool]]:
     """The lines that assign an update by ``.grad`` to the variable itself: ``p = p - lr * p.grad``.
 
@@ -422,14 +491,19 @@ def owner_of(location: SourceLocation, attribute: str) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def called_on(line: str) -> set[str]:
-    """The names of the functions and methods that a line calls: ``{"deepcopy"}``."""
+def called_on(line: str, is_whole: bool = False) -> set[str]:
+    """The names of the functions and methods that a line calls: ``{"deepcopy"}``.
+
+    Args:
+        line: the line.
+        is_whole: whether its whole statement counts.
+    """
     return {
         called_name(node)
         for location in locations_of([line])
         for statement in _statements_at(location)
         for node in nodes_in(statement, ast.Call)
-        if node.lineno == location.line
+        if is_whole or node.lineno == location.line
     }
 
 

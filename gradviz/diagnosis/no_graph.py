@@ -515,7 +515,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_SCALAR,
         _root(Kind.COMPLEX_ROOT),
         "backward{at} starts from {root}, which is complex, not one real number",
-        "make it real: {called}.abs().backward(), or {called}.real.backward()",
+        "make its terms real before they are summed: (prediction - target).abs().pow(2).mean(); or "
+        "take a part of it: {called}.real.backward()",
     ),
     Rule(
         "torch.autograd.grad of an input that the output does not use",

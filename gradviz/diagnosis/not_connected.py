@@ -68,6 +68,10 @@ _FIX_OF_CALL = {
     "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
     "stack_module_state": _STACKED,
 }
+_STEP_SIZE = (
+    "fake_quantize has no derivative in its scale: v = w / scale; q = v.round().clamp(low, high); "
+    "w = (v + (q - v).detach()) * scale"
+)
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
@@ -379,6 +383,8 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     by = f"it became plain numbers by {', and by '.join(said)}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
+    if any("fake_quantize" in name for name in called_on(reads[-1].source, is_whole=True)):
+        fix = f"{reads[-1].source}: {_STEP_SIZE}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}

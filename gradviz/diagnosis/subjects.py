@@ -397,6 +397,8 @@ def gradient_of(tensor: Any) -> Any:
 
 
 def _item_of(owner: Any, index: ast.expr) -> Any:
+    if type(owner).__module__ == "torch.nn.modules.container" and isinstance(index, ast.Constant):
+        return owner.__dict__.get("_modules", {}).get(str(index.value), UNKNOWN)
     if type(owner) not in (list, tuple, dict) or not isinstance(index, ast.Constant):
         return UNKNOWN
     try:

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
+from gradviz.diagnosis.lines import (
+    created_later,
+    files_of,
+    first_on_line,
+    line_of_flag,
+    locations_of,
+    mention,
+)
 from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import is_wrong
@@ -20,6 +27,8 @@ from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
+CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
+CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
@@ -112,6 +121,9 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["none"] += f", but an older tensor that was {name}{when}"
         words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
         words["fix"] += "or create the optimizer for each new one"
+    elif later := created_later(files_of(context.events or ()), name.rpartition(".")[2]):
+        words["holder"] += f"; {name} is created at {mention(later)}"
+        line = str(later)
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))
         used = ((g, leaf_uses(g, question.key)) for g in graphs if g and question.key in g)

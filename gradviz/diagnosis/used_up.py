@@ -13,7 +13,10 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
     assignments_to,
+    cached_function,
     expressions_at,
+    functions_around,
+    has_line,
     imported,
     mention,
     nodes_in,
@@ -27,7 +30,7 @@ from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Cause, ancestors, is_data
+from gradviz.graph import Cause, ancestors, base_of_view, is_data
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -35,10 +38,6 @@ _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with {}retain_graph=True)"
-_ONCE = (
-    "compute it inside the loop or the closure, again for every backward pass; or, if no gradient "
-    "is to flow into it, detach it where it is computed"
-)
 _SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
 _NOT_RECORDED = (
     f"{_RETAIN.format('backward(')}; if a tensor is carried from one step to the next, detach it "
@@ -59,6 +58,7 @@ class Carried:
         is_list: whether that expression is a list of tensors.
         is_renewed: whether the line that created it ran again after that pass.
         is_inside: whether it is used again in a loop that runs several times for each pass.
+        base: the event of the operation whose result it is a view of; None if it is no view.
     """
 
     key: str
@@ -68,6 +68,7 @@ class Carried:
     is_list: bool
     is_renewed: bool
     is_inside: bool
+    base: Event | None = None
 
 
 class _Order:
@@ -156,7 +157,9 @@ def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carrie
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):
         code, is_list = whole, True
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
-    return Carried(key, made, used, code, is_list, again > 0, uses > 1)
+    base = base_of_view(graph, key)
+    of_base = order.event_of(base) if base != key else None
+    return Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base)
 
 
 def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
@@ -200,7 +203,7 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
     It is ``b`` for the ``y`` of ``sum(f(x, y) for x, y in zip(a, b))``.
     """
     loops = nodes_in(syntax_tree(used.file), ast.For)
-    around: list[Any] = [f for f in loops if _has(f, used.line) and not _has(f, passed.line)]
+    around: list[Any] = [e for e in loops if has_line(e, used.line) > has_line(e, passed.line)]
     inner = nodes_in(statement_at(used), ast.comprehension)
     for loop in [*around, *inner]:
         names, source = getattr(loop.target, "elts", [loop.target]), [loop.iter]
@@ -373,12 +376,13 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
         The fix; "" if the pass is in that function, or it is not known where the state comes from.
     """
     used = carried.used.location if carried.used is not None else SourceLocation()
-    around = [each for each in nodes_in(syntax_tree(used.file), ast.AST) if _has(each, used.line)]
-    functions = [each for each in around if isinstance(each, ast.FunctionDef)]
-    function = functions[-1] if functions else None
-    loops = [each for each in around if isinstance(each, (ast.For, ast.While))]
-    loops = [each for each in loops if function is not None and each.lineno > function.lineno]
-    if function is None or not loops or (passed.file == used.file and _has(function, passed.line)):
+    function = next(iter(functions_around(used)[::-1]), None)
+    loops = [e for e in nodes_in(function, ast.For, ast.While) if has_line(e, used.line)]
+    if (
+        function is None
+        or not loops
+        or (passed.file == used.file and has_line(function, passed.line))
+    ):
         return ""
     code = ast.unparse(ast.parse(carried.code, mode="eval"))
     for each in nodes_in(function, ast.Assign):
@@ -393,10 +397,6 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
     if code in {argument.arg for argument in function.args.args}:
         return f"detach it before {used.file}:{loops[0].lineno}: {detached(carried)}"
     return ""
-
-
-def _has(node: ast.AST, line: int) -> bool:
-    return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 
 def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:
@@ -440,14 +440,30 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     carried = carried_over(context, error, freeing)
     if carried is None or freeing.location != failing.location:
         return None
+    if (base := carried.base) is not None and base.location != getattr(carried.made, "location", 0):
+        carried = replace(carried, made=base, code="", is_list=False)
     made = carried.made.name if carried.made is not None else ""
     if made.isidentifier() and carried.code.isidentifier():
         carried = replace(carried, code=made)  # the other is a local variable of where it is used
     leaves = map(context.name_of, ancestors(context.graph, [carried.key]))
     is_kept = any(".parametrizations." in name for name in leaves)
     kept = calls_in(context, "cached") if is_kept else ()
-    fix = f"inside the loop, open parametrize.cached(), at {mention(kept[0])}" if kept else _ONCE
-    return _evidence(context, error, carried, fix=fix)
+    fix = f"inside the loop, open parametrize.cached(), at {mention(kept[0])}" if kept else ""
+    return _evidence(context, error, carried, fix=fix or _fix_of_once(carried))
+
+
+def _fix_of_once(carried: Carried) -> str:
+    both = (carried.made, carried.used)
+    made, used = (each.location if each is not None else SourceLocation() for each in both)
+    read = nodes_in(statement_at(used), ast.Attribute, ast.Name)
+    name, cache = cached_function(made, {getattr(e, "attr", getattr(e, "id", "")) for e in read})
+    if name:
+        again = f"leave out {cache}, which keeps what {name} returned first"
+    elif used and any(each.name == "__init__" for each in functions_around(made)[-1:]):
+        again = f"compute it at {used}, where it is used, again for every backward pass"
+    else:
+        again = "compute it inside the loop or the closure, again for every backward pass"
+    return f"{again}; or, if no gradient is to flow into it, detach it where it is computed"
 
 
 def _shared(context: Context, error: ErrorContext) -> Evidence | None:

@@ -327,6 +327,9 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     called = error.called.get(id(tensor), code) if tensor is not None else code
     name = code if called == code else f"{code} ({called})"
     cause = _cause(tensor, called, error)
+    if cause is None and (original := _original_of(owner, error)):
+        why = f"it is computed from {original}, which has the gradient, each time that it is read"
+        return error.evidence(owner=name, why=why, fix=f"read {original}.grad")
     if cause is None:
         return error.evidence(
             owner=name,
@@ -372,6 +375,17 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
         named = error.names or ()
         value = next((each.tensor for each in named if each.name == code), None)
     return value if hasattr(type(value), "grad_fn") else None
+
+
+def _original_of(owner: ast.expr, error: ErrorContext) -> str:
+    """The parameter that a parametrization of `torch.nn.utils.parametrize` computes it from."""
+    if not isinstance(owner, ast.Attribute) or error.error is None:
+        return ""
+    module = value_of(owner.value, variables_of(error.error))
+    rows = getattr(module, "__dict__", {}).get("_modules", {}).get("parametrizations")
+    own = getattr(rows, "_modules", {}).get(owner.attr)
+    names = [*getattr(own, "_parameters", {})]
+    return f"{ast.unparse(owner.value)}.parametrizations.{owner.attr}.{names[0]}" if names else ""
 
 
 def _cause(tensor: Any, name: str, error: ErrorContext) -> Explanation | None:

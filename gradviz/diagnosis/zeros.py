@@ -11,6 +11,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.training import CLIP_LIMITS
 from gradviz.diagnosis.values import (
     ADDS,
     Step,
@@ -396,9 +397,10 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
         if not added or is_wrong(getattr(added[-1].details, "after", None)):
             return None
         changes = [*context.gradient_changes(question.key)][-1:]
-        fix = "multiply it by a number other than 0; for clip_grad_norm_, pass a max_norm above 0"
+        fix = "multiply it by a number other than 0"
     if not changes:
         return None
+    fix = CLIP_LIMITS.get(changes[0].word, fix)
     line = changes[0].location
     what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
     return Evidence({"what": what, "fix": fix}, locations=(line,))
@@ -448,6 +450,10 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
+_GRID = (
+    "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient where "
+)
+_GRID += "the whole neighborhood is outside of the image, or of one color"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
@@ -477,6 +483,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
+    if nodes[key].get("op", "").startswith("grid_sampler"):
+        words["fix"] = _GRID
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))

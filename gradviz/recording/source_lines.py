@@ -11,6 +11,7 @@ import dis
 import functools
 import linecache
 import os
+import re
 import sys
 import sysconfig
 import warnings
@@ -470,11 +471,18 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = node.value.func  # ``x.add_(1)`` changes x
         if isinstance(called, ast.Attribute) and called.attr.endswith(("_", "_hook")):
-            yield node.value, called.value
+            yield node.value, _changed(called.value)  # and so does ``x.mul_(2).add_(1)``
     elif isinstance(node, ast.AugAssign):
         yield node, node.target
     elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
         yield node.value, node.target
+
+
+def _changed(target: ast.expr) -> ast.expr:
+    """``x`` of ``x.mul_(2)``, which returns x."""
+    called = target.func if isinstance(target, ast.Call) else None
+    is_chain = isinstance(called, ast.Attribute) and re.fullmatch(r"[a-z]\w*[^_]_", called.attr)
+    return _changed(called.value) if is_chain else target  # type: ignore[union-attr]
 
 
 _OF_MANY = frozenset(("sum", "math.prod", "prod", "reduce", "functools.reduce"))
