@@ -23,8 +23,8 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, CLIP_LIMITS, scale_of, scaling_of, unchanged
-from gradviz.diagnosis.values import Values, smallest
+from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of, unchanged
+from gradviz.diagnosis.values import CLIP_LIMITS, Values, smallest
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SourceLocation
 from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
 from gradviz.graph.operations import operation

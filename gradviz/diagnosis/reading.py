@@ -127,7 +127,8 @@ def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFl
 
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     row = asked.unregistered.get(id(tensor))
-    if row is not None and row.kind in _PLAIN:  # a variable may hold it too: then it is an input
+    is_plain = row is not None and (row.kind in _PLAIN or type(row.tensor).__name__ == "Tensor")
+    if row is not None and is_plain:  # a variable may hold it too: then it is an input
         snapshots = asked.recording._snapshots if asked.recording is not None else None
         if snapshots is None or snapshots.key_of(tensor) not in snapshots.training_sets().plain:
             row = None

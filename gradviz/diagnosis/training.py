@@ -27,8 +27,6 @@ from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
-CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
-CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
@@ -80,10 +78,12 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
         return None
     holder = _holder(context, question)
     kind, register = plain.kind, how_to_register(plain.container, plain.kind, plain.of_modules)
-    if kind in ("tensor", "buffer"):
-        if len(context.happened_to(question.key, _ADDED)) < 2:
-            return None  # it may be an input, which the next pass replaces
-        register = f"make {plain.container} an nn.Parameter"
+    is_alone = kind in ("tensor", "buffer")
+    if (is_alone or question.data["kind"] is NodeKind.LEAF) and len(
+        context.happened_to(question.key, _ADDED)
+    ) < 2:
+        return None  # it may be an input, which the next pass replaces
+    register = f"make {plain.container} an nn.Parameter" if is_alone else register
     words = {
         **plain._asdict(),
         "plain": kind if kind == "buffer" else f"plain {kind}",

@@ -30,6 +30,7 @@ from gradviz.diagnosis.subjects import (
     gradient_of,
     modules_around,
     value_of,
+    variables_around,
     variables_of,
 )
 from gradviz.facts import Action, HookDetails, SourceLocation
@@ -468,6 +469,24 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
 
 _PLAIN = ("tensor", "buffer")
 
+
+def _empty_list(context: Context, error: ErrorContext) -> Evidence | None:
+    """The optimizer got a list that is a variable, and that is empty."""
+    if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
+        return None
+    calls, held = nodes_in(statement_at(error.location), ast.Call), variables_around(error.error)
+    given = [call.args[0] for call in calls if call.args and isinstance(call.args[0], ast.Name)]
+    found = {ast.unparse(each): value_of(each, held) for each in given}
+    names = [name for name, each in found.items() if type(each) is list and not each]
+    if len(names) != 1:
+        return None
+    rows = assignments_to(error.location, names[0])
+    filled = [row for row, value in rows if not isinstance(value, ast.List) or value.elts]
+    lines = locations_of(f"{error.location.file}:{row}" for row in filled[-1:])
+    filler = f": {mention(lines[0])} put nothing into it" if lines else ""
+    return error.evidence(locations=lines, name=names[0], filled=filler)
+
+
 RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "an optimizer of a model that keeps its layers in a plain container",
@@ -476,6 +495,13 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
         "self.{container}, a plain {plain}{line}, which parameters() does not list",
         "register them: {register}",
+    ),
+    Rule(
+        "an optimizer of an empty list",
+        Verdict.OPTIMIZER,
+        _empty_list,
+        "the optimizer{at} was given {name}, an empty list{filled}",
+        "look at the condition that fills it: print(name) for each of model.named_parameters()",
     ),
     Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
     Rule("what backward() returned was used", Verdict.NOT_A_TENSOR, _result_of_backward, "{said}"),

@@ -11,9 +11,9 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.training import CLIP_LIMITS
 from gradviz.diagnosis.values import (
     ADDS,
+    CLIP_LIMITS,
     Step,
     Values,
     cancelled_at,
