@@ -10,6 +10,7 @@ from torch.nn import functional
 import gradviz
 from gradviz.graph import NodeKind, TensorSummary
 from gradviz.graph.text import summary_text
+from gradviz.renderers.compose import NARROW
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import opened_modules
 from gradviz.views import fold_repeats, group_by_module, hide_bookkeeping
@@ -259,3 +260,75 @@ def test_what_gets_nothing_of_a_module_did_not_run_in_it():
     pairs = zip(sequence.data, module_paths(sequence), strict=True)
     found = {path for data, path in pairs if data["op"] == "index"}
     assert not any(path[:1] == ("experts",) and len(path) > 1 for path in found)
+
+
+def test_a_tensor_of_nan_alone_has_no_rest():
+    assert summary_text(TensorSummary((9,), "float32", "cpu", norm=0.0, nan=9)) == "9 NaN"
+
+
+def test_two_cuts_of_one_module_find_all_operations_before_them():
+    cell = nn.LSTMCell(4, 8)
+    with gradviz.record(cell) as run:
+        state = torch.zeros(2, 8), torch.zeros(2, 8)
+        for _ in range(2):
+            state = cell(torch.ones(2, 4), tuple(each.detach() for each in state))
+            state[0].sum().backward()
+    graph = run.story[-1].graph
+    products = [key for key, data in graph.nodes(data=True) if data.get("op") == "mul"]
+    assert len(products) == 6
+    assert all(graph.in_degree(key) for key in products)
+
+
+def test_a_cell_between_detached_states_is_one_box_in_each_step():
+    cell, head = nn.LSTMCell(4, 8), nn.Linear(8, 2)
+    model = nn.ModuleDict({"cell": cell, "head": head})
+    with gradviz.record(model) as run:
+        state = torch.zeros(2, 8), torch.zeros(2, 8)
+        for _ in range(2):
+            state = cell(torch.ones(2, 4), tuple(each.detach() for each in state))
+            head(state[0]).sum().backward()
+    graph = gradviz.draw(run, depth=1).shown[-1].graph
+    boxes = [data for _, data in graph.nodes(data=True) if data.get("name") == "cell"]
+    assert sorted(data["members"] for data in boxes) == [11, 15]
+
+
+class TopTwo(nn.Module):
+    """Eight experts; each token goes to two of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(16, 8)
+        layers = (nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)) for _ in range(8))
+        self.experts = nn.ModuleList(layers)
+
+    def forward(self, x):
+        weights, chosen = self.gate(x).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, slot = (chosen == number).nonzero(as_tuple=True)
+            if len(rows):
+                out = out.index_add(0, rows, expert(x[rows]) * weights[rows, slot, None])
+        return out
+
+
+def test_experts_with_different_numbers_of_rows_are_drawn_once():
+    torch.manual_seed(0)
+    model, x = TopTwo(), torch.randn(24, 16)
+    drawing = gradviz.draw(model(x).square().mean(), names=model)
+    assert drawing._drawn[1].width <= NARROW
+    boxes = {data.get("name") for _, data in drawing._drawn[0][0].graph.nodes(data=True)}
+    assert "experts.0…7" in boxes
+    assert "by module and outside of modules" in drawing.svg
+    with gradviz.record(model) as run:
+        model(x).square().mean().backward()
+    assert gradviz.draw(run)._drawn[1].width <= NARROW
+
+
+def test_a_factor_of_an_operation_in_place_looks_as_of_one_that_is_not():
+    with gradviz.record() as run:
+        y = torch.ones(2, requires_grad=True) * 2
+        y.mul_(3)
+        y.sum().backward()
+    graph = run.story[0].graph
+    (key,) = [key for key, data in graph.nodes(data=True) if data.get("op") == "mul_"]
+    assert "×3" in labels_of(graph)[key].plain()

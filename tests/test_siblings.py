@@ -18,6 +18,7 @@ from gradviz.views import (
 )
 from gradviz.views.groups import count_of
 from gradviz.views.page import fit_pages, page_size
+from gradviz.views.siblings import names_in_short
 
 
 def ensemble(count: int) -> nn.ModuleList:
@@ -260,3 +261,36 @@ def test_numbers_of_other_results_are_not_folded() -> None:
     folded = fold_siblings(run.frames[-1].graph)
     ends = [data for key, data in folded.nodes(data=True) if not folded.out_degree(key)]
     assert len(numbers) == 5 and len([data for data in ends if "repeat" not in data]) >= 2
+
+
+def named_groups(drawing, at=-1):
+    return {data.get("name"): data.get("repeat") for data in groups(drawing.shown[at].graph)}
+
+
+class Members(nn.ModuleDict):
+    """Members side by side; one is detached, and one has NaN in its gradient."""
+
+    def __init__(self):
+        super().__init__({f"m{n}": nn.Sequential(nn.Linear(8, 1)) for n in range(12)})
+
+    def forward(self, x):
+        found = [member(x) for member in self.values()]
+        found[5] = found[5].detach()
+        found[7] = found[7] / 0 * 0
+        return torch.stack(found).mean()
+
+
+def test_recorded_members_that_differ_stay_out_of_the_repetition_and_its_name():
+    model = Members()
+    with gradviz.record(model) as run:
+        model(torch.ones(4, 8)).backward()
+    drawing = gradviz.draw(run)
+    assert named_groups(drawing, 0)["m1…4,6…11"] == 10
+    after = named_groups(drawing)
+    assert after["m0…4,6"] == 6
+    assert after["m8…11"] == 4
+    assert {"m5", "m7"} <= after.keys()
+
+
+def test_many_separate_numbers_are_no_range():
+    assert names_in_short([f"m{n}.w" for n in (0, 2, 4, 6, 8)]) == "m0,2,…,8.w"

@@ -94,24 +94,6 @@ def code_of(source: str) -> str:
     return _plain_code(linecache.getline(known, int(number))) if known and number.isdigit() else ""
 
 
-_CACHES = ("lru_cache", "cache", "cached_property")
-
-
-def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
-    """A function around a line, or with one of some names, whose result a decorator keeps.
-
-    Returns:
-        Its name and that of the decorator; "" for none.
-    """
-    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
-        for each in node.decorator_list:
-            called = each.func if isinstance(each, ast.Call) else each
-            word = ast.unparse(called).rpartition(".")[2]
-            if word in _CACHES and (has_line(node, location.line) or node.name in names):
-                return node.name, word
-    return "", ""
-
-
 def has_line(node: ast.AST, line: int) -> bool:
     """Whether a line is in a statement."""
     return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
@@ -229,27 +211,51 @@ def stored(expression: ast.expr) -> bool:
     return isinstance(expression, (ast.Name, ast.Attribute, ast.Subscript))
 
 
-def straight_through(line: str) -> tuple[str, str] | None:
-    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if there is none."""
+def straight_through(line: str) -> tuple[str, str, bool] | None:
+    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line, and whether it assigns to one.
+
+    Returns:
+        None if the line has none.
+    """
     locations = locations_of([line])
     statement = statement_at(locations[0]) if locations else None
     for node in nodes_in(statement, ast.BinOp):
         if isinstance(node.op, ast.Add):
             for kept, call in ((node.left, node.right), (node.right, node.left)):
                 if (difference := _detached(call)) and ast.dump(difference[1]) == ast.dump(kept):
-                    return ast.unparse(kept), ast.unparse(difference[0])
+                    pair = ast.unparse(kept), ast.unparse(difference[0])
+                    targets = statement.targets if isinstance(statement, ast.Assign) else []
+                    return *pair, not {*pair}.isdisjoint(map(ast.unparse, targets))
     return None
 
 
 def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
-    """The operands of ``(y - x).detach()``."""
-    function = call.func if isinstance(call, ast.Call) else None
-    if not isinstance(function, ast.Attribute) or function.attr != "detach":
+    """The operands of ``(y - x).detach()`` and of ``(y - x).data``."""
+    function = call.func if isinstance(call, ast.Call) else call
+    name = "data" if function is call else "detach"
+    if not isinstance(function, ast.Attribute) or function.attr != name:
         return None
     inner = function.value
     if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
         return inner.left, inner.right
     return None
+
+
+def one_of_several(location: SourceLocation, name: str) -> str:
+    """The ``b.detach()`` or ``b.data`` at a column, if its statement has several that differ.
+
+    Args:
+        location: the line and the column.
+        name: "detach" or "data".
+    """
+    found = {
+        (node.lineno, node.col_offset): ast.unparse(node)
+        for node in nodes_in(statement_at(location), ast.Attribute)
+        if node.attr == name
+    }
+    text = found.get((location.line, location.column), "")
+    call = "()" if name == "detach" else ""
+    return f"{text}{call}" if text and len(set(found.values())) > 1 else ""
 
 
 def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast.expr]]:
@@ -317,46 +323,6 @@ def _switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceL
         for target in node.targets
         if isinstance(target, ast.Attribute) and target.attr == attribute
     ]
-
-
-def created_later(files: Iterable[str], name: str) -> SourceLocation | None:
-    """The only line, outside of ``__init__``, that assigns a new parameter to such an attribute."""
-    found = [
-        SourceLocation(file, node.lineno)
-        for file in files
-        for node in nodes_in(syntax_tree(file), ast.Assign)
-        if isinstance(node.value, ast.Call) and called_name(node.value) == "Parameter"
-        if getattr(node.targets[0], "attr", "") == name
-    ]
-    around = functions_around(found[0]) if len(found) == 1 else []
-    return found[0] if around and around[-1].name != "__init__" else None
-
-
-_TABLES = ("Embedding.from_pretrained", "EmbeddingBag.from_pretrained")
-
-
-def frozen_from_start(files: Iterable[str], name: str) -> tuple[SourceLocation, str] | tuple[()]:
-    """The only line that creates a parameter of that name frozen, and what trains it instead.
-
-    Args:
-        files: as their lines are shown.
-        name: of the parameter: ``"net.embed.weight"``.
-    """
-    *_, owner, own = ("", "", *name.split("."))
-    found: list[tuple[SourceLocation, str]] = []
-    for file in files:
-        for node in nodes_in(syntax_tree(file), ast.Assign):
-            target = ast.unparse(node.targets[0]).rpartition(".")[2]
-            for call in nodes_in(node.value, ast.Call) if target in (owner, own) else ():
-                given = {each.arg: ast.unparse(each.value) for each in call.keywords}
-                line = SourceLocation(file, node.lineno)
-                if target == own and given.get("requires_grad") == "False":
-                    found.append((line, "leave out requires_grad=False"))
-                freeze = given.get("freeze", ast.unparse(call.args[1]) if call.args[1:] else "True")
-                is_table = ast.unparse(call.func).endswith(_TABLES) and own == "weight"
-                if target == owner and is_table and freeze == "True":
-                    found.append((line, "pass freeze=False to from_pretrained"))
-    return found[0] if len(found) == 1 else ()
 
 
 def rebound_updates(files: Iterable[str]) -> list[tuple[SourceLocation, str, bool]]:

@@ -13,6 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
     Suspect,
@@ -23,7 +24,7 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of, unchanged
+from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of
 from gradviz.diagnosis.values import CLIP_LIMITS, Values, smallest
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SourceLocation
 from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
@@ -497,7 +498,7 @@ def _hooks_added(context: Context) -> dict[str, Event]:
     counts = {key: Counter(bisect(passes, e.number) for e in row) for key, row in rows.items()}
     steps = {key: {b - a for a, b in pairwise(each.values())} for key, each in counts.items()}
     most = {key: max(each.values()) for key, each in counts.items()}
-    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 2}
+    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 1}
 
 
 def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:

@@ -312,11 +312,10 @@ _TABLE: Sequence[Row] = (
         "an optimizer without parameters",
         (Kind.NO_PARAMETERS,),
         Verdict.OPTIMIZER,
-        "the optimizer{at} was given no parameters: model.parameters() has none, or its generator "
-        "was used up before",
+        "the optimizer{at} was given no parameters: the list is empty, or its generator was used "
+        "up before",
         "make the layers in __init__, and keep several in nn.ModuleList or nn.ModuleDict, not in a "
-        "list; filter by requires_grad after unfreezing; to use the parameters twice: "
-        "list(model.parameters())",
+        "list; to use the parameters twice: list(model.parameters())",
     ),
     (
         "an optimizer of something else than parameters",

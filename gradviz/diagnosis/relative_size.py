@@ -11,10 +11,10 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.non_finite import around_last_step, divided
-from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
@@ -56,6 +56,10 @@ from gradviz.story import Event
 
 _ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
 _MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
+_OF_ITSELF = (
+    "the result is 0, since what it compares is equal: compare with the result of another model, "
+    "such as a copy made before training: copy.deepcopy(model)"
+)
 _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
@@ -283,11 +287,12 @@ def is_update(event: Event) -> bool:
     return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates
 
 
-def _all_cancel(context: Context) -> bool:
-    """Whether this holds for every leaf that has several uses."""
+def all_cancel(context: Context) -> bool:
+    """Whether the uses of every leaf that has several cancel."""
     graph = context.graph
-    several = (key for key in graph.leaves if len(leaf_uses(graph, key)) > 1)
-    return all(uses_that_cancel(context, key, False) for key in several)
+    several = [key for key in graph.leaves if len(leaf_uses(graph, key)) > 1]
+    found = (bool(uses_that_cancel(context, key, False)) for key in several)
+    return context.cached(all_cancel, lambda: all(found))
 
 
 def _uses_cancel(context: Context, question: Question) -> Evidence | None:
@@ -296,12 +301,16 @@ def _uses_cancel(context: Context, question: Question) -> Evidence | None:
     if not uses or (graph := context.graph_of_latest_pass(question.key)) is None:
         return None
     is_added = all(at in ADDS.get(graph.nodes[each].get("op", ""), ()) for each, at in uses)
-    if is_added and not is_exact and not context.cached(_all_cancel, lambda: _all_cancel(context)):
+    if is_added and not is_exact and not all_cancel(context):
         return None  # as the bias of a critic
     lines = locations_of(graph.nodes[each].get("source", "") for each, _ in uses)
     where = f" at {joined([mention(each) for each in lines])}" if lines else ""
     words: dict[str, object] = {"count": len(uses), "where": where}
-    words["fix"] = _MEANT if is_added and is_exact else _ONE_TRAINS
+    is_meant = is_added and is_exact and not all_cancel(context)
+    words["fix"] = _MEANT if is_meant else _ONE_TRAINS
+    results = [graph.nodes[root].get("value") for root in graph.roots]
+    if not is_meant and all(each is not None and is_all_zero(each) for each in results):
+        words["fix"] = _OF_ITSELF  # and detach() would leave it at its smallest value
     words["but"] = "" if is_exact else ", but for rounding errors"
     return Evidence(words, tuple(each for each, _ in uses), lines)
 

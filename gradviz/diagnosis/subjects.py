@@ -372,18 +372,12 @@ def variables_around(error: BaseException) -> dict[str, Any]:
     return {**frame.f_globals, **_locals_of(frame)} if frame is not None else {}
 
 
-def modules_around(error: BaseException) -> list[Any]:
-    """The modules among these variables."""
-    held = variables_around(error).values()
-    return list({id(each): each for each in held if is_module(each)}.values())
-
-
 def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
     """The value of a name, an attribute or an item, or `UNKNOWN`; no code of the user's runs."""
     if isinstance(code, ast.Name):
         return held.get(code.id, UNKNOWN)
     if isinstance(code, ast.Subscript):
-        return _item_of(value_of(code.value, held), code.slice)
+        return _item_of(value_of(code.value, held), _index(code.slice, held))
     if not isinstance(code, ast.Attribute) or (owner := value_of(code.value, held)) is UNKNOWN:
         return UNKNOWN
     if code.attr == "grad" and hasattr(type(owner), "grad_fn"):
@@ -401,14 +395,23 @@ def gradient_of(tensor: Any) -> Any:
     return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
 
 
-def _item_of(owner: Any, index: ast.expr) -> Any:
-    if type(owner).__module__ == "torch.nn.modules.container" and isinstance(index, ast.Constant):
-        return owner.__dict__.get("_modules", {}).get(str(index.value), UNKNOWN)
-    if type(owner) not in (list, tuple, dict) or not isinstance(index, ast.Constant):
+def _index(code: ast.expr, held: Mapping[str, Any]) -> Any:
+    if isinstance(code, ast.UnaryOp) and isinstance(code.op, ast.USub):
+        number = _index(code.operand, held)
+        return -number if type(number) is int else UNKNOWN
+    return code.value if isinstance(code, ast.Constant) else value_of(code, held)
+
+
+def _item_of(owner: Any, index: Any) -> Any:
+    get = getattr(type(owner), "__getitem__", None)
+    if getattr(get, "__module__", "") == "torch.nn.modules.container":
+        entries = {**owner._parameters, **owner._modules}
+        owner = list(entries.values()) if type(index) is int else entries
+    if type(owner) not in (list, tuple, dict) or type(index) not in (int, str):
         return UNKNOWN
     try:
-        return owner[index.value]
-    except (LookupError, TypeError):
+        return owner[index]
+    except LookupError:
         return UNKNOWN
 
 

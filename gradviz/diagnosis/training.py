@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import (
-    created_later,
-    files_of,
-    first_on_line,
-    line_of_flag,
-    locations_of,
-    mention,
-)
+from gradviz.diagnosis.definitions import created_later
+from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
-from gradviz.graph.text import counted
+from gradviz.graph.text import as_code
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
-_LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
+_OR = "; or freeze it, if it is not to be trained: requires_grad_(False)"
 Step = tuple[Event, StepDetails]
 _ALL = ", with all layers that it calls, and no others"
 _BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
@@ -48,7 +42,8 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
     is_of_tensors = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_of_tensors else "the switch is requires_grad"
-    fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
+    switch = f"{as_code(module)}.requires_grad_(False)" if module else ""
+    fix = switch or f"{question.code}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     what = f"{module}." if module else "its attribute "
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
@@ -105,15 +100,16 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
-    words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}"}
+    words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, *holder)
+    is_frozen = _kinds_held(context, holder[1]) == {NodeKind.UNTRACKED}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
     elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
-    elif not is_newer and context.reachable.isdisjoint(holder[1].held):
+    elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = _OF_THE_CALLED
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
@@ -218,32 +214,6 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     where = f", created at {made[0]}" if len(made) == 1 else ""
     where += f", whose step is at {mention(step.location)}, holds {details.count:,} {which}"
     return f"{details.optimizer}{where}"
-
-
-def unchanged(context: Context, question: Question) -> Evidence | None:
-    """Its last steps had a rate of 0, or changed no value of any parameter."""
-    key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
-    rest = takewhile(lambda row: row[1].changed_values == 0 or key in row[1].at_rest, every[::-1])
-    steps, dtype = [*rest][::-1], str(question.data.get("dtype"))
-    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
-    at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
-    added = context.happened_to(key, _ADDED)
-    after = (getattr(event.details, "after", None) for event in added)
-    norms = [each.norm or 0.0 for each in after if each is not None]
-    has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
-    is_coarse = bool(norms and norms[-1]) and not any(is_resting) and "float16" in dtype
-    found = sum(event.number > row[0].number for row in steps[:1] for event in added)
-    is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
-    if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
-        return None
-    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
-    where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
-    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
-    if is_coarse:
-        fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
-    elif any(is_resting):
-        why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
-    return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
@@ -354,7 +324,7 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     if not moved:
         return None
     off_at, step = off[-1].location, moved[-1].location
-    words = {"off": mention(off_at), "step": mention(step), "name": question.name}
+    words = {"off": mention(off_at), "step": mention(step), "name": question.code}
     return Evidence(words, locations=(off_at, step))
 
 
@@ -557,7 +527,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "steps that change no value",
         Verdict.NO_STEP,
         unchanged,
-        "{steps} changed no value: {why}",
+        "{steps} changed no value of it: {why}",
         events=(EventKind.STEP,),
     ),
     Rule(

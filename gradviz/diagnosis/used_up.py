@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.definitions import cached_function, kept_beside
 from gradviz.diagnosis.lines import (
     assignments_to,
-    cached_function,
     expressions_at,
     functions_around,
     has_line,
@@ -29,6 +28,7 @@ from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
+from gradviz.diagnosis.values import base_of
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Cause, ancestors, base_of_view, is_data
 from gradviz.story import Event, EventKind
@@ -134,8 +134,13 @@ class _Order:
         return any(event.number > self._passed for event in self._events)
 
 
-def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
-    """The tensor computed before a pass and used after it that is nearest to the failure."""
+def carried_over(
+    context: Context, error: ErrorContext, passed: Event, is_base: bool = False
+) -> Carried | None:
+    """The tensor computed before a pass and used after it that is nearest to the failure.
+
+    With ``is_base``, of a view it is what that is a view of: ``data`` for ``data.split(4)``.
+    """
     order = _Order(context, error, passed.number)
     if not order.is_used_after:
         return None
@@ -152,6 +157,8 @@ def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carrie
         return None
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
     made, used = order.event_of(key), order.event_of(user)
+    if is_base and not _runs_after(context, made, passed):
+        made = order.event_of(key := base_of(graph, key))
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):
@@ -185,7 +192,7 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for text, is_list in texts.items()
         if text not in known and text.partition(".")[0] not in modules
     }
-    if made is not None and (kept := _kept_beside(made, texts)):
+    if made is not None and (kept := kept_beside(made, texts)):
         return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
         if text in texts:
@@ -215,19 +222,6 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
             if name in lists:
                 return ast.unparse(lists[name])
     return ""
-
-
-def _kept_beside(made: Event, texts: Iterable[str]) -> str:
-    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
-
-    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
-    """
-    statement = statement_at(made.location)
-    every = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [each for target in every for each in getattr(target, "elts", [target])]
-    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
-    found = [each for each in kept if each in texts]
-    return found[0] if len(targets) > 1 and len(found) == 1 else ""
 
 
 def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
@@ -337,6 +331,9 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         name, line = lost
         fix = f"{line}: {name}.detach() returns a new tensor, and changes nothing: "
         fix += f"assign it, {name} = {name}.detach()"
+    elif carried.used is not None and not carried.used.location.is_own:
+        fix = "an object of a library keeps it: create that object anew in each step, or detach "
+        fix += "the tensors that it holds after each backward pass"
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif is_filled:
@@ -437,7 +434,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     if (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
-    carried = carried_over(context, error, freeing)
+    carried = carried_over(context, error, freeing, is_base=True)
     if carried is None or freeing.location != failing.location:
         return None
     if (base := carried.base) is not None and base.location != getattr(carried.made, "location", 0):

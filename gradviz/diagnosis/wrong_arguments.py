@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
+    assigned_before,
     assignments_to,
     at_line,
     called_name,
@@ -28,41 +29,15 @@ from gradviz.diagnosis.subjects import (
     clipped_by,
     function_of,
     gradient_of,
-    modules_around,
+    is_module,
     value_of,
     variables_around,
     variables_of,
 )
 from gradviz.facts import Action, HookDetails, SourceLocation
-from gradviz.graph import losses_of_all_pairs
-from gradviz.graph.text import shape_text
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.wording import how_to_register
-
-
-def _broadcast(context: Context, question: Question) -> Evidence | None:
-    """A loss between it and the root compared each value with every target."""
-    graph = context.graph_of_latest_pass(question.key) or context.graph
-    found = context.cached((_broadcast, id(graph)), lambda: losses_of_all_pairs(graph))
-    for loss, shapes, behind in found:
-        if question.key in behind:
-            data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
-            words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
-            words["first"], words["second"], words["both"] = map(shape_text, shapes)
-            return Evidence(words, (loss,), lines, loss)
-    return None
-
-
-broadcast_loss: Rule[Any, Any] = Rule(
-    "a loss of two shapes",
-    Verdict.BROADCAST,
-    _broadcast,
-    "{op}{at} compares each value of one argument, of shape {first}, with every one of the "
-    "other, of shape {second}: both are broadcast to {both}",
-    "give both the same shape: target.view_as(prediction)",
-    docs="Of mse_loss, smooth_l1_loss and huber_loss, where both have as many elements.",
-)
 
 # Passed to backward, or to ``torch.autograd.grad``.
 
@@ -334,7 +309,8 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     if cause is None:
         return error.evidence(
             owner=name,
-            why="it is a non-leaf tensor, no backward pass has added to it, or it was cleared",
+            why="it is a non-leaf tensor, frozen or not used, no backward pass has run, or it was "
+            "cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
     fix = _as_update(cause, code, error, tensor) or _fix(cause, code)
@@ -440,6 +416,12 @@ _LARGE = "make the loss smaller, such as a mean in place of a sum, or lower the 
 # Passed to an optimizer.
 
 
+def _modules_around(error: BaseException) -> list[Any]:
+    """The modules among these variables."""
+    held = variables_around(error).values()
+    return list({id(each): each for each in held if is_module(each)}.values())
+
+
 def _without_registered_layers(context: Context, error: ErrorContext) -> Evidence | None:
     """The optimizer got no parameters, and a module among the variables keeps its own in a list."""
     if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
@@ -448,7 +430,7 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
 
     rows = [
         row
-        for module in modules_around(error.error)
+        for module in _modules_around(error.error)
         if not parameters_of(module)
         for row in unregistered(module)
     ]
@@ -487,6 +469,27 @@ def _empty_list(context: Context, error: ErrorContext) -> Evidence | None:
     return error.evidence(locations=lines, name=names[0], filled=filler)
 
 
+def _filtered_to_none(context: Context, error: ErrorContext) -> Evidence | None:
+    """The optimizer was to get the parameters that require grad, and all of a module are frozen."""
+    if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
+        return None
+    from gradviz.capture.tensors.training_sets import parameters_of
+
+    given = [statement_at(error.location)]
+    for name in nodes_in(given[0], ast.Name):
+        made = assigned_before(error.location, name.id)
+        given += [statement_at(line) for line in made]
+    read = (each.attr for code in given for each in nodes_in(code, ast.Attribute))
+    held = [parameters_of(module) for module in _modules_around(error.error)]
+    frozen = [each for each in held if each and not any(p.requires_grad for p in each)]
+    if "requires_grad" not in read or not frozen:
+        return None
+    events = context.happened(EventKind.REQUIRES_GRAD)
+    off = [each.location for each in events if each.action is Action.REQUIRES_GRAD_OFF][-1:]
+    where = f": the last was frozen at {mention(off[0])}" if off else ""
+    return error.evidence(locations=off, words={"where": where})
+
+
 RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "an optimizer of a model that keeps its layers in a plain container",
@@ -495,6 +498,15 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
         "self.{container}, a plain {plain}{line}, which parameters() does not list",
         "register them: {register}",
+    ),
+    Rule(
+        "an optimizer of those parameters of a frozen model that require grad",
+        Verdict.OPTIMIZER,
+        _filtered_to_none,
+        "the optimizer{at} was given no parameters: it was to get those that require grad, and "
+        "none does{where}",
+        "let the parameters that are to be trained require grad before: requires_grad_(True); if a "
+        "condition on names chooses them, print the names: it may match none",
     ),
     Rule(
         "an optimizer of an empty list",

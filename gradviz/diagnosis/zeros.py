@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import set_to_zero
 from gradviz.diagnosis.values import (
     ADDS,
-    CLIP_LIMITS,
     Step,
     Values,
     cancelled_at,
@@ -25,7 +25,7 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.facts import Action, EventKind, Loss
+from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -127,6 +127,9 @@ _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x)
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
+_UNQUANTIZED = "every value is outside of the range that its scale and zero point can represent"
+_SCALE = "choose a scale and a zero point whose range holds the values"
+_STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -258,6 +261,16 @@ def _mask(step: Step) -> bool | None:
     return None
 
 
+def _of_one_step(step: Step) -> Block | None:
+    data, state = step.values.graph.nodes[step.target], step.input(5)
+    shapes = [each.shape for each in data.get("saved", ()) if each.argument == "input"]
+    is_one = any(shape[:1] == (1,) for shape in (*shapes, data.get("shape", ())))
+    if step.number != 2 or not is_one or state is None or not is_all_zero(state):
+        return None
+    why = "the sequence has one step, and its initial hidden state is all zeros"
+    return Block(step.target, why, _STEPS)
+
+
 def _not_chosen(step: Step) -> Block | None:
     if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
         return None
@@ -265,8 +278,10 @@ def _not_chosen(step: Step) -> Block | None:
 
 
 def _covered(step: Step) -> Block | None:
-    is_covered = _mask(step) and step.number == 0
-    return Block(step.target, "its mask is True everywhere", _MASK) if is_covered else None
+    is_mask = operation(step.op).blocks is Blocks.MASKED
+    why, fix = ("its mask is True everywhere", _MASK) if is_mask else (_UNQUANTIZED, _SCALE)
+    is_covered = _mask(step) is is_mask and step.number == 0
+    return Block(step.target, why, fix) if is_covered else None
 
 
 def _padded(step: Step) -> Block | None:
@@ -309,7 +324,8 @@ def _no_label(step: Step) -> Block | None:
         ignored = step.options.get("ignore_index", "-100")
         why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
         return Block(step.target, why, "check the labels: at least one in a batch must count")
-    return _no_loss(step)
+    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
+    return None if is_before else _no_loss(step)
 
 
 def _no_loss(step: Step) -> Block | None:
@@ -355,6 +371,7 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.NOT_CHOSEN: _not_chosen,
     Blocks.NOT_POSITIVE: _relu,
     Blocks.OTHER_FACTOR: _zero_factor,
+    Blocks.NOT_REPRESENTED: _covered,
     Blocks.OUTSIDE: _clamped,
     Blocks.PADDING: _padded,
     Blocks.PRODUCT: _zero_factor,
@@ -367,6 +384,7 @@ _LOSSES = (
     *("binary_cross_entropy_with_logits", "soft_margin_loss"),
 )
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
+    "lstm": _of_one_step,
     "threshold_backward": _step_function,
     **dict.fromkeys(_SAMPLERS, _step_function),
     **dict.fromkeys(("softmax", "log_softmax"), _one_entry),
@@ -377,42 +395,12 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
 }
 
 
-# The rules.
-
-
-def _set_to_zero(context: Context, question: Question) -> Evidence | None:
-    if not question.has_zero_gradient:
-        return None
-    grads = context.happened_to(question.key, EventKind.GRAD)
-    changes = [event for event in grads if event.action is Action.ZEROED][-1:]
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    passes = (context.pass_of.get(getattr(each.details, "pass_number", 0)) for each in added)
-    if added and all(each and getattr(each.details, "zeros_given", False) for each in passes):
-        line = added[-1].location
-        what = f"backward at {mention(line)} began with what was passed to it as gradient, zeros"
-        fix = "check what is passed as gradient: at least one of its elements must not be 0"
-        return Evidence({"what": what, "fix": fix}, locations=(line,))
-    fix = "call backward() after it"
-    if not changes or (added and changes[-1].number < added[-1].number):
-        if not added or is_wrong(getattr(added[-1].details, "after", None)):
-            return None
-        changes = [*context.gradient_changes(question.key)][-1:]
-        fix = "multiply it by a number other than 0"
-    if not changes:
-        return None
-    fix = CLIP_LIMITS.get(changes[0].word, fix)
-    line = changes[0].location
-    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
-    return Evidence({"what": what, "fix": fix}, locations=(line,))
-
-
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     """The other operations that block a gradient: the first of another kind, and how many more."""
     first, *rest = blocks
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
-    data = graph.nodes[other.key]
-    where = at_line(data.get("source", ""))
+    data, where = graph.nodes[other.key], at_line(graph.nodes[other.key].get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
     return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
 
@@ -543,7 +531,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "the gradient was set to zeros",
         Verdict.ZERO,
-        _set_to_zero,
+        set_to_zero,
         "{what}",
         events=(EventKind.GRAD,),
     ),

@@ -278,7 +278,7 @@ class Drawing:
         tried = {outline_of(story)}
         for tries, smaller in enumerate(self._smaller(story, runs)):
             # Some are tried also where it is only rather wide.
-            if fits_a_page(scene) and (scene.width <= NARROW or tries >= (4, 1)[len(story) > 1]):
+            if fits_a_page(scene) and (scene.width <= NARROW or tries >= 4):
                 break
             if (outline := outline_of(smaller)) not in tried:
                 tried.add(outline)

@@ -21,6 +21,7 @@ class Blocks(Enum):
     MASKED = "the mask is True"
     NOT_CHOSEN = "the condition chooses the other input"
     NOT_POSITIVE = "the input is <= 0"
+    NOT_REPRESENTED = "the input is outside the range of the quantized values"
     OTHER_FACTOR = "the other factor is 0"
     OUTSIDE = "the input is outside the range min to max"
     PADDING = "the index is padding_idx"
@@ -92,6 +93,7 @@ _LOSS = ("self", "target")
 _LAYER = ("input", "weight", "bias")
 _BATCHES = ("self", "batch1", "batch2")
 _TENSORS = ("self", "tensor1", "tensor2")
+_STATES = ("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_")
 _MASK = {"result1": "mask"}
 _INDICES = {"result1": "indices"}
 _MOMENTS = {"result1": "mean", "result2": "inverse deviation"}
@@ -153,6 +155,11 @@ _ROWS: tuple[Operation, ...] = (
     _op("dropout",      outputs=_MASK, kernels=("native_dropout",)),
     _op("erfinv",       read=True, not_finite_at=(1.0, -1.0)),
     _op("exp",          read=True),
+    _op("fake_quantize_per_channel_affine", blocks=Blocks.NOT_REPRESENTED, read=True,
+                        kernels=("fake_quantize_per_channel_affine_cachemask",)),
+    _op("fake_quantize_per_tensor_affine", blocks=Blocks.NOT_REPRESENTED, read=True, kernels=(
+                        "fake_quantize_per_tensor_affine_cachemask",
+                        "fake_quantize_per_tensor_affine_cachemask_tensor_qparams")),
     _op("floor",        blocks=Blocks.STEPS),
     _op("hardtanh",     blocks=Blocks.OUTSIDE, read=True),
     _op("lerp",         saves=("self", "end", "weight"), variant=1, updates=True),
@@ -200,7 +207,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("mm",           saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),
     _op("mv",           saves=("self", "vec"), factors=(0, 1)),
     _op("norm",         blocks=Blocks.FLAT_AT_ZERO, kernels=("linalg_vector_norm",)),
-    _op("rnn",          kernels=("mkldnn_rnn_layer",)),
+    _op("lstm",         saves=_STATES, factors=(2, 5), kernels=("mkldnn_rnn_layer",)),
     _op("scaled_dot_product_attention", saves=("query", "key", "value")),
     _op("log_softmax",  read=True),
     _op("softmax",      read=True),

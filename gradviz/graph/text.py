@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ _SHORT_DTYPE = {
 }
 
 
+_MOST_RANGES = 3
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -104,6 +106,19 @@ def listed(words: Sequence[str], most: int = 4) -> str:
     """
     more = len(words) - most
     return ", ".join(words[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def ranges_text(numbers: Sequence[int]) -> str:
+    """Ascending numbers; consecutive ones as a range, of many ranges the first and the last.
+
+    Example:
+        >>> ranges_text([0, 1, 3]), ranges_text([0, 2, 4, 6, 8, 9])
+        ('0…1,3', '0,2,…,8…9')
+    """
+    breaks = [0, *(n for n in range(1, len(numbers)) if numbers[n] > numbers[n - 1] + 1)]
+    spans = [numbers[a:b] for a, b in zip(breaks, [*breaks[1:], len(numbers)], strict=True)]
+    words = [f"{span[0]}…{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans]
+    return ",".join(words if len(words) <= _MOST_RANGES else (*words[:2], "…", words[-1]))
 
 
 def joined(names: Sequence[str]) -> str:
@@ -189,7 +204,7 @@ def summary_text(summary: TensorSummary) -> str:
         parts.append(f"{summary.nan:,} NaN")
     if summary.inf:
         parts.append(f"{summary.inf:,} infinite")
-    if summary.norm == 0:
+    if summary.norm == 0 and summary.nan + summary.inf < summary.numel:
         parts.append("the rest zeros" if parts else "all zeros")
     elif summary.norm is not None and not summary.nan:
         parts.append(f"norm {number_text(summary.norm)}")
@@ -249,6 +264,23 @@ def plain_name(name: str, owner: str = "") -> str:
     if "._" not in name and not name.startswith("_"):
         return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
+
+
+def as_code(name: str) -> str:
+    """A name as a program writes it.
+
+    Example:
+        >>> as_code("net.0.weight"), as_code("p.größe w"), as_code("w")
+        ('net[0].weight', 'p["größe w"]', 'w')
+    """
+    head, bracket, rest = name.rpartition("]")
+    first, *parts = rest.split(".")
+    if not (bracket or first.isidentifier()):  # a path without the variable of its module
+        return name
+    for each in parts:
+        quoted = each if each.isdigit() else json.dumps(each, ensure_ascii=False)
+        first += f".{each}" if each.isidentifier() else f"[{quoted}]"
+    return head + bracket + first
 
 
 def without_wrappers(parts: Sequence[str], is_wrapped: bool = True) -> Path:

@@ -243,14 +243,7 @@ class Provenance:
             replaces: whether all old values are overwritten.
         """
         if isinstance(record, UntrackedTensor):
-            record.alias = record.origin
-            if replaces:
-                record.inputs, record.cut_leaves = (), NO_CUTS
-                record.matters = record.matters and record.leaf is not None
-            for each in new:
-                record.add_input(each)
-            if replaces and record.inputs:
-                record.cause = cause_of(record.inputs)
+            self._write_untracked(record, new, replaces)
             return
         new = [data for each in new if (data := each.without(1 << record.number)).cut_leaves]
         old = record.untracked
@@ -274,6 +267,23 @@ class Provenance:
         if written.depth > DEEPEST:
             written.drop_distant_inputs()
         record.untracked = written
+
+    @staticmethod
+    def _write_untracked(record: UntrackedTensor, new: Sequence[Input], replaces: bool) -> None:
+        record.alias = record.origin
+        frozen = {}
+        if (leaf := record.leaf) is not None:  # ``model.to(device)`` leaves it frozen
+            cuts = record.cut_leaves.items()
+            frozen = {cut: bits for cut, bits in cuts if cut.cause is Cause.REQUIRES_GRAD}
+            own = 1 << leaf.number
+            new = [data for each in new if (data := each.without(own)).cut_leaves or not frozen]
+        if replaces:
+            record.inputs, record.cut_leaves = (), frozen or NO_CUTS
+            record.matters = record.matters and leaf is not None
+        for each in new:
+            record.add_input(each)
+        if replaces and record.inputs and not frozen:
+            record.cause = cause_of(record.inputs)
 
     def write_into_result(self, made: OperationOutput, new: Sequence[Input]) -> None:
         """Record that values were written into a result of the graph, without a gradient."""

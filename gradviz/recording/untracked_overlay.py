@@ -332,26 +332,28 @@ class UntrackedOverlay:
     def _operation(self, data: Input) -> str:
         """The key of an operation before a cut whose node is gone; "" if not recorded."""
         for record in reversed(data.op_records):
-            if record.created in self._recorded or record.created in self._snapshot.operations:
+            created = record.created
+            if created in self._recorded or created in self._snapshot.operations:
                 continue
-            key = self._recorded[record.created] = self._keys.of(record.created)
+            key = self._recorded[created] = self._keys.of(created)
             attributes = dict(record.data)
-            if (span := self._state.module_stack.of(record.created)) is not None:
+            if (span := self._state.module_stack.of(created)) is not None:
                 attributes.update(module=span.module, calls=span.calls)
-            index = self._state.event_log.find(record.created)
-            if index >= 0:
+            if (index := self._state.event_log.find(created)) >= 0:
                 line, end = self._state.event_log.line(index)
                 if line.source:
                     attributes["source"] = line.source
-                if line.target and record.created == end - 1:
+                if line.target and created == end - 1:
                     attributes["name"] = line.target
             self._insertion.add_node(key, attributes)
-            for source, position, output in record.inputs:
+            self._fill_recorded(key, record)
+        for record in data.op_records:  # a cut before may have had fewer of its inputs
+            key = self._recorded.get(record.created, "")
+            for source, position, output in record.inputs if key else ():
                 origin = self._recorded_input(source)
-                if origin:
+                if origin and not self._graph.has_edge(origin, key, position):
                     edge = {"kind": EdgeKind.GRADIENT, "input": position, "output": output}
                     self._insertion.add_edge(origin, key, position, edge)
-            self._fill_recorded(key, record)
         made = data.source
         return self._recorded.get(made.created, "") if isinstance(made, OperationOutput) else ""
 
@@ -562,8 +564,7 @@ def ranks(graph: GradGraph) -> dict[str, int]:
 
     Example:
         >>> graph = GradGraph()
-        >>> graph.add_edges_from([("n1", "n0", 0), ("n2", "n1", 0)])
-        [0, 0]
+        >>> _ = graph.add_edges_from([("n1", "n0", 0), ("n2", "n1", 0)])
         >>> ranks(graph)
         {'n2': 0, 'n1': 1, 'n0': 2}
     """
@@ -582,8 +583,7 @@ def open_loops(graph: GradGraph, in_place: Sequence[tuple[str, str, int]]) -> di
 
     Args:
         graph: is modified.
-        in_place: edges by which data was written into an existing tensor; without them there is
-            no cycle.
+        in_place: edges by which data was written into an existing tensor; each cycle has one.
 
     Returns:
         The ranks of all nodes.

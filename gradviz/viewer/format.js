@@ -90,7 +90,9 @@ export function summaryText(summary) {
   const parts = [];
   if (summary.nan) parts.push(`${countText(summary.nan)} NaN`);
   if (summary.inf) parts.push(`${countText(summary.inf)} infinite`);
-  if (summary.norm === 0) parts.push(parts.length ? "the rest zeros" : "all zeros");
+  const count = summary.shape.reduce((product, size) => product * size, 1);
+  const rest = count - (summary.nan || 0) - (summary.inf || 0);
+  if (summary.norm === 0 && rest) parts.push(parts.length ? "the rest zeros" : "all zeros");
   else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
     parts.push(`norm ${numberText(summary.norm)}`);
     if (isNumber(summary.mean)) parts.push(`mean ${numberText(summary.mean)}`);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import chain
@@ -104,6 +104,12 @@ def _members(data: dict[str, Any]) -> int:
 def fingerprint(*facts: object) -> str:
     """A short text that is equal for equal facts, in any process."""
     return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+
+
+def operations_in(data: Mapping[str, Any]) -> str:
+    """Of a group a text that is equal for groups of the same operations, whatever their shapes."""
+    structure = str(data.get("structure", ""))
+    return structure[: len(structure) // 2]
 
 
 def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
@@ -431,7 +437,7 @@ class _PartInside:
         return (min(totals), max(totals)) if all(norms) else None
 
     def structures(self, parts: Sequence[Part]) -> list[str]:
-        """For each part, a fingerprint that is equal for parts with the same operations."""
+        """For each part two fingerprints, of its operations and of their shapes, in one text."""
         order = np.argsort(self.targets, kind="stable")
         begins = np.searchsorted(self.targets[order], np.arange(len(self.nodes) + 1))
         return [self._structure(part, order, begins) for part in parts]
@@ -439,10 +445,11 @@ class _PartInside:
     def _structure(self, part: Part, order: NDArray[Any], begins: NDArray[Any]) -> str:
         places = [self.place[key] for key in part.keys[: part.once or None]]
         number = {place: number for number, place in enumerate(places)}
-        rows = []
+        rows, shapes = [], []
         for place in places:
             data = self.nodes[place][1]
-            facts = [data.get(fact) for fact in ("op", "shape", "dtype", "structure", "repeat")]
+            facts = [*map(data.get, ("op", "dtype", "repeat")), operations_in(data)]
+            shapes.append((data.get("shape"), data.get("structure")))
             edges = sorted(
                 (
                     self.edges.inputs[row],
@@ -452,7 +459,7 @@ class _PartInside:
                 for row in order[begins[place] : begins[place + 1]].tolist()
             )
             rows.append((data["kind"].value, *facts, edges))
-        return fingerprint(rows)
+        return fingerprint(rows) + fingerprint(shapes)
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:

@@ -504,8 +504,10 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
     pieces = _pieces(sequence, labels, calls)
     partial = partly_called(sequence, labels, calls)
     for start, stop in calls:
-        path, places = paths[start][:cut], range(start, stop)
-        groups = sum(sequence.data[place]["kind"] is NodeKind.GROUP for place in places)
+        nodes, path, places = sequence.data[start:stop], paths[start][:cut], range(start, stop)
+        if all(is_inferred(data) and data["kind"] is NodeKind.UNTRACKED for data in nodes):
+            continue  # inputs between two calls are in neither
+        groups = sum(data["kind"] is NodeKind.GROUP for data in nodes)
         glue = cut is None or len(path) < cut
         parametric = groups or any(sequence.parameters(place) for place in places)
         few = 1 if not glue else _GLUE - 1

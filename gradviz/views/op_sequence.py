@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ Ints = NDArray[np.int64]
 _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
 _PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
+_AFTER_OPERATIONS = -0.5  # without a number, -1, and before those with one
 _AT_EACH_STEP = ("weight_hh_l", "bias_hh_l")  # of ``nn.RNN`` and ``nn.GRU``
 
 
@@ -204,15 +205,34 @@ def _inputs(
 
 
 def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
-    """In order of creation as far as the inputs allow; a node without a number follows its inputs.
+    """In order of creation as far as the inputs allow.
 
-    Nodes in or after a cycle are left out.
+    A node without a number follows its inputs; an untracked tensor that no operation precedes is
+    right before its first user, so that it is not between the operations of another module. Nodes
+    in or after a cycle are left out.
     """
-    inside = set(keys)
-    waiting = {key: sum(source in inside for source in graph._pred[key]) for key in keys}
-    number = {key: graph._node[key].get("sequence_nr", -1) for key in keys}
-    first = {key: place for place, key in enumerate(keys)}
-    heap = [(number[key], first[key], key) for key in keys if not waiting[key]]
+    numbers: dict[str, float] = {key: graph._node[key].get("sequence_nr", -1) for key in keys}
+    order = _by_these_numbers(graph, numbers)
+    is_open = [numbers[key] < 0 and graph._node[key]["kind"] is NodeKind.UNTRACKED for key in order]
+    if not any(is_open):
+        return order
+    free: set[str] = set()
+    for key in compress(order, is_open):
+        numbers[key] = _AFTER_OPERATIONS
+        if all(source in free for source in graph._pred[key] if source in numbers):
+            free.add(key)
+    for key in reversed(order):
+        if key in free:
+            users = (numbers.get(user, -1) for user in graph._succ[key])
+            numbers[key] = min((number for number in users if number >= 0), default=-1)
+    return _by_these_numbers(graph, numbers)
+
+
+def _by_these_numbers(graph: GradGraph, numbers: Mapping[str, float]) -> list[str]:
+    waiting = {key: sum(source in numbers for source in graph._pred[key]) for key in numbers}
+    number = dict(numbers)
+    first = {key: place for place, key in enumerate(numbers)}
+    heap = [(number[key], first[key], key) for key in numbers if not waiting[key]]
     heapq.heapify(heap)
     order = []
     while heap:

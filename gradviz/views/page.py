@@ -286,8 +286,13 @@ def _candidates(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str, i
         outside = fold_outside_of_modules(way) if len(way) <= most * _HOPELESS**2 else way
         if len(outside) < len(way):
             for fewer in (outside, fold_outside_of_modules(fold_calls(outside))):
-                seen = hide_untracked(dock_leaves(fold_siblings(fewer)))
-                yield seen, f"{how} and outside of modules", 0
+                for has_shapes in (True, False):
+                    alike = fold_siblings(fewer, shapes=has_shapes)
+                    yield (
+                        hide_untracked(dock_leaves(alike)),
+                        f"{how or 'module'} and outside of modules",
+                        0,
+                    )
 
 
 def _outermost(graph: GradGraph) -> Iterator[tuple[GradGraph, str]]:

@@ -16,8 +16,9 @@ from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import contents_of
-from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared_by
+from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
+from gradviz.views.siblings import gradient_state, names_in_short
 from gradviz.views.view import along_the_data, view
 
 
@@ -139,18 +140,14 @@ class Stack(NamedTuple):
     Args:
         prefix: the path of the module that contains all.
         level: where the paths of successive repetitions begin to differ.
-        first: the path of the first below ``prefix``, and
-        last: of the last.
     """
 
     prefix: Path
     level: int
-    first: str
-    last: str
 
 
 def stack_of(paths: Sequence[Path], repeat: Repeat) -> Stack | None:
-    """``("encoder", "layers"), 2, "0", "11"``; None if the repetitions are not modules."""
+    """``("encoder", "layers"), 2``; None if the repetitions are not modules."""
     for place in range(repeat.start, repeat.start + repeat.length):
         one, next_one = paths[place], paths[place + repeat.length]
         if one != next_one:
@@ -159,8 +156,7 @@ def stack_of(paths: Sequence[Path], repeat: Repeat) -> Stack | None:
             if one[: level + 1] == path:  # modules that take turns
                 return None
             at = next(n for n, (a, b) in enumerate(zip(one, path, strict=False)) if a != b)
-            first, last = (".".join(each[at : level + 1]) for each in (one, path))
-            return Stack(one[:at], level, first, last)
+            return Stack(one[:at], level)
     return None
 
 
@@ -320,7 +316,8 @@ def _rows(sequence: OpSequence, paths: Sequence[Path]) -> tuple[Ints, dict[objec
     leaves = []
     for leaf in sequence.leaves:
         name = _without_numbers(leaf.get("name", ""))
-        kind = (leaf["kind"], leaf.get("shape"), leaf.get("dtype"), name)
+        known = map(leaf.get, ("kind", "shape", "dtype", "device", "verdict"))
+        kind = (*known, name, gradient_state(leaf))
         leaves.append(-1 - leaf_names.setdefault(kind, len(leaf_names)))
     names: dict[object, int] = {}
     bounds = sequence.starts.tolist()
@@ -342,7 +339,6 @@ def _rows(sequence: OpSequence, paths: Sequence[Path]) -> tuple[Ints, dict[objec
 
 
 _MOST_NAMED = 3  # modules in the title of a loop
-_NUMBER = re.compile(r"^\D+")  # the text before the number: the "layer" of layer4
 
 
 @view
@@ -420,6 +416,10 @@ def repeat_parts(
         data.update(_name(sequence, paths, inner))
         if stack is None and repeat.length > 1:
             data.update(_first_step(sequence, paths, range(start, start + repeat.length)))
+        own = data.get("module", "")
+        across = shared(paths[start + repeat.length - 1], paths[start])
+        if stack is None and repeat.length > 1 and len(across) <= own.count(".") + bool(own):
+            data["whole"] = True
         nodes: Any = sequence.data[start:stop]
         if (stack or "module" in data) and not any(map(is_inferred, nodes)):
             depth = data["module"].count(".") if stack is None else stack.level
@@ -493,11 +493,14 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
     data: dict[str, Any] = {**contents_of([paths[place] for place in places])}
     stack = stack_of(paths, repeat) if repeat.stack and repeat.count > 1 else None
     if stack:
-        prefix, level, first, last = stack
+        prefix, level = stack
         common: Path = prefix
-        ends = f"{first}…{_NUMBER.sub('', last)}"
+        inside = [path[len(prefix) :] for path in paths[repeat.start : repeat.stop]]
+        tops = (".".join(path[: level + 1 - len(prefix)]) for path in inside if path)
+        names = list(dict.fromkeys(tops))
+        nested = "." in names[0]  # stacks in a stack
+        ends = f"{names[0]}…{names[-1]}" if nested else names_in_short(names)
         if not _is_whole(paths, repeat, level):  # from the middle of a layer to another's
-            inside = [path[len(prefix) :] for path in paths[repeat.start : repeat.stop]]
             begin = next(path for path in inside if path)
             end = next(path for path in reversed(inside) if len(path) >= len(begin))
             rest = zip(begin[1:], end[1:], strict=False)
@@ -510,7 +513,7 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:
             data["name"] = ".".join(common)
-    if common or "contents" in data:  # steps of several modules are in none of them
+    if common or stack or "contents" in data:  # steps of several modules are in none of them
         data["module"] = ".".join(common)
         if any(is_inferred(sequence.data[place]) for place in places):
             data["inferred"] = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -18,9 +18,9 @@ import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import LEAVES, TENSORS, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
-from gradviz.graph.text import counted, is_zero, listed, must_be
+from gradviz.graph.text import counted, is_zero, listed, must_be, ranges_text
 from gradviz.views.details import clone_shared_leaves
-from gradviz.views.groups import Part, contract
+from gradviz.views.groups import Part, contract, operations_in
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
@@ -29,7 +29,7 @@ _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
 _LONGEST_TITLE = 48  # characters; a longer one is cut in the picture
 _FEW_INPUTS = 3  # with more inputs, the input number is ignored
 _PLACES = frozenset(("index", "start", "end"))  # options that only select one branch
-_MOST_SPANS = 3
+_MOST_NAMES = 3
 _MOST_NODES = 500  # of a graph in which calls of a module are searched
 _FEW_OUTSIDE = 2  # operations that need not be folded
 _DIGITS = re.compile(r"\d+")
@@ -128,6 +128,7 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     names = [_called(each) for each in leaves]
     for keys, each, name in zip(rows, leaves, names, strict=True):
         called: Any = {"name": name if names.count(name) == 1 else _called_apart(each)}
+        called["leaves"] = tuple(keys)
         if verdict := each[0].get("verdict"):
             called["verdict"] = verdict
         parts.append(Part(keys, called, 0, True))
@@ -197,7 +198,7 @@ def _called_apart(leaves: Sequence[Any]) -> str:
     common = _common([path[:-1] for path in paths])
     parts = list(dict.fromkeys(path[len(common)] for path in paths))
     of = f"{'.'.join(common)}: " if common else ""
-    titles = [f"{of}{listed(parts, most)} ({len(leaves):,})" for most in range(_MOST_SPANS, 0, -1)]
+    titles = [f"{of}{listed(parts, most)} ({len(leaves):,})" for most in range(_MOST_NAMES, 0, -1)]
     return next((title for title in titles if len(title) <= _LONGEST_TITLE), titles[-1])
 
 
@@ -211,13 +212,18 @@ def _common(paths: Sequence[Sequence[str]]) -> list[str]:
 def _state(data: dict[str, Any]) -> tuple[object, ...]:
     """What distinguishes leaves of one kind: gradient, device, dtype."""
     gradient = data.get("grad", ...)
-    state: object = gradient
-    if isinstance(gradient, TensorSummary):
-        state = bool(gradient.nan), bool(gradient.inf), is_zero(gradient)
+    state = gradient_state(data), isinstance(gradient, TensorSummary) and is_zero(gradient)
     changed = tuple(name for name in data.get("changes", {}) if name != "value")
     facts = ("dtype", "device", "requires_grad", "verdict", "mark")
     others = (data.get(fact) for fact in facts)
     return (data["kind"], state, changed, bool(data.get("stale")), *others)
+
+
+def gradient_state(data: Mapping[str, Any]) -> object:
+    """Equal for leaves that have no ``.grad``, one that is None, finite, with NaN, or infinite."""
+    gradient = data.get("grad", ...)
+    is_tensor = isinstance(gradient, TensorSummary)
+    return (bool(gradient.nan), bool(gradient.inf)) if is_tensor else gradient
 
 
 def _options(data: dict[str, Any]) -> tuple[object, ...]:
@@ -302,7 +308,8 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
                 inputs = [(number, ()) for number, _ in inputs]
             name = _plain(str(get("name", "")))
             known = [get("op"), get("shape") if shapes else None]
-            known += map(get, ("device", "structure", "repeat"))
+            known += [get("structure") if shapes else operations_in(data)]
+            known += map(get, ("device", "repeat"))
             state = (*_state(data), get("buffers"), get("hooks"), _options(data))
             facts = (*known, *state, name, tuple(sorted(inputs, key=repr)))
         made[key] = numbers.setdefault(facts, len(numbers))
@@ -319,7 +326,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
     for attribute in ("module", "name"):
         found = list(dict.fromkeys(str(node.get(attribute, "")) for node in nodes))
         if all(found):
-            data["name"] = _names_in_short(found)
+            data["name"] = names_in_short(found)
             if first["kind"] in LEAVES and "…" not in data["name"]:
                 data["name"] = _called(nodes)
                 del data["repeat"]  # the name contains it
@@ -335,13 +342,13 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
     return data
 
 
-def _names_in_short(names: Sequence[str]) -> str:
+def names_in_short(names: Sequence[str]) -> str:
     """Names that differ in one number as one; others as the first and the number of others.
 
     Example:
-        >>> _names_in_short(["experts.0.weight", "experts.1.weight", "experts.3.weight"])
+        >>> names_in_short(["experts.0.weight", "experts.1.weight", "experts.3.weight"])
         'experts.0…1,3.weight'
-        >>> _names_in_short(["a", "b", "c"])
+        >>> names_in_short(["a", "b", "c"])
         'a and 2 more'
     """
     split = [re.split(r"(\d+)", name) for name in names]
@@ -353,13 +360,7 @@ def _names_in_short(names: Sequence[str]) -> str:
     if len(differ) != 1 or differ[0] % 2 == 0:
         return f"{names[0]} and {len(names) - 1:,} more"
     at = differ[0]
-    numbers = sorted(int(each[at]) for each in split)
-    breaks = [0, *(n for n in range(1, len(numbers)) if numbers[n] > numbers[n - 1] + 1)]
-    ends = zip(breaks, [*breaks[1:], len(numbers)], strict=True)
-    spans = [(numbers[start], numbers[stop - 1]) for start, stop in ends]
-    if len(spans) > _MOST_SPANS:
-        spans = [(numbers[0], numbers[-1])]
-    text = ",".join(f"{low}…{high}" if low < high else str(low) for low, high in spans)
+    text = ranges_text(sorted(int(each[at]) for each in split))
     return "".join((*first[:at], text, *first[at + 1 :]))
 
 
