@@ -11,7 +11,6 @@ import dis
 import functools
 import linecache
 import os
-import re
 import sys
 import sysconfig
 import warnings
@@ -481,8 +480,9 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
 def _changed(target: ast.expr) -> ast.expr:
     """``x`` of ``x.mul_(2)``, which returns x."""
     called = target.func if isinstance(target, ast.Call) else None
-    is_chain = isinstance(called, ast.Attribute) and re.fullmatch(r"[a-z]\w*[^_]_", called.attr)
-    return _changed(called.value) if is_chain else target  # type: ignore[union-attr]
+    if not isinstance(called, ast.Attribute) or not called.attr.endswith("_"):
+        return target
+    return target if called.attr.endswith("__") else _changed(called.value)
 
 
 _OF_MANY = frozenset(("sum", "math.prod", "prod", "reduce", "functools.reduce"))
