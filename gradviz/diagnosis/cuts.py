@@ -125,6 +125,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
         fix = "its result is constant, as the derivative is; or a Function's backward has no "
         fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
+    if cut.edge.get("word") == "setitem_" and not _is_leaf(context.graph, cut.target):
+        fix = "join the tensors by torch.stack or torch.cat instead of writing their values"
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
@@ -165,6 +167,10 @@ def _which(context: Context, cut: CutEdge) -> str:
         return ""
     key = ("which", location, cut.edge.get("cause"))
     return context.cached(key, lambda: one_of_several(location, made[-1].word))
+
+
+def _is_leaf(graph: GradGraph, key: str) -> bool:
+    return key in graph and graph.nodes[key]["kind"] in LEAVES
 
 
 def _is_linearized(context: Context, cut: CutEdge) -> bool:
