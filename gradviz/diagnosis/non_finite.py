@@ -11,7 +11,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
@@ -23,12 +23,20 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of, unchanged
-from gradviz.diagnosis.values import Values, smallest
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SourceLocation
-from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
+from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of, unchanged
+from gradviz.diagnosis.values import Values
+from gradviz.facts import (
+    Action,
+    EventKind,
+    FrameKind,
+    GradientDetails,
+    HookDetails,
+    Loss,
+    SourceLocation,
+)
+from gradviz.graph import ancestors, is_data, word_of
 from gradviz.graph.operations import operation
-from gradviz.graph.text import number_text
+from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 _LOWER_SCALE = (
@@ -45,9 +53,7 @@ _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
-_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
-_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
-_MOST = 20  # divisions
+_GROWN = 1e3  # times
 _Match = Callable[[Context, Question], Evidence | None]
 
 
@@ -313,49 +319,48 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
 )
 
 
-# Divisions by numbers near 0.
+# Growth from step to step.
 
 
-def is_steep(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
-    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
-
-
-def _divided(context: Context, question: Question) -> Evidence | None:
-    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
-    grad, values = question.data.get("grad"), context.values_of_pass(question)
-    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
+def _grown(context: Context, question: Question) -> Evidence | None:
+    """Steps made the loss and the gradient of a parameter much larger: the training diverges."""
+    key, grad = question.key, question.data.get("grad")
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
+    same = [each for each in added if each.location == added[-1].location]
+    steps = [e for e, row in context.steps if same and same[0].number < e.number < same[-1].number]
+    if grad is None or not grad.is_finite or not steps or key not in context.held:
         return None
-    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
-    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
-    for key, divisor, before in rows:
-        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
-            line = values.graph.nodes[key].get("source", "")
-            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = at_line(line)
-            return Evidence(words, (key,), locations_of([line]), key)
-    return None
+    rows: Any = [same[0].details, same[-1].details]
+    norms = [each.after.norm if each.after is not None else None for each in rows]
+    results = [_result_of(context, each.pass_number) for each in rows]
+    if not all(
+        a > 0 and max(a * _GROWN, 1) < b for a, b in ((norms[0] or 0, norms[1] or 0), results)
+    ):
+        return None
+    before, after = map(number_text, results)
+    words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
+    words["backward"] = mention(same[-1].location)
+    return Evidence(words, locations=(same[-1].location,))
 
 
-def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
-    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
-    found = list[tuple[str, float, set[str]]]()
-    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
-        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
-        least = smallest(divisor) if divisor is not None and source else None
-        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
-            found.append((key, least, ancestors(values.graph, [source])))
-    return found
+def _result_of(context: Context, number: int) -> float:
+    """The size of the number on which a pass was called; 0 if it is not known."""
+    frames = (each for each in context.frames or () if each.pass_number == number)
+    graph = next((f.graph for f in frames if f.kind is FrameKind.AFTER_BACKWARD), None)
+    roots = context.roots_of(graph) if graph is not None else ()
+    value = graph.nodes[roots[0]].get("value") if graph is not None and len(roots) == 1 else None
+    return abs(value.values[0]) if value is not None and value.values is not None else 0.0
 
 
-divided: Rule[Any, Any] = Rule(
-    "behind a division by numbers near 0",
+grown: Rule[Any, Any] = Rule(
+    "grown from step to step",
     Verdict.EXPLODING,
-    _divided,
-    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
-    "gradient is divided by it as well",
-    "keep what it divides by away from 0: other initial values, or a larger eps",
-    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
+    _grown,
+    "after {steps}, its gradient is over 1,000 times larger, and the result on which backward at "
+    "{backward} is called grew from {before} to {after}",
+    "lower the learning rate, or scale the inputs",
+    events=(EventKind.STEP,),
+    docs="Both are over 1,000 times what they were at the first pass of the line.",
 )
 
 

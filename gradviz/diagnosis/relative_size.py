@@ -13,9 +13,10 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.non_finite import around_last_step, divided
+from gradviz.diagnosis.non_finite import around_last_step, grown
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
@@ -434,6 +435,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
     divided,
+    grown,
     Rule(
         "larger than any usual gradient",
         Verdict.EXPLODING,
