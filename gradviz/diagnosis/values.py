@@ -278,6 +278,16 @@ class Step:
         """The node of another input; "" if it is not in the graph."""
         return self.values.source_of(self.target, number)
 
+    @property
+    def mask(self) -> bool | None:
+        """The value of its mask if it is the same everywhere; None if it varies, or is unknown."""
+        known = [self.values.saved(self.target, name) for name in ("mask", "condition")]
+        graph = self.values.graph
+        inputs = (source for source, _ in graph.inputs(self.target))
+        known += [self.values.of(key) for key in inputs if graph.nodes[key].get("dtype") == "bool"]
+        found = (each for each in known if each is not None)
+        return next((v for each in found for v in (True, False) if is_only(each, (v,))), None)
+
 
 @dataclass
 class Owner:
