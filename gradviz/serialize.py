@@ -440,7 +440,7 @@ _COUNTS = (
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
-    *("stale", "in_array"),
+    *("stale", "in_array", "whole"),
     "unreduced",
     "highlight",
 )
@@ -451,6 +451,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "changes": _pairs,
     "aliases": _words,
     "contents": _words,
+    "leaves": _words,
     "uses_inside": _words,
     "runs_with": _words,
     **dict.fromkeys(("shape", "input_shape"), _shape),

@@ -320,3 +320,12 @@ def test_what_several_operations_saved_has_its_size_at_each_of_them():
     text = str(gradviz.draw(loss, color_by="saved_bytes"))
     assert text.count("400 B saved") == 3
     assert text.count("400 B saved, shared") == 2
+
+
+def test_a_use_of_a_leaf_that_adds_zeros_says_so() -> None:
+    with gradviz.record() as run:
+        w = torch.tensor([2.0, 1.0], requires_grad=True)
+        loss = (w * 3).sum() + (w * 0).sum()
+        loss.backward()
+    drawing = gradviz.draw(run, views=[views.hide_bookkeeping, views.color_by("grad_norm")])
+    assert ">zero</tspan>" in drawing.svg

@@ -15,6 +15,7 @@ from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import with_short_names
 from gradviz.renderers.moments import Moment, gradient_table
 from gradviz.story import Frame
+from gradviz.views import dock_leaves, fold_repeats, group_by_module, hide_bookkeeping
 
 
 class Steps(nn.Module):
@@ -516,3 +517,43 @@ def test_a_table_of_gradients_has_the_norm_of_each_group():
         ["None", "norm 2"],
         ["None", "norm 3"],
     ]
+
+
+def test_leaves_in_a_box_are_in_the_table_also_where_they_were_in_none():
+    frames = []
+    for grad in (None, TensorSummary((9,), "float32", "cpu", norm=3.0)):
+        graph = GradGraph()
+        for name in ("n1", "n2"):
+            graph.add_node(name, kind=NodeKind.LEAF, name=name, grad=grad)
+            graph.add_edge(name, "n0")
+        graph.nodes["n0"].update(kind=NodeKind.OPERATION, op="linear")
+        frames.append(Frame("", graph if grad is None else dock_leaves(graph)))
+    table = gradient_table(Moment(frames[1], 2, ((1, frames[0]),)))
+    assert [cell.text for cell in table[1][1:]] == ["None", "norm 4.243"]
+
+
+class Attentive(nn.Module):
+    """A decoder that joins what it read from a memory to each of its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.query, self.head = nn.GRUCell(16, 8), nn.Linear(8, 8), nn.Linear(16, 4)
+
+    def forward(self, memory, steps):
+        state, read, found = memory.mean(1), memory.mean(1), []
+        for step in range(steps):
+            state = self.cell(torch.cat([memory[:, step % 6], read], -1), state)
+            weights = (memory @ self.query(state).unsqueeze(-1)).softmax(1)
+            read = (weights * memory).sum(1)
+            found.append(self.head(torch.cat([state, read], -1)))
+        return torch.stack(found)
+
+
+def test_a_call_in_a_step_beside_the_folded_ones_is_a_whole_one():
+    model = Attentive()
+    loss = model(torch.randn(2, 6, 8, requires_grad=True), 20).logsumexp(-1).mean()
+    seen = fold_repeats(hide_bookkeeping(gradviz.trace(loss, names=model)))
+    graph = group_by_module(seen, depth=1)
+    cells = [data for data in groups_of(graph) if data.get("name") == "cell"]
+    assert cells
+    assert all(data.get("module_class") == "GRUCell" for data in cells)

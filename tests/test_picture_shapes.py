@@ -322,3 +322,13 @@ def test_experts_with_different_numbers_of_rows_are_drawn_once():
     with gradviz.record(model) as run:
         model(x).square().mean().backward()
     assert gradviz.draw(run)._drawn[1].width <= NARROW
+
+
+def test_a_factor_of_an_operation_in_place_looks_as_of_one_that_is_not():
+    with gradviz.record() as run:
+        y = torch.ones(2, requires_grad=True) * 2
+        y.mul_(3)
+        y.sum().backward()
+    graph = run.story[0].graph
+    (key,) = [key for key, data in graph.nodes(data=True) if data.get("op") == "mul_"]
+    assert "×3" in labels_of(graph)[key].plain()

@@ -40,7 +40,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
-from gradviz.graph.text import joined
+from gradviz.graph.text import as_code, joined
 from gradviz.story import Event, Frame
 
 if TYPE_CHECKING:
@@ -145,6 +145,11 @@ class Question:
     def group(self) -> Group:
         """The verdicts that can apply."""
         return Group.NO_GRADIENT if self.data.get("grad") is None else Group.GRADIENT
+
+    @property
+    def code(self) -> str:
+        """Its name as the program can write it, for a fix."""
+        return as_code(self.name)
 
     @property
     def kind(self) -> NodeKind:
@@ -567,24 +572,6 @@ def _grouped(rows: Iterable[tuple[_T, Event]]) -> dict[_T, list[Event]]:
     for key, event in rows:
         found.setdefault(key, []).append(event)
     return found
-
-
-def is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
-    """Whether the data of a cut leads only to functions that have no gradient."""
-    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
-        return False
-    stack, seen, is_met = [cut.target], {cut.target}, False
-    while stack:
-        key = stack.pop()
-        if key not in graph or "root" in graph.nodes[key]:
-            return False
-        for _, target, edge in graph.out_edges(key, data=True):
-            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
-                is_met = True
-            elif target not in seen:
-                seen.add(target)
-                stack.append(target)
-    return is_met
 
 
 def call_of(context: Context) -> str:

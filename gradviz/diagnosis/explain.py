@@ -25,6 +25,7 @@ from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict,
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.lines import files_of, first_on_line, mention, transforms_in
+from gradviz.diagnosis.losses import loss_rules
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -92,7 +93,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *zero_rules,
     *clipping_rules,
     *training_rules,
-    wrong_arguments.broadcast_loss,
+    *loss_rules,
     *last_rules,
     *_ALONE,
     *no_graph.RULES,
@@ -108,6 +109,7 @@ _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
     Verdict.NO_STEP,
     *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED, Verdict.BROADCAST),
+    Verdict.OF_PROBABILITIES,
 )
 _IN_NONE = "no optimizer holds it"
 _BEFORE_A_PASS = (Verdict.OTHER_ERROR, Verdict.NUMPY, Verdict.NOT_FLOATING)

@@ -27,6 +27,7 @@ from gradviz.diagnosis.used_up import carried_over, detached
 from gradviz.facts import Action, BackwardDetails, Problem, ProblemKind
 from gradviz.graph import GradGraph, ancestors, descendants, word_of
 from gradviz.graph.operations import Blocks, forward_word, operation, twin_of
+from gradviz.graph.text import as_code
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
@@ -151,11 +152,11 @@ def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:
     if problem.changed_by == "step":
         return _fix_of_step(context, error)
     if problem.changed_by == "embedding_renorm_":
-        name = problem.name or "weight"
+        name = as_code(problem.name) or "weight"
         return f"compute with a copy: {name}.clone(); or look up first; or leave out max_norm"
     if _is_leaf(context, problem.name):
         before = f"call backward() before {problem.location or 'that change'}"
-        return f"{before}; or compute with a copy: {problem.name}.clone()"
+        return f"{before}; or compute with a copy: {as_code(problem.name)}.clone()"
     if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
     return _as_new_tensor(context, problem) or _COPY
@@ -165,7 +166,7 @@ def _fix_of_a_library(context: Context, problem: Problem) -> str:
     """A copy helps, unless the library itself saved the tensor that it changes."""
     saver = source_of(context, problem.node)
     if problem.name and saver.rpartition(":")[0] == problem.location.file:
-        return f"give the library a copy: {problem.name}.clone()"
+        return f"give the library a copy: {as_code(problem.name)}.clone()"
     return f"compute this part in your own code, without the change in place of {problem.inside}"
 
 

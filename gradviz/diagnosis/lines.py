@@ -200,27 +200,51 @@ def stored(expression: ast.expr) -> bool:
     return isinstance(expression, (ast.Name, ast.Attribute, ast.Subscript))
 
 
-def straight_through(line: str) -> tuple[str, str] | None:
-    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if there is none."""
+def straight_through(line: str) -> tuple[str, str, bool] | None:
+    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line, and whether it assigns to one.
+
+    Returns:
+        None if the line has none.
+    """
     locations = locations_of([line])
     statement = statement_at(locations[0]) if locations else None
     for node in nodes_in(statement, ast.BinOp):
         if isinstance(node.op, ast.Add):
             for kept, call in ((node.left, node.right), (node.right, node.left)):
                 if (difference := _detached(call)) and ast.dump(difference[1]) == ast.dump(kept):
-                    return ast.unparse(kept), ast.unparse(difference[0])
+                    pair = ast.unparse(kept), ast.unparse(difference[0])
+                    targets = statement.targets if isinstance(statement, ast.Assign) else []
+                    return *pair, not {*pair}.isdisjoint(map(ast.unparse, targets))
     return None
 
 
 def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
-    """The operands of ``(y - x).detach()``."""
-    function = call.func if isinstance(call, ast.Call) else None
-    if not isinstance(function, ast.Attribute) or function.attr != "detach":
+    """The operands of ``(y - x).detach()`` and of ``(y - x).data``."""
+    function = call.func if isinstance(call, ast.Call) else call
+    name = "data" if function is call else "detach"
+    if not isinstance(function, ast.Attribute) or function.attr != name:
         return None
     inner = function.value
     if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
         return inner.left, inner.right
     return None
+
+
+def one_of_several(location: SourceLocation, name: str) -> str:
+    """The ``b.detach()`` or ``b.data`` at a column, if its statement has several that differ.
+
+    Args:
+        location: the line and the column.
+        name: "detach" or "data".
+    """
+    found = {
+        (node.lineno, node.col_offset): ast.unparse(node)
+        for node in nodes_in(statement_at(location), ast.Attribute)
+        if node.attr == name
+    }
+    text = found.get((location.line, location.column), "")
+    call = "()" if name == "detach" else ""
+    return f"{text}{call}" if text and len(set(found.values())) > 1 else ""
 
 
 def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast.expr]]:

@@ -8,6 +8,14 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of
+from gradviz.diagnosis.cuts import (
+    TURN_ON,
+    cut_words,
+    fix_of_cut,
+    is_known_cut,
+    left_off,
+    lines_of,
+)
 from gradviz.diagnosis.lines import (
     at_line,
     files_of,
@@ -17,14 +25,6 @@ from gradviz.diagnosis.lines import (
     transforms_in,
 )
 from gradviz.diagnosis.no_graph import lost_on_the_way
-from gradviz.diagnosis.not_connected import (
-    TURN_ON,
-    cut_words,
-    fix_of_cut,
-    is_known_cut,
-    left_off,
-    lines_of,
-)
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS
 from gradviz.diagnosis.values import is_all_zero
@@ -65,7 +65,7 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     words = {
         "added": mention(added[-1].location),
         "where": where,
-        "fix": f"read {question.name}.grad before that, or clear it at the start of the next step",
+        "fix": f"read {question.code}.grad before that, or clear it at the start of the next step",
     }
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
@@ -104,7 +104,7 @@ def _cleared_in_a_hook(context: Context, question: Question) -> Evidence | None:
     words = {
         "added": mention(passes[-1].location),
         "where": f" in a hook at {mention(hook.location)}" if hook.location else " in a hook",
-        "fix": f"read {question.name}.grad in the hook, before it is cleared",
+        "fix": f"read {question.code}.grad in the hook, before it is cleared",
     }
     return Evidence(words, locations=(passes[-1].location, hook.location))
 
@@ -172,7 +172,7 @@ def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
     inputs = getattr(last.details, "inputs", None) if last is not None else None
     if last is None or inputs is None or question.key in inputs:
         return None
-    words = {"line": mention(last.location), "name": question.name}
+    words = {"line": mention(last.location), "name": question.code}
     return Evidence(words, locations=(last.location,))
 
 
@@ -272,7 +272,7 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
         return None
     where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
     locations = tuple(event.location for event in off[-1:])
-    return Evidence({"where": where, "name": question.name}, locations=locations)
+    return Evidence({"where": where, "name": question.code}, locations=locations)
 
 
 def _no_pass(context: Context, question: Question) -> Evidence | None:
@@ -427,7 +427,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "no result was passed or found",
         Verdict.NOT_KNOWN,
-        lambda context, question: Evidence({"name": question.name}),
+        lambda context, question: Evidence({"name": question.code}),
         "nothing was accumulated, and no result was found on which backward can be called",
         "pass the result: gradviz.explain({name}, loss)",
         docs="Without a recording, the result is searched among the variables of the caller.",
@@ -471,7 +471,7 @@ def _integer(context: Context, question: Question) -> Evidence | None:
     dtype = question.data.get("dtype", "unknown")
     if dtype.startswith(("float", "bfloat", "complex", "unknown")):
         return None
-    return Evidence({"dtype": dtype, "name": question.name})
+    return Evidence({"dtype": dtype, "name": question.code})
 
 
 def _inference(context: Context, question: Question) -> Evidence | None:
@@ -479,7 +479,7 @@ def _inference(context: Context, question: Question) -> Evidence | None:
         return None
     line = question.data.get("source", "")
     where = f", at {mention(line)}" if line else ""
-    return Evidence({"where": where, "name": question.name}, locations=locations_of([line]))
+    return Evidence({"where": where, "name": question.code}, locations=locations_of([line]))
 
 
 def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
@@ -500,13 +500,13 @@ def _untracked(context: Context, question: Question) -> Evidence | None:
     why = "; whether it never did, or was cut off, was not recorded"
     if context.is_recorded and question.key:
         why = ", and no tensor that it was computed from does"
-    return Evidence({"why": why, "name": question.name})
+    return Evidence({"why": why, "name": question.code})
 
 
 def _non_leaf(context: Context, question: Question) -> Evidence | None:
     if question.is_leaf or "grad" in question.data:
         return None
-    name, maker = question.name, _maker(context.graph, question.key)
+    name, maker = question.code, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
     inputs = ancestors(context.graph, [question.key]) if question.key else set()
     leaves = [key for key in context.graph.leaves if key in inputs]

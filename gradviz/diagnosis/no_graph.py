@@ -8,6 +8,13 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
+from gradviz.diagnosis.cuts import (
+    FIX_OF_CAUSE,
+    cut_words,
+    fix_of_cut,
+    is_known_cut,
+    lines_of,
+)
 from gradviz.diagnosis.lines import (
     assigned_before,
     at_line,
@@ -18,14 +25,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
 )
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
-from gradviz.diagnosis.not_connected import (
-    FIX_OF_CAUSE,
-    INSIDE,
-    cut_words,
-    fix_of_cut,
-    is_known_cut,
-    lines_of,
-)
+from gradviz.diagnosis.not_connected import INSIDE
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation

@@ -484,7 +484,7 @@ def _hooks_added(context: Context) -> dict[str, Event]:
     counts = {key: Counter(bisect(passes, e.number) for e in row) for key, row in rows.items()}
     steps = {key: {b - a for a, b in pairwise(each.values())} for key, each in counts.items()}
     most = {key: max(each.values()) for key, each in counts.items()}
-    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 2}
+    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 1}
 
 
 def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:

@@ -378,7 +378,7 @@ def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
     if isinstance(code, ast.Name):
         return held.get(code.id, UNKNOWN)
     if isinstance(code, ast.Subscript):
-        return _item_of(value_of(code.value, held), code.slice)
+        return _item_of(value_of(code.value, held), _index(code.slice, held))
     if not isinstance(code, ast.Attribute) or (owner := value_of(code.value, held)) is UNKNOWN:
         return UNKNOWN
     if code.attr == "grad" and hasattr(type(owner), "grad_fn"):
@@ -396,12 +396,23 @@ def gradient_of(tensor: Any) -> Any:
     return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
 
 
-def _item_of(owner: Any, index: ast.expr) -> Any:
-    if type(owner) not in (list, tuple, dict) or not isinstance(index, ast.Constant):
+def _index(code: ast.expr, held: Mapping[str, Any]) -> Any:
+    if isinstance(code, ast.UnaryOp) and isinstance(code.op, ast.USub):
+        number = _index(code.operand, held)
+        return -number if type(number) is int else UNKNOWN
+    return code.value if isinstance(code, ast.Constant) else value_of(code, held)
+
+
+def _item_of(owner: Any, index: Any) -> Any:
+    get = getattr(type(owner), "__getitem__", None)
+    if getattr(get, "__module__", "") == "torch.nn.modules.container":
+        entries = {**owner._parameters, **owner._modules}
+        owner = list(entries.values()) if type(index) is int else entries
+    if type(owner) not in (list, tuple, dict) or type(index) not in (int, str):
         return UNKNOWN
     try:
-        return owner[index.value]
-    except (LookupError, TypeError):
+        return owner[index]
+    except LookupError:
         return UNKNOWN
 
 

@@ -15,7 +15,7 @@ from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
-from gradviz.graph.text import counted
+from gradviz.graph.text import as_code, counted
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
@@ -42,7 +42,8 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
     is_of_tensors = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_of_tensors else "the switch is requires_grad"
-    fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
+    switch = f"{as_code(module)}.requires_grad_(False)" if module else ""
+    fix = switch or f"{question.code}.requires_grad = False"
     where = f"; it is set at {mention(line)}" if line else ""
     what = f"{module}." if module else "its attribute "
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
@@ -349,7 +350,7 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     if not moved:
         return None
     off_at, step = off[-1].location, moved[-1].location
-    words = {"off": mention(off_at), "step": mention(step), "name": question.name}
+    words = {"off": mention(off_at), "step": mention(step), "name": question.code}
     return Evidence(words, locations=(off_at, step))
 
 

@@ -26,6 +26,7 @@ from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
+from gradviz.diagnosis.values import base_of
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Cause, ancestors, is_data
 from gradviz.story import Event, EventKind
@@ -133,8 +134,13 @@ class _Order:
         return any(event.number > self._passed for event in self._events)
 
 
-def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
-    """The tensor computed before a pass and used after it that is nearest to the failure."""
+def carried_over(
+    context: Context, error: ErrorContext, passed: Event, is_base: bool = False
+) -> Carried | None:
+    """The tensor computed before a pass and used after it that is nearest to the failure.
+
+    With ``is_base``, of a view it is what that is a view of: ``data`` for ``data.split(4)``.
+    """
     order = _Order(context, error, passed.number)
     if not order.is_used_after:
         return None
@@ -151,6 +157,8 @@ def carried_over(context: Context, error: ErrorContext, passed: Event) -> Carrie
         return None
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
     made, used = order.event_of(key), order.event_of(user)
+    if is_base and not _runs_after(context, made, passed):
+        made = order.event_of(key := base_of(graph, key))
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):
@@ -440,7 +448,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     if (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
-    carried = carried_over(context, error, freeing)
+    carried = carried_over(context, error, freeing, is_base=True)
     if carried is None or freeing.location != failing.location:
         return None
     made = carried.made.name if carried.made is not None else ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
     assigned_before,
     assignments_to,
@@ -34,35 +34,9 @@ from gradviz.diagnosis.subjects import (
     variables_of,
 )
 from gradviz.facts import Action, HookDetails, SourceLocation
-from gradviz.graph import losses_of_all_pairs
-from gradviz.graph.text import shape_text
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.wording import how_to_register
-
-
-def _broadcast(context: Context, question: Question) -> Evidence | None:
-    """A loss between it and the root compared each value with every target."""
-    graph = context.graph_of_latest_pass(question.key) or context.graph
-    found = context.cached((_broadcast, id(graph)), lambda: losses_of_all_pairs(graph))
-    for loss, shapes, behind in found:
-        if question.key in behind:
-            data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
-            words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
-            words["first"], words["second"], words["both"] = map(shape_text, shapes)
-            return Evidence(words, (loss,), lines, loss)
-    return None
-
-
-broadcast_loss: Rule[Any, Any] = Rule(
-    "a loss of two shapes",
-    Verdict.BROADCAST,
-    _broadcast,
-    "{op}{at} compares each value of one argument, of shape {first}, with every one of the "
-    "other, of shape {second}: both are broadcast to {both}",
-    "give both the same shape: target.view_as(prediction)",
-    docs="Of mse_loss, smooth_l1_loss and huber_loss, where both have as many elements.",
-)
 
 # Passed to backward, or to ``torch.autograd.grad``.
 
@@ -331,7 +305,8 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     if cause is None:
         return error.evidence(
             owner=name,
-            why="it is a non-leaf tensor, no backward pass has added to it, or it was cleared",
+            why="it is a non-leaf tensor, frozen or not used, no backward pass has run, or it was "
+            "cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
     fix = _as_update(cause, code, error, tensor) or _fix(cause, code)

@@ -357,8 +357,8 @@ class Search:
         self._process, self.passes, self.stopped, self._over = os.getpid(), 0, False, False
         self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._is_waiting, self._waited, self.refusal = False, 0, ""  # the last value's
-        self._leaves, self._reached, self._ends = set[str](), set[int](), 0
+        self._is_waiting, self._waited, self._ends, self.refusal = False, 0, 0, ""
+        self._leaves, self._reached = set[str](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
 
@@ -384,7 +384,7 @@ class Search:
         return self
 
     def __enter__(self) -> Search:
-        from gradviz.recording.passes import Passes  # imported here: it needs torch
+        from gradviz.recording.passes import Passes
 
         self._passes = Passes(self._before, self._after, self._stepped).__enter__()
         if self._returns:
@@ -461,17 +461,18 @@ class Search:
         return not self._leaves.isdisjoint(results)
 
     def _waits(self, around: Mapping[str, object], is_end: bool) -> bool:
-        """Whether an optimizer may make its first step soon, or a parameter get its gradient."""
-        from gradviz.recording.passes import optimizers_among
+        """Whether an optimizer may make its first step soon, or change what it did not so far."""
+        from gradviz.recording.passes import is_at_rest, optimizers_among
 
         self._waited, self._ends = self._waited + bool(self._again), self._ends + is_end
         held = {id(p): p for optimizer in self._steppers for p in _parameters(optimizer)}
         self._reached |= {number for number, each in held.items() if each.grad is not None}
         every = {id(p) for optimizer in optimizers_among(around) for p in _parameters(optimizer)}
-        unreached = any(held[n].requires_grad for n in held.keys() - self._reached)
+        wants = any(held[n].requires_grad for n in held.keys() - self._reached)
+        wants |= any(map(is_at_rest, self._steppers))  # a rule needs two of its steps
         new = every - held.keys()  # one optimizer may wrap another (accelerate)
         is_early = self._waited <= _MOST_WAITED if new else self._ends <= _MOST_UNREACHED
-        return bool(self._steppers and (new or unreached)) and is_early
+        return is_early and bool(self._steppers and (new or wants))
 
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
@@ -573,8 +574,7 @@ def _line(frame: FrameType) -> str:
         if not is_library(own.f_code.co_filename):
             break
         own = own.f_back
-    own = own or frame
-    is_other = own is not frame and own.f_code.co_filename != _program_file()
+    is_other = (own := own or frame) is not frame and own.f_code.co_filename != _program_file()
     places = [own, frame] if is_other else [frame]
     return ", in ".join(f"{Path(at.f_code.co_filename).name}:{at.f_lineno}" for at in places)
 

@@ -288,11 +288,13 @@ class NodeData(TypedDict, total=False):
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
     first_step        of a group of steps of a loop: the number of its first one
+    whole             True for steps of a loop, each of which has whole calls of modules
     in_modules        of repeated modules: how many of its operations ran in them, if recorded and
                       not all did
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
     frozen            of a group of modules: number of elements of their frozen parameters
     leaf_elements     of a group: number of elements of its other leaves
+    leaves            of a box of leaves: their keys
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
     module_class      of a group: the class of its module, or of each that repeats
@@ -359,11 +361,13 @@ class NodeData(TypedDict, total=False):
     reshapes: int
     repeat: int
     first_step: int
+    whole: bool
     in_modules: int
     grad_range: tuple[float, float]
     parameters: int
     frozen: int
     leaf_elements: int
+    leaves: tuple[str, ...]
     structure: str
     first: str
     module_class: str

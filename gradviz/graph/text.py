@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -263,6 +264,23 @@ def plain_name(name: str, owner: str = "") -> str:
     if "._" not in name and not name.startswith("_"):
         return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
+
+
+def as_code(name: str) -> str:
+    """A name as a program writes it.
+
+    Example:
+        >>> as_code("net.0.weight"), as_code("p.größe w"), as_code("w")
+        ('net[0].weight', 'p["größe w"]', 'w')
+    """
+    head, bracket, rest = name.rpartition("]")
+    first, *parts = rest.split(".")
+    if not (bracket or first.isidentifier()):  # a path without the variable of its module
+        return name
+    for each in parts:
+        quoted = each if each.isdigit() else json.dumps(each, ensure_ascii=False)
+        first += f".{each}" if each.isidentifier() else f"[{quoted}]"
+    return head + bracket + first
 
 
 def without_wrappers(parts: Sequence[str], is_wrapped: bool = True) -> Path:

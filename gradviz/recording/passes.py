@@ -327,12 +327,21 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
     found = []
     there = _copies_there(groups) if is_small else {}
     for group in groups:
-        rate = group.get("lr")
-        at_rest = (not isinstance(rate, torch.Tensor) or rate.is_cpu) and bool(rate == 0)
+        at_rest = _rests(group)
         for each in {id(each): each for each in group["params"]}.values():
             values = there.get(id(each), _copy(each)) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
     return [each for each in found if _is_trained(each.ref())] or found
+
+
+def is_at_rest(optimizer: Any) -> bool:
+    """Whether the learning rate of a group of an optimizer is 0."""
+    return any(map(_rests, getattr(optimizer, "param_groups", None) or ()))
+
+
+def _rests(group: Mapping[str, Any]) -> bool:
+    rate = group.get("lr")
+    return (not isinstance(rate, torch.Tensor) or rate.is_cpu) and bool(rate == 0)
 
 
 def _is_trained(tensor: torch.Tensor | None) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.graph import Cause, EdgeKind, GradGraph, Mark
 from gradviz.renderers.cards import edge_tooltip, line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, cause_word
 from gradviz.renderers.layout.routing import Box, Point, Route
@@ -295,15 +295,22 @@ def labels_beside(
             rows = (_around(label, points, aside) for aside in (_APART, *_ASIDE))
             placed[key] = _free([text, *chain.from_iterable(rows)], occupied)
     for edge in drawn:
-        times, box = edge[3].get("times", 1), cause_box(graph, edge, places.sideways)
-        if times > 1:
+        box, words = cause_box(graph, edge, places.sideways), _words_beside(graph, edge)
+        if words:
             key = edge[:3]
             halves = [routes[box.key], routes[key]] if box else [routes[key]]
-            label = (TextSpan(f"×{times:,}", Role.FACT),)
+            label = (TextSpan(words, Role.FACT),)
             along = [_point_on(route, share) for route in halves for share in _ALONG]
             beside = [place for aside in _ASIDE for place in _around(label, along, aside)]
             counts[key] = _free(beside, occupied)
     return replace(places, numbers=placed, counts=counts, signs=signs)
+
+
+def _words_beside(graph: GradGraph, edge: Edge) -> str:
+    """How many edges an edge stands for; and "zero" if its leaf got gradients from others only."""
+    times, is_zero = edge[3].get("times", 1), edge[3].get("mark") is Mark.ZERO
+    is_one_of_several = is_zero and graph._node[edge[0]].get("mark") is not Mark.ZERO
+    return " ".join([f"×{times:,}"] * (times > 1) + ["zero"] * is_one_of_several)
 
 
 def _room_of_sign(point: Point) -> Rect:

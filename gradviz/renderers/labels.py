@@ -478,7 +478,7 @@ def _shape_differs(graph: GradGraph, key: str, data: NodeData) -> bool:
 
 
 def _options(data: NodeData) -> list[TextSpan]:
-    options, op = dict(data.get("options", {})), data.get("op", "")
+    options, op = dict(data.get("options", {})), data.get("op", "").rstrip("_")
     before, after = {"mul": "×", "div": "÷"}.get(op, ""), {"div": " ÷", "pow": "^"}.get(op, "")
     forms = {"other": before + "{}", "self": "{}" + after, "exponent": "^{}"}
     numbers = [form.format(options.pop(name)) for name, form in forms.items() if name in options]

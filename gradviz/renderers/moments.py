@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from gradviz.facts import FrameKind
 from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
 from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
-from gradviz.views.groups import count_of, norm_of
+from gradviz.views.groups import count_of, norm_of, sums_of
 
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
@@ -229,7 +229,11 @@ def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
     facts = ("kind", "name", "op", "members", "parameters", "leaf_elements", "repeat")
     alike = [each for each in nodes.values() if all(each.get(f) == data.get(f) for f in facts)]
     own = (each for each in alike if each.get("first") == data.get("first"))
-    return next(own, alike[0] if len(alike) == 1 else None)
+    found = next(own, alike[0] if len(alike) == 1 else None)
+    leaves = [nodes[key] for key in data.get("leaves", ()) if key in nodes]
+    if found is None and 0 < len(leaves) == len(data["leaves"]):  # they are in no box there
+        return cast(NodeData, sums_of(leaves, {}))
+    return found
 
 
 def _cell(data: NodeData | None) -> TextSpan:

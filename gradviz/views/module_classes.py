@@ -334,11 +334,11 @@ def is_skip(sequence: OpSequence, place: int, first: int, earliest: int = 0) -> 
 
 
 def torn_modules(sequence: OpSequence, paths: Sequence[Path]) -> set[Path]:
-    """The modules of which a fold that is no module, and no steps of a loop, has a part."""
+    """The modules of which a fold that is no module, and no whole steps of a loop, has a part."""
     return {
         inside[: depth + 1]
         for place, path in enumerate(paths)
-        if (data := sequence.data[place]).keys().isdisjoint(("module_class", "first_step"))
+        if (data := sequence.data[place]).keys().isdisjoint(("module_class", "first_step", "whole"))
         for inside in (tuple(name.split(".")) for name in data.get("contents", ()))
         for depth in range(len(path), len(inside))
     }

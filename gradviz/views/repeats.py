@@ -16,7 +16,7 @@ from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import contents_of
-from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared_by
+from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.siblings import gradient_state, names_in_short
 from gradviz.views.view import along_the_data, view
@@ -416,6 +416,10 @@ def repeat_parts(
         data.update(_name(sequence, paths, inner))
         if stack is None and repeat.length > 1:
             data.update(_first_step(sequence, paths, range(start, start + repeat.length)))
+        own = data.get("module", "")
+        across = shared(paths[start + repeat.length - 1], paths[start])
+        if stack is None and repeat.length > 1 and len(across) <= own.count(".") + bool(own):
+            data["whole"] = True
         nodes: Any = sequence.data[start:stop]
         if (stack or "module" in data) and not any(map(is_inferred, nodes)):
             depth = data["module"].count(".") if stack is None else stack.level

@@ -128,6 +128,7 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     names = [_called(each) for each in leaves]
     for keys, each, name in zip(rows, leaves, names, strict=True):
         called: Any = {"name": name if names.count(name) == 1 else _called_apart(each)}
+        called["leaves"] = tuple(keys)
         if verdict := each[0].get("verdict"):
             called["verdict"] = verdict
         parts.append(Part(keys, called, 0, True))

@@ -262,8 +262,17 @@ def _written(
 
 def _replaces(site: CutSite, call: TorchCall) -> bool:
     """Whether a function overwrites all old values."""
-    name = word_of(call.func)
-    return name in _REPLACING or call.kwargs.get("out") is not None
+    if call.func is torch.Tensor.__setitem__:
+        return _is_everything(call.args[1])
+    return word_of(call.func) in _REPLACING or call.kwargs.get("out") is not None
+
+
+def _is_everything(index: Any) -> bool:
+    """Whether an index is ``:``, ``...`` or several of them."""
+    if isinstance(index, tuple):
+        return all(map(_is_everything, index))
+    is_slice = isinstance(index, slice)
+    return index is ... or (is_slice and index.start is index.stop is index.step is None)
 
 
 _REPLACING = frozenset(
