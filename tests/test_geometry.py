@@ -329,3 +329,11 @@ def test_what_each_call_of_a_module_ran_once_gets_no_frame():
     drawing = gradviz.draw(run, views=[hide_bookkeeping])
     assert not frames_in(drawing).keys() & {"module-0", "module-1"}
     assert loss.requires_grad
+
+
+def test_a_story_with_a_frozen_member_is_readable_at_half_the_width():
+    torch.manual_seed(0)
+    model = Ensemble(26)
+    model.members[13].requires_grad_(False)
+    width, _ = size_of(trained(model, torch.randn(4, 8)).svg)
+    assert width <= 1100

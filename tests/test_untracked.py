@@ -153,3 +153,21 @@ def test_values_that_an_average_used_are_not_called_copied():
     text = str(gradviz.draw(run))
     assert "values used by add_" in text and "values copied" in text
     assert loss.requires_grad
+
+
+def test_tensors_of_one_call_have_the_names_of_their_variables() -> None:
+    with gradviz.record() as run:
+        x = torch.tensor([[0.5, 2.0], [0.1, 0.2]], requires_grad=True)
+        for _ in range(2):
+            rows, columns = (x > 0.3).nonzero(as_tuple=True)
+            best, where = x.max(1)
+            loss = x[rows, columns].sum() + best.sum() + x[:, where].sum()
+        loss.backward()
+    names = {
+        data.get("name")
+        for frame in run.story
+        for _, data in frame.graph.nodes(data=True)
+        if data["kind"] is NodeKind.UNTRACKED
+    }
+    assert {"rows", "columns"} <= names
+    assert not any(name and "," in name for name in names)

@@ -13,6 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
     Suspect,
@@ -23,8 +24,8 @@ from gradviz.diagnosis.suspects import (
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of, unchanged
-from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.diagnosis.values import CLIP_LIMITS, Values
 from gradviz.facts import (
     Action,
     EventKind,
@@ -46,8 +47,10 @@ _LOWER_SCALE = (
 _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * infinity is NaN"
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
+_LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
+_LOGDET += "determinant positive, such as by a matrix that is positive definite"
 _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
-CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+CLIPS = tuple(CLIP_LIMITS)
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
@@ -61,8 +64,15 @@ def _is_not_finite(question: Question) -> bool:
     return is_finite(question.data.get("grad")) is False
 
 
+def _has_become_nan(context: Context, question: Question) -> bool:
+    """Whether a step made its values NaN, so that a gradient of zeros means nothing."""
+    value = question.data.get("value")
+    is_nan = value is not None and value.nan > 0 and question.key in context.since
+    return is_nan and question.has_zero_gradient
+
+
 def _found(context: Context, question: Question) -> Evidence | None:
-    if not _is_not_finite(question):
+    if not (_is_not_finite(question) or _has_become_nan(context, question)):
         return None
     number, values = context.since.get(question.key, (0, context.values_of_pass(question)))
     if values is None:
@@ -87,8 +97,13 @@ def _found(context: Context, question: Question) -> Evidence | None:
 def _at_suspect(values: Values, suspect: Suspect, words: dict[str, Any]) -> Evidence:
     """What was found at an operation, with its words."""
     data = values.graph.nodes[suspect.key]
-    line = data.get("source", "")
-    words["found"] = f"{data.get('op')}{f', {mention(line)}' if line else ''} ({suspect.why})"
+    line, op, why = data.get("source", ""), data.get("op"), suspect.why
+    before = (values.graph.nodes[each].get("op") for each, _ in values.graph.inputs(suspect.key))
+    if op == "where" and "linalg_slogdet" in before:
+        made, op = values.made_by(suspect.key), "logdet"
+        why = f"the determinant is {'negative' if made is not None and made.nan else '0'}"
+        words["fix"] = _LOGDET
+    words["found"] = f"{op}{f', {mention(line)}' if line else ''} ({why})"
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
 
 
@@ -102,7 +117,10 @@ def _is_packed(context: Context, values: Values, key: str) -> bool:
 
 def _count(question: Question) -> str:
     grad = question.data.get("grad")
+    value = question.data.get("value")
     assert grad is not None
+    if grad.is_finite and value is not None:
+        return f"{value.nan:,} of its own {value.numel:,} elements are NaN"
     word = Verdict.NAN.value if grad.nan else Verdict.INFINITE.value
     return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
 
@@ -281,6 +299,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
         def matched(context: Context, question: Question) -> Evidence | None:
             grad = question.data.get("grad")
             is_nan = grad is not None and bool(grad.nan)
+            is_nan = is_nan or _has_become_nan(context, question)
             return match(context, question) if is_nan is (verdict is Verdict.NAN) else None
 
         return matched
@@ -495,22 +514,31 @@ def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
 
 
 def _made_small(context: Context, question: Question) -> Evidence | None:
-    """Steps changed no value, as a change left them a thousandth of the gradient of the pass."""
+    """Steps changed no value, as a change left them zeros, or a thousandth of the gradient."""
     key, found = question.key, unchanged(context, question)
-    held = ((event, step) for event, step in context.steps if found and key in step.held)
+    held = ((event, step) for event, step in context.steps if key in step.held)
     used = [event.number for event, step in held if key not in step.at_rest][-1:]
     history = [each for each in context.history_of(key) if used and each.number < used[0]]
     *_, added, last = (None, None, *history)
     was = getattr(getattr(added, "details", None), "after", None)
-    if found is None or was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
+    if was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
         return None
     frames = (each for each in context.frames if last.number <= each.follows < used[0])
     now = next((each.graph.nodes[key].get("grad") for each in frames if key in each.graph), None)
     if now is None or not was.norm or now.norm is None or now.norm > _SMALL * was.norm:
         return None
-    norms = {"was": f"{was.norm:.3g}", "now": f"{now.norm:.3g}"}
-    words = {**found.words, **norms, "change": last.word, "line": mention(last.location)}
-    return Evidence(words, locations=(last.location, *found.locations))
+    words = {"change": last.word, "line": mention(last.location)}
+    if now.norm == 0 and last.word in CLIPS:
+        line = next(event.location for event, _ in context.steps if event.number == used[0])
+        what = f"the step at {mention(line)} used zeros: {last.word} at {words['line']} had set "
+        words |= {"what": f"{what}its gradient to them", "fix": CLIP_LIMITS[last.word]}
+    elif found is None:
+        return None
+    else:
+        what = f"{found.words['steps']} changed no value: {last.word} at {words['line']} changed "
+        what += f"its gradient from norm {was.norm:.3g} to {now.norm:.3g}, and the updates are too "
+        words |= {"what": f"{what}small", "fix": "leave it a larger gradient there"}
+    return Evidence(words, locations=(last.location, *(found.locations if found else ())))
 
 
 hook_of_each_step: Rule[Any, Any] = Rule(
@@ -567,9 +595,7 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "made too small for a step",
         Verdict.NO_STEP,
         _made_small,
-        "{steps} changed no value: {change} at {line} changed its gradient from norm {was} to "
-        "{now}, and the updates are too small",
-        "leave it a larger gradient there",
+        "{what}",
         events=(EventKind.STEP,),
     ),
 )

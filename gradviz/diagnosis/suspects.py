@@ -28,6 +28,8 @@ from gradviz.graph.operations import operation, words
 from gradviz.graph.text import number_text
 
 KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
+_KEEP_INSIDE = "look at its inputs: clamp them before, or add a small number, where its derivative "
+_KEEP_INSIDE += "is not finite"
 _LOOK = "look at its inputs: one may be infinite or NaN already, or too large: clamp it before"
 _TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"
 _DIVERGED = (
@@ -45,6 +47,10 @@ _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
     **dict.fromkeys(("std", "var"), _SINGLE),
+    **dict.fromkeys(
+        ("linalg_slogdet", "linalg_det", "linalg_inv_ex", "linalg_cholesky_ex"),
+        "keep the matrix away from singular ones: x + 1e-3 * torch.eye(n)",
+    ),
     **dict.fromkeys(_SINGULAR, _EQUAL.format("singular values or eigenvalues")),
 }
 _MASK_LATER = (
@@ -54,9 +60,11 @@ _RETURNED = "in backward a finite gradient came to it, and what it returned is n
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _NEAR_AN_END = dict.fromkeys(
-    ("acos", "asin", "atanh"),
+    ("acos", "asin", "atanh", "erfinv"),
     "clamp it a little inside of its range: clamp(-1 + eps, 1 - eps), with eps = 1e-6",
 )
+_NEAR_AN_END["logit"] = "clamp it a little inside of its range: torch.logit(x, eps=1e-6)"
+_NEAR_AN_END["pow"] = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END["div"] = "keep the divisor away from 0: add a small number, or clamp it before"
 _STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
 _DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
@@ -156,7 +164,7 @@ class Suspects:
             return found
         return [each for each in found if each.key in seen] or [
             _of_left_out(self._values, key)
-            or Suspect(key, _RETURNED, _fix_of(self._graph, key), was_seen=True)
+            or Suspect(key, _RETURNED, _fix_of_seen(self._graph, key), was_seen=True)
             for key in seen
         ]
 
@@ -263,6 +271,12 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     return _OF_OP.get(data.get("op", "")) or usual
 
 
+def _fix_of_seen(graph: GradGraph, key: str) -> str:
+    """The same, where it is not known at which value."""
+    usual = _fix_of(graph, key)
+    return _KEEP_INSIDE if usual == KEEP_AWAY else usual
+
+
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     """What to do about an operation whose inputs are finite, or not known."""
     is_overflow = made.inf > 0 and not made.nan
@@ -293,6 +307,8 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         made = values.made_by(key)
         if is_finite(made) is not False or made is None:
             continue
+        if op == "neg" and _is_unknown(values, source := values.source_of(key, 0)):
+            key, op = source, values.graph.nodes[source].get("op", "")  # it was not finite
         inputs = [leaf_of_node(values.graph, source) for source, _ in values.graph.inputs(key)]
         wrong = [each for each in inputs if is_finite(values.of(each)) is False]
         outside = [each for each in wrong if values.graph.nodes[each]["kind"] is NodeKind.UNTRACKED]
@@ -319,6 +335,11 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         else:
             fix, why = _fix_of_result(op, made, True), "its result is not finite, its inputs are"
             yield Suspect(key, why, fix, in_forward=True)
+
+
+def _is_unknown(values: Values, key: str) -> bool:
+    is_operation = bool(key) and values.graph.nodes[key]["kind"] is NodeKind.OPERATION
+    return is_operation and values.made_by(key) is None
 
 
 def _spread(values: Values, key: str, source: str) -> Suspect:
@@ -422,6 +443,10 @@ def _why_singular(values: Values, key: str) -> str:
     below = smallest(given) if (given := values.input_of(key, 0)) is not None else None
     if op in _OF_POSITIVE and below is not None and below < 0:
         return "its input has negative elements"
+    if op == "pow" and below is not None and below < 0 and 1 in _numbers(values.graph, key):
+        return (
+            "its base has negative elements: the derivative in its exponent takes their logarithm"
+        )
     if op in _OF_POSITIVE and below is None and _has_nan(values.made_by(key)):
         return "its input has elements that are negative or NaN"
     if op == "sqrt":
@@ -430,6 +455,8 @@ def _why_singular(values: Values, key: str) -> str:
     exponent = number_of(data.get("options", {}).get("exponent")) or 1
     if op == "pow" and ((why := _negative_base(values, key)) or exponent >= 1):
         return why
+    if op == "logit" and data.get("options", {}).get("eps") is not None:
+        return ""  # it clamps its input
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
 

@@ -434,6 +434,8 @@ def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
 
 
 # The input that an operation only adds to its result.
+CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
+CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 ADDS: dict[str, tuple[int, ...]] = {"add": (0, 1), "addmm": (0,), "addmv": (0,), "baddbmm": (0,)}
 ADDS |= dict.fromkeys(("linear", "conv", "batch_norm", "layer_norm", "group_norm"), (2,))
 

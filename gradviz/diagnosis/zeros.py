@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import set_to_zero
 from gradviz.diagnosis.values import (
     ADDS,
     Step,
@@ -24,7 +25,7 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.facts import Action, EventKind, Loss
+from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -386,31 +387,6 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
 }
 
 
-def _set_to_zero(context: Context, question: Question) -> Evidence | None:
-    if not question.has_zero_gradient:
-        return None
-    grads = context.happened_to(question.key, EventKind.GRAD)
-    changes = [event for event in grads if event.action is Action.ZEROED][-1:]
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    passes = (context.pass_of.get(getattr(each.details, "pass_number", 0)) for each in added)
-    if added and all(each and getattr(each.details, "zeros_given", False) for each in passes):
-        line = added[-1].location
-        what = f"backward at {mention(line)} began with what was passed to it as gradient, zeros"
-        fix = "check what is passed as gradient: at least one of its elements must not be 0"
-        return Evidence({"what": what, "fix": fix}, locations=(line,))
-    fix = "call backward() after it"
-    if not changes or (added and changes[-1].number < added[-1].number):
-        if not added or is_wrong(getattr(added[-1].details, "after", None)):
-            return None
-        changes = [*context.gradient_changes(question.key)][-1:]
-        fix = "multiply it by a number other than 0; for clip_grad_norm_, pass a max_norm above 0"
-    if not changes:
-        return None
-    line = changes[0].location
-    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
-    return Evidence({"what": what, "fix": fix}, locations=(line,))
-
-
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     """The other operations that block a gradient: the first of another kind, and how many more."""
     first, *rest = blocks
@@ -454,6 +430,10 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
+_GRID = (
+    "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient where "
+)
+_GRID += "the whole neighborhood is outside of the image, or of one color"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
@@ -483,6 +463,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
+    if nodes[key].get("op", "").startswith("grid_sampler"):
+        words["fix"] = _GRID
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
@@ -548,7 +530,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "the gradient was set to zeros",
         Verdict.ZERO,
-        _set_to_zero,
+        set_to_zero,
         "{what}",
         events=(EventKind.GRAD,),
     ),

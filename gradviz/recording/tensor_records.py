@@ -528,3 +528,28 @@ def copied_leaf(written: Sequence[Input]) -> int:
             found.extend(e.source for e in source.inputs if e.source not in found)
     is_computed = any(isinstance(source, OperationOutput) for source in found)
     return 0 if is_computed or leaves & (leaves - 1) else leaves
+
+
+def names_apart(found: Sequence[UntrackedTensor], targets: Sequence[str]) -> list[str]:
+    """The name of each tensor whose line assigns to a variable, or to several: ``rows, slot``.
+
+    Args:
+        found: in the order of their creation.
+        targets: what the line of each assigns to.
+
+    Returns:
+        Of several variables that of the tensor; "" where it is not known which is its own.
+    """
+    calls: list[list[int]] = []
+    for at, each in enumerate(found):
+        last = found[at - 1] if at else None
+        is_next = last and (last.number + 1, last.location) == (each.number, each.location)
+        calls[-1].append(at) if is_next else calls.append([at])
+    names: list[str] = []
+    for call in calls:
+        parts = targets[call[0]].split(", ")
+        parts = parts if all(map(str.isidentifier, parts)) else [targets[call[0]]]
+        names += (
+            parts * (len(call) // len(parts)) if not len(call) % len(parts) else [""] * len(call)
+        )
+    return names

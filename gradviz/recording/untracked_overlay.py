@@ -27,6 +27,7 @@ from gradviz.recording.tensor_records import (
     OperationOutput,
     OpRecord,
     UntrackedTensor,
+    names_apart,
 )
 
 Span = tuple[int, int]
@@ -147,13 +148,14 @@ class UntrackedOverlay:
 
     def _keep_names(self) -> None:
         """Of the tensors that one call made, only what it returned has the variable's name."""
-        for key, untracked in self._by_line:
-            data, users = self._graph._node[key], self._graph._succ[key]
-            used_at = [_called_at(self._graph._node[user]) for user in users]
-            if untracked.location.offset < 0 and _called_at(data) in used_at:
+        nodes = [self._graph._node[key] for key, _ in self._by_line]
+        names = names_apart([each for _, each in self._by_line], [n["name"] for n in nodes])
+        for (key, untracked), data, name in zip(self._by_line, nodes, names, strict=True):
+            used_at = [_called_at(self._graph._node[user]) for user in self._graph._succ[key]]
+            if not name or (untracked.location.offset < 0 and _called_at(data) in used_at):
                 del data["name"]
             else:
-                untracked.name = data["name"]
+                untracked.name = data["name"] = name
 
     def _shown(self, direct: list[UntrackedTensor]) -> list[UntrackedTensor]:
         """The untracked tensors of this frame, in the order of their creation."""
@@ -239,9 +241,8 @@ class UntrackedOverlay:
             data["value"] = untracked.value() if callable(untracked.value) else untracked.value
         if not untracked.is_plain_value and not is_tracked:
             data["requires_grad"] = False
-        if untracked.cause is Cause.INFERENCE_MODE:
-            data["inference"] = True
         more = {"version": version, "source": line.source, "inside": str(line.inside or "")}
+        more |= {"inference": untracked.cause is Cause.INFERENCE_MODE}
         more["module"] = "" if is_tracked else untracked.module
         data.update({name: value for name, value in more.items() if value})
         if key in self._graph:
@@ -251,8 +252,7 @@ class UntrackedOverlay:
 
     def _record(self, leaf: Leaf) -> UntrackedTensor | Leaf | None:
         """The current record of a tensor that is or was a leaf."""
-        tensor = leaf.ref()
-        return self._state.provenance.tensors.of(tensor) if tensor is not None else None
+        return None if (t := leaf.ref()) is None else self._state.provenance.tensors.of(t)
 
     def _name(self, untracked: UntrackedTensor, tensor: torch.Tensor | None) -> str:
         if tensor is not None and (named := self._labels.of(tensor)) is not None:

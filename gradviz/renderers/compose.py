@@ -119,12 +119,13 @@ def _excess(scene: Scene) -> float:
 
 
 def is_better(other: Scene, scene: Scene) -> bool:
-    """Whether another picture of the same fits better; one that fits keeps half of its boxes."""
+    """Whether another picture of the same fits better, and keeps a third or half of its boxes."""
     if not fits_a_page(scene):
         return _excess(other) < _excess(scene)
     boxes, all_boxes = (sum(g.kind.startswith("node") for g in s.groups) for s in (other, scene))
     is_narrower = other.width <= max(NARROW, _CLEARLY * scene.width)
-    return fits_a_page(other) and is_narrower and 2 * boxes >= all_boxes
+    share = 3 if other.width <= NARROW else 2
+    return fits_a_page(other) and is_narrower and share * boxes >= all_boxes
 
 
 NARROW = 1_100  # points: then text of 11 points is 7 pixels high at a width of 700 pixels

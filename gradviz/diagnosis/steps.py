@@ -1,0 +1,73 @@
+"""Steps that change no value, and gradients that were set to zeros before a step."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.rule import Evidence
+from gradviz.diagnosis.values import CLIP_LIMITS, is_wrong
+from gradviz.facts import Action, EventKind
+from gradviz.graph.text import counted
+
+_ADDED = EventKind.ACCUMULATE
+_LEFT = 1e-3  # of its first gradient, where training has converged
+
+
+def unchanged(context: Context, question: Question) -> Evidence | None:
+    """Its last steps had a rate of 0, or changed no value of any parameter, or none of its own."""
+    key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
+    dtype = str(question.data.get("dtype"))
+    is_half = "float16" in dtype  # whose updates may be too small for one parameter alone
+    kept = (
+        each.changed_values == 0 or key in each.at_rest or (is_half and key in each.same)
+        for _, each in reversed(every)
+    )
+    steps = every[len(every) - len([*takewhile(bool, kept)]) :]
+    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
+    at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
+    added = context.happened_to(key, _ADDED)
+    after = (getattr(event.details, "after", None) for event in added)
+    norms = [each.norm or 0.0 for each in after if each is not None]
+    has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
+    is_coarse = is_half and bool(norms and norms[-1]) and not any(is_resting)
+    found = sum(event.number > row[0].number for row in steps[:1] for event in added)
+    is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
+    if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
+        return None
+    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
+    where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
+    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
+    if is_coarse:
+        fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
+    elif any(is_resting):
+        why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
+    return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
+
+
+def set_to_zero(context: Context, question: Question) -> Evidence | None:
+    """Its gradient was set to zeros, by a clearing, a clipping or a factor, or began as zeros."""
+    if not question.has_zero_gradient:
+        return None
+    grads = context.happened_to(question.key, EventKind.GRAD)
+    changes = [event for event in grads if event.action is Action.ZEROED][-1:]
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    passes = (context.pass_of.get(getattr(each.details, "pass_number", 0)) for each in added)
+    if added and all(each and getattr(each.details, "zeros_given", False) for each in passes):
+        line = added[-1].location
+        what = f"backward at {mention(line)} began with what was passed to it as gradient, zeros"
+        fix = "check what is passed as gradient: at least one of its elements must not be 0"
+        return Evidence({"what": what, "fix": fix}, locations=(line,))
+    fix = "call backward() after it"
+    if not changes or (added and changes[-1].number < added[-1].number):
+        if not added or is_wrong(getattr(added[-1].details, "after", None)):
+            return None
+        changes = [*context.gradient_changes(question.key)][-1:]
+        fix = "multiply it by a number other than 0"
+    if not changes:
+        return None
+    fix = CLIP_LIMITS.get(changes[0].word, fix)
+    line = changes[0].location
+    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
+    return Evidence({"what": what, "fix": fix}, locations=(line,))
