@@ -347,25 +347,6 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
     return op in _SUMS or operation(op).rearranges or is_scaled
 
 
-def only_squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
-
-
 class Addend(NamedTuple):
     """One of several terms of a sum: the key of the sum, its own, and those of the others.
 
