@@ -500,7 +500,6 @@ class GradientFlow:
         created, _, fed = facts
         if (largest := self._largest.pop(created, 0.0)) and len(came) == 1:
             norm = self._small_norm(came[0])
-            print("RATIO", norm, largest, norm / largest)
             if norm and norm < _ROUNDED * torch.finfo(came[0].dtype).eps * largest:
                 self.losses.add_rounded(created, len(returned))
         for at, number in fed.items():
