@@ -37,7 +37,7 @@ from gradviz.graph import (
     stops_on_every_way,
     word_of,
 )
-from gradviz.graph.operations import Blocks, operation, words
+from gradviz.graph.operations import OF_A_LIBRARY, Blocks, operation, words
 from gradviz.wording import inputs_text
 
 _FEW = 4  # causes that are stored for each node
@@ -470,7 +470,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
     if question.key in map(values.before_views, added):
         words["fix"] = "nothing, if it stays rare: it is the sum of that gradient, which is 0"
-    if any(each.word == "apply" for each in context.happened_to(key, EventKind.OPERATION)):
+    is_function = nodes[key].get("grad_fn", "").startswith(OF_A_LIBRARY)
+    if is_function or "apply" in (e.word for e in context.happened_to(key, EventKind.OPERATION)):
         words["fix"] = f"look at what backward of {nodes[key].get('op', '')} returns"
     return Evidence(words, tuple(found), locations_of([line]), key)
 
