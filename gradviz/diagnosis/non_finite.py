@@ -13,7 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.steps import unchanged
+from gradviz.diagnosis.steps import DIVIDING, after_half_step, unchanged
 from gradviz.diagnosis.suspects import (
     KEEP_AWAY,
     Suspect,
@@ -41,7 +41,6 @@ _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another ty
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
 _LOGDET += "determinant positive, such as by a matrix that is positive definite"
-_DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 CLIPS = tuple(CLIP_LIMITS)
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
@@ -78,6 +77,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
+    suspect = after_half_step(context, question, suspect)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
@@ -159,7 +159,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
-    divides = bool(steps) and steps[0][1].optimizer in _DIVIDING
+    divides = bool(steps) and steps[0][1].optimizer in DIVIDING
     if not (usual and divides):
         rest = after[len(usual) :]
         if len(rest) < 2 or rest[0].is_finite:

@@ -1,4 +1,4 @@
-"""Steps that change no value, and gradients that were set to zeros before a step."""
+"""Steps that change no value or make NaN, and gradients that were set to zeros before a step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from itertools import takewhile
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
+from gradviz.diagnosis.suspects import Suspect, is_finite
 from gradviz.diagnosis.values import CLIP_LIMITS, is_wrong
-from gradviz.facts import Action, EventKind
+from gradviz.facts import Action, EventKind, GradientDetails
 from gradviz.graph.text import counted
 
 _ADDED = EventKind.ACCUMULATE
+DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 _LEFT = 1e-3  # of its first gradient, where training has converged
 
 
@@ -71,3 +73,22 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
     line = changes[0].location
     what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
     return Evidence({"what": what, "fix": fix}, locations=(line,))
+
+
+def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
+    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
+    steps = [row for row in context.steps if question.key in row[1].held]
+    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
+    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    is_first = [is_finite(each) for each in after] == [True, False]
+    if suspect.is_known and not suspect.was_seen:
+        return suspect
+    if not (is_first and steps and steps[0][1].optimizer in DIVIDING):
+        return suspect
+    if question.data.get("dtype") != "float16":
+        return suspect
+    event, details = steps[0]
+    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
+    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
+    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
+    return suspect._replace(why=why, fix=fix)
