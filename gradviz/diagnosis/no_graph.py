@@ -30,7 +30,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors, leaf_of_node
-from gradviz.graph.operations import forward_word
+from gradviz.graph.operations import OF_A_LIBRARY, forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -392,7 +392,7 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
 def _underived(context: Context, read: TorchMessage) -> str:
     """The node of the operation without a derivative; "" if unknown."""
     word = read.operation.strip("_")
-    custom = f"GeneratedBackwardFor_{read.library}_{read.operation}_"
+    custom = f"{OF_A_LIBRARY}{read.library}_{read.operation}_"
     named = [
         key
         for key, data in context.graph.nodes(data=True)

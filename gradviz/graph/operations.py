@@ -269,6 +269,9 @@ untyped_storage
 REENTRANT = "reentrant checkpoint"
 """Why the inside of an operation is not recorded: backward will run it, and record it then."""
 
+OF_A_LIBRARY = "GeneratedBackwardFor_"
+"""Names of the nodes of operations that ``torch.library`` registered start with it."""
+
 FUNCTIONS_OF_TORCH: Mapping[str, str] = {
     "_AllGather": "all_gather",
     "_AllGatherBase": "all_gather",
