@@ -13,11 +13,13 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.steps import DIVIDING, after_half_step, unchanged
+from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.suspects import (
+    DIVIDING,
     KEEP_AWAY,
     Suspect,
     Suspects,
+    after_half_step,
     backward_suspects,
     forward_suspects,
     in_order,

@@ -1,4 +1,4 @@
-"""Steps that change no value, make NaN or make gradients grow; gradients set to zeros before."""
+"""Steps that change no value, or make gradients grow; gradients set to zeros before."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.suspects import Suspect, is_finite
 from gradviz.diagnosis.values import CLIP_LIMITS, is_wrong
-from gradviz.facts import Action, EventKind, FrameKind, GradientDetails
+from gradviz.facts import Action, EventKind, FrameKind
 from gradviz.graph.text import counted, number_text
 
 _ADDED = EventKind.ACCUMULATE
-DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 _GROWN = 1e3  # times
 _LEFT = 1e-3  # of its first gradient, where training has converged
 
@@ -76,25 +74,6 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
     line = changes[0].location
     what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
     return Evidence({"what": what, "fix": fix}, locations=(line,))
-
-
-def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
-    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
-    steps = [row for row in context.steps if question.key in row[1].held]
-    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
-    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
-    is_first = [is_finite(each) for each in after] == [True, False]
-    if suspect.is_known and not suspect.was_seen:
-        return suspect
-    if not (is_first and steps and steps[0][1].optimizer in DIVIDING):
-        return suspect
-    if question.data.get("dtype") != "float16":
-        return suspect
-    event, details = steps[0]
-    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
-    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
-    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
-    return suspect._replace(why=why, fix=fix)
 
 
 def _grown(context: Context, question: Question) -> Evidence | None:
