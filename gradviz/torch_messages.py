@@ -253,6 +253,7 @@ class MessageKind(Enum):
     BATCHED_IN_WORKER = _seen(
         r"in DataLoader worker process(?s:.*)stack\(\): functions with out=\.\.\. arguments don't"
     )
+    TRACED_CONSTANT = _seen(r"Cannot insert a Tensor that requires grad as a constant", "2.13")
     OUT_ARGUMENT = _seen(
         r"(?P<operation>\w+)\(\): functions with out=\.\.\. arguments don't support automatic "
         r"differentiation"

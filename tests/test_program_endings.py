@@ -243,3 +243,27 @@ def test_a_traceback_of_several_errors_has_the_lines_of_the_program_alone() -> N
     result = gradviz("run", "train.py", program=CHAINED)
     plain = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True)
     assert (result.exit_code, result.stderr) == (1, plain.stderr)
+
+
+WAITS = """
+import queue, threading, torch
+def produce(out):
+    for _ in range(9):
+        out.put(torch.ones(2))
+    out.put(None)
+batches, w = queue.Queue(maxsize=1), torch.nn.Parameter(torch.ones(2))
+optimizer = torch.optim.SGD([w], lr=0.1)
+threading.Thread(target=produce, args=(batches,)).start()
+while (x := batches.get()) is not None:
+    optimizer.zero_grad()
+    loss = (w * x).sum()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_thread_that_waits_for_a_program_that_was_stopped() -> None:
+    Path("train.py").write_text(WAITS)
+    words = [sys.executable, "-m", "gradviz", "explain", "train.py"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "1 parameter  fine")

@@ -202,3 +202,9 @@ def module_without_super() -> None:
             self.layer = nn.Linear(2, 1)
 
     Net()
+
+
+@provokes(MessageKind.TRACED_CONSTANT)
+def trace_of_a_parameter_from_outside() -> None:
+    w = torch.ones(2, requires_grad=True)
+    torch.jit.trace(lambda x: x * w, torch.ones(2))

@@ -59,7 +59,10 @@ _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
-_WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
+_WITH_ALL_INPUTS = (
+    *("CompiledFunctionBackward", "BackwardHookFunctionBackward"),
+    "DifferentiableGraphBackward",  # of torch.jit
+)
 
 
 class Cuts:

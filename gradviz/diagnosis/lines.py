@@ -94,6 +94,17 @@ def code_of(source: str) -> str:
     return _plain_code(linecache.getline(known, int(number))) if known and number.isdigit() else ""
 
 
+def has_line(node: ast.AST, line: int) -> bool:
+    """Whether a line is in a statement."""
+    return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
+
+
+def functions_around(location: SourceLocation) -> list[ast.FunctionDef]:
+    """The functions that have a line in them, the outermost first."""
+    every = nodes_in(syntax_tree(location.file), ast.FunctionDef)
+    return [each for each in every if has_line(each, location.line)]
+
+
 _SIGNED: dict[str, type[ast.operator | ast.unaryop]] = {
     "add": ast.Add,
     "sub": ast.Sub,
@@ -446,14 +457,19 @@ def owner_of(location: SourceLocation, attribute: str) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def called_on(line: str) -> set[str]:
-    """The names of the functions and methods that a line calls: ``{"deepcopy"}``."""
+def called_on(line: str, is_whole: bool = False) -> set[str]:
+    """The names of the functions and methods that a line calls: ``{"deepcopy"}``.
+
+    Args:
+        line: the line.
+        is_whole: whether its whole statement counts.
+    """
     return {
         called_name(node)
         for location in locations_of([line])
         for statement in _statements_at(location)
         for node in nodes_in(statement, ast.Call)
-        if node.lineno == location.line
+        if is_whole or node.lineno == location.line
     }
 
 

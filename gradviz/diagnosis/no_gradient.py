@@ -16,6 +16,7 @@ from gradviz.diagnosis.cuts import (
     left_off,
     lines_of,
 )
+from gradviz.diagnosis.definitions import frozen_from_start
 from gradviz.diagnosis.lines import (
     at_line,
     files_of,
@@ -272,7 +273,13 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
         return None
     where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
     locations = tuple(event.location for event in off[-1:])
-    return Evidence({"where": where, "name": question.code}, locations=locations)
+    fix = f"{question.code}.requires_grad_(True) before the forward pass"
+    made = () if off else frozen_from_start(files_of(context.events or ()), question.name)
+    if made:
+        location, how = made
+        where, locations = f", as it was created at {mention(location)}", (location,)
+        fix = f"{how} there; or {fix}"
+    return Evidence({"where": where, "fix": f"if it is to be trained: {fix}"}, locations=locations)
 
 
 def _no_pass(context: Context, question: Question) -> Evidence | None:
@@ -385,7 +392,6 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.FROZEN,
         _frozen,
         "it is frozen: requires_grad is False{where}",
-        "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
         docs="A parameter that does not require grad, or a tensor for which a recording shows the "
         "switch, also after the forward pass.",
         when=(Reach.UNTRACKED, Reach.REACHABLE),

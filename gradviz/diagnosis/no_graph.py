@@ -30,7 +30,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors, leaf_of_node
-from gradviz.graph.operations import forward_word
+from gradviz.graph.operations import OF_A_LIBRARY, forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -114,7 +114,8 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     cut = lost_on_the_way(context.graph, key)
     is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
     ops = {data.get("op") for _, data in context.graph.nodes(data=True)}
-    if cut is None or (is_frozen and "checkpoint" in ops and _trains(error) and _applied(context)):
+    is_hidden = "checkpoint" in ops and _trains(error) and _applied(context)
+    if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
     for line, name, _ in rebound_in(context):
@@ -213,6 +214,18 @@ def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidenc
     fix = FIX_OF_CAUSE[Cause.NUMPY if last.word == "numpy" else Cause.ITEM]
     words = {"began": _began(context, error), "read": read, "fix": f"{last.location}: {fix}"}
     return error.evidence([key], [last.location, last.inside], key, words=words)
+
+
+def _detached_before(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    """Something was detached before, and no recorded operation used the result."""
+    since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
+    cuts = [each for each in context.happened(EventKind.CUT) if each.number > since]
+    cuts = [each for each in cuts if each.word == "detach" and each.source and not each.nodes]
+    if not cuts:
+        return None
+    words = {"began": _began(context, error), "cut": mention(cuts[-1].location)}
+    words["line"] = cuts[-1].source
+    return error.evidence([key], [cuts[-1].location], key, words=words)
 
 
 def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -379,7 +392,7 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
 def _underived(context: Context, read: TorchMessage) -> str:
     """The node of the operation without a derivative; "" if unknown."""
     word = read.operation.strip("_")
-    custom = f"GeneratedBackwardFor_{read.library}_{read.operation}_"
+    custom = f"{OF_A_LIBRARY}{read.library}_{read.operation}_"
     named = [
         key
         for key, data in context.graph.nodes(data=True)
@@ -482,6 +495,16 @@ RULES: tuple[Rule[Any, Any], ...] = (
         events=(EventKind.CUT,),
     ),
     Rule(
+        "its values may come from a detached tensor",
+        Verdict.NO_GRAPH,
+        _began_at(_detached_before),
+        "{began}: no recorded tensor that it was computed from does; values left the graph by "
+        "detach() at {cut}, and their further use is not recorded",
+        "{line}: leave out the detach(), and compute with the tensor itself: a file, an array or "
+        "another process keeps no graph",
+        events=(EventKind.CUT,),
+    ),
+    Rule(
         "no leaf requires grad",
         Verdict.NO_GRAPH,
         _began_at(_no_leaf_requires_grad),
@@ -515,7 +538,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_SCALAR,
         _root(Kind.COMPLEX_ROOT),
         "backward{at} starts from {root}, which is complex, not one real number",
-        "make it real: {called}.abs().backward(), or {called}.real.backward()",
+        "make its terms real before they are summed: (prediction - target).abs().pow(2).mean(); or "
+        "take a part of it: {called}.real.backward()",
     ),
     Rule(
         "torch.autograd.grad of an input that the output does not use",

@@ -11,24 +11,33 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.suspects import (
+    DIVIDING,
     KEEP_AWAY,
     Suspect,
     Suspects,
+    after_half_step,
     backward_suspects,
     forward_suspects,
     in_order,
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of, unchanged
-from gradviz.diagnosis.values import Values, smallest
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SourceLocation
-from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
+from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.diagnosis.values import CLIP_LIMITS, Values
+from gradviz.facts import (
+    Action,
+    EventKind,
+    GradientDetails,
+    HookDetails,
+    Loss,
+    SourceLocation,
+)
+from gradviz.graph import ancestors, is_data, word_of
 from gradviz.graph.operations import operation
-from gradviz.graph.text import number_text
 from gradviz.story import Event
 
 _LOWER_SCALE = (
@@ -38,16 +47,14 @@ _LOWER_SCALE = (
 _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * infinity is NaN"
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
-_DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
-CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+_LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
+_LOGDET += "determinant positive, such as by a matrix that is positive definite"
+CLIPS = tuple(CLIP_LIMITS)
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
-_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
-_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
-_MOST = 20  # divisions
 _Match = Callable[[Context, Question], Evidence | None]
 
 
@@ -55,8 +62,15 @@ def _is_not_finite(question: Question) -> bool:
     return is_finite(question.data.get("grad")) is False
 
 
+def _has_become_nan(context: Context, question: Question) -> bool:
+    """Whether a step made its values NaN, so that a gradient of zeros means nothing."""
+    value = question.data.get("value")
+    is_nan = value is not None and value.nan > 0 and question.key in context.since
+    return is_nan and question.has_zero_gradient
+
+
 def _found(context: Context, question: Question) -> Evidence | None:
-    if not _is_not_finite(question):
+    if not (_is_not_finite(question) or _has_become_nan(context, question)):
         return None
     number, values = context.since.get(question.key, (0, context.values_of_pass(question)))
     if values is None:
@@ -68,6 +82,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
+    suspect = after_half_step(context, question, suspect)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
@@ -81,8 +96,13 @@ def _found(context: Context, question: Question) -> Evidence | None:
 def _at_suspect(values: Values, suspect: Suspect, words: dict[str, Any]) -> Evidence:
     """What was found at an operation, with its words."""
     data = values.graph.nodes[suspect.key]
-    line = data.get("source", "")
-    words["found"] = f"{data.get('op')}{f', {mention(line)}' if line else ''} ({suspect.why})"
+    line, op, why = data.get("source", ""), data.get("op"), suspect.why
+    before = (values.graph.nodes[each].get("op") for each, _ in values.graph.inputs(suspect.key))
+    if op == "where" and "linalg_slogdet" in before:
+        made, op = values.made_by(suspect.key), "logdet"
+        why = f"the determinant is {'negative' if made is not None and made.nan else '0'}"
+        words["fix"] = _LOGDET
+    words["found"] = f"{op}{f', {mention(line)}' if line else ''} ({why})"
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
 
 
@@ -96,7 +116,10 @@ def _is_packed(context: Context, values: Values, key: str) -> bool:
 
 def _count(question: Question) -> str:
     grad = question.data.get("grad")
+    value = question.data.get("value")
     assert grad is not None
+    if grad.is_finite and value is not None:
+        return f"{value.nan:,} of its own {value.numel:,} elements are NaN"
     word = Verdict.NAN.value if grad.nan else Verdict.INFINITE.value
     return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
 
@@ -141,7 +164,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
-    divides = bool(steps) and steps[0][1].optimizer in _DIVIDING
+    divides = bool(steps) and steps[0][1].optimizer in DIVIDING
     if not (usual and divides):
         rest = after[len(usual) :]
         if len(rest) < 2 or rest[0].is_finite:
@@ -275,6 +298,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
         def matched(context: Context, question: Question) -> Evidence | None:
             grad = question.data.get("grad")
             is_nan = grad is not None and bool(grad.nan)
+            is_nan = is_nan or _has_become_nan(context, question)
             return match(context, question) if is_nan is (verdict is Verdict.NAN) else None
 
         return matched
@@ -310,52 +334,6 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "its gradient is finite, but {root}, on which backward was called, is {what}{known}{found}"
         "{skipped}",
     ),
-)
-
-
-# Divisions by numbers near 0.
-
-
-def is_steep(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
-    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
-
-
-def _divided(context: Context, question: Question) -> Evidence | None:
-    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
-    grad, values = question.data.get("grad"), context.values_of_pass(question)
-    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
-        return None
-    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
-    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
-    for key, divisor, before in rows:
-        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
-            line = values.graph.nodes[key].get("source", "")
-            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = at_line(line)
-            return Evidence(words, (key,), locations_of([line]), key)
-    return None
-
-
-def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
-    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
-    found = list[tuple[str, float, set[str]]]()
-    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
-        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
-        least = smallest(divisor) if divisor is not None and source else None
-        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
-            found.append((key, least, ancestors(values.graph, [source])))
-    return found
-
-
-divided: Rule[Any, Any] = Rule(
-    "behind a division by numbers near 0",
-    Verdict.EXPLODING,
-    _divided,
-    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
-    "gradient is divided by it as well",
-    "keep what it divides by away from 0: other initial values, or a larger eps",
-    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
 )
 
 
@@ -490,22 +468,31 @@ def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
 
 
 def _made_small(context: Context, question: Question) -> Evidence | None:
-    """Steps changed no value, as a change left them a thousandth of the gradient of the pass."""
+    """Steps changed no value, as a change left them zeros, or a thousandth of the gradient."""
     key, found = question.key, unchanged(context, question)
-    held = ((event, step) for event, step in context.steps if found and key in step.held)
+    held = ((event, step) for event, step in context.steps if key in step.held)
     used = [event.number for event, step in held if key not in step.at_rest][-1:]
     history = [each for each in context.history_of(key) if used and each.number < used[0]]
     *_, added, last = (None, None, *history)
     was = getattr(getattr(added, "details", None), "after", None)
-    if found is None or was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
+    if was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
         return None
     frames = (each for each in context.frames if last.number <= each.follows < used[0])
     now = next((each.graph.nodes[key].get("grad") for each in frames if key in each.graph), None)
     if now is None or not was.norm or now.norm is None or now.norm > _SMALL * was.norm:
         return None
-    norms = {"was": f"{was.norm:.3g}", "now": f"{now.norm:.3g}"}
-    words = {**found.words, **norms, "change": last.word, "line": mention(last.location)}
-    return Evidence(words, locations=(last.location, *found.locations))
+    words = {"change": last.word, "line": mention(last.location)}
+    if now.norm == 0 and last.word in CLIPS:
+        line = next(event.location for event, _ in context.steps if event.number == used[0])
+        what = f"the step at {mention(line)} used zeros: {last.word} at {words['line']} had set "
+        words |= {"what": f"{what}its gradient to them", "fix": CLIP_LIMITS[last.word]}
+    elif found is None:
+        return None
+    else:
+        what = f"{found.words['steps']} changed no value: {last.word} at {words['line']} changed "
+        what += f"its gradient from norm {was.norm:.3g} to {now.norm:.3g}, and the updates are too "
+        words |= {"what": f"{what}small", "fix": "leave it a larger gradient there"}
+    return Evidence(words, locations=(last.location, *(found.locations if found else ())))
 
 
 hook_of_each_step: Rule[Any, Any] = Rule(
@@ -562,9 +549,7 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "made too small for a step",
         Verdict.NO_STEP,
         _made_small,
-        "{steps} changed no value: {change} at {line} changed its gradient from norm {was} to "
-        "{now}, and the updates are too small",
-        "leave it a larger gradient there",
+        "{what}",
         events=(EventKind.STEP,),
     ),
 )

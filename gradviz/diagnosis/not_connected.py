@@ -19,6 +19,7 @@ from gradviz.diagnosis.cuts import (
 )
 from gradviz.diagnosis.lines import (
     at_line,
+    called_on,
     locations_of,
     mention,
 )
@@ -28,6 +29,11 @@ from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, NodeData, NodeKind, word_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
+
+_STEP_SIZE = (
+    "fake_quantize has no derivative in its scale: v = w / scale; q = v.round().clamp(low, high); "
+    "w = (v + (q - v).detach()) * scale"
+)
 
 
 def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
@@ -115,6 +121,8 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     by = f"it became plain numbers by {', and by '.join(said)}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
+    if any("fake_quantize" in name for name in called_on(reads[-1].source, is_whole=True)):
+        fix = f"{reads[-1].source}: {_STEP_SIZE}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}

@@ -227,6 +227,14 @@ _TABLE: Sequence[Row] = (
         "let the dataset return x.detach(); compute what is trained from the batch, in the loop",
     ),
     (
+        "torch.jit.trace of a function that uses a tensor that requires grad",
+        (Kind.TRACED_CONSTANT,),
+        Verdict.NO_DERIVATIVE,
+        "torch.jit.trace would store a constant{at}, in place of a tensor that requires grad and "
+        "is no argument of the traced function and no parameter of the traced module",
+        "pass it to the function as an argument, or trace a module that has it as its parameter",
+    ),
+    (
         "out= cannot be recorded",
         (Kind.OUT_ARGUMENT,),
         Verdict.NO_DERIVATIVE,

@@ -127,7 +127,8 @@ def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFl
 
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     row = asked.unregistered.get(id(tensor))
-    if row is not None and row.kind in _PLAIN:  # a variable may hold it too: then it is an input
+    is_plain = row is not None and (row.kind in _PLAIN or type(row.tensor).__name__ == "Tensor")
+    if row is not None and is_plain:  # a variable may hold it too: then it is an input
         snapshots = asked.recording._snapshots if asked.recording is not None else None
         if snapshots is None or snapshots.key_of(tensor) not in snapshots.training_sets().plain:
             row = None
@@ -456,16 +457,21 @@ def _live_values(
 
 
 def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
-    """For each leaf, the first of the passes since which its gradient was not finite."""
+    """For each leaf, the first of the passes since which its gradient was not finite.
+
+    Of one whose values became NaN, a later gradient of zeros does not count.
+    """
     found: dict[str, tuple[int, GradGraph]] = {}
     for earlier, frame in pairwise(recording.frames):
         if frame.kind is not FrameKind.AFTER_BACKWARD:
             continue
         has_all = earlier.graph._node.keys() >= frame.graph._node.keys()
         for key in frame.graph.leaves:
-            grad = frame.graph.nodes[key].get("grad")
+            data = frame.graph.nodes[key]
+            grad, value = data.get("grad"), data.get("value")
             if grad is None or grad.is_finite:
-                found.pop(key, None)
+                if value is None or not value.nan:
+                    found.pop(key, None)
             elif key not in found and has_all:
                 found[key] = frame.pass_number, earlier.graph
     return found

@@ -364,13 +364,12 @@ def with_names_in(error: BaseException | None, found: Names) -> Names:
     return Names([*found.entries, *entries], found.modules) if entries else found
 
 
-def modules_around(error: BaseException) -> list[Any]:
-    """The modules among the variables of the user's function that led to an error."""
+def variables_around(error: BaseException) -> dict[str, Any]:
+    """The variables of the user's function that led to an error, also in code that it called."""
     frames = reversed(_frames_of(error))
     own = (each for each in frames if _module_of(each).partition(".")[0] not in _NOT_OWN)
     frame = next(own, None)
-    held = {**frame.f_globals, **_locals_of(frame)} if frame is not None else {}
-    return list({id(each): each for each in held.values() if is_module(each)}.values())
+    return {**frame.f_globals, **_locals_of(frame)} if frame is not None else {}
 
 
 def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:

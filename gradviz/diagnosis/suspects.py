@@ -1,15 +1,18 @@
-"""Operations that may have made a gradient NaN or infinite, as the values of a pass suggest."""
+"""Operations that may have made a gradient NaN, infinite or very large, by the values of a pass."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import lines_with_graph, mention
+from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import at_line, lines_with_graph, locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
-from gradviz.facts import EventKind
+from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -22,8 +25,11 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
+from gradviz.graph.text import number_text
 
 KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
+_KEEP_INSIDE = "look at its inputs: clamp them before, or add a small number, where its derivative "
+_KEEP_INSIDE += "is not finite"
 _LOOK = "look at its inputs: one may be infinite or NaN already, or too large: clamp it before"
 _TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"
 _DIVERGED = (
@@ -41,6 +47,10 @@ _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
     **dict.fromkeys(("std", "var"), _SINGLE),
+    **dict.fromkeys(
+        ("linalg_slogdet", "linalg_det", "linalg_inv_ex", "linalg_cholesky_ex"),
+        "keep the matrix away from singular ones: x + 1e-3 * torch.eye(n)",
+    ),
     **dict.fromkeys(_SINGULAR, _EQUAL.format("singular values or eigenvalues")),
 }
 _MASK_LATER = (
@@ -50,10 +60,15 @@ _RETURNED = "in backward a finite gradient came to it, and what it returned is n
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _NEAR_AN_END = dict.fromkeys(
-    ("acos", "asin", "atanh"),
+    ("acos", "asin", "atanh", "erfinv"),
     "clamp it a little inside of its range: clamp(-1 + eps, 1 - eps), with eps = 1e-6",
 )
+_NEAR_AN_END["logit"] = "clamp it a little inside of its range: torch.logit(x, eps=1e-6)"
+_NEAR_AN_END["pow"] = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END["div"] = "keep the divisor away from 0: add a small number, or clamp it before"
+_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
+_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
+_MOST = 20  # divisions
 _LOGS = ("log", "log2", "log10")
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
@@ -149,7 +164,7 @@ class Suspects:
             return found
         return [each for each in found if each.key in seen] or [
             _of_left_out(self._values, key)
-            or Suspect(key, _RETURNED, _fix_of(self._graph, key), was_seen=True)
+            or Suspect(key, _RETURNED, _fix_of_seen(self._graph, key), was_seen=True)
             for key in seen
         ]
 
@@ -256,6 +271,12 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     return _OF_OP.get(data.get("op", "")) or usual
 
 
+def _fix_of_seen(graph: GradGraph, key: str) -> str:
+    """The same, where it is not known at which value."""
+    usual = _fix_of(graph, key)
+    return _KEEP_INSIDE if usual == KEEP_AWAY else usual
+
+
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     """What to do about an operation whose inputs are finite, or not known."""
     is_overflow = made.inf > 0 and not made.nan
@@ -286,6 +307,8 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         made = values.made_by(key)
         if is_finite(made) is not False or made is None:
             continue
+        if op == "neg" and _is_unknown(values, source := values.source_of(key, 0)):
+            key, op = source, values.graph.nodes[source].get("op", "")  # it was not finite
         inputs = [leaf_of_node(values.graph, source) for source, _ in values.graph.inputs(key)]
         wrong = [each for each in inputs if is_finite(values.of(each)) is False]
         outside = [each for each in wrong if values.graph.nodes[each]["kind"] is NodeKind.UNTRACKED]
@@ -312,6 +335,11 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         else:
             fix, why = _fix_of_result(op, made, True), "its result is not finite, its inputs are"
             yield Suspect(key, why, fix, in_forward=True)
+
+
+def _is_unknown(values: Values, key: str) -> bool:
+    is_operation = bool(key) and values.graph.nodes[key]["kind"] is NodeKind.OPERATION
+    return is_operation and values.made_by(key) is None
 
 
 def _spread(values: Values, key: str, source: str) -> Suspect:
@@ -415,6 +443,10 @@ def _why_singular(values: Values, key: str) -> str:
     below = smallest(given) if (given := values.input_of(key, 0)) is not None else None
     if op in _OF_POSITIVE and below is not None and below < 0:
         return "its input has negative elements"
+    if op == "pow" and below is not None and below < 0 and 1 in _numbers(values.graph, key):
+        return (
+            "its base has negative elements: the derivative in its exponent takes their logarithm"
+        )
     if op in _OF_POSITIVE and below is None and _has_nan(values.made_by(key)):
         return "its input has elements that are negative or NaN"
     if op == "sqrt":
@@ -423,6 +455,8 @@ def _why_singular(values: Values, key: str) -> str:
     exponent = number_of(data.get("options", {}).get("exponent")) or 1
     if op == "pow" and ((why := _negative_base(values, key)) or exponent >= 1):
         return why
+    if op == "logit" and data.get("options", {}).get("eps") is not None:
+        return ""  # it clamps its input
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
 
@@ -478,3 +512,71 @@ def _equal_values(values: Values, key: str) -> Iterator[Suspect]:
             why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
             yield Suspect(key, f"{why} difference", _EQUAL.format(what))
             return
+
+
+# Divisions by numbers near 0.
+
+
+def is_steep(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
+    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
+
+
+def _divided(context: Context, question: Question) -> Evidence | None:
+    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
+    grad, values = question.data.get("grad"), context.values_of_pass(question)
+    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
+        return None
+    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
+    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
+    for key, divisor, before in rows:
+        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
+            line = values.graph.nodes[key].get("source", "")
+            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
+            words["where"] = at_line(line)
+            return Evidence(words, (key,), locations_of([line]), key)
+    return None
+
+
+def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
+    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
+    found = list[tuple[str, float, set[str]]]()
+    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
+        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
+        least = smallest(divisor) if divisor is not None and source else None
+        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
+            found.append((key, least, ancestors(values.graph, [source])))
+    return found
+
+
+divided: Rule[Any, Any] = Rule(
+    "behind a division by numbers near 0",
+    Verdict.EXPLODING,
+    _divided,
+    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
+    "gradient is divided by it as well",
+    "keep what it divides by away from 0: other initial values, or a larger eps",
+    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
+)
+
+
+DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+
+
+def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
+    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
+    steps = [row for row in context.steps if question.key in row[1].held]
+    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
+    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    is_first = [is_finite(each) for each in after] == [True, False]
+    if suspect.is_known and not suspect.was_seen:
+        return suspect
+    if not (is_first and steps and steps[0][1].optimizer in DIVIDING):
+        return suspect
+    if question.data.get("dtype") != "float16":
+        return suspect
+    event, details = steps[0]
+    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
+    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
+    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
+    return suspect._replace(why=why, fix=fix)

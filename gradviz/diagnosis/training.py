@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.definitions import created_later
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
-from gradviz.graph.text import as_code, counted
+from gradviz.graph.text import as_code
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
-_LEFT = 1e-3  # of its first gradient, where training has converged
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
@@ -73,10 +73,12 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
         return None
     holder = _holder(context, question)
     kind, register = plain.kind, how_to_register(plain.container, plain.kind, plain.of_modules)
-    if kind in ("tensor", "buffer"):
-        if len(context.happened_to(question.key, _ADDED)) < 2:
-            return None  # it may be an input, which the next pass replaces
-        register = f"make {plain.container} an nn.Parameter"
+    is_alone = kind in ("tensor", "buffer")
+    if (is_alone or question.data["kind"] is NodeKind.LEAF) and len(
+        context.happened_to(question.key, _ADDED)
+    ) < 2:
+        return None  # it may be an input, which the next pass replaces
+    register = f"make {plain.container} an nn.Parameter" if is_alone else register
     words = {
         **plain._asdict(),
         "plain": kind if kind == "buffer" else f"plain {kind}",
@@ -115,6 +117,9 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["none"] += f", but an older tensor that was {name}{when}"
         words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
         words["fix"] += "or create the optimizer for each new one"
+    elif later := created_later(files_of(context.events or ()), name.rpartition(".")[2]):
+        words["holder"] += f"; {name} is created at {mention(later)}"
+        line = str(later)
     if not question.data.get("name"):
         graphs = (context.graph, context.graph_of_latest_pass(question.key))
         used = ((g, leaf_uses(g, question.key)) for g in graphs if g and question.key in g)
@@ -209,37 +214,6 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     where = f", created at {made[0]}" if len(made) == 1 else ""
     where += f", whose step is at {mention(step.location)}, holds {details.count:,} {which}"
     return f"{details.optimizer}{where}"
-
-
-def unchanged(context: Context, question: Question) -> Evidence | None:
-    """Its last steps had a rate of 0, or changed no value of any parameter, or none of its own."""
-    key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
-    dtype = str(question.data.get("dtype"))
-    is_half = "float16" in dtype  # whose updates may be too small for one parameter alone
-    kept = (
-        each.changed_values == 0 or key in each.at_rest or (is_half and key in each.same)
-        for _, each in reversed(every)
-    )
-    steps = every[len(every) - len([*takewhile(bool, kept)]) :]
-    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
-    at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
-    added = context.happened_to(key, _ADDED)
-    after = (getattr(event.details, "after", None) for event in added)
-    norms = [each.norm or 0.0 for each in after if each is not None]
-    has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
-    is_coarse = is_half and bool(norms and norms[-1]) and not any(is_resting)
-    found = sum(event.number > row[0].number for row in steps[:1] for event in added)
-    is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
-    if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
-        return None
-    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
-    where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
-    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
-    if is_coarse:
-        fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
-    elif any(is_resting):
-        why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
-    return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.definitions import cached_function, kept_beside
 from gradviz.diagnosis.lines import (
     assignments_to,
     expressions_at,
+    functions_around,
+    has_line,
     imported,
     mention,
     nodes_in,
@@ -28,7 +30,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.values import base_of
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Cause, ancestors, is_data
+from gradviz.graph import Cause, ancestors, base_of_view, is_data
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -36,10 +38,6 @@ _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with {}retain_graph=True)"
-_ONCE = (
-    "compute it inside the loop or the closure, again for every backward pass; or, if no gradient "
-    "is to flow into it, detach it where it is computed"
-)
 _SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
 _NOT_RECORDED = (
     f"{_RETAIN.format('backward(')}; if a tensor is carried from one step to the next, detach it "
@@ -60,6 +58,7 @@ class Carried:
         is_list: whether that expression is a list of tensors.
         is_renewed: whether the line that created it ran again after that pass.
         is_inside: whether it is used again in a loop that runs several times for each pass.
+        base: the event of the operation whose result it is a view of; None if it is no view.
     """
 
     key: str
@@ -69,6 +68,7 @@ class Carried:
     is_list: bool
     is_renewed: bool
     is_inside: bool
+    base: Event | None = None
 
 
 class _Order:
@@ -164,7 +164,9 @@ def carried_over(
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):
         code, is_list = whole, True
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
-    return Carried(key, made, used, code, is_list, again > 0, uses > 1)
+    base = base_of_view(graph, key)
+    of_base = order.event_of(base) if base != key else None
+    return Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base)
 
 
 def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
@@ -190,7 +192,7 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for text, is_list in texts.items()
         if text not in known and text.partition(".")[0] not in modules
     }
-    if made is not None and (kept := _kept_beside(made, texts)):
+    if made is not None and (kept := kept_beside(made, texts)):
         return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
         if text in texts:
@@ -208,7 +210,7 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
     It is ``b`` for the ``y`` of ``sum(f(x, y) for x, y in zip(a, b))``.
     """
     loops = nodes_in(syntax_tree(used.file), ast.For)
-    around: list[Any] = [f for f in loops if _has(f, used.line) and not _has(f, passed.line)]
+    around: list[Any] = [e for e in loops if has_line(e, used.line) > has_line(e, passed.line)]
     inner = nodes_in(statement_at(used), ast.comprehension)
     for loop in [*around, *inner]:
         names, source = getattr(loop.target, "elts", [loop.target]), [loop.iter]
@@ -220,19 +222,6 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
             if name in lists:
                 return ast.unparse(lists[name])
     return ""
-
-
-def _kept_beside(made: Event, texts: Iterable[str]) -> str:
-    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
-
-    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
-    """
-    statement = statement_at(made.location)
-    every = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [each for target in every for each in getattr(target, "elts", [target])]
-    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
-    found = [each for each in kept if each in texts]
-    return found[0] if len(targets) > 1 and len(found) == 1 else ""
 
 
 def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
@@ -384,12 +373,13 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
         The fix; "" if the pass is in that function, or it is not known where the state comes from.
     """
     used = carried.used.location if carried.used is not None else SourceLocation()
-    around = [each for each in nodes_in(syntax_tree(used.file), ast.AST) if _has(each, used.line)]
-    functions = [each for each in around if isinstance(each, ast.FunctionDef)]
-    function = functions[-1] if functions else None
-    loops = [each for each in around if isinstance(each, (ast.For, ast.While))]
-    loops = [each for each in loops if function is not None and each.lineno > function.lineno]
-    if function is None or not loops or (passed.file == used.file and _has(function, passed.line)):
+    function = next(iter(functions_around(used)[::-1]), None)
+    loops = [e for e in nodes_in(function, ast.For, ast.While) if has_line(e, used.line)]
+    if (
+        function is None
+        or not loops
+        or (passed.file == used.file and has_line(function, passed.line))
+    ):
         return ""
     code = ast.unparse(ast.parse(carried.code, mode="eval"))
     for each in nodes_in(function, ast.Assign):
@@ -404,10 +394,6 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
     if code in {argument.arg for argument in function.args.args}:
         return f"detach it before {used.file}:{loops[0].lineno}: {detached(carried)}"
     return ""
-
-
-def _has(node: ast.AST, line: int) -> bool:
-    return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 
 def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:
@@ -451,14 +437,30 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     carried = carried_over(context, error, freeing, is_base=True)
     if carried is None or freeing.location != failing.location:
         return None
+    if (base := carried.base) is not None and base.location != getattr(carried.made, "location", 0):
+        carried = replace(carried, made=base, code="", is_list=False)
     made = carried.made.name if carried.made is not None else ""
     if made.isidentifier() and carried.code.isidentifier():
         carried = replace(carried, code=made)  # the other is a local variable of where it is used
     leaves = map(context.name_of, ancestors(context.graph, [carried.key]))
     is_kept = any(".parametrizations." in name for name in leaves)
     kept = calls_in(context, "cached") if is_kept else ()
-    fix = f"inside the loop, open parametrize.cached(), at {mention(kept[0])}" if kept else _ONCE
-    return _evidence(context, error, carried, fix=fix)
+    fix = f"inside the loop, open parametrize.cached(), at {mention(kept[0])}" if kept else ""
+    return _evidence(context, error, carried, fix=fix or _fix_of_once(carried))
+
+
+def _fix_of_once(carried: Carried) -> str:
+    both = (carried.made, carried.used)
+    made, used = (each.location if each is not None else SourceLocation() for each in both)
+    read = nodes_in(statement_at(used), ast.Attribute, ast.Name)
+    name, cache = cached_function(made, {getattr(e, "attr", getattr(e, "id", "")) for e in read})
+    if name:
+        again = f"leave out {cache}, which keeps what {name} returned first"
+    elif used and any(each.name == "__init__" for each in functions_around(made)[-1:]):
+        again = f"compute it at {used}, where it is used, again for every backward pass"
+    else:
+        again = "compute it inside the loop or the closure, again for every backward pass"
+    return f"{again}; or, if no gradient is to flow into it, detach it where it is computed"
 
 
 def _shared(context: Context, error: ErrorContext) -> Evidence | None:

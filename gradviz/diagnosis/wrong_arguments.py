@@ -29,8 +29,9 @@ from gradviz.diagnosis.subjects import (
     clipped_by,
     function_of,
     gradient_of,
-    modules_around,
+    is_module,
     value_of,
+    variables_around,
     variables_of,
 )
 from gradviz.facts import Action, HookDetails, SourceLocation
@@ -302,6 +303,9 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     called = error.called.get(id(tensor), code) if tensor is not None else code
     name = code if called == code else f"{code} ({called})"
     cause = _cause(tensor, called, error)
+    if cause is None and (original := _original_of(owner, error)):
+        why = f"it is computed from {original}, which has the gradient, each time that it is read"
+        return error.evidence(owner=name, why=why, fix=f"read {original}.grad")
     if cause is None:
         return error.evidence(
             owner=name,
@@ -348,6 +352,17 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
         named = error.names or ()
         value = next((each.tensor for each in named if each.name == code), None)
     return value if hasattr(type(value), "grad_fn") else None
+
+
+def _original_of(owner: ast.expr, error: ErrorContext) -> str:
+    """The parameter that a parametrization of `torch.nn.utils.parametrize` computes it from."""
+    if not isinstance(owner, ast.Attribute) or error.error is None:
+        return ""
+    module = value_of(owner.value, variables_of(error.error))
+    rows = getattr(module, "__dict__", {}).get("_modules", {}).get("parametrizations")
+    own = getattr(rows, "_modules", {}).get(owner.attr)
+    names = [*getattr(own, "_parameters", {})]
+    return f"{ast.unparse(owner.value)}.parametrizations.{owner.attr}.{names[0]}" if names else ""
 
 
 def _cause(tensor: Any, name: str, error: ErrorContext) -> Explanation | None:
@@ -401,6 +416,12 @@ _LARGE = "make the loss smaller, such as a mean in place of a sum, or lower the 
 # Passed to an optimizer.
 
 
+def _modules_around(error: BaseException) -> list[Any]:
+    """The modules among these variables."""
+    held = variables_around(error).values()
+    return list({id(each): each for each in held if is_module(each)}.values())
+
+
 def _without_registered_layers(context: Context, error: ErrorContext) -> Evidence | None:
     """The optimizer got no parameters, and a module among the variables keeps its own in a list."""
     if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
@@ -409,7 +430,7 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
 
     rows = [
         row
-        for module in modules_around(error.error)
+        for module in _modules_around(error.error)
         if not parameters_of(module)
         for row in unregistered(module)
     ]
@@ -431,6 +452,23 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
 _PLAIN = ("tensor", "buffer")
 
 
+def _empty_list(context: Context, error: ErrorContext) -> Evidence | None:
+    """The optimizer got a list that is a variable, and that is empty."""
+    if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
+        return None
+    calls, held = nodes_in(statement_at(error.location), ast.Call), variables_around(error.error)
+    given = [call.args[0] for call in calls if call.args and isinstance(call.args[0], ast.Name)]
+    found = {ast.unparse(each): value_of(each, held) for each in given}
+    names = [name for name, each in found.items() if type(each) is list and not each]
+    if len(names) != 1:
+        return None
+    rows = assignments_to(error.location, names[0])
+    filled = [row for row, value in rows if not isinstance(value, ast.List) or value.elts]
+    lines = locations_of(f"{error.location.file}:{row}" for row in filled[-1:])
+    filler = f": {mention(lines[0])} put nothing into it" if lines else ""
+    return error.evidence(locations=lines, name=names[0], filled=filler)
+
+
 def _filtered_to_none(context: Context, error: ErrorContext) -> Evidence | None:
     """The optimizer was to get the parameters that require grad, and all of a module are frozen."""
     if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
@@ -442,7 +480,7 @@ def _filtered_to_none(context: Context, error: ErrorContext) -> Evidence | None:
         made = assigned_before(error.location, name.id)
         given += [statement_at(line) for line in made]
     read = (each.attr for code in given for each in nodes_in(code, ast.Attribute))
-    held = [parameters_of(module) for module in modules_around(error.error)]
+    held = [parameters_of(module) for module in _modules_around(error.error)]
     frozen = [each for each in held if each and not any(p.requires_grad for p in each)]
     if "requires_grad" not in read or not frozen:
         return None
@@ -469,6 +507,13 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "none does{where}",
         "let the parameters that are to be trained require grad before: requires_grad_(True); if a "
         "condition on names chooses them, print the names: it may match none",
+    ),
+    Rule(
+        "an optimizer of an empty list",
+        Verdict.OPTIMIZER,
+        _empty_list,
+        "the optimizer{at} was given {name}, an empty list{filled}",
+        "look at the condition that fills it: print(name) for each of model.named_parameters()",
     ),
     Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
     Rule("what backward() returned was used", Verdict.NOT_A_TENSOR, _result_of_backward, "{said}"),

@@ -67,6 +67,7 @@ class ProgramRun:
         return vars(self.module)
 
 
+stopped_early = threading.Event()  # of this process: whether a program was, as of `Reached`
 _FOR_OTHERS = 1.0  # seconds that the other threads of a program have, when one has ended it
 
 
@@ -441,6 +442,7 @@ def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: 
     except SystemExit as error:
         where = _where(error, full, shown)
         if isinstance(error, Reached):
+            stopped_early.set()
             return ProgramRun(module, "", False, error)
         if error.code is None or error.code == 0:
             return ProgramRun(module, f"it ended by sys.exit(){where}", False, error)

@@ -25,6 +25,7 @@ from networkx.classes.reportviews import (
 
 from gradviz.errors import UnknownNameError
 from gradviz.graph.columns import EdgeColumns, Neighbors
+from gradviz.graph.operations import operation
 from gradviz.graph.schema import (
     LEAVES,
     Buffers,
@@ -470,6 +471,16 @@ def leaf_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
     holders = [user for user in graph.successors(key) if nodes[user]["kind"] is NodeKind.ACCUMULATE]
     edges = graph.out_edges([key, *holders], data=True)
     return [(user, edge) for _, user, edge in edges if user not in holders]
+
+
+def base_of_view(graph: GradGraph, key: str) -> str:
+    """The tensor that a view was taken of, through other views; itself for no view."""
+    while operation(graph.nodes[key].get("op", "")).views:
+        inputs = [source for source, _ in graph.inputs(key)]
+        if len(inputs) != 1 or graph.nodes[inputs[0]]["kind"] is not NodeKind.OPERATION:
+            break
+        key = inputs[0]
+    return key
 
 
 def is_broadcast(graph: GradGraph, key: str) -> bool:

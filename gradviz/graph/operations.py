@@ -153,6 +153,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("clamp_min",    blocks=Blocks.OUTSIDE, read=True),
     _op("div",          saves=_PAIR, number=True, read=True, converts=True, updates=True),
     _op("dropout",      outputs=_MASK, kernels=("native_dropout",)),
+    _op("erfinv",       read=True, not_finite_at=(1.0, -1.0)),
     _op("exp",          read=True),
     _op("fake_quantize_per_channel_affine", blocks=Blocks.NOT_REPRESENTED, read=True,
                         kernels=("fake_quantize_per_channel_affine_cachemask",)),
@@ -166,6 +167,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("log10",        read=True, not_finite_at=(0.0,)),
     _op("log1p",        read=True, not_finite_at=(-1.0,)),
     _op("log2",         read=True, not_finite_at=(0.0,)),
+    _op("logit",        read=True, not_finite_at=(0.0, 1.0)),
     _op("maximum",      saves=_PAIR, read=True),
     _op("minimum",      saves=_PAIR, read=True),
     _op("mul",          saves=_PAIR, number=True, blocks=Blocks.OTHER_FACTOR, read=True,
@@ -266,6 +268,9 @@ untyped_storage
 
 REENTRANT = "reentrant checkpoint"
 """Why the inside of an operation is not recorded: backward will run it, and record it then."""
+
+OF_A_LIBRARY = "GeneratedBackwardFor_"
+"""Names of the nodes of operations that ``torch.library`` registered start with it."""
 
 FUNCTIONS_OF_TORCH: Mapping[str, str] = {
     "_AllGather": "all_gather",

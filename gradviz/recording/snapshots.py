@@ -304,10 +304,12 @@ class SnapshotSeries:
     def parameters(self) -> list[Named]:
         """The parameters of the modules that are alive and require grad.
 
-        A library such as higher puts the results of updates, non-leaf tensors, into a module.
+        A library such as higher puts the results of updates, non-leaf tensors, into a module, and
+        a buffer may hold a result.
         """
-        made = {id(p) for _, each in self._alive() for p in parameters_of(each) if not p.is_leaf}
-        named = (each for each in self._of_modules().entries if id(each.tensor) not in made)
+        names = self._of_modules()
+        made = {id(each.tensor) for each in names if not each.tensor.is_leaf}
+        named = (each for each in names.entries if id(each.tensor) not in made)
         return [each for each in named if each.tensor.requires_grad]
 
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:

@@ -470,11 +470,19 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = node.value.func  # ``x.add_(1)`` changes x
         if isinstance(called, ast.Attribute) and called.attr.endswith(("_", "_hook")):
-            yield node.value, called.value
+            yield node.value, _changed(called.value)  # and so does ``x.mul_(2).add_(1)``
     elif isinstance(node, ast.AugAssign):
         yield node, node.target
     elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
         yield node.value, node.target
+
+
+def _changed(target: ast.expr) -> ast.expr:
+    """``x`` of ``x.mul_(2)``, which returns x."""
+    called = target.func if isinstance(target, ast.Call) else None
+    if not isinstance(called, ast.Attribute) or not called.attr.endswith("_"):
+        return target
+    return target if called.attr.endswith("__") else _changed(called.value)
 
 
 _OF_MANY = frozenset(("sum", "math.prod", "prod", "reduce", "functools.reduce"))

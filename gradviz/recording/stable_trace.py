@@ -29,6 +29,7 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
+from gradviz.graph.operations import OF_A_LIBRARY
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf, UntrackedTensor, leaves_in
 
@@ -259,6 +260,7 @@ def _is_foreign(data: Mapping[str, Any], word: str) -> bool:
     """
     is_own = data["grad_fn"] in _NOT_NUMBERED or "::" in data["grad_fn"]
     is_own |= data["grad_fn"].startswith("Foreach")
+    is_own |= data["grad_fn"].startswith(OF_A_LIBRARY) and data["op"] == word
     return not is_own and word not in ("apply", "backward", "grad")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -442,13 +443,25 @@ optimizer = torch.optim.Adam(params.values(), lr=1e-2)""",
 
 @pytest.mark.parametrize("name", FIXES)
 def test_the_fix_works(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(name, [FIXES[name]], tmp_path, monkeypatch)
+
+
+def apply(
+    name: str,
+    changes: Sequence[tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Make the changes in a program: then nothing is wrong."""
     monkeypatch.chdir(tmp_path)
     question = KNOWN[name]
     assert not wrong(question, tmp_path)
-    old, new = FIXES[name]
-    assert question.code.count(old) == 1
+    code = question.code
+    for old, new in changes:
+        assert code.count(old) == 1
+        code = code.replace(old, new)
     program = tmp_path / question.file
-    program.write_text(question.code.replace(old, new), encoding="utf-8")
+    program.write_text(code, encoding="utf-8")
     recording = record()
     random.seed(0)
     torch.manual_seed(0)

@@ -330,7 +330,8 @@ def variables_of(frame: types.FrameType) -> list[object]:
 
 def _may_name(kind: type) -> bool:
     """Whether values of a type are tensors, or can contain some."""
-    return issubclass(kind, (torch.Tensor, torch.nn.Module, list, tuple, dict))
+    is_holder = issubclass(kind, (torch.Tensor, torch.nn.Module, list, tuple, dict))
+    return is_holder or dataclasses.is_dataclass(kind)
 
 
 def _is_machinery(variable: _Variable) -> bool:
@@ -387,7 +388,7 @@ def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
         found = _first_come(_of_module(value, f"{name}."))
         for named in found:
             _enter(best, named.tensor, [named.name, *named.aliases], variable, len(found))
-    elif _is_a(value, list) or _is_a(value, tuple) or _is_a(value, dict):
+    elif _may_name(type(value)):
         entries = list(islice(parts(value), min(budget, _PER_CONTAINER)))
         for part, step in entries:
             if _is_a(part, torch.Tensor):

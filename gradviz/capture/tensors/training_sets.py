@@ -151,7 +151,7 @@ def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, st
         path = f"{name}.{key}" if is_object else f"{name}[{key!r}]"
         if isinstance(value, nn.Module):
             yield from ((p, f"{path}.{own}", True) for own, p in value.named_parameters())
-        elif isinstance(value, nn.Parameter):
+        elif isinstance(value, nn.Parameter) or _is_plain_leaf(value):
             yield value, path, False
 
 

@@ -1,0 +1,118 @@
+"""Steps that change no value, or make gradients grow; gradients set to zeros before."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any
+
+from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.values import CLIP_LIMITS, is_wrong
+from gradviz.facts import Action, EventKind, FrameKind
+from gradviz.graph.text import counted, number_text
+
+_ADDED = EventKind.ACCUMULATE
+_GROWN = 1e3  # times
+_LEFT = 1e-3  # of its first gradient, where training has converged
+
+
+def unchanged(context: Context, question: Question) -> Evidence | None:
+    """Its last steps had a rate of 0, or changed no value of any parameter, or none of its own."""
+    key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
+    dtype = str(question.data.get("dtype"))
+    is_half = "float16" in dtype  # whose updates may be too small for one parameter alone
+    kept = (
+        each.changed_values == 0 or key in each.at_rest or (is_half and key in each.same)
+        for _, each in reversed(every)
+    )
+    steps = every[len(every) - len([*takewhile(bool, kept)]) :]
+    start = "the last " * (steps != every)  # a schedule may end with a rate of 0
+    at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
+    added = context.happened_to(key, _ADDED)
+    after = (getattr(event.details, "after", None) for event in added)
+    norms = [each.norm or 0.0 for each in after if each is not None]
+    has_converged = bool(start and norms) and norms[-1] < _LEFT * norms[0]
+    is_coarse = is_half and bool(norms and norms[-1]) and not any(is_resting)
+    found = sum(event.number > row[0].number for row in steps[:1] for event in added)
+    is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
+    if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
+        return None
+    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
+    where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
+    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
+    if is_coarse:
+        fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
+    elif any(is_resting):
+        why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
+    return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
+
+
+def set_to_zero(context: Context, question: Question) -> Evidence | None:
+    """Its gradient was set to zeros, by a clearing, a clipping or a factor, or began as zeros."""
+    if not question.has_zero_gradient:
+        return None
+    grads = context.happened_to(question.key, EventKind.GRAD)
+    changes = [event for event in grads if event.action is Action.ZEROED][-1:]
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    passes = (context.pass_of.get(getattr(each.details, "pass_number", 0)) for each in added)
+    if added and all(each and getattr(each.details, "zeros_given", False) for each in passes):
+        line = added[-1].location
+        what = f"backward at {mention(line)} began with what was passed to it as gradient, zeros"
+        fix = "check what is passed as gradient: at least one of its elements must not be 0"
+        return Evidence({"what": what, "fix": fix}, locations=(line,))
+    fix = "call backward() after it"
+    if not changes or (added and changes[-1].number < added[-1].number):
+        if not added or is_wrong(getattr(added[-1].details, "after", None)):
+            return None
+        changes = [*context.gradient_changes(question.key)][-1:]
+        fix = "multiply it by a number other than 0"
+    if not changes:
+        return None
+    fix = CLIP_LIMITS.get(changes[0].word, fix)
+    line = changes[0].location
+    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
+    return Evidence({"what": what, "fix": fix}, locations=(line,))
+
+
+def _grown(context: Context, question: Question) -> Evidence | None:
+    """Steps made the loss and the gradient of a parameter much larger: the training diverges."""
+    key, grad = question.key, question.data.get("grad")
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
+    same = [each for each in added if each.location == added[-1].location]
+    steps = [e for e, row in context.steps if same and same[0].number < e.number < same[-1].number]
+    if grad is None or not grad.is_finite or not steps or key not in context.held:
+        return None
+    rows: Any = [same[0].details, same[-1].details]
+    norms = [each.after.norm if each.after is not None else None for each in rows]
+    results = [_result_of(context, each.pass_number) for each in rows]
+    if not all(
+        a > 0 and max(a * _GROWN, 1) < b for a, b in ((norms[0] or 0, norms[1] or 0), results)
+    ):
+        return None
+    before, after = map(number_text, results)
+    words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
+    words["backward"] = mention(same[-1].location)
+    return Evidence(words, locations=(same[-1].location,))
+
+
+def _result_of(context: Context, number: int) -> float:
+    """The size of the number on which a pass was called; 0 if it is not known."""
+    frames = (each for each in context.frames or () if each.pass_number == number)
+    graph = next((f.graph for f in frames if f.kind is FrameKind.AFTER_BACKWARD), None)
+    roots = context.roots_of(graph) if graph is not None else ()
+    value = graph.nodes[roots[0]].get("value") if graph is not None and len(roots) == 1 else None
+    return abs(value.values[0]) if value is not None and value.values is not None else 0.0
+
+
+grown: Rule[Any, Any] = Rule(
+    "grown from step to step",
+    Verdict.EXPLODING,
+    _grown,
+    "after {steps}, its gradient is over 1,000 times larger, and the result on which backward at "
+    "{backward} is called grew from {before} to {after}",
+    "lower the learning rate, or scale the inputs",
+    events=(EventKind.STEP,),
+    docs="Both are over 1,000 times what they were at the first pass of the line.",
+)

@@ -1,0 +1,131 @@
+"""More fixes that `explain` proposes for programs of ``kinds/w_*``, applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_fixes import apply
+
+FIXES = {
+    "settings_of_a_dataclass_are_copied": [
+        ("**dataclasses.asdict(spring)", "stiffness=spring.stiffness, damping=spring.damping")
+    ],
+    "relation_embedding_is_cached_by_a_decorator": [
+        ("    @functools.lru_cache(maxsize=None)\n", "")
+    ],
+    "arguments_are_made_tensors_by_a_decorator": [
+        ("[torch.tensor(a, dtype=torch.float32) for a in args]", "args")
+    ],
+    "batches_of_a_generator_without_gradients": [("    @torch.no_grad()  # here\n", "")],
+    "evaluation_leaves_gradients_switched_off": [
+        ("    finally:\n", "    finally:\n        torch.set_grad_enabled(True)\n")
+    ],
+    "property_setter_makes_a_new_parameter": [
+        (
+            "optimizer = torch.optim.Adam(matcher.parameters(), lr=1e-2)\n"
+            "matcher.temperature = 0.07\n",
+            "matcher.temperature = 0.07\n"
+            "optimizer = torch.optim.Adam(matcher.parameters(), lr=1e-2)\n",
+        )
+    ],
+    "center_of_the_teacher_is_a_buffer_with_a_graph": [
+        (
+            "        target = F.softmax",
+            "        self.center = self.center.detach()\n        target = F.softmax",
+        )
+    ],
+    "gradient_of_an_orthogonal_weight_is_logged": [
+        ("rec.weight.grad", "rec.parametrizations.weight.original.grad")
+    ],
+    "trained_mask_is_traced_as_a_constant": [
+        ("def masked(x)", "def masked(x, mask)"),
+        ("(masked, torch.randn(4, 5))", "(masked, (torch.randn(4, 5), mask))"),
+        ("fast(x)", "fast(x, mask)"),
+    ],
+    "adjacency_of_learned_weights_is_built_once": [
+        (
+            "        self.adj = torch.sparse_coo_tensor(edges, gate, (n_nodes, n_nodes))  # here\n",
+            "        self.edges, self.size = edges, (n_nodes, n_nodes)\n",
+        ),
+        (
+            "        return torch.sparse.mm(self.adj",
+            "        gate = torch.sigmoid(self.edge_weight)\n"
+            "        self.adj = torch.sparse_coo_tensor(self.edges, gate, self.size)\n"
+            "        return torch.sparse.mm(self.adj",
+        ),
+    ],
+    "loss_of_a_channel_estimate_is_complex": [
+        ("((net(pilots) - channel) ** 2)", "(net(pilots) - channel).abs().pow(2)")
+    ],
+    "scale_of_a_fake_quantizer_is_a_float": [
+        (
+            """        w = torch.fake_quantize_per_tensor_affine(
+            self.weight, self.scale.item(), 0, -self.qmax - 1, self.qmax  # here
+        )
+""",
+            """        v = self.weight / self.scale
+        q = v.round().clamp(-self.qmax - 1, self.qmax)
+        w = (v + (q - v).detach()) * self.scale
+""",
+        )
+    ],
+    "log_determinant_of_a_reflection": [
+        ("torch.logdet(self.weight)", "torch.linalg.slogdet(self.weight).logabsdet")
+    ],
+    "learned_power_of_signed_features": [("x.pow(self.p)", "x.clamp(min=1e-6).pow(self.p)")],
+    "log_odds_of_a_certain_probability": [("torch.logit(p)", "torch.logit(p, eps=1e-6)")],
+    "memory_rows_are_copied_in_place": [
+        ("memory.index_copy_(0", "memory = memory.index_copy(0"),
+    ],
+    "pattern_of_trained_layers_matches_nothing": [
+        ("        p.requires_grad = re.match(pattern, name) is not None  # here", "        pass")
+    ],
+    "clip_of_zero_means_off": [("default=0.0", "default=1.0")],
+    "hidden_states_wait_in_a_replay_buffer": [
+        ("    obs, h = next_obs, next_h\n", "    obs, h = next_obs, next_h\n    h = h.detach()\n")
+    ],
+    "teacher_is_updated_in_place_before_backward": [
+        ("    momentum_update(student, teacher)\n", ""),
+        ("    loss.backward()\n", "    loss.backward()\n    momentum_update(student, teacher)\n"),
+    ],
+    "latent_of_a_decoder_is_optimized_after_cuda": [
+        ("* 0.1  # here\n", "* 0.1\ncode = code.detach().requires_grad_()\n")
+    ],
+    "metric_is_minimized_through_a_callback": [("    @torch.inference_mode()\n", "")],
+    "only_norms_are_tuned_after_a_filter": [
+        ('name.endswith("norm")', "isinstance(module, nn.LayerNorm)")
+    ],
+    "lists_of_weights_in_a_mixin": [("class HeadMixin:", "class HeadMixin(nn.Module):")],
+    "encoder_output_is_pickled": [
+        ("        torch.save(tensor.detach(), buffer)  # here\n", "        del buffer\n"),
+        ("buffer.getvalue()", "tensor"),
+        ("torch.load(io.BytesIO(self.files[key]))", "self.files[key]"),
+    ],
+    "denominator_of_a_dice_loss_is_zero": [("g.sum(1))).mean()", "g.sum(1) + 1e-6)).mean()")],
+    "gates_are_saturated_by_a_large_bias": [("-200.0", "-2.0")],
+    "scales_in_a_list_of_leaves": [
+        (
+            "[torch.ones(3, requires_grad=True) for _ in range(2)]",
+            "nn.ParameterList(nn.Parameter(torch.ones(3)) for _ in range(2))",
+        )
+    ],
+    "rows_of_one_encoding": [
+        ("codes = torch.tanh(enc(x))  # here\n", ""),
+        ("    loss = dec", "    codes = torch.tanh(enc(x))\n    loss = dec"),
+    ],
+    "statistics_of_a_buffer_in_a_chain": [
+        (
+            "        y = x - self.mean",
+            "        self.mean = self.mean.detach()\n        y = x - self.mean",
+        )
+    ],
+    "eps_of_adam_is_zero_in_half": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
+    "half_precision_with_rmsprop": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
+    "power_of_signed_errors": [("- x[:, 0]) **", "- x[:, 0]).clamp(min=1e-6) **")],
+}
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_the_fix_works(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(name, FIXES[name], tmp_path, monkeypatch)
