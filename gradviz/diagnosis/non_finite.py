@@ -15,9 +15,11 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.suspects import (
+    DIVIDING,
     KEEP_AWAY,
     Suspect,
     Suspects,
+    after_half_step,
     backward_suspects,
     forward_suspects,
     in_order,
@@ -47,7 +49,6 @@ _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another ty
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
 _LOGDET += "determinant positive, such as by a matrix that is positive definite"
-_DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 CLIPS = tuple(CLIP_LIMITS)
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
@@ -81,6 +82,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
+    suspect = after_half_step(context, question, suspect)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
@@ -162,7 +164,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
-    divides = bool(steps) and steps[0][1].optimizer in _DIVIDING
+    divides = bool(steps) and steps[0][1].optimizer in DIVIDING
     if not (usual and divides):
         rest = after[len(usual) :]
         if len(rest) < 2 or rest[0].is_finite:

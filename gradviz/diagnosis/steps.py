@@ -1,4 +1,4 @@
-"""Steps that change no value, or make gradients grow; gradients set to zeros before a step."""
+"""Steps that change no value, or make gradients grow; gradients set to zeros before."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from gradviz.diagnosis.lines import at_line, lines_with_graph, locations_of, men
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
-from gradviz.facts import EventKind
+from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -558,3 +558,25 @@ divided: Rule[Any, Any] = Rule(
     "keep what it divides by away from 0: other initial values, or a larger eps",
     docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
 )
+
+
+DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+
+
+def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
+    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
+    steps = [row for row in context.steps if question.key in row[1].held]
+    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
+    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    is_first = [is_finite(each) for each in after] == [True, False]
+    if suspect.is_known and not suspect.was_seen:
+        return suspect
+    if not (is_first and steps and steps[0][1].optimizer in DIVIDING):
+        return suspect
+    if question.data.get("dtype") != "float16":
+        return suspect
+    event, details = steps[0]
+    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
+    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
+    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
+    return suspect._replace(why=why, fix=fix)
