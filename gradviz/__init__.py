@@ -21,8 +21,7 @@ from gradviz.shown import show_with
 
 if TYPE_CHECKING:
     from gradviz.capture.tracing.tracer import trace
-    from gradviz.checking.check import check
-    from gradviz.checking.checked import Check
+    from gradviz.checking.check import Check, check
     from gradviz.comparison import Comparison, compare
     from gradviz.comparison.ranks import gather
     from gradviz.diagnosis import Explanation, Explanations, Verdict, explain
@@ -69,8 +68,7 @@ _imported, __dir__, _ = lazy_loader.attach(
     submodules=["views"],
     submod_attrs={
         "capture.tracing.tracer": ["trace"],
-        "checking.check": ["check"],
-        "checking.checked": ["Check"],
+        "checking.check": ["Check", "check"],
         "comparison": ["Comparison", "compare"],
         "comparison.ranks": ["gather"],
         "diagnosis": ["Explanation", "Explanations", "Verdict", "explain"],

@@ -146,6 +146,8 @@ class Loss(str, Enum):
     """None, from the backward of an ``autograd.Function``."""
     CANCELLED = "cancelled"
     """All zeros, because the gradients from the uses of its result add up to zeros."""
+    ROUNDED = "rounded"
+    """Rounding errors, because those gradients add up to zeros but for them."""
 
 
 @dataclass(frozen=True)

@@ -337,3 +337,12 @@ def test_a_story_with_a_frozen_member_is_readable_at_half_the_width():
     model.members[13].requires_grad_(False)
     width, _ = size_of(trained(model, torch.randn(4, 8)).svg)
     assert width <= 1100
+
+
+def test_frames_below_each_other_have_equal_widths():
+    torch.manual_seed(0)
+    scene = trained(nn.Linear(2, 1), torch.ones(3, 2))._drawn[1]
+    frames = [group.shapes[0].width for group in scene.groups if group.kind == "frame"]
+    assert len(frames) == 2
+    assert len(set(frames)) == 1
+    assert scene.width < 700

@@ -41,7 +41,6 @@ from gradviz.diagnosis.non_finite import (
     clipping_rules,
     has_mild_hooks,
     hook_of_each_step,
-    is_steep,
     non_finite_rules,
 )
 from gradviz.diagnosis.not_connected import not_connected_rules
@@ -56,6 +55,7 @@ from gradviz.diagnosis.reading import (
 )
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked, with_names_in
+from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
     CLEARS,
     Held,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.values import is_sum
 from gradviz.facts import EventKind
-from gradviz.graph import GradGraph, ancestors, losses_of_all_pairs
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, ancestors, losses_of_all_pairs
 from gradviz.graph.operations import operation
 from gradviz.graph.text import shape_text
 
@@ -114,3 +116,22 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         "softmax or a sigmoid.",
     ),
 )
+
+
+def only_squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [key], False
+    while stack:
+        for _, target, edge in graph.out_edges(stack.pop(), data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
+                return None
+            squares = squares or is_square
+            if not (is_square or is_sum(op, options)):
+                return None
+            stack.append(target)
+    return squares

@@ -11,25 +11,33 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.steps import unchanged
 from gradviz.diagnosis.suspects import (
+    DIVIDING,
     KEEP_AWAY,
     Suspect,
     Suspects,
+    after_half_step,
     backward_suspects,
     forward_suspects,
     in_order,
     is_finite,
     nan_parameter,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, scale_of, scaling_of
-from gradviz.diagnosis.values import CLIP_LIMITS, Values, smallest
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SourceLocation
-from gradviz.graph import NodeKind, TensorSummary, ancestors, is_data, word_of
+from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.diagnosis.values import CLIP_LIMITS, Values
+from gradviz.facts import (
+    Action,
+    EventKind,
+    GradientDetails,
+    HookDetails,
+    Loss,
+    SourceLocation,
+)
+from gradviz.graph import ancestors, is_data, word_of
 from gradviz.graph.operations import operation
-from gradviz.graph.text import number_text
 from gradviz.story import Event
 
 _LOWER_SCALE = (
@@ -41,16 +49,12 @@ _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another ty
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
 _LOGDET += "determinant positive, such as by a matrix that is positive definite"
-_DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 CLIPS = tuple(CLIP_LIMITS)
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
-_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
-_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
-_MOST = 20  # divisions
 _Match = Callable[[Context, Question], Evidence | None]
 
 
@@ -78,6 +82,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
+    suspect = after_half_step(context, question, suspect)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
@@ -159,7 +164,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
-    divides = bool(steps) and steps[0][1].optimizer in _DIVIDING
+    divides = bool(steps) and steps[0][1].optimizer in DIVIDING
     if not (usual and divides):
         rest = after[len(usual) :]
         if len(rest) < 2 or rest[0].is_finite:
@@ -329,52 +334,6 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "its gradient is finite, but {root}, on which backward was called, is {what}{known}{found}"
         "{skipped}",
     ),
-)
-
-
-# Divisions by numbers near 0.
-
-
-def is_steep(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
-    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
-
-
-def _divided(context: Context, question: Question) -> Evidence | None:
-    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
-    grad, values = question.data.get("grad"), context.values_of_pass(question)
-    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
-        return None
-    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
-    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
-    for key, divisor, before in rows:
-        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
-            line = values.graph.nodes[key].get("source", "")
-            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = at_line(line)
-            return Evidence(words, (key,), locations_of([line]), key)
-    return None
-
-
-def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
-    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
-    found = list[tuple[str, float, set[str]]]()
-    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
-        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
-        least = smallest(divisor) if divisor is not None and source else None
-        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
-            found.append((key, least, ancestors(values.graph, [source])))
-    return found
-
-
-divided: Rule[Any, Any] = Rule(
-    "behind a division by numbers near 0",
-    Verdict.EXPLODING,
-    _divided,
-    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
-    "gradient is divided by it as well",
-    "keep what it divides by away from 0: other initial values, or a larger eps",
-    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
 )
 
 

@@ -13,9 +13,12 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
 from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.losses import only_squares
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.non_finite import around_last_step, divided
+from gradviz.diagnosis.non_finite import around_last_step
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.steps import grown
+from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
@@ -26,7 +29,6 @@ from gradviz.diagnosis.values import (
     has_its_value,
     is_all_zero,
     is_wrong,
-    only_squares,
     owners_of,
     steepest,
 )
@@ -56,10 +58,8 @@ from gradviz.story import Event
 
 _ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
 _MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
-_OF_ITSELF = (
-    "the result is 0, since what it compares is equal: compare with the result of another model, "
-    "such as a copy made before training: copy.deepcopy(model)"
-)
+_OF_ITSELF = "the result is 0, since what it compares is equal: compare with the result of another "
+_OF_ITSELF += "model, such as a copy made before training: copy.deepcopy(model)"
 _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
@@ -434,6 +434,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         docs="For several parameters, the largest gradients of the modules are compared.",
     ),
     divided,
+    grown,
     Rule(
         "larger than any usual gradient",
         Verdict.EXPLODING,

@@ -1,17 +1,20 @@
-"""Steps that change no value, and gradients that were set to zeros before a step."""
+"""Steps that change no value, or make gradients grow; gradients set to zeros before."""
 
 from __future__ import annotations
 
 from itertools import takewhile
+from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.rule import Evidence
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import CLIP_LIMITS, is_wrong
-from gradviz.facts import Action, EventKind
-from gradviz.graph.text import counted
+from gradviz.facts import Action, EventKind, FrameKind
+from gradviz.graph.text import counted, number_text
 
 _ADDED = EventKind.ACCUMULATE
+_GROWN = 1e3  # times
 _LEFT = 1e-3  # of its first gradient, where training has converged
 
 
@@ -71,3 +74,45 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
     line = changes[0].location
     what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
     return Evidence({"what": what, "fix": fix}, locations=(line,))
+
+
+def _grown(context: Context, question: Question) -> Evidence | None:
+    """Steps made the loss and the gradient of a parameter much larger: the training diverges."""
+    key, grad = question.key, question.data.get("grad")
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
+    same = [each for each in added if each.location == added[-1].location]
+    steps = [e for e, row in context.steps if same and same[0].number < e.number < same[-1].number]
+    if grad is None or not grad.is_finite or not steps or key not in context.held:
+        return None
+    rows: Any = [same[0].details, same[-1].details]
+    norms = [each.after.norm if each.after is not None else None for each in rows]
+    results = [_result_of(context, each.pass_number) for each in rows]
+    if not all(
+        a > 0 and max(a * _GROWN, 1) < b for a, b in ((norms[0] or 0, norms[1] or 0), results)
+    ):
+        return None
+    before, after = map(number_text, results)
+    words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
+    words["backward"] = mention(same[-1].location)
+    return Evidence(words, locations=(same[-1].location,))
+
+
+def _result_of(context: Context, number: int) -> float:
+    """The size of the number on which a pass was called; 0 if it is not known."""
+    frames = (each for each in context.frames or () if each.pass_number == number)
+    graph = next((f.graph for f in frames if f.kind is FrameKind.AFTER_BACKWARD), None)
+    roots = context.roots_of(graph) if graph is not None else ()
+    value = graph.nodes[roots[0]].get("value") if graph is not None and len(roots) == 1 else None
+    return abs(value.values[0]) if value is not None and value.values is not None else 0.0
+
+
+grown: Rule[Any, Any] = Rule(
+    "grown from step to step",
+    Verdict.EXPLODING,
+    _grown,
+    "after {steps}, its gradient is over 1,000 times larger, and the result on which backward at "
+    "{backward} is called grew from {before} to {after}",
+    "lower the learning rate, or scale the inputs",
+    events=(EventKind.STEP,),
+    docs="Both are over 1,000 times what they were at the first pass of the line.",
+)

@@ -1,15 +1,18 @@
-"""Operations that may have made a gradient NaN or infinite, as the values of a pass suggest."""
+"""Operations that may have made a gradient NaN, infinite or very large, by the values of a pass."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import lines_with_graph, mention
+from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import at_line, lines_with_graph, locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
-from gradviz.facts import EventKind
+from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -22,6 +25,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
+from gradviz.graph.text import number_text
 
 KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
 _KEEP_INSIDE = "look at its inputs: clamp them before, or add a small number, where its derivative "
@@ -62,6 +66,9 @@ _NEAR_AN_END = dict.fromkeys(
 _NEAR_AN_END["logit"] = "clamp it a little inside of its range: torch.logit(x, eps=1e-6)"
 _NEAR_AN_END["pow"] = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END["div"] = "keep the divisor away from 0: add a small number, or clamp it before"
+_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
+_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
+_MOST = 20  # divisions
 _LOGS = ("log", "log2", "log10")
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
@@ -508,3 +515,71 @@ def _equal_values(values: Values, key: str) -> Iterator[Suspect]:
             why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
             yield Suspect(key, f"{why} difference", _EQUAL.format(what))
             return
+
+
+# Divisions by numbers near 0.
+
+
+def is_steep(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
+    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
+
+
+def _divided(context: Context, question: Question) -> Evidence | None:
+    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
+    grad, values = question.data.get("grad"), context.values_of_pass(question)
+    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
+        return None
+    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
+    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
+    for key, divisor, before in rows:
+        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
+            line = values.graph.nodes[key].get("source", "")
+            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
+            words["where"] = at_line(line)
+            return Evidence(words, (key,), locations_of([line]), key)
+    return None
+
+
+def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
+    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
+    found = list[tuple[str, float, set[str]]]()
+    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
+        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
+        least = smallest(divisor) if divisor is not None and source else None
+        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
+            found.append((key, least, ancestors(values.graph, [source])))
+    return found
+
+
+divided: Rule[Any, Any] = Rule(
+    "behind a division by numbers near 0",
+    Verdict.EXPLODING,
+    _divided,
+    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
+    "gradient is divided by it as well",
+    "keep what it divides by away from 0: other initial values, or a larger eps",
+    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
+)
+
+
+DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+
+
+def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
+    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
+    steps = [row for row in context.steps if question.key in row[1].held]
+    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
+    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    is_first = [is_finite(each) for each in after] == [True, False]
+    if suspect.is_known and not suspect.was_seen:
+        return suspect
+    if not (is_first and steps and steps[0][1].optimizer in DIVIDING):
+        return suspect
+    if question.data.get("dtype") != "float16":
+        return suspect
+    event, details = steps[0]
+    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
+    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
+    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
+    return suspect._replace(why=why, fix=fix)

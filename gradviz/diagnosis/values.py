@@ -278,6 +278,16 @@ class Step:
         """The node of another input; "" if it is not in the graph."""
         return self.values.source_of(self.target, number)
 
+    @property
+    def mask(self) -> bool | None:
+        """The value of its mask if it is the same everywhere; None if it varies, or is unknown."""
+        known = [self.values.saved(self.target, name) for name in ("mask", "condition")]
+        graph = self.values.graph
+        inputs = (source for source, _ in graph.inputs(self.target))
+        known += [self.values.of(key) for key in inputs if graph.nodes[key].get("dtype") == "bool"]
+        found = (each for each in known if each is not None)
+        return next((v for each in found for v in (True, False) if is_only(each, (v,))), None)
+
 
 @dataclass
 class Owner:
@@ -335,25 +345,6 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
     """
     is_scaled = op in ("mul", "div") and "other" in options
     return op in _SUMS or operation(op).rearranges or is_scaled
-
-
-def only_squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
 
 
 class Addend(NamedTuple):

@@ -130,6 +130,10 @@ _MASK = "check the mask, which covers everything"
 _UNQUANTIZED = "every value is outside of the range that its scale and zero point can represent"
 _SCALE = "choose a scale and a zero point whose range holds the values"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
+_CONSTANT = (
+    "look at what is computed from that result: it does not change with it, as a plain sum of "
+    "normalized values or of probabilities is a constant; compare with a target, or weigh them"
+)
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -249,18 +253,6 @@ def _flat_at_zero(step: Step) -> Block | None:
     return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
 
 
-def _mask(step: Step) -> bool | None:
-    """The value of a mask if it is the same everywhere; None if it varies, or is unknown."""
-    known = [step.values.saved(step.target, name) for name in ("mask", "condition")]
-    graph = step.values.graph
-    inputs = (source for source, _ in graph.inputs(step.target))
-    known += [step.values.of(key) for key in inputs if graph.nodes[key].get("dtype") == "bool"]
-    for mask in known:
-        if mask is not None and (is_only(mask, (True,)) or is_only(mask, (False,))):
-            return is_only(mask, (True,))
-    return None
-
-
 def _of_one_step(step: Step) -> Block | None:
     data, state = step.values.graph.nodes[step.target], step.input(5)
     shapes = [each.shape for each in data.get("saved", ()) if each.argument == "input"]
@@ -272,15 +264,15 @@ def _of_one_step(step: Step) -> Block | None:
 
 
 def _not_chosen(step: Step) -> Block | None:
-    if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
+    if step.mask is None or step.mask is (step.number == 0) or step.number > 1:
         return None
-    return Block(step.target, f"its condition is {_mask(step)} everywhere", _BRANCH)
+    return Block(step.target, f"its condition is {step.mask} everywhere", _BRANCH)
 
 
 def _covered(step: Step) -> Block | None:
     is_mask = operation(step.op).blocks is Blocks.MASKED
     why, fix = ("its mask is True everywhere", _MASK) if is_mask else (_UNQUANTIZED, _SCALE)
-    is_covered = _mask(step) is is_mask and step.number == 0
+    is_covered = step.mask is is_mask and step.number == 0
     return Block(step.target, why, fix) if is_covered else None
 
 
@@ -491,17 +483,24 @@ def _called(context: Context, key: str, op: str) -> str:
 
 def _noise(context: Context, question: Question) -> Evidence | None:
     """A gradient that is zero except for rounding errors."""
-    grad = question.data.get("grad")
-    if grad is None or grad.norm is None or is_wrong(grad):
+    grad, values = question.data.get("grad"), context.values_of_pass(question, is_zero=True)
+    if grad is None or grad.norm is None or is_wrong(grad) or values is None:
         return None
-    values = context.values_of_pass(question, is_zero=True)
-    if values is None or not values.only_summed:
-        return None
-    if not (blocks := _searched(context, values, True).blocks_of(question.key)):
-        return None
-    words = {"norm": f"{grad.norm:.4g}", **_words_of(context, values, blocks[0])}
-    key = blocks[0].key
-    return Evidence(words, (key,), locations_of([values.graph.nodes[key].get("source", "")]), key)
+    nodes, norm = values.graph.nodes, f"{grad.norm:.4g}"
+    if values.only_summed and (blocks := _searched(context, values, True).blocks_of(question.key)):
+        words, key = _words_of(context, values, blocks[0]), blocks[0].key
+        what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
+    else:
+        started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
+        is_at_start = bool(context.lost_in_pass(Loss.ROUNDED, started))  # and not at an optimum
+        lost = context.lost_in_pass(Loss.ROUNDED) if is_at_start else {}
+        if not (found := stops_on_every_way(values.graph, values.graph.roots, question.key, lost)):
+            return None
+        key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
+        op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
+        what = f"the gradients that the uses of the result of {op} return add up to 0"
+    line = locations_of([nodes[key].get("source", "")])
+    return Evidence({"norm": norm, "what": what, "fix": fix}, (key,), line, key)
 
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
@@ -575,8 +574,10 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "a gradient of rounding errors",
         Verdict.ZERO,
         _noise,
-        "its gradient, of norm {norm}, is 0 up to rounding errors: {op}{where} blocks it: {why}",
-        docs="The sum of normalized values, or of the probabilities of a softmax, is a constant.",
+        "its gradient, of norm {norm}, is 0 up to rounding errors: {what}",
+        docs="The sum of normalized values, or of the probabilities of a softmax, is a constant. "
+        "A recording compares the gradients from the uses of a small result with their sum, in the "
+        "first pass and in the latest.",
     ),
     Rule("zeros, cause not known", Verdict.ZERO, _zero, "its gradient is all zeros{sum}"),
 )

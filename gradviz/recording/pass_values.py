@@ -275,6 +275,8 @@ def _summary(saved: _Saved, values: tuple[Any, ...]) -> TensorSummary:
 
 _WATCHED = 512  # operations of a pass whose gradients are looked at, those next to the roots
 _READ_NOW = 1 << 22  # elements of gradients that are read in a pass: a few milliseconds
+_SMALL = 1 << 12  # elements of a gradient that is compared with its parts
+_ROUNDED = 32  # times the precision of a dtype: rounding errors of a sum
 _READ_THERE = 1 << 28  # the same on accelerators
 _LOSE_NOTHING = words(lambda row: row.rearranges) - {"as_strided", "expand"}
 """Operations that return the same elements in another shape or order; others may sum them."""
@@ -366,6 +368,10 @@ class Losses:
             self._judge(look, ())
             self.has_lost = bool(self._lost)
 
+    def add_rounded(self, created: int, inputs: int) -> None:
+        """The gradients from the uses of a result add up to rounding errors."""
+        self._lost += [(created, at, Loss.ROUNDED) for at in range(inputs)]
+
     def end(self, pieces: Sequence[torch.Tensor]) -> None:
         """The pass is over; these are the numbers on devices."""
         self._copies = Copies(pieces)
@@ -430,6 +436,7 @@ class GradientFlow:
     def __init__(self, roots: Sequence[Any], failed: Callable[[Exception], None]) -> None:
         self._failed, self._left, self._left_there = failed, _READ_NOW, _READ_THERE
         self._pieces: list[torch.Tensor] = []
+        self._largest: dict[int, float] = {}  # norm of what the uses of a result returned
         self.losses = Losses()
         self._handles: list[RemovableHandle] = []
         starts = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
@@ -477,10 +484,32 @@ class GradientFlow:
                 rest = came if is_there else ()  # one kernel for all
                 readings = self._read([*returned, *rest])
                 read, rest = readings[: len(returned)], readings[len(returned) :]
+                self._add_up(facts, returned, came)
                 look = _Look(*facts, read, lambda: rest or self._read(came), shares)
                 self.losses.add(look, is_there or any(isinstance(each, _Piece) for each in read))
         except Exception as error:
             self._failed(error)
+
+    def _add_up(
+        self,
+        facts: tuple[int, Sequence[int], Mapping[int, int]],
+        returned: Sequence[Any],
+        came: Sequence[Any],
+    ) -> None:
+        """Compare a small gradient that came with the largest that a use of the result returned."""
+        created, _, fed = facts
+        if (largest := self._largest.pop(created, 0.0)) and len(came) == 1:
+            norm = self._small_norm(came[0])
+            if norm and norm < _ROUNDED * torch.finfo(came[0].dtype).eps * largest:
+                self.losses.add_rounded(created, len(returned))
+        for at, number in fed.items():
+            if at < len(returned) and (norm := self._small_norm(returned[at])):
+                self._largest[number] = max(norm, self._largest.get(number, 0.0))
+
+    def _small_norm(self, gradient: Any) -> float:
+        is_small = self._is_readable(gradient) and gradient.is_cpu and gradient.numel() <= _SMALL
+        norm = self._norm(gradient) if is_small else 0.0
+        return norm if isinstance(norm, float) else 0.0
 
     def _is_readable(self, gradient: Any) -> bool:
         return (

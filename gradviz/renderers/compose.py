@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
@@ -282,7 +283,7 @@ def _title(frame: Frame, number: int) -> Line:
 
 
 def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[float]:
-    """The width inside each frame: equal for all that fit twice in a row, a multiple for others."""
+    """The width inside each frame: equal if two fit in no row, else a multiple of the narrow."""
     widths = [
         max(
             panel.width,
@@ -297,7 +298,10 @@ def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[fl
     column = max(narrow or widths) + around
     most = max(1, int((_WIDEST_ROW + _BETWEEN) // column))
     spans = [min(most, math.ceil((width + around) / column)) for width in widths]
-    return [max(width, n * column - around) for width, n in zip(widths, spans, strict=True)]
+    found = [max(width, n * column - around) for width, n in zip(widths, spans, strict=True)]
+    if all(a + b + 2 * around - _BETWEEN > _WIDEST_ROW for a, b in pairwise(found)):
+        return [max(widths)] * len(found)  # one in each row
+    return found
 
 
 def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:

@@ -120,6 +120,8 @@ FIXES = {
             "        self.mean = self.mean.detach()\n        y = x - self.mean",
         )
     ],
+    "eps_of_adam_is_zero_in_half": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
+    "half_precision_with_rmsprop": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
     "power_of_signed_errors": [("- x[:, 0]) **", "- x[:, 0]).clamp(min=1e-6) **")],
 }
 
