@@ -187,10 +187,13 @@ class Suspects:
         every = in_order(self._graph, self.before(key))
         inner = [each for each in every if each != key]
         data = (_of_data(values, e, first.has_nan_input) for e in (inner if is_known else every))
-        if (suspect := next(filter(None, data), None)) or is_known:
+        suspect = next(filter(None, data), None)
+        spoiled = [] if is_known else _spoiled(values, key, every)
+        # What is not finite before an operation was so before the data that it was given.
+        earlier = self.before(suspect.key) - {suspect.key} if suspect is not None else ()
+        if is_known or (suspect is not None and not {*spoiled}.intersection(earlier)):
             return suspect, []
         found = list(backward_suspects(values, inner))[::-1] if self.is_of_gradient(first) else []
-        spoiled = _spoiled(values, key, every)
         for each in spoiled:
             fix = _fix_near(values.graph, each)
             found.append(Suspect(each, _why_singular(values, each), fix, in_forward=True))
