@@ -38,7 +38,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 viewer: $(READY)
-	$(BIN)/python -m gradviz.viewer.bundle
+	$(BIN)/python tests/bundle.py
 
 # The types in the comments of the viewer's modules; npx comes with Node, which users do not need.
 viewer-types:

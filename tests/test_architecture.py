@@ -49,7 +49,7 @@ TORCH_PRIVATE = re.compile(
     r"|_backward_hooks|_post_accumulate_grad_hooks|_engine_run_backward|_cdata|_call_impl|_global_\w*hooks\w*)$"
 )
 PRIVATE_HOME = "capture/autograd/"
-MAY_WRITE = ("frontends", "__main__", "renderers/layout/_pygraphviz_child.py", "viewer/bundle.py")
+MAY_WRITE = ("frontends", "__main__", "renderers/layout/_pygraphviz_child.py")
 MAX_FILE, MAX_FUNCTION = 600, 60
 
 
@@ -222,7 +222,6 @@ PATTERNS = {
     "renderers/layout/engines.py": "the output of Graphviz",
     "renderers/svg.py": "ids in an SVG",
     "reports/modules.py": "names of dtypes",
-    "viewer/bundle.py": "imports and exports of JavaScript modules",
     "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
     "views/siblings.py": "numbers in the user's names",

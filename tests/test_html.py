@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
+from bundle import BUILT, bundle
 from graphs import graph_of
 
 import gradviz
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.viewer.bundle import BUILT, bundle
 
 
 def page_of(*names: str, **options: str) -> str:

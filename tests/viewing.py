@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from bundle import bundle
 from playwright.sync_api import Browser, FloatRect, Locator, Page, sync_playwright
 
 from gradviz import Drawing
-from gradviz.viewer.bundle import bundle
 
 __all__ = ["Open", "chromium", "module_page", "new_page", "opened", "place_of"]
 

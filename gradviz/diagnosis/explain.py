@@ -25,7 +25,6 @@ from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict,
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.lines import files_of, first_on_line, mention, transforms_in
-from gradviz.diagnosis.losses import loss_rules
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -54,6 +53,7 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
+from gradviz.diagnosis.silent_faults import loss_rules
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (

@@ -16,7 +16,6 @@ from gradviz.diagnosis.cuts import (
     left_off,
     lines_of,
 )
-from gradviz.diagnosis.definitions import frozen_from_start
 from gradviz.diagnosis.lines import (
     at_line,
     files_of,
@@ -25,6 +24,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
     transforms_in,
 )
+from gradviz.diagnosis.name_flow import frozen_from_start
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS

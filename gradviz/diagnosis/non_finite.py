@@ -13,7 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.steps import unchanged
+from gradviz.diagnosis.silent_faults import unchanged
 from gradviz.diagnosis.suspects import (
     DIVIDING,
     KEEP_AWAY,

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.definitions import created_later
 from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
-from gradviz.diagnosis.name_flow import calls_in, is_newer_than_held, rebound_in
+from gradviz.diagnosis.name_flow import calls_in, created_later, is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.steps import unchanged
+from gradviz.diagnosis.silent_faults import unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses

@@ -10,7 +10,6 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.definitions import cached_function, kept_beside
 from gradviz.diagnosis.lines import (
     assignments_to,
     expressions_at,
@@ -24,7 +23,7 @@ from gradviz.diagnosis.lines import (
     stored,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import calls_in
+from gradviz.diagnosis.name_flow import cached_function, calls_in, kept_beside
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext

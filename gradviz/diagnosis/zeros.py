@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.steps import set_to_zero
+from gradviz.diagnosis.silent_faults import set_to_zero
 from gradviz.diagnosis.values import (
     ADDS,
     Step,

@@ -1,4 +1,4 @@
-// Built by gradviz/viewer/bundle.py (make viewer) from the modules beside it.
+// Built by tests/bundle.py (make viewer) from the modules beside it.
 (() => {
 "use strict";
 const $shapes = (() => {

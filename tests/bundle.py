@@ -1,4 +1,4 @@
-"""Build ``viewer.js`` from the modules beside it: ``python -m gradviz.viewer.bundle``.
+"""Build ``viewer.js`` from the modules in ``gradviz/viewer``: ``make viewer``.
 
 The modules are written one after another, each after its imports, without import and export
 statements, each in its own function. The output is deterministic and ASCII.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "gradviz" / "viewer"
 BUILT = HERE / "viewer.js"
 """The built file, which is included in the wheel."""
 
@@ -29,12 +29,12 @@ def bundle(first: str = "main", *, exposed: str = "") -> str:
         exposed: for tests, the property of ``window`` that gets the exports of ``first``.
 
     Example:
-        >>> bundle("format").startswith("// Built by gradviz/viewer/bundle.py")
+        >>> bundle("format").startswith("// Built by tests/bundle.py")
         True
     """
     parts = [_module(name) for name in _in_order(first)]
     last = f"window.{exposed} = ${first};\n" if exposed else ""
-    head = "// Built by gradviz/viewer/bundle.py (make viewer) from the modules beside it.\n"
+    head = "// Built by tests/bundle.py (make viewer) from the modules beside it.\n"
     return head + _ascii('(() => {\n"use strict";\n' + "".join(parts) + last + "})();\n")
 
 
