@@ -482,7 +482,6 @@ class LoopMaker:
         if self._also(0.2):
             self._say(self.more.choice(("if step == 1: break", "if loss < -1: break")), indent=1)
         if self.best:
-            # A buffer that was computed under inference_mode cannot be written into.
             self._say("model.mean = model.mean.clone()", "model.load_state_dict(best)")
 
     def _evaluate(self) -> None:
