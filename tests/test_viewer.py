@@ -506,6 +506,20 @@ def test_a_height_that_cannot_be_is_refused() -> None:
         gradviz.view(gradviz.GradGraph(), height=10)
 
 
+def test_the_viewer_is_saved_opened_and_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    w = torch.ones(3, requires_grad=True)
+    viewer = gradviz.view((w * 2).sum())
+    saved, opened = viewer.save(tmp_path / "loss.html"), viewer.open()
+    assert saved.read_text("utf-8") == opened.read_text("utf-8") == viewer.html
+    assert shown == [opened.as_uri()]
+    assert str(viewer) == str(viewer.drawing)
+    assert repr(viewer) == f"View({viewer.drawing!r})"
+
+
 def test_what_is_copied_draws_what_is_seen(
     browser: Browser, explained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

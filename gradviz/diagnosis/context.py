@@ -429,6 +429,11 @@ class Context:
 
     # Events.
 
+    @cached_property
+    def files(self) -> list[str]:
+        """The files of the lines of its events."""
+        return sorted({event.location.file for event in self.events or () if event.location})
+
     def happened(self, kind: EventKind) -> Sequence[Event]:
         """The events of one kind, in order."""
         return self._by_kind.get(kind, ())

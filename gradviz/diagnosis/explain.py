@@ -24,7 +24,7 @@ from gradviz.diagnosis import (
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict, saved_explanations
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.lines import files_of, first_on_line, mention, transforms_in
+from gradviz.diagnosis.lines import first_on_line, mention, transforms_in
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -385,7 +385,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
         return _as(Verdict.FINE, each, "its gradient was assigned")
     is_early = not (added or context.steps or context.passes) and each.verdict in _NO_GRADIENT
-    if is_early and (lines := transforms_in(files_of(context.events or ()))):
+    if is_early and (lines := transforms_in(context.files)):
         reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
         return _as(Verdict.UNTRAINED, each, reason)
     returned = None if added else only_returned(context, question, each.verdict)

@@ -291,11 +291,6 @@ def is_showing(call: ast.expr) -> bool:
     return isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING)
 
 
-def files_of(events: Iterable[Event]) -> list[str]:
-    """The files of the lines of some events."""
-    return sorted({event.location.file for event in events if event.location})
-
-
 def line_of_flag(files: Iterable[str], attribute: str, module: str) -> SourceLocation:
     """The only line that sets an attribute to False; none when there are several.
 

@@ -20,7 +20,6 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     called_name,
     calls,
-    files_of,
     functions_around,
     has_line,
     is_only_shown,
@@ -453,14 +452,12 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
 
 def calls_in(context: Context, name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of the program that call a function of that name."""
-    return context.cached(
-        (name, keyword), lambda: calls(files_of(context.events or ()), name, keyword)
-    )
+    return context.cached((name, keyword), lambda: calls(context.files, name, keyword))
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     """The lines of the recorded files that assign an update to a variable."""
-    return context.cached("rebound", lambda: rebound_updates(files_of(context.events or ())))
+    return context.cached("rebound", lambda: rebound_updates(context.files))
 
 
 def is_newer_than_held(context: Context, question: Question) -> bool:

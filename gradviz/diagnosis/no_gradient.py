@@ -18,7 +18,6 @@ from gradviz.diagnosis.cuts import (
 )
 from gradviz.diagnosis.lines import (
     at_line,
-    files_of,
     locations_of,
     mention,
     statement_at,
@@ -274,7 +273,7 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
     where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
     locations = tuple(event.location for event in off[-1:])
     fix = f"{question.code}.requires_grad_(True) before the forward pass"
-    made = () if off else frozen_from_start(files_of(context.events or ()), question.name)
+    made = () if off else frozen_from_start(context.files, question.name)
     if made:
         location, how = made
         where, locations = f", as it was created at {mention(location)}", (location,)
@@ -290,7 +289,7 @@ def _no_pass(context: Context, question: Question) -> Evidence | None:
     if not (steps := context.happened(EventKind.STEP)):
         return context.cached("lost result", lambda: _lost_result(context))
     what, fix = f"though an optimizer made a step at {mention(steps[-1].location)}", _BEFORE_STEP
-    if lines := tuple(transforms_in(files_of(context.events or ()))[:1]):
+    if lines := tuple(transforms_in(context.files)[:1]):
         what += f"; torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
         fix = "assign what torch.func returns to .grad before the step, or call backward()"
     return Evidence({"what": what, "fix": fix}, locations=(steps[-1].location, *lines))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import files_of, first_on_line, line_of_flag, locations_of, mention
+from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in, created_later, is_newer_than_held, rebound_in
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import unchanged
@@ -38,7 +38,7 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
         return None
     module = question.name.removesuffix(f".{flag.parameter}") if flag.owner else ""
     module = "the module" if module == question.name else module
-    line = line_of_flag(files_of(context.events or ()), flag.attribute, module)
+    line = line_of_flag(context.files, flag.attribute, module)
     is_of_tensors = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_of_tensors else "the switch is requires_grad"
     switch = f"{as_code(module)}.requires_grad_(False)" if module else ""
@@ -116,7 +116,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["none"] += f", but an older tensor that was {name}{when}"
         words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
         words["fix"] += "or create the optimizer for each new one"
-    elif later := created_later(files_of(context.events or ()), name.rpartition(".")[2]):
+    elif later := created_later(context.files, name.rpartition(".")[2]):
         words["holder"] += f"; {name} is created at {mention(later)}"
         line = str(later)
     if not question.data.get("name"):
