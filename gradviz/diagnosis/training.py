@@ -115,6 +115,10 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
+    elif context.is_made_anew(question.key):
+        words["holder"] += f"; {name} is created anew, from computed values"
+        words["fix"] = "compute with the tensor that is copied into it: a module takes it as a "
+        words["fix"] += "parameter by torch.func.functional_call(module, {name: tensor}, inputs)"
     elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = _OF_THE_CALLED
     elif is_newer:
