@@ -514,6 +514,24 @@ def created_later(files: Iterable[str], name: str) -> SourceLocation | None:
     return found[0] if around and around[-1].name != "__init__" else None
 
 
+def assigned_after(made: SourceLocation, name: str) -> SourceLocation | None:
+    """The line that assigns a module in the path of a parameter, later in the same function.
+
+    Args:
+        made: the line after which it is.
+        name: of the parameter: ``"model.head.weight"``.
+    """
+    around = functions_around(made)
+    for node in nodes_in(syntax_tree(made.file), ast.Assign):
+        line, path = SourceLocation(made.file, node.lineno), ast.unparse(node.targets[0])
+        path = path.replace("[", ".").replace("]", "").replace("'", "")
+        is_part = f"{name}.".startswith((f"{path}.", f"{path.partition('.')[2] or path}."))
+        is_made = isinstance(node.value, ast.Call) and "." in path and line.line > made.line
+        if is_part and is_made and functions_around(line) == around:
+            return line
+    return None
+
+
 _TABLES = ("Embedding.from_pretrained", "EmbeddingBag.from_pretrained")
 
 

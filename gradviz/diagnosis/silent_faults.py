@@ -179,6 +179,20 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
+def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
+    """A gradient of zeros that no rule explains."""
+    if not question.has_zero_gradient:
+        return None
+    several, value = question.data.get("accumulations", 0), question.data.get("value")
+    more = f", the sum of {several} backward passes" if several > 1 else ""
+    fix = "name the results on the path to it, and explain again; or record the program"
+    fix = "" if context.is_recorded else fix
+    if value is not None and value.nan:
+        more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
+        fix = "find the first iteration whose loss is not finite"
+    return Evidence({"sum": more, "fix": fix})
+
+
 def set_to_zero(context: Context, question: Question) -> Evidence | None:
     """Its gradient was set to zeros, by a clearing, a clipping or a factor, or began as zeros."""
     if not question.has_zero_gradient:

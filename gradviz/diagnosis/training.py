@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
-from gradviz.diagnosis.name_flow import calls_in, created_later, older_that_is_held, rebound_in
+from gradviz.diagnosis.name_flow import (
+    assigned_after,
+    calls_in,
+    created_later,
+    older_that_is_held,
+    rebound_in,
+)
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import unchanged
 from gradviz.diagnosis.values import is_wrong
@@ -102,6 +108,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, *holder)
+    created = calls_in(context, holder[1].optimizer)
     is_frozen = _kinds_held(context, holder[1]) == {NodeKind.UNTRACKED}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
@@ -119,6 +126,12 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         values = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); or "
         words["fix"] = f"{values * (len(shapes) == 1)}create the optimizer for each new one"
         words["fix"] += ", or replace the older one in optimizer.param_groups" * (len(shapes) > 1)
+    elif after := next(filter(None, (assigned_after(made, name) for made in created)), None):
+        words["holder"] += (
+            f"; {name.rpartition('.')[0]} is assigned after that, at {mention(after)}"
+        )
+        words["fix"] = "create the optimizer after the model has all of its layers: after that line"
+        line = str(after)
     elif later := created_later(context.files, name.rpartition(".")[2]):
         words["holder"] += f"; {name} is created at {mention(later)}"
         line = str(later)
