@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-import torch
-
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
@@ -78,6 +76,7 @@ _FIX_OF_CALL = {
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
+_ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -180,7 +179,7 @@ def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
     is_free = made.get("kind") in (NodeKind.OPERATION, NodeKind.LEAF)
     if cut.edge.get("cause") is not Cause.VALUES_COPIED or not is_free or name == "":
         return ""
-    if name == cut.edge.get("word") or not hasattr(torch.Tensor, name):  # as setitem_ and copy_
+    if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
         return ""
     of = as_code(made.get("name", ""))
     how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
