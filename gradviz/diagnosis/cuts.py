@@ -29,6 +29,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, twin_of
+from gradviz.graph.text import as_code
 from gradviz.story import Event
 
 FIX_OF_CAUSE = {
@@ -75,6 +76,7 @@ _FIX_OF_CALL = {
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
+_ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -127,6 +129,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
     if cut.edge.get("word") == "setitem_" and not _is_leaf(context.graph, cut.target):
         fix = "join the tensors by torch.stack or torch.cat instead of writing their values"
+    fix = _out_of_place(context.graph, cut) or fix
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
@@ -167,6 +170,20 @@ def _which(context: Context, cut: CutEdge) -> str:
         return ""
     key = ("which", location, cut.edge.get("cause"))
     return context.cached(key, lambda: one_of_several(location, made[-1].word))
+
+
+def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
+    """The fix of an operation in place on the values of a tensor that is no parameter; or ""."""
+    name = cut.edge.get("word", "").removeprefix(".data.").removesuffix("_")
+    made: NodeData = graph.nodes[cut.target] if cut.target in graph else {}
+    is_free = made.get("kind") in (NodeKind.OPERATION, NodeKind.LEAF)
+    if cut.edge.get("cause") is not Cause.VALUES_COPIED or not is_free or name == "":
+        return ""
+    if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
+        return ""
+    of = as_code(made.get("name", ""))
+    how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
+    return f"compute a new tensor with gradients on, and use that: {how}"
 
 
 def _is_leaf(graph: GradGraph, key: str) -> bool:

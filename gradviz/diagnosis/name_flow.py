@@ -460,18 +460,20 @@ def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     return context.cached("rebound", lambda: rebound_updates(context.files))
 
 
-def is_newer_than_held(context: Context, question: Question) -> bool:
-    """Whether a leaf has the name of one that each later step holds, and that got no gradient."""
+def older_that_is_held(context: Context, question: Question) -> str:
+    """The leaf of the same name that each later step holds, and that got no gradient; or ""."""
     name, added = question.data.get("name"), context.happened_to(question.key, EventKind.ACCUMULATE)
     since = added[0].number if added else 0
     later = [details for event, details in context.steps if added and event.number > since]
     older = context.cached("held by name", lambda: _held_by_name(context)).get(name or "", ())
-    return bool(name and later) and any(
-        key != question.key
+    found = (
+        key
+        for key in (older if name and later else ())
+        if key != question.key
         and all(key in details.held for details in later)
         and all(e.number < since for e in context.happened_to(key, EventKind.ACCUMULATE))
-        for key in older
     )
+    return next(found, "")
 
 
 def _held_by_name(context: Context) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from gradviz.diagnosis.name_flow import (
     assigned_after,
     calls_in,
     created_later,
-    is_newer_than_held,
+    older_that_is_held,
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule
@@ -97,7 +97,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
     is_free = question.data.get("grad") is not None and not _is_held(context, question)
-    is_newer = is_free and is_newer_than_held(context, question)
+    older = older_that_is_held(context, question) if is_free else ""
+    is_newer = older != ""
     is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
     if not is_trained or (holder := _holder(context, question, is_newer)) is None:
         return None
@@ -125,8 +126,10 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
         words["none"] += f", but an older tensor that was {name}{when}"
-        words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
-        words["fix"] += "or create the optimizer for each new one"
+        shapes = {(context.node_in_a_frame(k) or {}).get("shape") for k in (older, question.key)}
+        values = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); or "
+        words["fix"] = f"{values * (len(shapes) == 1)}create the optimizer for each new one"
+        words["fix"] += ", or replace the older one in optimizer.param_groups" * (len(shapes) > 1)
     elif after := next(filter(None, (assigned_after(made, name) for made in created)), None):
         words["holder"] += (
             f"; {name.rpartition('.')[0]} is assigned after that, at {mention(after)}"
@@ -187,8 +190,9 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
     own = [step.number for step, details in context.steps if key in details.held]
     if not own or not added or own[-1] > added[-1].number:
         return False
-    copies = (each for each in context.held if key in context.copies.get(each, ()))
-    return key not in context.steps[-1][1].held and any(copies)
+    copies = [each for each in context.held if key in context.copies.get(each, ())]
+    is_replaced = any(context.happened_to(each, _ADDED) for each in copies)  # they are trained
+    return key not in context.steps[-1][1].held and bool(copies) and not is_replaced
 
 
 def _holder(context: Context, question: Question, is_any: bool = False) -> Step | None:
@@ -274,8 +278,21 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     if is_used or set_aside(context, question.key) is not None:
         return None
     clear, step = after[clears[-1]], history[steps[-1]].location
+    again = repeated_pass(context, before[added[-1]], clear)
+    if again is not None and again.number < history[steps[-1]].number:
+        return None  # the step used that pass, which left it out
     words = {"word": clearing_word(clear.word), "clear": mention(clear.location)}
     return Evidence({**words, "step": mention(step)}, locations=(clear.location, step))
+
+
+def repeated_pass(context: Context, added: Event, clear: Event) -> Event | None:
+    """The latest pass of the line of one, if it ran after the gradient of that was cleared."""
+    found = (
+        each
+        for each in reversed(context.passes)
+        if each.number > clear.number > added.number and each.location == added.location
+    )
+    return next((e for e in found if getattr(e.details, "inputs", None) is None), None)
 
 
 def set_aside(context: Context, key: str) -> Event | None:
