@@ -418,7 +418,7 @@ def test_a_sequence_of_which_no_layer_was_called_is_named_itself() -> None:
         loss = experts[2][1](experts[2][0](hidden)).sum()
         loss.backward()
     said = reasons(model, run)
-    assert said["experts.0.0.weight"].endswith("uses it: experts.0 was not called")
+    assert said["experts.0.0.weight"].endswith(": experts.0 was not called")
     assert said["experts.2.0.weight"].startswith("it has a gradient")
 
 

@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Group, Verdict
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import (
@@ -17,7 +17,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import unchanged
+from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
@@ -29,12 +29,9 @@ CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
-_OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
 _OR = "; or freeze it, if it is not to be trained: requires_grad_(False)"
 Step = tuple[Event, StepDetails]
-_ALL = ", with all layers that it calls, and no others"
-_BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
@@ -116,8 +113,12 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
+    elif context.is_made_anew(question.key):
+        words["holder"] += f"; {name} is created anew, from computed values"
+        words["fix"] = "compute with the tensor that is copied into it: a module takes it as a "
+        words["fix"] += "parameter by torch.func.functional_call(module, {name: tensor}, inputs)"
     elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
-        words["fix"] = _OF_THE_CALLED
+        words["fix"] = OF_THE_CALLED
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
@@ -390,70 +391,6 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
                 if data.get("op", "").startswith(SCALER) and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
-
-
-class Held(NamedTuple):
-    """An optimizer, with its last step and the number of explained parameters in no frame."""
-
-    name: str
-    step: Event
-    explained: int = 0
-    key: str = ""
-    group: Group = Group.TRAINING
-    kind: None = None
-
-
-def _unseen(context: Context, held: Held) -> Evidence | None:
-    details = held.step.details
-    count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
-    if not isinstance(details, StepDetails) or held.explained >= count:
-        return None
-    line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
-    load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
-    why, fix = "no result that backward started from uses them", f"{load}{_OF_THE_CALLED}{_ALL}"
-    why, fix = (why, fix) if context.passes else ("backward() was not called", _BACKWARD)
-    words = {"count": f"{count:,} of the {details.count:,} parameters that it holds", "why": why}
-    words |= {"are": "is" if count == 1 else "are", "line": mention(line), "fix": fix}
-    return Evidence(words, locations=(line, *loads[:1]))
-
-
-unseen: Rule[Any, Any] = Rule(
-    "an optimizer holds parameters that nothing recorded uses",
-    Verdict.NOT_IN_A_GRAPH,
-    _unseen,
-    "{count} {are} in no graph of the recording: {why} (step at {line})",
-    events=(EventKind.STEP,),
-)
-
-
-def _all_frozen(context: Context, held: Held) -> Evidence | None:
-    """All parameters of an optimizer were frozen after the first forward pass, untrained."""
-    details = held.step.details
-    keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
-    if any(context.happened_to(key, EventKind.ACCUMULATE) for key in keys):
-        return None  # such as layers that are frozen later
-    last = (e for key in keys for e in context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:])
-    off = [each for each in last if each.action is Action.REQUIRES_GRAD_OFF]
-    nodes = context.frames[0].graph._node if context.frames else {}
-    made = {key for key, data in nodes.items() if data["kind"] is NodeKind.OPERATION}
-    events = context.happened(EventKind.OPERATION)
-    used = (event.number for event in events if not made.isdisjoint(event.nodes))
-    is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
-    if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
-        return None
-    lines = held.step.location, off[0].location
-    return Evidence({"line": mention(lines[0]), "off": mention(lines[1])}, locations=lines[::-1])
-
-
-all_frozen: Rule[Any, Any] = Rule(
-    "an optimizer whose parameters are all frozen",
-    Verdict.NO_STEP,
-    _all_frozen,
-    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
-    "any of them got a gradient",
-    "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
-    events=(EventKind.STEP,),
-)
 
 
 _TOO_EARLY = (
