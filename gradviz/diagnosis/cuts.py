@@ -61,6 +61,7 @@ _WORD_OF_CAUSE = {
 }
 _COPIED = {"": "a copy of its values", "data": "an assignment to .data"}
 _COPIED |= {"Parameter": "nn.Parameter()", "setitem_": "an assignment to an index"}
+_COPIED[".data.setitem_"] = "an assignment to an index of .data"
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
@@ -76,6 +77,7 @@ _FIX_OF_CALL = {
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
+_NEW = "compute a new tensor with gradients on, and use that"
 _ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
@@ -127,8 +129,11 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
         fix = "its result is constant, as the derivative is; or a Function's backward has no "
         fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
-    if cut.edge.get("word") == "setitem_" and not _is_leaf(context.graph, cut.target):
+    word = cut.edge.get("word", "").removeprefix(".data.")
+    if word == "setitem_" and not _is_leaf(context.graph, cut.target):
         fix = "join the tensors by torch.stack or torch.cat instead of writing their values"
+    elif _written(context, cut).intersection(LEAVES) == {NodeKind.LEAF}:
+        fix = _NEW
     fix = _out_of_place(context.graph, cut) or fix
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
@@ -183,7 +188,7 @@ def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
         return ""
     of = as_code(made.get("name", ""))
     how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
-    return f"compute a new tensor with gradients on, and use that: {how}"
+    return f"{_NEW}: {how}"
 
 
 def _is_leaf(graph: GradGraph, key: str) -> bool:

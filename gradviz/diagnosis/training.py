@@ -278,9 +278,10 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     if is_used or set_aside(context, question.key) is not None:
         return None
     clear, step = after[clears[-1]], history[steps[-1]].location
-    again = repeated_pass(context, before[added[-1]], clear)
-    if again is not None and again.number < history[steps[-1]].number:
-        return None  # the step used that pass, which left it out
+    again, number = repeated_pass(context, before[added[-1]], clear), history[steps[-1]].number
+    is_used = any(at + 1 in steps for at in added)  # by other steps, of which one was skipped
+    if is_used and again is not None and again.number < number:
+        return None  # that step used a pass that left it out
     words = {"word": clearing_word(clear.word), "clear": mention(clear.location)}
     return Evidence({**words, "step": mention(step)}, locations=(clear.location, step))
 

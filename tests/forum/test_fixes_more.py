@@ -164,6 +164,16 @@ FIXES = {
             "torch.distributions.Normal(rates, rates.sqrt()).rsample((self.ticks,))",
         )
     ],
+    "gate_is_written_into_a_column_of_data": [
+        (
+            "hidden.data[:, :1] = gate(x)",
+            "hidden = torch.cat([gate(x), hidden[:, 1:]], dim=1)",
+        )
+    ],
+    "learned_rate_moves_a_leaf_under_no_grad": [
+        ("        with torch.no_grad():\n    ", ""),
+        ("theta -= ", "theta = theta - "),
+    ],
     "vocoder_sees_silence": [("imag.pow(2)).sqrt()", "imag.pow(2)).clamp(min=1e-8).sqrt()")],
     "power_of_signed_errors": [("- x[:, 0]) **", "- x[:, 0]).clamp(min=1e-6) **")],
 }
