@@ -410,6 +410,18 @@ def test_a_wrapper_whose_part_is_called_past_it_is_not_blamed() -> None:
     assert said.endswith(": wrapper.parts.spare was not called")
 
 
+def test_a_sequence_of_which_no_layer_was_called_is_named_itself() -> None:
+    experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4)) for _ in range(3))
+    model = nn.ModuleDict({"router": nn.Linear(4, 4), "experts": experts})
+    with gradviz.record(model) as run:
+        hidden = experts[1](model["router"](torch.ones(2, 4)))
+        loss = experts[2][1](experts[2][0](hidden)).sum()
+        loss.backward()
+    said = reasons(model, run)
+    assert said["experts.0.0.weight"].endswith(": experts.0 was not called")
+    assert said["experts.2.0.weight"].startswith("it has a gradient")
+
+
 def test_a_part_that_contains_its_module_ends_no_search() -> None:
     model = Parts()
     model.used.owner = model

@@ -1,5 +1,6 @@
 """The parameters of the model and of the optimizer, and the leaves of the loss: differences."""
 
+import contextlib
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
@@ -299,3 +300,41 @@ def test_a_parameter_that_was_frozen_from_the_start_is_not_asked_about() -> None
                 optimizer.step()
         told = {each.name.rpartition("net.")[2]: each.verdict for each in gradviz.explain(run)}
         assert told == {"a.weight": gradviz.Verdict.FINE, "a.bias": gradviz.Verdict.FINE}
+
+
+def drops_its_body(fails: bool) -> gradviz.Explanation:
+    """The body is trained, and in the last step its pass does not use it, or raises an error."""
+    model = two_layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.linspace(-1, 1, 12).view(4, 3)
+    with gradviz.record() as run:
+        for is_last in (False, True):
+            hidden = x if is_last and not fails else model["body"](x).tanh()
+            loss = model["head"](hidden).pow(2).mean()
+            if is_last and fails:
+                with torch.no_grad():
+                    hidden.mul_(2)
+            optimizer.zero_grad()
+            with contextlib.suppress(RuntimeError):
+                loss.backward()
+            optimizer.step()
+    told = gradviz.explain(model["body"].weight, run)
+    assert isinstance(told, gradviz.Explanation)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("fails", "says", "fix"),
+    [
+        (False, "added nothing to it", "meant to leave it out"),
+        (True, "raised an error", "explain the error"),
+    ],
+)
+def test_the_pass_after_a_clear_is_why_there_is_no_gradient(
+    fails: bool, says: str, fix: str
+) -> None:
+    told = drops_its_body(fails)
+    assert told.verdict is Verdict.CLEARED
+    assert says in str(told)
+    assert fix in told.fix
+    assert "start of the next step" not in told.fix

@@ -488,6 +488,12 @@ class Context:
             sources = [each for each in sources if self.is_trained(each)]
         return any((self.node_in_a_frame(e) or {}).get("shape", shape) == shape for e in sources)
 
+    def is_made_anew(self, key: str) -> bool:
+        """Whether a leaf is one of several of its name that were created from computed values."""
+        made = () if self.copies.get(key, key) or key in self.held else self.copies
+        names = [(self.node_in_a_frame(e) or {}).get("name") for e in (key, *made)]
+        return bool(names[0]) and names.count(names[0]) > 2  # it is among them
+
     def is_template(self, key: str) -> bool:
         """Whether an optimizer trains a copy of a leaf, as ``TransformerEncoder`` does."""
         copies = (copy for copy, sources in self.copies.items() if key in sources)

@@ -29,6 +29,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, twin_of
+from gradviz.graph.text import as_code
 from gradviz.story import Event
 
 FIX_OF_CAUSE = {
@@ -60,6 +61,7 @@ _WORD_OF_CAUSE = {
 }
 _COPIED = {"": "a copy of its values", "data": "an assignment to .data"}
 _COPIED |= {"Parameter": "nn.Parameter()", "setitem_": "an assignment to an index"}
+_COPIED[".data.setitem_"] = "an assignment to an index of .data"
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
@@ -75,6 +77,8 @@ _FIX_OF_CALL = {
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
+_NEW = "compute a new tensor with gradients on, and use that"
+_ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -125,8 +129,12 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
         fix = "its result is constant, as the derivative is; or a Function's backward has no "
         fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
-    if cut.edge.get("word") == "setitem_" and not _is_leaf(context.graph, cut.target):
+    word = cut.edge.get("word", "").removeprefix(".data.")
+    if word == "setitem_" and not _is_leaf(context.graph, cut.target):
         fix = "join the tensors by torch.stack or torch.cat instead of writing their values"
+    elif _written(context, cut).intersection(LEAVES) == {NodeKind.LEAF}:
+        fix = _NEW
+    fix = _out_of_place(context.graph, cut) or fix
     if cut.edge.get("word") == "_values":
         fix = "use values() of a coalesced tensor, which has a gradient"
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
@@ -167,6 +175,20 @@ def _which(context: Context, cut: CutEdge) -> str:
         return ""
     key = ("which", location, cut.edge.get("cause"))
     return context.cached(key, lambda: one_of_several(location, made[-1].word))
+
+
+def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
+    """The fix of an operation in place on the values of a tensor that is no parameter; or ""."""
+    name = cut.edge.get("word", "").removeprefix(".data.").removesuffix("_")
+    made: NodeData = graph.nodes[cut.target] if cut.target in graph else {}
+    is_free = made.get("kind") in (NodeKind.OPERATION, NodeKind.LEAF)
+    if cut.edge.get("cause") is not Cause.VALUES_COPIED or not is_free or name == "":
+        return ""
+    if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
+        return ""
+    of = as_code(made.get("name", ""))
+    how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
+    return f"{_NEW}: {how}"
 
 
 def _is_leaf(graph: GradGraph, key: str) -> bool:

@@ -53,19 +53,16 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.silent_faults import loss_rules
+from gradviz.diagnosis.silent_faults import Held, all_frozen, loss_rules, unseen
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
     CLEARS,
-    Held,
-    all_frozen,
     cleared_before_step,
     first_training_rules,
     serves_data,
     set_aside,
     training_rules,
-    unseen,
     uses_of,
 )
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong

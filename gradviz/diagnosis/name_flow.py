@@ -460,18 +460,20 @@ def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
     return context.cached("rebound", lambda: rebound_updates(context.files))
 
 
-def is_newer_than_held(context: Context, question: Question) -> bool:
-    """Whether a leaf has the name of one that each later step holds, and that got no gradient."""
+def older_that_is_held(context: Context, question: Question) -> str:
+    """The leaf of the same name that each later step holds, and that got no gradient; or ""."""
     name, added = question.data.get("name"), context.happened_to(question.key, EventKind.ACCUMULATE)
     since = added[0].number if added else 0
     later = [details for event, details in context.steps if added and event.number > since]
     older = context.cached("held by name", lambda: _held_by_name(context)).get(name or "", ())
-    return bool(name and later) and any(
-        key != question.key
+    found = (
+        key
+        for key in (older if name and later else ())
+        if key != question.key
         and all(key in details.held for details in later)
         and all(e.number < since for e in context.happened_to(key, EventKind.ACCUMULATE))
-        for key in older
     )
+    return next(found, "")
 
 
 def _held_by_name(context: Context) -> dict[str, list[str]]:
@@ -510,6 +512,25 @@ def created_later(files: Iterable[str], name: str) -> SourceLocation | None:
     ]
     around = functions_around(found[0]) if len(found) == 1 else []
     return found[0] if around and around[-1].name != "__init__" else None
+
+
+def assigned_after(made: SourceLocation, name: str) -> SourceLocation | None:
+    """The line that assigns a module in the path of a parameter, later in the same function.
+
+    Args:
+        made: the line after which it is.
+        name: of the parameter: ``"model.head.weight"``.
+    """
+    around = functions_around(made)
+    for node in nodes_in(syntax_tree(made.file), ast.Assign):
+        line, path = SourceLocation(made.file, node.lineno), ast.unparse(node.targets[0])
+        path = path.replace("[", ".").replace("]", "").replace("'", "")
+        is_part = f"{name}.".startswith((f"{path}.", f"{path.partition('.')[2] or path}."))
+        is_made = isinstance(node.value, ast.Call) and "." in path and line.line > made.line
+        is_wrapped = ast.unparse(node.targets[0]) in ast.unparse(node.value)
+        if is_part and is_made and not is_wrapped and functions_around(line) == around:
+            return line
+    return None
 
 
 _TABLES = ("Embedding.from_pretrained", "EmbeddingBag.from_pretrained")

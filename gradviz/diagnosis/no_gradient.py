@@ -26,7 +26,7 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import frozen_from_start
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import CLEARS
+from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import (
@@ -45,6 +45,8 @@ from gradviz.wording import clearing_word
 
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
 RECORD_THERE = "begin the recording in that thread: with gradviz.record() as run: ..."
+_FAILED = "explain the error: gradviz.explain(error, run)"
+_LEFT_OUT = "nothing is to be done if that pass is meant to leave it out; else use it in that pass"
 Match = Callable[[Context, Question], Evidence | None]
 
 
@@ -60,13 +62,17 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     changes = context.gradient_changes(question.key)
     by = next((event for event in changes if event.action is Action.SET_TO_NONE), None)
     where = ", by code that was not recorded"
+    fix = f"read {question.code}.grad before that, or clear it at the start of the next step"
     if by is not None:
         where = f" by {clearing_word(by.word)} at {mention(by.location)}"
-    words = {
-        "added": mention(added[-1].location),
-        "where": where,
-        "fix": f"read {question.code}.grad before that, or clear it at the start of the next step",
-    }
+        # It was cleared at the start of a step: then the pass of that step is the cause.
+        again = repeated_pass(context, added[-1], by)
+        if again is not None:
+            has_failed = getattr(again.details, "has_failed", False)
+            what = "raised an error" if has_failed else "added nothing to it"
+            where += f"; after that, backward at {mention(again.location)} {what}"
+            fix = _FAILED if has_failed else _LEFT_OUT
+    words = {"added": mention(added[-1].location), "where": where, "fix": fix}
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
 
@@ -245,7 +251,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_RUN,
         _pass_failed,
         "backward at {line} raised an error before a gradient reached it",
-        "explain the error: gradviz.explain(error, run)",
+        _FAILED,
         events=(EventKind.BACKWARD,),
         docs="The latest backward pass raised, and the tensor is reachable from its root.",
         when=(Reach.REACHABLE,),
@@ -443,7 +449,8 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_KNOWN,
         _a_pass_has_run,
         "it is connected to {root}, and a backward pass has run ({sign}); whether its gradient was "
-        "cleared, left out by inputs= or returned by torch.autograd.grad was not recorded",
+        "cleared, left out by inputs= or returned by torch.autograd.grad, or the pass raised an "
+        "error, was not recorded",
         lambda found: RECORD,
         docs="Freed saved tensors, or a gradient elsewhere, show that backward has run.",
         when=(Reach.REACHABLE,),

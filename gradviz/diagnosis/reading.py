@@ -311,6 +311,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     others = iter(_questions([each.tensor for each in unseen], asked, context, own))
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = {*keys, *context.flat.values()}
+    last = {each.name for each in own}  # a copy that is made anew has one row
+    known |= {k for k, e in shown.items() if e.get("name") in last and context.is_made_anew(k)}
     rest = ((key, data) for key, data in shown.items() if key not in known)
     if context.flat:  # some parts are on other ranks
         named = [each for each in named if 0 not in each.data.get("shape", ())] or named

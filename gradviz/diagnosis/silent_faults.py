@@ -6,15 +6,17 @@ import math
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.answers import Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import CLIP_LIMITS, is_sum, is_wrong
-from gradviz.facts import Action, EventKind, FrameKind
+from gradviz.facts import Action, EventKind, FrameKind, StepDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, ancestors, losses_of_all_pairs
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text, shape_text
+from gradviz.story import Event
 
 _ADDED = EventKind.ACCUMULATE
 _GROWN = 1e3  # times
@@ -179,6 +181,20 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
+def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
+    """A gradient of zeros that no rule explains."""
+    if not question.has_zero_gradient:
+        return None
+    several, value = question.data.get("accumulations", 0), question.data.get("value")
+    more = f", the sum of {several} backward passes" if several > 1 else ""
+    fix = "name the results on the path to it, and explain again; or record the program"
+    fix = "" if context.is_recorded else fix
+    if value is not None and value.nan:
+        more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
+        fix = "find the first iteration whose loss is not finite"
+    return Evidence({"sum": more, "fix": fix})
+
+
 def set_to_zero(context: Context, question: Question) -> Evidence | None:
     """Its gradient was set to zeros, by a clearing, a clipping or a factor, or began as zeros."""
     if not question.has_zero_gradient:
@@ -245,4 +261,75 @@ grown: Rule[Any, Any] = Rule(
     "lower the learning rate, or scale the inputs",
     events=(EventKind.STEP,),
     docs="Both are over 1,000 times what they were at the first pass of the line.",
+)
+
+
+# Optimizers.
+
+OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
+_ALL = ", with all layers that it calls, and no others"
+_BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
+
+
+class Held(NamedTuple):
+    """An optimizer, with its last step and the number of explained parameters in no frame."""
+
+    name: str
+    step: Event
+    explained: int = 0
+    key: str = ""
+    group: Group = Group.TRAINING
+    kind: None = None
+
+
+def _unseen(context: Context, held: Held) -> Evidence | None:
+    details = held.step.details
+    count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
+    if not isinstance(details, StepDetails) or held.explained >= count:
+        return None
+    line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
+    load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
+    why, fix = "no result that backward started from uses them", f"{load}{OF_THE_CALLED}{_ALL}"
+    why, fix = (why, fix) if context.passes else ("backward() was not called", _BACKWARD)
+    words = {"count": f"{count:,} of the {details.count:,} parameters that it holds", "why": why}
+    words |= {"are": "is" if count == 1 else "are", "line": mention(line), "fix": fix}
+    return Evidence(words, locations=(line, *loads[:1]))
+
+
+unseen: Rule[Any, Any] = Rule(
+    "an optimizer holds parameters that nothing recorded uses",
+    Verdict.NOT_IN_A_GRAPH,
+    _unseen,
+    "{count} {are} in no graph of the recording: {why} (step at {line})",
+    events=(EventKind.STEP,),
+)
+
+
+def _all_frozen(context: Context, held: Held) -> Evidence | None:
+    """All parameters of an optimizer were frozen after the first forward pass, untrained."""
+    details = held.step.details
+    keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
+    if any(context.happened_to(key, EventKind.ACCUMULATE) for key in keys):
+        return None  # such as layers that are frozen later
+    last = (e for key in keys for e in context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:])
+    off = [each for each in last if each.action is Action.REQUIRES_GRAD_OFF]
+    nodes = context.frames[0].graph._node if context.frames else {}
+    made = {key for key, data in nodes.items() if data["kind"] is NodeKind.OPERATION}
+    events = context.happened(EventKind.OPERATION)
+    used = (event.number for event in events if not made.isdisjoint(event.nodes))
+    is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
+    if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
+        return None
+    lines = held.step.location, off[0].location
+    return Evidence({"line": mention(lines[0]), "off": mention(lines[1])}, locations=lines[::-1])
+
+
+all_frozen: Rule[Any, Any] = Rule(
+    "an optimizer whose parameters are all frozen",
+    Verdict.NO_STEP,
+    _all_frozen,
+    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
+    "any of them got a gradient",
+    "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
+    events=(EventKind.STEP,),
 )

@@ -6,12 +6,18 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Group, Verdict
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
-from gradviz.diagnosis.name_flow import calls_in, created_later, is_newer_than_held, rebound_in
+from gradviz.diagnosis.name_flow import (
+    assigned_after,
+    calls_in,
+    created_later,
+    older_that_is_held,
+    rebound_in,
+)
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import unchanged
+from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
@@ -23,12 +29,9 @@ CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
-_OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
 _GIVE = "give the optimizer the parameters that are trained"
 _OR = "; or freeze it, if it is not to be trained: requires_grad_(False)"
 Step = tuple[Event, StepDetails]
-_ALL = ", with all layers that it calls, and no others"
-_BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
 _LATE = "create it after the model has all of them, or call optimizer.add_param_group"
 
 
@@ -91,7 +94,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
     is_free = question.data.get("grad") is not None and not _is_held(context, question)
-    is_newer = is_free and is_newer_than_held(context, question)
+    older = older_that_is_held(context, question) if is_free else ""
+    is_newer = older != ""
     is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
     if not is_trained or (holder := _holder(context, question, is_newer)) is None:
         return None
@@ -101,6 +105,10 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, *holder)
+    whole = f"{name.partition('.')[0]}.parameters()"  # or it holds what was replaced
+    is_old = holder[1].count > len(holder[1].held)
+    created = calls_in(context, holder[1].optimizer)
+    created = [each for each in created if is_old or whole in mention(each)]
     is_frozen = _kinds_held(context, holder[1]) == {NodeKind.UNTRACKED}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
@@ -108,14 +116,26 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
+    elif context.is_made_anew(question.key):
+        words["holder"] += f"; {name} is created anew, from computed values"
+        words["fix"] = "compute with the tensor that is copied into it: a module takes it as a "
+        words["fix"] += "parameter by torch.func.functional_call(module, {name: tensor}, inputs)"
     elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
-        words["fix"] = _OF_THE_CALLED
+        words["fix"] = OF_THE_CALLED
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
         words["none"] += f", but an older tensor that was {name}{when}"
-        words["fix"] = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); "
-        words["fix"] += "or create the optimizer for each new one"
+        shapes = {(context.node_in_a_frame(k) or {}).get("shape") for k in (older, question.key)}
+        values = f"change the values of one tensor: with torch.no_grad(): {name}.copy_(...); or "
+        words["fix"] = f"{values * (len(shapes) == 1)}create the optimizer for each new one"
+        words["fix"] += ", or replace the older one in optimizer.param_groups" * (len(shapes) > 1)
+    elif after := next(filter(None, (assigned_after(made, name) for made in created)), None):
+        words["holder"] += (
+            f"; {name.rpartition('.')[0]} is assigned after that, at {mention(after)}"
+        )
+        words["fix"] = "create the optimizer after the model has all of its layers: after that line"
+        line = str(after)
     elif later := created_later(context.files, name.rpartition(".")[2]):
         words["holder"] += f"; {name} is created at {mention(later)}"
         line = str(later)
@@ -170,8 +190,9 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
     own = [step.number for step, details in context.steps if key in details.held]
     if not own or not added or own[-1] > added[-1].number:
         return False
-    copies = (each for each in context.held if key in context.copies.get(each, ()))
-    return key not in context.steps[-1][1].held and any(copies)
+    copies = [each for each in context.held if key in context.copies.get(each, ())]
+    is_replaced = any(context.happened_to(each, _ADDED) for each in copies)  # they are trained
+    return key not in context.steps[-1][1].held and bool(copies) and not is_replaced
 
 
 def _holder(context: Context, question: Question, is_any: bool = False) -> Step | None:
@@ -257,8 +278,22 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     if is_used or set_aside(context, question.key) is not None:
         return None
     clear, step = after[clears[-1]], history[steps[-1]].location
+    again, number = repeated_pass(context, before[added[-1]], clear), history[steps[-1]].number
+    is_used = any(at + 1 in steps for at in added)  # by other steps, of which one was skipped
+    if is_used and again is not None and again.number < number:
+        return None  # that step used a pass that left it out
     words = {"word": clearing_word(clear.word), "clear": mention(clear.location)}
     return Evidence({**words, "step": mention(step)}, locations=(clear.location, step))
+
+
+def repeated_pass(context: Context, added: Event, clear: Event) -> Event | None:
+    """The latest pass of the line of one, if it ran after the gradient of that was cleared."""
+    found = (
+        each
+        for each in reversed(context.passes)
+        if each.number > clear.number > added.number and each.location == added.location
+    )
+    return next((e for e in found if getattr(e.details, "inputs", None) is None), None)
 
 
 def set_aside(context: Context, key: str) -> Event | None:
@@ -359,70 +394,6 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
                 if data.get("op", "").startswith(SCALER) and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
-
-
-class Held(NamedTuple):
-    """An optimizer, with its last step and the number of explained parameters in no frame."""
-
-    name: str
-    step: Event
-    explained: int = 0
-    key: str = ""
-    group: Group = Group.TRAINING
-    kind: None = None
-
-
-def _unseen(context: Context, held: Held) -> Evidence | None:
-    details = held.step.details
-    count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
-    if not isinstance(details, StepDetails) or held.explained >= count:
-        return None
-    line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
-    load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
-    why, fix = "no result that backward started from uses them", f"{load}{_OF_THE_CALLED}{_ALL}"
-    why, fix = (why, fix) if context.passes else ("backward() was not called", _BACKWARD)
-    words = {"count": f"{count:,} of the {details.count:,} parameters that it holds", "why": why}
-    words |= {"are": "is" if count == 1 else "are", "line": mention(line), "fix": fix}
-    return Evidence(words, locations=(line, *loads[:1]))
-
-
-unseen: Rule[Any, Any] = Rule(
-    "an optimizer holds parameters that nothing recorded uses",
-    Verdict.NOT_IN_A_GRAPH,
-    _unseen,
-    "{count} {are} in no graph of the recording: {why} (step at {line})",
-    events=(EventKind.STEP,),
-)
-
-
-def _all_frozen(context: Context, held: Held) -> Evidence | None:
-    """All parameters of an optimizer were frozen after the first forward pass, untrained."""
-    details = held.step.details
-    keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
-    if any(context.happened_to(key, EventKind.ACCUMULATE) for key in keys):
-        return None  # such as layers that are frozen later
-    last = (e for key in keys for e in context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:])
-    off = [each for each in last if each.action is Action.REQUIRES_GRAD_OFF]
-    nodes = context.frames[0].graph._node if context.frames else {}
-    made = {key for key, data in nodes.items() if data["kind"] is NodeKind.OPERATION}
-    events = context.happened(EventKind.OPERATION)
-    used = (event.number for event in events if not made.isdisjoint(event.nodes))
-    is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
-    if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
-        return None
-    lines = held.step.location, off[0].location
-    return Evidence({"line": mention(lines[0]), "off": mention(lines[1])}, locations=lines[::-1])
-
-
-all_frozen: Rule[Any, Any] = Rule(
-    "an optimizer whose parameters are all frozen",
-    Verdict.NO_STEP,
-    _all_frozen,
-    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
-    "any of them got a gradient",
-    "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
-    events=(EventKind.STEP,),
-)
 
 
 _TOO_EARLY = (

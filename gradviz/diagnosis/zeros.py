@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import set_to_zero
+from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
 from gradviz.diagnosis.values import (
     ADDS,
     Step,
@@ -118,7 +118,7 @@ def why_blocked(step: Step) -> Block | None:
         why = "its result is empty: nothing was selected for it"
         return Block(step.target, why, "nothing, if other batches select something for it")
     check = _BY_OP.get(step.op) or _CHECKS.get(operation(step.op).blocks)
-    return check(step) if check is not None else None
+    return check(step) if check else None
 
 
 _SMALL = "keep the inputs small: scale or normalize them"
@@ -129,6 +129,7 @@ _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
 _UNQUANTIZED = "every value is outside of the range that its scale and zero point can represent"
 _SCALE = "choose a scale and a zero point whose range holds the values"
+_ONE_STEP = "the sequence has one step, and its initial hidden state is all zeros"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
 _CONSTANT = (
     "look at what is computed from that result: it does not change with it, as a plain sum of "
@@ -216,9 +217,34 @@ def _zero_factor(step: Step) -> Block | None:
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
-    return Block(step.target, why, _FACTOR)
+    return _initial_state(step, source) or Block(step.target, why, _FACTOR)
 
 
+def _initial_state(step: Step, source: str) -> Block | None:
+    """The first step of a recurrent cell: a product with zeros that were not computed."""
+    state: NodeData = step.values.graph.nodes[source] if source else {}
+    weight = step.values.before_views(step.source_of(step.number))
+    name, op = word_of(step.values.graph.nodes[weight]) if weight else "", state.get("op", "")
+    named = f", {state['name']}," if "name" in state else ""
+    if state.get("kind") is not NodeKind.UNTRACKED or not operation(step.op).factors:
+        return None
+    if "weight_hh_l" in name and (not op or op in _PLAIN):
+        return Block(step.target, _ONE_STEP, _STEPS)
+    if "weight_hh" in name and op in _PLAIN:
+        why = f"the hidden state{named} is an initial one, all zeros"
+        return Block(step.target, why, _FIRST_STEP)
+    why = f"the other factor{named} is all zeros, as {op} created it"
+    is_created = op in _PLAIN[:3] and len(state.get("shape", ())) > 1
+    return Block(step.target, why, _INITIAL) if is_created else None
+
+
+_PLAIN = ("zeros", "zeros_like", "new_zeros", "getitem", "select", "unbind", "squeeze")
+_FIRST_STEP = "pass the state that each step returns to the next one: the steps after the first "
+_FIRST_STEP += "give it a gradient, and a sequence of one step gives none"
+_INITIAL = (
+    "if it is the initial state of a sequence, its later steps give a gradient; else give it "
+)
+_INITIAL += "other values"
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
 
@@ -232,24 +258,23 @@ def _step_function(step: Step) -> Block | None:
         why = 'with mode="nearest" its result is constant between pixels, so its slope is 0'
         is_grid = step.number == 1 and step.options.get("interpolation_mode") == "nearest"
         return Block(step.target, why, 'use mode="bilinear"') if is_grid else None
-    if step.op != "threshold_backward":
-        return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
-    why = "the slope of relu is constant between its steps, so its second derivative is 0"
-    return Block(step.target, why, _SMOOTH) if step.number == 1 else None
+    if step.op == "threshold_backward":
+        why = "the slope of relu is constant between its steps, so its second derivative is 0"
+        return Block(step.target, why, _SMOOTH) if step.number == 1 else None
+    return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
 
 
 def _flat_at_zero(step: Step) -> Block | None:
+    if step.op == "norm" and (step.made is None or not is_all_zero(step.made)):
+        return None
     if step.op == "norm":
-        if step.made is None or not is_all_zero(step.made):
-            return None
         why = "its input is all zeros, where torch takes its slope to be 0"
         return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
     exponent = number_of(step.options.get("exponent"))
-    if step.op == "pow" and (exponent is None or exponent <= 1):
+    is_flat = step.op != "pow" or (exponent is not None and exponent > 1)
+    if not is_flat or step.given is None or not is_all_zero(step.given):
         return None
-    why, given = "its input is all zeros, where its slope is 0", step.given
-    if given is None or not is_all_zero(given):
-        return None
+    why = "its input is all zeros, where its slope is 0"
     return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
 
 
@@ -259,8 +284,7 @@ def _of_one_step(step: Step) -> Block | None:
     is_one = any(shape[:1] == (1,) for shape in (*shapes, data.get("shape", ())))
     if step.number != 2 or not is_one or state is None or not is_all_zero(state):
         return None
-    why = "the sequence has one step, and its initial hidden state is all zeros"
-    return Block(step.target, why, _STEPS)
+    return Block(step.target, _ONE_STEP, _STEPS)
 
 
 def _not_chosen(step: Step) -> Block | None:
@@ -272,8 +296,7 @@ def _not_chosen(step: Step) -> Block | None:
 def _covered(step: Step) -> Block | None:
     is_mask = operation(step.op).blocks is Blocks.MASKED
     why, fix = ("its mask is True everywhere", _MASK) if is_mask else (_UNQUANTIZED, _SCALE)
-    is_covered = step.mask is is_mask and step.number == 0
-    return Block(step.target, why, fix) if is_covered else None
+    return Block(step.target, why, fix) if step.mask is is_mask and step.number == 0 else None
 
 
 def _padded(step: Step) -> Block | None:
@@ -391,7 +414,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     """The other operations that block a gradient: the first of another kind, and how many more."""
     first, *rest = blocks
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
-        return f", and {'more' if len(rest) >= _FEW else len(rest)} more like it" if rest else ""
+        return f", and {'' if len(rest) >= _FEW else f'{len(rest)} '}more like it" if rest else ""
     data, where = graph.nodes[other.key], at_line(graph.nodes[other.key].get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
     return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
@@ -514,19 +537,6 @@ def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch
     return context.cached((id(values), only_causes), lambda: ZeroSearch(values, only_causes, lost))
 
 
-def _zero(context: Context, question: Question) -> Evidence | None:
-    if not question.has_zero_gradient:
-        return None
-    several, value = question.data.get("accumulations", 0), question.data.get("value")
-    more = f", the sum of {several} backward passes" if several > 1 else ""
-    fix = "name the results on the path to it, and explain again; or record the program"
-    fix = "" if context.is_recorded else fix
-    if value is not None and value.nan:
-        more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
-        fix = "find the first iteration whose loss is not finite"
-    return Evidence({"sum": more, "fix": fix})
-
-
 zero_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "the gradient was set to zeros",
@@ -579,5 +589,10 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "A recording compares the gradients from the uses of a small result with their sum, in the "
         "first pass and in the latest.",
     ),
-    Rule("zeros, cause not known", Verdict.ZERO, _zero, "its gradient is all zeros{sum}"),
+    Rule(
+        "zeros, cause not known",
+        Verdict.ZERO,
+        zeros_of_no_known_cause,
+        "its gradient is all zeros{sum}",
+    ),
 )

@@ -143,7 +143,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("acosh",        read=True, not_finite_at=(1.0,)),
     _op("add",          updates=True),
     _op("addcdiv",      saves=_TENSORS, updates=True),
-    _op("addcmul",      saves=_TENSORS, updates=True),
+    _op("addcmul",      saves=_TENSORS, blocks=Blocks.PRODUCT, factors=(1, 2), updates=True),
     _op("asin",         read=True, not_finite_at=(1.0, -1.0)),
     _op("atan2",        saves=_PAIR),
     _op("atanh",        read=True, not_finite_at=(1.0, -1.0)),

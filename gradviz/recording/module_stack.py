@@ -237,7 +237,10 @@ class ModuleStack(Listener):
             is_open = is_open or any(id(each) in called for _, each in parts)
             uncalled = []
             for name, part in parts:
-                if id(part) in called or own_type(part) in _CONTAINERS:
+                is_whole = isinstance(part, nn.Sequential) and not any(
+                    id(each) in called or _is_compiled(each) for each in part.modules()
+                )
+                if id(part) in called or (own_type(part) in _CONTAINERS and not is_whole):
                     pending.append((part, is_open and id(part) not in called))
                 elif any(id(each) in called for each in part.modules()):
                     pending.append((part, True))  # a wrapper, whose parts are called past it

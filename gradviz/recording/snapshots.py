@@ -309,7 +309,8 @@ class SnapshotSeries:
         """
         names = self._of_modules()
         made = {id(each.tensor) for each in names if not each.tensor.is_leaf}
-        named = (each for each in names.entries if id(each.tensor) not in made)
+        once = {id(each.tensor): each for each in reversed(names.entries)}  # a traced copy has them
+        named = (each for key, each in reversed(once.items()) if key not in made)
         return [each for each in named if each.tensor.requires_grad]
 
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:

@@ -122,6 +122,59 @@ FIXES = {
     ],
     "eps_of_adam_is_zero_in_half": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
     "half_precision_with_rmsprop": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
+    "splats_are_densified": [
+        (
+            "clones]))  # here\n",
+            "clones]))\n            return torch.optim.Adam(self.parameters(), lr=1e-2)\n",
+        ),
+        ("        splats.densify", "        optimizer = splats.densify"),
+    ],
+    "camera_rotations_start_at_zero": [(".sum(-1).sqrt()", ".sum(-1).add(1e-12).sqrt()")],
+    "margin_of_the_triplets_is_met": [("F.relu(", "F.leaky_relu(")],
+    "vocabulary_grows_after_the_optimizer": [
+        (
+            "lm.add_tokens(2)\n",
+            'lm.add_tokens(2)\noptimizer.add_param_group({"params": [lm.embed.weight]})\n',
+        )
+    ],
+    "value_head_is_rescaled_before_backward": [
+        ("    value.update(returns)\n", ""),
+        ("    loss.backward()\n", "    loss.backward()\n    value.update(returns)\n"),
+    ],
+    "gates_of_the_l0_norm_are_closed": [("start=-8", "start=0")],
+    "learned_optimizer_writes_data": [("theta.data.add_(update)", "theta = theta.add(update)")],
+    "ensemble_of_predictions_keeps_graphs": [
+        (
+            "        ensemble.update",
+            "        outputs = outputs.detach()\n        ensemble.update",
+        )
+    ],
+    "knots_only_choose_a_bin": [
+        ("bins = torch.searchsorted(self.knots, scores.contiguous())", "x = scores[:, None]"),
+        (
+            "self.levels[bins]",
+            "self.levels[0] + torch.sigmoid(20 * (x - self.knots)) @ self.levels.diff()",
+        ),
+    ],
+    "messages_are_added_to_data": [("result.data.index_add_(", "result = result.index_add(")],
+    "curvature_penalty_has_no_graph": [("vs, retain_graph=True", "vs, create_graph=True")],
+    "rates_of_a_spike_encoder": [
+        (
+            "torch.poisson(rates.expand(self.ticks, *rates.shape))",
+            "torch.distributions.Normal(rates, rates.sqrt()).rsample((self.ticks,))",
+        )
+    ],
+    "gate_is_written_into_a_column_of_data": [
+        (
+            "hidden.data[:, :1] = gate(x)",
+            "hidden = torch.cat([gate(x), hidden[:, 1:]], dim=1)",
+        )
+    ],
+    "learned_rate_moves_a_leaf_under_no_grad": [
+        ("        with torch.no_grad():\n    ", ""),
+        ("theta -= ", "theta = theta - "),
+    ],
+    "vocoder_sees_silence": [("imag.pow(2)).sqrt()", "imag.pow(2)).clamp(min=1e-8).sqrt()")],
     "power_of_signed_errors": [("- x[:, 0]) **", "- x[:, 0]).clamp(min=1e-6) **")],
 }
 
