@@ -527,7 +527,7 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
     cancels = bool(relative_size.uses_that_cancel(context, question.key))
-    cancels = cancels and not relative_size.all_cancel(context)
+    cancels = cancels and not relative_size.all_cancel(context, have_several=True)
     return cancels or (was_other and not is_known)
 
 

@@ -286,10 +286,12 @@ def is_update(event: Event) -> bool:
     return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates
 
 
-def all_cancel(context: Context) -> bool:
-    """Whether the uses of every leaf that has several cancel."""
-    graph = context.graph
-    several = [key for key in graph.leaves if len(leaf_uses(graph, key)) > 1]
+def all_cancel(context: Context, have_several: bool = False) -> bool:
+    """Whether the uses of every leaf that has several cancel; and whether each leaf has several."""
+    graph, leaves = context.graph, context.graph.leaves
+    several = [key for key in leaves if len(leaf_uses(graph, key)) > 1]
+    if have_several and len(several) < len(leaves):
+        return False
     found = (bool(uses_that_cancel(context, key, False)) for key in several)
     return context.cached(all_cancel, lambda: all(found))
 
@@ -305,7 +307,7 @@ def _uses_cancel(context: Context, question: Question) -> Evidence | None:
     lines = locations_of(graph.nodes[each].get("source", "") for each, _ in uses)
     where = f" at {joined([mention(each) for each in lines])}" if lines else ""
     words: dict[str, object] = {"count": len(uses), "where": where}
-    is_meant = is_added and is_exact and not all_cancel(context)
+    is_meant = is_added and is_exact and not all_cancel(context, have_several=True)
     words["fix"] = _MEANT if is_meant else _ONE_TRAINS
     results = [graph.nodes[root].get("value") for root in graph.roots]
     if not is_meant and all(each is not None and is_all_zero(each) for each in results):

@@ -517,7 +517,8 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
         is_at_start = bool(context.lost_in_pass(Loss.ROUNDED, started))  # and not at an optimum
         lost = context.lost_in_pass(Loss.ROUNDED) if is_at_start else {}
-        if not (found := stops_on_every_way(values.graph, values.graph.roots, question.key, lost)):
+        graph = values.graph
+        if not (found := lost and stops_on_every_way(graph, graph.roots, question.key, lost)):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
         op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
