@@ -527,7 +527,8 @@ def assigned_after(made: SourceLocation, name: str) -> SourceLocation | None:
         path = path.replace("[", ".").replace("]", "").replace("'", "")
         is_part = f"{name}.".startswith((f"{path}.", f"{path.partition('.')[2] or path}."))
         is_made = isinstance(node.value, ast.Call) and "." in path and line.line > made.line
-        if is_part and is_made and functions_around(line) == around:
+        is_wrapped = ast.unparse(node.targets[0]) in ast.unparse(node.value)
+        if is_part and is_made and not is_wrapped and functions_around(line) == around:
             return line
     return None
 

@@ -105,7 +105,10 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, *holder)
+    whole = f"{name.partition('.')[0]}.parameters()"  # or it holds what was replaced
+    is_old = holder[1].count > len(holder[1].held)
     created = calls_in(context, holder[1].optimizer)
+    created = [each for each in created if is_old or whole in mention(each)]
     is_frozen = _kinds_held(context, holder[1]) == {NodeKind.UNTRACKED}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
