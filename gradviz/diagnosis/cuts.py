@@ -181,7 +181,10 @@ def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
     """The fix of an operation in place on the values of a tensor that is no parameter; or ""."""
     name = cut.edge.get("word", "").removeprefix(".data.").removesuffix("_")
     made: NodeData = graph.nodes[cut.target] if cut.target in graph else {}
-    is_free = made.get("kind") in (NodeKind.OPERATION, NodeKind.LEAF)
+    # A tensor that a function such as zeros returned, and that no module keeps.
+    is_plain = made.get("kind") is NodeKind.UNTRACKED and "op" in made
+    is_plain = is_plain and "." not in made.get("name", ".")
+    is_free = is_plain or made.get("kind") in (NodeKind.OPERATION, NodeKind.LEAF)
     if cut.edge.get("cause") is not Cause.VALUES_COPIED or not is_free or name == "":
         return ""
     if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
