@@ -69,6 +69,12 @@ class Carried:
     is_inside: bool
     base: Event | None = None
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether the line that created it appends it to the list ``code``."""
+        text = self.made.location.text if self.made is not None else ""
+        return bool(self.code) and text.startswith(f"{self.code}.append(")
+
 
 class _Order:
     """The order in which operations created nodes, as far as frames and events show it."""
@@ -165,7 +171,8 @@ def carried_over(
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
     base = base_of_view(graph, key)
     of_base = order.event_of(base) if base != key else None
-    return Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base)
+    found = Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base)
+    return replace(found, is_list=is_list or found.is_filled)
 
 
 def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
@@ -322,9 +329,6 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     carried = carried_over(context, error, freeing)
     if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
-    text = carried.made.location.text if carried.made is not None else ""
-    if is_filled := bool(carried.code) and text.startswith(f"{carried.code}.append("):
-        carried = replace(carried, is_list=True)
     kept = _kept_as(carried)
     if (lost := _lost_detach(context, freeing)) is not None:
         name, line = lost
@@ -335,7 +339,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         fix += "the tensors that it holds after each backward pass"
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
-    elif is_filled:
+    elif carried.is_filled:
         fix = f"empty it after each backward pass: {carried.code}.clear(); or detach what it holds"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {detached(carried)}"
