@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
+    assignments_to,
     called_name,
     calls,
     functions_around,
@@ -571,3 +572,9 @@ def kept_beside(made: Event, texts: Iterable[str]) -> str:
     kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
     found = [each for each in kept if each in texts]
     return found[0] if len(targets) > 1 and len(found) == 1 else ""
+
+
+def starts_as_constant(used: Event | None, name: str) -> bool:
+    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
+    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
+    return any(isinstance(value, ast.Constant) for _, value in made)

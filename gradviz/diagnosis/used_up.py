@@ -23,7 +23,7 @@ from gradviz.diagnosis.lines import (
     stored,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import cached_function, calls_in, kept_beside
+from gradviz.diagnosis.name_flow import cached_function, calls_in, kept_beside, starts_as_constant
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
@@ -348,13 +348,12 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     elif carried.used is not None and carried.used.kind is EventKind.IN_PLACE:
         fix = f"create {carried.code} anew in each step, before it is written; or detach it after "
         fix += f"each backward pass: {detached(carried)}"
-    elif carried.is_inside:
-        place = _before_its_loop(carried, freeing.location)
+    elif carried.is_inside or starts_as_constant(carried.used, carried.code):
+        place = _before_its_loop(carried, freeing.location) if carried.is_inside else ""
         fix = place or f"detach it after each backward pass: {detached(carried)}"
-    elif carried.used is not None and carried.used.source:
-        fix = f"detach it before {carried.used.source}: {detached(carried)}"
     else:
-        fix = f"detach it before it is used again: {detached(carried)}"
+        where = carried.used.source if carried.used is not None else ""
+        fix = f"detach it before {where or 'it is used again'}: {detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
 
 
