@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import runpy
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -338,3 +340,46 @@ def test_the_pass_after_a_clear_is_why_there_is_no_gradient(
     assert says in str(told)
     assert fix in told.fix
     assert "start of the next step" not in told.fix
+
+
+FROZEN_BEFORE = """
+import gradviz
+import torch
+from torch import nn
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4), requires_grad=False)
+
+    def forward(self, x):
+        return x * self.weight
+
+
+net = nn.Sequential(nn.Linear(4, 4), Scale(), nn.Linear(4, 1))
+FREEZE
+with gradviz.record(net) as run:
+    net(torch.randn(2, 4)).pow(2).mean().backward()
+told = gradviz.explain(net[PART].weight, run)
+"""
+
+
+@pytest.mark.parametrize(
+    ("freeze", "part", "line"),
+    [
+        ("", 1, ":10"),
+        ("net[0].weight.requires_grad = False", 0, ""),
+        ("net[0].requires_grad_(False)", 0, ""),
+    ],
+)
+def test_a_parameter_frozen_before_the_recording_gets_no_line_of_another(
+    freeze: str, part: int, line: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "frozen_before.py"
+    text = FROZEN_BEFORE.replace("FREEZE", freeze).replace("PART", str(part))
+    path.write_text(text, encoding="utf-8")
+    told = runpy.run_path(str(path))["told"]
+    assert told.verdict is Verdict.FROZEN
+    assert ("created at" in told.reason) is bool(line)
+    assert line in told.reason

@@ -121,7 +121,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
-    if _is_module_copy(context, cut) or _written(context, cut).intersection(LEAVES):
+    written = _written(context, cut).intersection(LEAVES)
+    if _is_module_copy(context, cut) or written:
         cause = Cause.VALUES_COPIED
     of_all = cut.edge.get("word", "") if cause is Cause.COLLECTIVE else ""
     fix = twin_of(of_all) if of_all else FIX_OF_CAUSE.get(cause, "")
@@ -132,7 +133,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     word = cut.edge.get("word", "").removeprefix(".data.")
     if word == "setitem_" and not _is_leaf(context.graph, cut.target):
         fix = "join the tensors by torch.stack or torch.cat instead of writing their values"
-    elif _written(context, cut).intersection(LEAVES) == {NodeKind.LEAF}:
+    elif written == {NodeKind.LEAF}:
         fix = _NEW
     fix = _out_of_place(context.graph, cut) or fix
     if cut.edge.get("word") == "_values":

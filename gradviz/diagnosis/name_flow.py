@@ -502,16 +502,17 @@ def cached_function(location: SourceLocation, names: Container[str] = ()) -> tup
     return "", ""
 
 
-def created_later(files: Iterable[str], name: str) -> SourceLocation | None:
-    """The only line, outside of ``__init__``, that assigns a new parameter to such an attribute."""
+def created_later(context: Context, name: str) -> SourceLocation | None:
+    """The only line, outside of ``__init__``, that assigned a new parameter to that attribute."""
     found = [
         SourceLocation(file, node.lineno)
-        for file in files
+        for file in context.files
         for node in nodes_in(syntax_tree(file), ast.Assign)
         if isinstance(node.value, ast.Call) and called_name(node.value) == "Parameter"
         if getattr(node.targets[0], "attr", "") == name
     ]
-    around = functions_around(found[0]) if len(found) == 1 else []
+    has_run = len(found) == 1 and bool(context.made_at(str(found[0]), ""))
+    around = functions_around(found[0]) if has_run else []
     return found[0] if around and around[-1].name != "__init__" else None
 
 
@@ -524,12 +525,13 @@ def assigned_after(made: SourceLocation, name: str) -> SourceLocation | None:
     """
     around = functions_around(made)
     for node in nodes_in(syntax_tree(made.file), ast.Assign):
-        line, path = SourceLocation(made.file, node.lineno), ast.unparse(node.targets[0])
-        path = path.replace("[", ".").replace("]", "").replace("'", "")
+        if node.lineno <= made.line or not isinstance(node.value, ast.Call):
+            continue
+        line, target = SourceLocation(made.file, node.lineno), ast.unparse(node.targets[0])
+        path = target.replace("[", ".").replace("]", "").replace("'", "")
         is_part = f"{name}.".startswith((f"{path}.", f"{path.partition('.')[2] or path}."))
-        is_made = isinstance(node.value, ast.Call) and "." in path and line.line > made.line
-        is_wrapped = ast.unparse(node.targets[0]) in ast.unparse(node.value)
-        if is_part and is_made and not is_wrapped and functions_around(line) == around:
+        is_wrapped = target in ast.unparse(node.value)
+        if is_part and "." in path and not is_wrapped and functions_around(line) == around:
             return line
     return None
 
@@ -540,6 +542,8 @@ _TABLES = ("Embedding.from_pretrained", "EmbeddingBag.from_pretrained")
 def frozen_from_start(files: Iterable[str], name: str) -> tuple[SourceLocation, str] | tuple[()]:
     """The only line that creates a parameter of that name frozen, and what trains it instead.
 
+    It is not known where a line switches ``requires_grad``: that may have frozen it.
+
     Args:
         files: as their lines are shown.
         name: of the parameter: ``"net.embed.weight"``.
@@ -547,8 +551,10 @@ def frozen_from_start(files: Iterable[str], name: str) -> tuple[SourceLocation, 
     *_, owner, own = ("", "", *name.split("."))
     found: list[tuple[SourceLocation, str]] = []
     for file in files:
+        if any(map(_may_freeze, nodes_in(syntax_tree(file), ast.Attribute, ast.Call))):
+            return ()
         for node in nodes_in(syntax_tree(file), ast.Assign):
-            target = ast.unparse(node.targets[0]).rpartition(".")[2]
+            target = getattr(node.targets[0], "attr", getattr(node.targets[0], "id", ""))
             for call in nodes_in(node.value, ast.Call) if target in (owner, own) else ():
                 given = {each.arg: ast.unparse(each.value) for each in call.keywords}
                 line = SourceLocation(file, node.lineno)
@@ -559,6 +565,14 @@ def frozen_from_start(files: Iterable[str], name: str) -> tuple[SourceLocation, 
                 if target == owner and is_table and freeze == "True":
                     found.append((line, "pass freeze=False to from_pretrained"))
     return found[0] if len(found) == 1 else ()
+
+
+def _may_freeze(node: ast.expr) -> bool:
+    """Whether it is ``p.requires_grad = ...`` or ``requires_grad_(...)`` with an argument."""
+    if isinstance(node, ast.Call):
+        return called_name(node) == "requires_grad_" and bool(node.args or node.keywords)
+    is_flag = isinstance(node, ast.Attribute) and node.attr == "requires_grad"
+    return is_flag and isinstance(getattr(node, "ctx", None), ast.Store)
 
 
 def kept_beside(made: Event, texts: Iterable[str]) -> str:

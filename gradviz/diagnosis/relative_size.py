@@ -288,12 +288,12 @@ def is_update(event: Event) -> bool:
 
 def all_cancel(context: Context, have_several: bool = False) -> bool:
     """Whether the uses of every leaf that has several cancel; and whether each leaf has several."""
-    graph, leaves = context.graph, context.graph.leaves
-    several = [key for key in leaves if len(leaf_uses(graph, key)) > 1]
-    if have_several and len(several) < len(leaves):
-        return False
+    graph = context.graph
+    counts = context.cached("uses", lambda: {e: len(leaf_uses(graph, e)) for e in graph.leaves})
+    is_each = not have_several or min(counts.values(), default=2) > 1
+    several = (key for key, count in counts.items() if count > 1)
     found = (bool(uses_that_cancel(context, key, False)) for key in several)
-    return context.cached(all_cancel, lambda: all(found))
+    return is_each and context.cached(all_cancel, lambda: all(found))
 
 
 def _uses_cancel(context: Context, question: Question) -> Evidence | None:

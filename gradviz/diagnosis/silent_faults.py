@@ -227,8 +227,9 @@ def _grown(context: Context, question: Question) -> Evidence | None:
     key, grad = question.key, question.data.get("grad")
     added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
     same = [each for each in added if each.location == added[-1].location]
-    steps = [e for e, row in context.steps if same and same[0].number < e.number < same[-1].number]
-    if grad is None or not grad.is_finite or not steps or key not in context.held:
+    own = (event.number for event, details in context.steps if key in details.held)
+    steps = [number for number in own if same and same[0].number < number < same[-1].number]
+    if grad is None or not grad.is_finite or not steps:
         return None
     rows: Any = [same[0].details, same[-1].details]
     norms = [each.after.norm if each.after is not None else None for each in rows]

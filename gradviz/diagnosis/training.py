@@ -136,7 +136,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         )
         words["fix"] = "create the optimizer after the model has all of its layers: after that line"
         line = str(after)
-    elif later := created_later(context.files, name.rpartition(".")[2]):
+    elif is_old and (later := created_later(context, name.rpartition(".")[2])):
         words["holder"] += f"; {name} is created at {mention(later)}"
         line = str(later)
     if not question.data.get("name"):

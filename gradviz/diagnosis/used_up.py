@@ -27,7 +27,6 @@ from gradviz.diagnosis.name_flow import cached_function, calls_in, kept_beside, 
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.values import base_of
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Cause, ancestors, base_of_view, is_data
 from gradviz.story import Event, EventKind
@@ -163,7 +162,7 @@ def carried_over(
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
     made, used = order.event_of(key), order.event_of(user)
     if is_base and not _runs_after(context, made, passed):
-        made = order.event_of(key := base_of(graph, key))
+        made = order.event_of(key := base_of_view(graph, key))
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
     if used is not None and (whole := _looped_over(code, used.location, passed.location)):

@@ -393,16 +393,6 @@ _CUTS_OF_TERMS = {
 }
 
 
-def base_of(graph: GradGraph, key: str) -> str:
-    """The operation that computed the values of a view."""
-    while operation(graph.nodes[key].get("op", "")).views:
-        inputs = [one for one, _ in graph.inputs(key)]
-        if [graph.nodes[one]["kind"] for one in inputs] != [NodeKind.OPERATION]:
-            break
-        (key,) = inputs
-    return key
-
-
 def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
     """Where data leaves the graph that was computed from what is trained."""
     edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))

@@ -241,10 +241,8 @@ def _initial_state(step: Step, source: str) -> Block | None:
 _PLAIN = ("zeros", "zeros_like", "new_zeros", "getitem", "select", "unbind", "squeeze")
 _FIRST_STEP = "pass the state that each step returns to the next one: the steps after the first "
 _FIRST_STEP += "give it a gradient, and a sequence of one step gives none"
-_INITIAL = (
-    "if it is the initial state of a sequence, its later steps give a gradient; else give it "
-)
-_INITIAL += "other values"
+_INITIAL = "if it is the initial state of a sequence, its later steps give a gradient; else give "
+_INITIAL += "it other values"
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
 
@@ -453,10 +451,8 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
-_GRID = (
-    "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient where "
-)
-_GRID += "the whole neighborhood is outside of the image, or of one color"
+_GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient "
+_GRID += "where the whole neighborhood is outside of the image, or of one color"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 

@@ -484,7 +484,7 @@ class GradientFlow:
                 rest = came if is_there else ()  # one kernel for all
                 readings = self._read([*returned, *rest])
                 read, rest = readings[: len(returned)], readings[len(returned) :]
-                self._add_up(facts, returned, came)
+                self._add_up(facts[0], facts[2], returned, came)
                 look = _Look(*facts, read, lambda: rest or self._read(came), shares)
                 self.losses.add(look, is_there or any(isinstance(each, _Piece) for each in read))
         except Exception as error:
@@ -492,12 +492,12 @@ class GradientFlow:
 
     def _add_up(
         self,
-        facts: tuple[int, Sequence[int], Mapping[int, int]],
+        created: int,
+        fed: Mapping[int, int],
         returned: Sequence[Any],
         came: Sequence[Any],
     ) -> None:
         """Compare a small gradient that came with the largest that a use of the result returned."""
-        created, _, fed = facts
         if (largest := self._largest.pop(created, 0.0)) and len(came) == 1:
             norm = self._small_norm(came[0])
             if norm and norm < _ROUNDED * torch.finfo(came[0].dtype).eps * largest:

@@ -544,7 +544,9 @@ def names_apart(found: Sequence[UntrackedTensor], targets: Sequence[str]) -> lis
     for at, each in enumerate(found):
         last = found[at - 1] if at else None
         is_next = last and (last.number + 1, last.location) == (each.number, each.location)
-        calls[-1].append(at) if is_next else calls.append([at])
+        if not is_next:
+            calls.append([])
+        calls[-1].append(at)
     names: list[str] = []
     for call in calls:
         parts = targets[call[0]].split(", ")
