@@ -394,8 +394,9 @@ _CUTS_OF_TERMS = {
 
 
 def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained."""
-    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
     return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
 
 
