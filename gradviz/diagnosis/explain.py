@@ -6,11 +6,9 @@ The order of the list is the documentation: `describe` prints it.
 from __future__ import annotations
 
 import sys
-from bisect import bisect
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis import (
@@ -21,10 +19,17 @@ from gradviz.diagnosis import (
     used_up,
     wrong_arguments,
 )
-from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict, saved_explanations
+from gradviz.diagnosis.answers import (
+    Explanation,
+    Explanations,
+    Group,
+    Verdict,
+    saved_explanations,
+    with_explanations,
+)
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.lines import first_on_line, mention, transforms_in
+from gradviz.diagnosis.lines import mention, transforms_in
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -53,24 +58,27 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.silent_faults import Held, all_frozen, loss_rules, unseen
+from gradviz.diagnosis.silent_faults import all_frozen, loss_rules, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
-    CLEARS,
     cleared_before_step,
     first_training_rules,
+    is_training,
+    replaces_a_trained_one,
     serves_data,
     set_aside,
     training_rules,
-    uses_of,
+    uses_of_a_gradient,
+    was_assigned_and_used,
+    was_used_once,
 )
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
-from gradviz.facts import Action, EventKind, GradientDetails, Loss, SavedVerdict
+from gradviz.facts import Action, EventKind, GradientDetails, Loss
 from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
-from gradviz.story import Story, recorded_in
+from gradviz.story import Event, Story, recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -100,8 +108,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
-_number = attrgetter("number")
-_MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
     Verdict.NO_STEP,
@@ -284,7 +290,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if not asked.tensors or asked.modules:
         explanations = Explanations((*explanations, *relative_size.terms_without_gradient(context)))
     if not asked.tensors:
-        rows = _unused_by_steps(context, {each.key for each in questions})
+        rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
         explanations = Explanations((*explanations, *rows))
@@ -295,19 +301,6 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
             tuple(e for e in explanations if e.verdict is not Verdict.NOT_RUN)
         )
     return Explanations((error, *explanations)) if error is not None else explanations
-
-
-def _unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
-    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
-    steps = context.steps
-    last = {(each.optimizer, each.count): event for event, each in steps}
-    seen = {key for _, details in steps for key in details.held}
-    own = len(context.held.intersection({*explained, *context.flat}) - seen)
-    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
-    each_last = {details.held: (details.optimizer, event) for event, details in steps}
-    held += [(all_frozen, Held(*each)) for each in each_last.values()]
-    found = (first_answer([rule], context, each) for rule, each in held)
-    return [each for each in found if each is not None]
 
 
 def _answers(
@@ -322,113 +315,181 @@ def _answers(
     for question in questions:
         each = explain_tensor(question, context)
         if is_overview:
-            each = _as_overview(each, question, context)
-            each = _as_so_far(each, question.key, context) if is_early else each
+            each = next(filter(None, _replacements(_Row(each, question, context))), each)
+            each = _as_so_far(_Row(each, question, context)) if is_early else each
         explanations.append(each)
     return Explanations(tuple(explanations)) if is_many else explanations[0]
 
 
-def _as(verdict: Verdict, each: Explanation, reason: str) -> Explanation:
-    return replace(each, verdict=verdict, reason=reason, fix="")
+@dataclass(frozen=True)
+class _Row:
+    """An answer in a list of all tensors, of which some need no gradient at the end."""
+
+    each: Explanation
+    question: Question
+    context: Context
+
+    def fine(self, reason: str) -> Explanation:
+        """The answer that nothing is wrong."""
+        return replace(self.each, verdict=Verdict.FINE, reason=reason, fix="")
+
+    def untrained(self, reason: str) -> Explanation:
+        """The answer that it needs no gradient, since nothing trains it."""
+        return replace(self.each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the gradient is None or zeros now."""
+        return self.each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+
+    @property
+    def has_none(self) -> bool:
+        return self.each.verdict in _NO_GRADIENT
+
+    @cached_property
+    def added(self) -> Sequence[Event]:
+        """The passes that added to its gradient."""
+        return self.context.happened_to(self.question.key, EventKind.ACCUMULATE)
+
+    @cached_property
+    def is_right(self) -> bool:
+        """Whether the last of them left a gradient that is finite and not zero."""
+        return bool(self.added) and not is_wrong(getattr(self.added[-1].details, "after", None))
+
+    @cached_property
+    def uses(self) -> list[int]:
+        """The events that used its gradient."""
+        return uses_of_a_gradient(self.context, self.question.key) if self.added else []
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether an optimizer holds it; or may, where optimizers were not seen."""
+        held, key = self.context.held, self.question.key
+        return key in held or any(
+            key in each.held or (each.count > len(each.held) and not (key and held))
+            for _, each in self.context.steps
+        )
+
+    @property
+    def is_of_target(self) -> bool:
+        """Whether it got no gradient, and is a copy of another leaf, as in a target network."""
+        if self.added or not self.has_none:
+            return False
+        is_copy = self.context.is_copy(self.question.key, self.question.data.get("shape"))
+        return is_copy and (self.each.verdict is Verdict.CUT or is_training(self.context))
 
 
-def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
-    """An answer about a program that ended early: the turn of some optimizers did not come."""
-    optimizer = context.waiting.get(key)
-    late = (*(_NO_GRADIENT if context.steps else ()), Verdict.ACCUMULATED)
-    if optimizer is None or each.verdict not in late:
-        return each
-    reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
-    return _as(Verdict.UNTRAINED, each, reason)
-
-
-def _as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
-    """An answer in a list of all tensors, of which some need no gradient at the end.
-
-    Returns:
-        FINE for a gradient that steps used before it was cleared, or that a hook changed a little;
-        UNTRAINED for a leaf without gradient in no optimizer, if others are trained; or the answer.
-    """
-    key = question.key
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
-    if each.verdict is Verdict.STALE and _was_used_once(context, key, uses):
-        return _as(Verdict.FINE, each, "its gradient was used")
-    is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
-    if (is_gone or each.verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
-        return _as(Verdict.FINE, each, "a step in a hook used it")
-    is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
-    if each.verdict is Verdict.HOOK and has_mild_hooks(context):
-        return replace(each, verdict=Verdict.FINE, fix="")
-    graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
-    is_known = bool({*each.nodes} - {key}) or each.verdict is not Verdict.ZERO
-    if graph is not None and (
-        difference_without(graph, key) or _is_bias(context, question, graph, is_known)
-    ):
-        reason = "its gradient is 0: it is added to terms whose gradients cancel"
-        return _as(Verdict.FINE, each, reason)
-    if is_gone and question.kind is not NodeKind.PARAMETER and is_taken_by_torch(context, key):
-        return _as(Verdict.FINE, each, "torch took its gradient")
-    if is_gone and is_cleared(context, key) and cleared_before_step(context, question) is None:
-        if (before := _before_it_was_cleared(question, context)) is not None:
-            return before
-        last = context.happened(EventKind.BACKWARD)[-1].details
-        if is_right and (uses or getattr(last, "has_failed", False)):
-            reason = "its gradient was used" if uses else "cleared for the pass that failed"
-            return _as(Verdict.FINE, each, reason)
-    if is_gone and (clear := set_aside(context, key)) is not None:
-        reason = f".grad = None at {mention(clear.location)} leaves it out of the step"
-        return _as(Verdict.UNTRAINED, each, reason)
-    if not added and each.verdict in _NO_GRADIENT and _was_assigned_and_used(context, key):
-        return _as(Verdict.FINE, each, "its gradient was assigned")
-    is_early = not (added or context.steps or context.passes) and each.verdict in _NO_GRADIENT
-    if is_early and (lines := transforms_in(context.files)):
-        reason = f"torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
-        return _as(Verdict.UNTRAINED, each, reason)
-    returned = None if added else only_returned(context, question, each.verdict)
-    if returned is not None and each.verdict in (*_NO_GRADIENT, Verdict.LEFT_OUT):
-        return replace(each, verdict=returned[0], reason=returned[1], fix="")
-    return _without_optimizer(each, question, context)
-
-
-def _without_optimizer(each: Explanation, question: Question, context: Context) -> Explanation:
-    """An answer in a list of all tensors, if no optimizer holds the tensor and others are trained.
-
-    Returns:
-        FINE for a copy of a trained tensor, or a template, that needs no gradient.
-    """
-    key, shape = question.key, question.data.get("shape")
-    added, reason = context.happened_to(key, EventKind.ACCUMULATE), f"{_IN_NONE}: {each.reason}"
-    is_summed = each.verdict is Verdict.ACCUMULATED and question.kind is NodeKind.PARAMETER
-    if is_summed and serves_data(context, key):
-        return _as(Verdict.UNTRAINED, each, reason)
-    # Where optimizers were not seen, one may hold parameters that are in no frame: this one too.
-    is_held = key in context.held or any(
-        key in each.held or (each.count > len(each.held) and not (key and context.held))
-        for _, each in context.steps
+def _only_cancels(row: _Row) -> Explanation | None:
+    if not row.is_gone or row.is_right:
+        return None
+    context, key = row.context, row.question.key
+    graph = context.graph_of_latest_pass(key)
+    is_known = bool({*row.each.nodes} - {key}) or row.each.verdict is not Verdict.ZERO
+    cancels = graph is not None and (
+        difference_without(graph, key) or _is_bias(context, row.question, graph, is_known)
     )
-    is_of_target = not added and each.verdict in _NO_GRADIENT and context.is_copy(key, shape)
-    is_of_target = is_of_target and (each.verdict is Verdict.CUT or _is_training(context))
+    reason = "its gradient is 0: it is added to terms whose gradients cancel"
+    return row.fine(reason) if cancels else None
+
+
+def _cleared_after_its_use(row: _Row) -> Explanation | None:
+    context, question = row.context, row.question
+    if not row.is_gone or not is_cleared(context, row.question.key):
+        return None
+    if cleared_before_step(context, question) is not None:
+        return None
+    before = _before_it_was_cleared(question, context)
+    if before is not None or not row.is_right:
+        return before
+    last = context.happened(EventKind.BACKWARD)[-1].details
+    if row.uses:
+        return row.fine("its gradient was used")
+    has_failed = getattr(last, "has_failed", False)
+    return row.fine("cleared for the pass that failed") if has_failed else None
+
+
+def _of_torch_func(row: _Row) -> Explanation | None:
+    context = row.context
+    is_early = row.has_none and not (row.added or context.steps or context.passes)
+    lines = transforms_in(context.files) if is_early else ()
+    if not lines:
+        return None
+    at = mention(lines[0])
+    return row.untrained(f"torch.func at {at} returns gradients, and sets no .grad")
+
+
+def _only_returned(row: _Row) -> Explanation | None:
+    returned = None if row.added else only_returned(row.context, row.question, row.each.verdict)
+    if returned is None or row.each.verdict not in (*_NO_GRADIENT, Verdict.LEFT_OUT):
+        return None
+    return replace(row.each, verdict=returned[0], reason=returned[1], fix="")
+
+
+def _in_no_optimizer(row: _Row) -> Explanation | None:
+    """Others are trained, or it is a copy: it needs no gradient."""
+    each, question, context = row.each, row.question, row.context
     is_unnamed = not question.data.get("name") and not all(e.is_own for e in each.locations)
-    if is_held or not (_is_training(context) or is_of_target or (is_unnamed and context.passes)):
-        return each
-    if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
-        if key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
-            told = "torch.autograd.grad returned its gradient"  # as for a gradient penalty
-            return _as(Verdict.FINE, each, told)
-        return _as(Verdict.UNTRAINED, each, reason)
-    is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
-    is_copied = is_of_target or (is_without and context.is_copy(key, shape))
-    is_template = not added and each.verdict in _NO_GRADIENT and context.is_template(key)
-    if is_template or (is_copied and not _replaces_a_trained_one(context, key)):
-        which = "copied to one that an optimizer holds" if is_template else "copied from another"
-        reason = f"its values are {which}, and {_IN_NONE}"
-        verdict = Verdict.UNTRAINED if added or each.verdict is Verdict.NOT_RUN else Verdict.FINE
-        return replace(each, verdict=verdict, reason=reason, fix="")
-    if added or each.verdict not in _NO_GRADIENT:
-        return each
-    reason = f"{_IN_NONE}, and it got no gradient: {each.reason}"
-    return _as(Verdict.UNTRAINED, each, reason)
+    is_apart = is_training(context) or row.is_of_target or (is_unnamed and context.passes)
+    if row.is_trained or not is_apart:
+        return None
+    if row.each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
+        if row.question.key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
+            return row.fine("torch.autograd.grad returned its gradient")  # a gradient penalty
+        return row.untrained(f"{_IN_NONE}: {each.reason}")
+    if (copied := _copied(row)) is not None:
+        return copied
+    if row.added or not row.has_none:
+        return None
+    return row.untrained(f"{_IN_NONE}, and it got no gradient: {each.reason}")
+
+
+def _copied(row: _Row) -> Explanation | None:
+    """A copy of a trained tensor, or a template that trained ones are copied from."""
+    context, key = row.context, row.question.key
+    is_without = row.each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
+    shape = row.question.data.get("shape")
+    is_copied = row.is_of_target or (is_without and context.is_copy(key, shape))
+    is_template = not row.added and row.has_none and context.is_template(key)
+    if not is_template and not (is_copied and not replaces_a_trained_one(context, key)):
+        return None
+    which = "copied to one that an optimizer holds" if is_template else "copied from another"
+    reason = f"its values are {which}, and {_IN_NONE}"
+    is_late = row.added or row.each.verdict is Verdict.NOT_RUN
+    return row.untrained(reason) if is_late else row.fine(reason)
+
+
+def _replacements(row: _Row) -> Iterator[Explanation | None]:
+    """What replaces an answer in a list of all tensors; the first that is not None does."""
+    verdict, key, context = row.each.verdict, row.question.key, row.context
+    is_parameter = row.question.kind is NodeKind.PARAMETER
+    if verdict is Verdict.STALE and was_used_once(context, key, row.uses):
+        yield row.fine("its gradient was used")
+    if (row.is_gone or verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
+        yield row.fine("a step in a hook used it")
+    if verdict is Verdict.HOOK and has_mild_hooks(context):
+        yield row.fine(row.each.reason)
+    yield _only_cancels(row)
+    if row.is_gone and not is_parameter and is_taken_by_torch(context, key):
+        yield row.fine("torch took its gradient")
+    yield _cleared_after_its_use(row)
+    if row.is_gone and (clear := set_aside(context, key)) is not None:
+        yield row.untrained(f".grad = None at {mention(clear.location)} leaves it out of the step")
+    if row.has_none and not row.added and was_assigned_and_used(context, key):
+        yield row.fine("its gradient was assigned")
+    yield _of_torch_func(row)
+    yield _only_returned(row)
+    if verdict is Verdict.ACCUMULATED and is_parameter and serves_data(context, key):
+        yield row.untrained(f"{_IN_NONE}: {row.each.reason}")
+    yield _in_no_optimizer(row)
+
+
+def _as_so_far(row: _Row) -> Explanation:
+    """An answer about a program that ended early: the turn of some optimizers did not come."""
+    optimizer = row.context.waiting.get(row.question.key)
+    late = (*(_NO_GRADIENT if row.context.steps else ()), Verdict.ACCUMULATED)
+    if optimizer is None or row.each.verdict not in late:
+        return row.each
+    return row.untrained(f"its optimizer {optimizer} has made no step so far: {row.each.reason}")
 
 
 def _asked_inputs(context: Context) -> set[str]:
@@ -436,35 +497,6 @@ def _asked_inputs(context: Context) -> set[str]:
     events = context.happened(EventKind.BACKWARD)
     calls = (each.details for each in events if each.action is Action.AUTOGRAD_GRAD)
     return {key for each in calls for key in getattr(each, "inputs", None) or ()}
-
-
-def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
-    """Whether one step, or one change by the program, used the latest gradient.
-
-    An optimizer that is not of torch, as one of SciPy, copies its values into the parameters.
-    """
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    written = context.happened_to(key, EventKind.IN_PLACE)
-    loads = {event.number for event in written if event.word == "load_state_dict"}
-    later = {use for use in uses if use > added[-1].number} - loads if added else set()
-    stepped = {step.number for step, details in context.steps if key in details.held}
-    if len(stepped & later) == 1 and min(later) in stepped:
-        return True  # what was written into it after the step did not use the gradient
-    by_hand = [event for event in written if event.number in later]
-    if len(by_hand) == len(later) and len({event.location for event in by_hand}) == 1:
-        ends = (bisect(context.passes, each, key=_number) for each in (min(later), max(later)))
-        if len({*ends}) == 1:  # as add_() and clamp_() of one statement
-            return True
-    copies = {event.number for event in by_hand if event.word in ("copy_", "data", "setitem_")}
-    return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
-
-
-def _is_training(context: Context) -> bool:
-    """Whether an optimizer made a step after a pass on the line of the latest one, or was to."""
-    kind = EventKind.ACCUMULATE
-    if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
-        return True  # the command stopped before the end of its first step
-    return any(step.number > first_on_line(context.passes) for step, _ in context.steps[-1:])
 
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:
@@ -480,13 +512,6 @@ def _was_used_in_a_hook(context: Context, key: str) -> bool:
     return None not in versions and len(set(versions)) > 1
 
 
-def _was_assigned_and_used(context: Context, key: str) -> bool:
-    """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
-    assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
-    steps = context.steps if assigned else ()
-    return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
-
-
 def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:
     """What was wrong with the last gradient when it was cleared; None if nothing is known."""
     last = context.happened_to(question.key, EventKind.ACCUMULATE)[-1:]
@@ -498,13 +523,6 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
     if before.verdict is Verdict.HOOK:
         return None if has_mild_hooks(context) else before
     return before if before.verdict in _FAULTS_OF_A_STEP else None
-
-
-def _replaces_a_trained_one(context: Context, key: str) -> bool:
-    """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
-    since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
-    histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
-    return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
 
 
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
@@ -529,15 +547,6 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     cancels = bool(relative_size.uses_that_cancel(context, question.key))
     cancels = cancels and not relative_size.all_cancel(context, have_several=True)
     return cancels or (was_other and not is_known)
-
-
-def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
-    """The events that used the gradient of a leaf, without those that found it None or 0."""
-    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = (event for kind in kinds for event in context.happened_to(key, kind))
-    changes = [(-1, False), *sorted((event.number, event.action in CLEARS) for event in events)]
-    uses = uses_of(context, key)
-    return [use for use in uses if not changes[bisect(changes, (use,)) - 1][1]]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:
@@ -577,17 +586,9 @@ def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Sto
     from gradviz.capture.tensors.names import Names
 
     if isinstance(subject, (Explanation, Explanations)):
-        answers: Explanation | Explanations = subject
-    else:
-        try:
-            answers = answer([subject], Names([]) if names is None else names, None)
-        except GradvizError:  # there is nothing to explain
-            return story
-    explanations = [answers] if isinstance(answers, Explanation) else answers
-    frames = {id(frame.graph): number for number, frame in enumerate(story)}
-    of_all = 0 if answers is subject and len(story) == 1 else -1
-    verdicts = []
-    for e in explanations:
-        found = (e.verdict.value, e.name, e.reason, e.fix, e.nodes, e.locations, e.culprit)
-        verdicts.append(SavedVerdict(*found, frames.get(id(e.graph), of_all), e.rule, e.kind))
-    return replace(story, verdicts=tuple(verdicts))
+        return with_explanations(story, subject, is_own=len(story) == 1)
+    try:
+        answers = answer([subject], Names([]) if names is None else names, None)
+    except GradvizError:  # there is nothing to explain
+        return story
+    return with_explanations(story, answers)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
+from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.non_finite import around_last_step
@@ -556,7 +556,7 @@ def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[Cu
     own = [cut for cut in cuts if cut.target in data]
     if ancestors(context.graph, [row.key], has_its_value) & row.others:
         return []
-    return sorted(own, key=lambda cut: rank_of_cut(context, cut))
+    return sorted(own, key=lambda cut: CutFacts.of(context, cut).rank)
 
 
 def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Group, Verdict
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.values import CLIP_LIMITS, is_sum, is_wrong
 from gradviz.facts import Action, EventKind, FrameKind, StepDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, ancestors, losses_of_all_pairs
@@ -334,3 +335,16 @@ all_frozen: Rule[Any, Any] = Rule(
     "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
     events=(EventKind.STEP,),
 )
+
+
+def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
+    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
+    steps = context.steps
+    last = {(each.optimizer, each.count): event for event, each in steps}
+    seen = {key for _, details in steps for key in details.held}
+    own = len(context.held.intersection({*explained, *context.flat}) - seen)
+    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
+    each_last = {details.held: (details.optimizer, event) for event, details in steps}
+    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    found = (first_answer([rule], context, each) for rule, each in held)
+    return [each for each in found if each is not None]
