@@ -297,9 +297,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.
-        explanations = Explanations(
-            tuple(e for e in explanations if e.verdict is not Verdict.NOT_RUN)
-        )
+        missing = (Verdict.NOT_RUN, Verdict.NOT_CONNECTED)
+        explanations = Explanations(tuple(e for e in explanations if e.verdict not in missing))
     return Explanations((error, *explanations)) if error is not None else explanations
 
 

@@ -554,8 +554,9 @@ def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
 
 
 def is_wrong(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is zero, or not finite."""
-    return grad is not None and (not grad.is_finite or is_all_zero(grad))
+    """Whether a gradient is zero, or not finite; of a part of it, zeros say nothing."""
+    is_zero = grad is not None and is_all_zero(grad) and not grad.is_part
+    return is_zero or (grad is not None and not grad.is_finite)
 
 
 def largest(summary: TensorSummary) -> float | None:

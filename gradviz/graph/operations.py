@@ -272,6 +272,9 @@ REENTRANT = "reentrant checkpoint"
 OF_A_LIBRARY = "GeneratedBackwardFor_"
 """Names of the nodes of operations that ``torch.library`` registered start with it."""
 
+OPERATORS_OF_TORCH = {"_wrap_tensor_autograd": "wait_tensor"}
+"""Internal operators of ``torch.distributed``, and their words: the wait for a collective."""
+
 FUNCTIONS_OF_TORCH: Mapping[str, str] = {
     "_AllGather": "all_gather",
     "_AllGatherBase": "all_gather",
