@@ -6,9 +6,9 @@ The order of the list is the documentation: `describe` prints it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis import (
@@ -29,25 +29,20 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.lines import mention, transforms_in
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
-    cleared_in_hooks,
     connected_rules,
     event_rules,
-    is_cleared,
-    is_taken_by_torch,
-    only_returned,
     other_tensor_rules,
 )
 from gradviz.diagnosis.non_finite import (
     clipping_rules,
-    has_mild_hooks,
     hook_of_each_step,
     non_finite_rules,
 )
 from gradviz.diagnosis.not_connected import not_connected_rules
+from gradviz.diagnosis.overview import ListedAnswer, as_so_far, in_overview
 from gradviz.diagnosis.reading import (
     context_at_end,
     context_of,
@@ -62,23 +57,15 @@ from gradviz.diagnosis.silent_faults import all_frozen, loss_rules, unseen, unus
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
-    cleared_before_step,
     first_training_rules,
-    is_training,
-    replaces_a_trained_one,
-    serves_data,
-    set_aside,
     training_rules,
-    uses_of_a_gradient,
-    was_assigned_and_used,
-    was_used_once,
 )
-from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
+from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
-from gradviz.facts import Action, EventKind, GradientDetails, Loss
-from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
-from gradviz.story import Event, Story, recorded_in
+from gradviz.facts import Action, EventKind
+from gradviz.graph import NodeKind, ancestors, is_data
+from gradviz.story import Story, recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -108,15 +95,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
-_FAULTS_OF_A_STEP = (
-    *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
-    Verdict.NO_STEP,
-    *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED, Verdict.BROADCAST),
-    Verdict.OF_PROBABILITIES,
-)
-_IN_NONE = "no optimizer holds it"
 _BEFORE_A_PASS = (Verdict.OTHER_ERROR, Verdict.NUMPY, Verdict.NOT_FLOATING)
-_NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
 @lru_cache
@@ -314,238 +293,11 @@ def _answers(
     for question in questions:
         each = explain_tensor(question, context)
         if is_overview:
-            each = next(filter(None, _replacements(_Row(each, question, context))), each)
-            each = _as_so_far(_Row(each, question, context)) if is_early else each
+            row = ListedAnswer(each, question, context, explain_tensor)
+            each = in_overview(row)
+            each = as_so_far(replace(row, each=each)) if is_early else each
         explanations.append(each)
     return Explanations(tuple(explanations)) if is_many else explanations[0]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """An answer in a list of all tensors, of which some need no gradient at the end."""
-
-    each: Explanation
-    question: Question
-    context: Context
-
-    def fine(self, reason: str) -> Explanation:
-        """The answer that nothing is wrong."""
-        return replace(self.each, verdict=Verdict.FINE, reason=reason, fix="")
-
-    def untrained(self, reason: str) -> Explanation:
-        """The answer that it needs no gradient, since nothing trains it."""
-        return replace(self.each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the gradient is None or zeros now."""
-        return self.each.verdict in (Verdict.CLEARED, Verdict.ZERO)
-
-    @property
-    def has_none(self) -> bool:
-        return self.each.verdict in _NO_GRADIENT
-
-    @cached_property
-    def added(self) -> Sequence[Event]:
-        """The passes that added to its gradient."""
-        return self.context.happened_to(self.question.key, EventKind.ACCUMULATE)
-
-    @cached_property
-    def is_right(self) -> bool:
-        """Whether the last of them left a gradient that is finite and not zero."""
-        return bool(self.added) and not is_wrong(getattr(self.added[-1].details, "after", None))
-
-    @cached_property
-    def uses(self) -> list[int]:
-        """The events that used its gradient."""
-        return uses_of_a_gradient(self.context, self.question.key) if self.added else []
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether an optimizer holds it; or may, where optimizers were not seen."""
-        held, key = self.context.held, self.question.key
-        return key in held or any(
-            key in each.held or (each.count > len(each.held) and not (key and held))
-            for _, each in self.context.steps
-        )
-
-    @property
-    def is_of_target(self) -> bool:
-        """Whether it got no gradient, and is a copy of another leaf, as in a target network."""
-        if self.added or not self.has_none:
-            return False
-        is_copy = self.context.is_copy(self.question.key, self.question.data.get("shape"))
-        return is_copy and (self.each.verdict is Verdict.CUT or is_training(self.context))
-
-
-def _only_cancels(row: _Row) -> Explanation | None:
-    if not row.is_gone or row.is_right:
-        return None
-    context, key = row.context, row.question.key
-    graph = context.graph_of_latest_pass(key)
-    is_known = bool({*row.each.nodes} - {key}) or row.each.verdict is not Verdict.ZERO
-    cancels = graph is not None and (
-        difference_without(graph, key) or _is_bias(context, row.question, graph, is_known)
-    )
-    reason = "its gradient is 0: it is added to terms whose gradients cancel"
-    return row.fine(reason) if cancels else None
-
-
-def _cleared_after_its_use(row: _Row) -> Explanation | None:
-    context, question = row.context, row.question
-    if not row.is_gone or not is_cleared(context, row.question.key):
-        return None
-    if cleared_before_step(context, question) is not None:
-        return None
-    before = _before_it_was_cleared(question, context)
-    if before is not None or not row.is_right:
-        return before
-    last = context.happened(EventKind.BACKWARD)[-1].details
-    if row.uses:
-        return row.fine("its gradient was used")
-    has_failed = getattr(last, "has_failed", False)
-    return row.fine("cleared for the pass that failed") if has_failed else None
-
-
-def _of_torch_func(row: _Row) -> Explanation | None:
-    context = row.context
-    is_early = row.has_none and not (row.added or context.steps or context.passes)
-    lines = transforms_in(context.files) if is_early else ()
-    if not lines:
-        return None
-    at = mention(lines[0])
-    return row.untrained(f"torch.func at {at} returns gradients, and sets no .grad")
-
-
-def _only_returned(row: _Row) -> Explanation | None:
-    returned = None if row.added else only_returned(row.context, row.question, row.each.verdict)
-    if returned is None or row.each.verdict not in (*_NO_GRADIENT, Verdict.LEFT_OUT):
-        return None
-    return replace(row.each, verdict=returned[0], reason=returned[1], fix="")
-
-
-def _in_no_optimizer(row: _Row) -> Explanation | None:
-    """Others are trained, or it is a copy: it needs no gradient."""
-    each, question, context = row.each, row.question, row.context
-    is_unnamed = not question.data.get("name") and not all(e.is_own for e in each.locations)
-    is_apart = is_training(context) or row.is_of_target or (is_unnamed and context.passes)
-    if row.is_trained or not is_apart:
-        return None
-    if row.each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
-        if row.question.key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
-            return row.fine("torch.autograd.grad returned its gradient")  # a gradient penalty
-        return row.untrained(f"{_IN_NONE}: {each.reason}")
-    if (copied := _copied(row)) is not None:
-        return copied
-    if row.added or not row.has_none:
-        return None
-    return row.untrained(f"{_IN_NONE}, and it got no gradient: {each.reason}")
-
-
-def _copied(row: _Row) -> Explanation | None:
-    """A copy of a trained tensor, or a template that trained ones are copied from."""
-    context, key = row.context, row.question.key
-    is_without = row.each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
-    shape = row.question.data.get("shape")
-    is_copied = row.is_of_target or (is_without and context.is_copy(key, shape))
-    is_template = not row.added and row.has_none and context.is_template(key)
-    if not is_template and not (is_copied and not replaces_a_trained_one(context, key)):
-        return None
-    which = "copied to one that an optimizer holds" if is_template else "copied from another"
-    reason = f"its values are {which}, and {_IN_NONE}"
-    is_late = row.added or row.each.verdict is Verdict.NOT_RUN
-    return row.untrained(reason) if is_late else row.fine(reason)
-
-
-def _replacements(row: _Row) -> Iterator[Explanation | None]:
-    """What replaces an answer in a list of all tensors; the first that is not None does."""
-    verdict, key, context = row.each.verdict, row.question.key, row.context
-    is_parameter = row.question.kind is NodeKind.PARAMETER
-    if verdict is Verdict.STALE and was_used_once(context, key, row.uses):
-        yield row.fine("its gradient was used")
-    if (row.is_gone or verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
-        yield row.fine("a step in a hook used it")
-    if verdict is Verdict.HOOK and has_mild_hooks(context):
-        yield row.fine(row.each.reason)
-    yield _only_cancels(row)
-    if row.is_gone and not is_parameter and is_taken_by_torch(context, key):
-        yield row.fine("torch took its gradient")
-    yield _cleared_after_its_use(row)
-    if row.is_gone and (clear := set_aside(context, key)) is not None:
-        yield row.untrained(f".grad = None at {mention(clear.location)} leaves it out of the step")
-    if row.has_none and not row.added and was_assigned_and_used(context, key):
-        yield row.fine("its gradient was assigned")
-    yield _of_torch_func(row)
-    yield _only_returned(row)
-    if verdict is Verdict.ACCUMULATED and is_parameter and serves_data(context, key):
-        yield row.untrained(f"{_IN_NONE}: {row.each.reason}")
-    yield _in_no_optimizer(row)
-
-
-def _as_so_far(row: _Row) -> Explanation:
-    """An answer about a program that ended early: the turn of some optimizers did not come."""
-    optimizer = row.context.waiting.get(row.question.key)
-    late = (*(_NO_GRADIENT if row.context.steps else ()), Verdict.ACCUMULATED)
-    if optimizer is None or row.each.verdict not in late:
-        return row.each
-    return row.untrained(f"its optimizer {optimizer} has made no step so far: {row.each.reason}")
-
-
-def _asked_inputs(context: Context) -> set[str]:
-    """The leaves whose gradients calls of ``torch.autograd.grad`` returned."""
-    events = context.happened(EventKind.BACKWARD)
-    calls = (each.details for each in events if each.action is Action.AUTOGRAD_GRAD)
-    return {key for each in calls for key in getattr(each, "inputs", None) or ()}
-
-
-def _was_used_in_a_hook(context: Context, key: str) -> bool:
-    """Whether a step used the gradient of the last pass, a healthy one, and a hook cleared it."""
-    hooks, steps = cleared_in_hooks(context, key), context.steps
-    before = getattr(hooks[-1].details, "before", None) if hooks else None
-    if not hooks or is_wrong(before):
-        return False
-    if any(key in d.changed and event.number > context.passes[-1].number for event, d in steps):
-        return True
-    graphs = (each for each in (context.before, context.graph) if each is not None and key in each)
-    versions = [graph.nodes[key].get("version") for graph in graphs]  # a step by hand, in the hook
-    return None not in versions and len(set(versions)) > 1
-
-
-def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:
-    """What was wrong with the last gradient when it was cleared; None if nothing is known."""
-    last = context.happened_to(question.key, EventKind.ACCUMULATE)[-1:]
-    details = last[0].details if last else None
-    if not isinstance(details, GradientDetails) or not details.after or not context.steps:
-        return None
-    data: Any = {**question.data, "grad": details.after, "accumulations": details.accumulations}
-    before = explain_tensor(replace(question, data=data), context)
-    if before.verdict is Verdict.HOOK:
-        return None if has_mild_hooks(context) else before
-    return before if before.verdict in _FAULTS_OF_A_STEP else None
-
-
-def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
-    """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
-
-    ``is_known``: whether it is known which operations of the graph made its gradient 0.
-    """
-    uses = gradient_uses(graph, question.key)
-    is_added = all(
-        edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
-    )
-    if not is_added or not uses:
-        return False
-    if len(uses) == 1:  # as the bias of a layer whose gradients cancel over the rows
-        user, number = uses[0][0], uses[0][1].get("input", 0)
-        was_seen = (user, number) in context.lost_in_pass(Loss.ZERO)
-        return was_seen or (
-            not is_known and relative_size.reached_another(context, question, graph, user)
-        )
-    added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
-    was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
-    cancels = bool(relative_size.uses_that_cancel(context, question.key))
-    cancels = cancels and not relative_size.all_cancel(context, have_several=True)
-    return cancels or (was_other and not is_known)
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

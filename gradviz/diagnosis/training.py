@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect
-from collections.abc import Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
@@ -39,7 +36,6 @@ from gradviz.wording import clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
-_number = attrgetter("number")
 _MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 _GIVE = "give the optimizer the parameters that are trained"
@@ -588,57 +584,3 @@ def uses_of(context: Context, key: str) -> list[int]:
     since = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)[:1]]
     changes = (each.number for each in context.happened_to(key, EventKind.IN_PLACE) if since)
     return sorted([*steps, *(each for each in changes if each > since[0])])
-
-
-def was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
-    """Whether one step, or one change by the program, used the latest gradient.
-
-    An optimizer that is not of torch, as one of SciPy, copies its values into the parameters.
-    """
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    written = context.happened_to(key, EventKind.IN_PLACE)
-    loads = {event.number for event in written if event.word == "load_state_dict"}
-    later = {use for use in uses if use > added[-1].number} - loads if added else set()
-    stepped = {step.number for step, details in context.steps if key in details.held}
-    if len(stepped & later) == 1 and min(later) in stepped:
-        return True  # what was written into it after the step did not use the gradient
-    by_hand = [event for event in written if event.number in later]
-    if len(by_hand) == len(later) and len({event.location for event in by_hand}) == 1:
-        first, last = (
-            bisect(context.passes, each, key=_number) for each in (min(later), max(later))
-        )
-        if first == last:  # as add_() and clamp_() of one statement
-            return True
-    copies = {event.number for event in by_hand if event.word in ("copy_", "data", "setitem_")}
-    return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
-
-
-def was_assigned_and_used(context: Context, key: str) -> bool:
-    """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
-    assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
-    steps = context.steps if assigned else ()
-    return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
-
-
-def uses_of_a_gradient(context: Context, key: str) -> list[int]:
-    """The events that used the gradient of a leaf, without those that found it None or 0."""
-    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = (event for kind in kinds for event in context.happened_to(key, kind))
-    changes = [(-1, False), *sorted((event.number, event.action in CLEARS) for event in events)]
-    uses = uses_of(context, key)
-    return [use for use in uses if not changes[bisect(changes, (use,)) - 1][1]]
-
-
-def is_training(context: Context) -> bool:
-    """Whether an optimizer made a step after a pass on the line of the latest one, or was to."""
-    kind = EventKind.ACCUMULATE
-    if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
-        return True  # the command stopped before the end of its first step
-    return any(step.number > first_on_line(context.passes) for step, _ in context.steps[-1:])
-
-
-def replaces_a_trained_one(context: Context, key: str) -> bool:
-    """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
-    since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
-    histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
-    return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
