@@ -343,8 +343,18 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
         op: its word.
         options: its plain arguments: a product with a number counts.
     """
+    return op in _SUMS or keeps_each(op, options)
+
+
+def keeps_each(op: str, options: Mapping[str, str]) -> bool:
+    """Whether an operation returns each element of its input, or a multiple of it.
+
+    Args:
+        op: as for `is_sum`.
+        options: as for `is_sum`.
+    """
     is_scaled = op in ("mul", "div") and "other" in options
-    return op in _SUMS or operation(op).rearranges or is_scaled
+    return operation(op).rearranges or is_scaled
 
 
 class Addend(NamedTuple):
