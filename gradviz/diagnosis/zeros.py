@@ -404,6 +404,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
+    "exp": _only_summed,  # of log_softmax
     **dict.fromkeys(_LOSSES, _no_loss),
 }
 
