@@ -49,6 +49,14 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs); or optimize the copy",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
+_GRID = "scale a constant grid: start + (end - start) * torch.linspace(0, 1, steps)"
+FIX_OF_WORD = {
+    "_values": "use values() of a coalesced tensor, which has a gradient",
+    "arange": _GRID,
+    "full": "multiply by it: x * torch.ones(size)",
+    "linspace": _GRID,
+    "logspace": f"{_GRID}, as an exponent of the base",
+}
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
@@ -78,7 +86,7 @@ _FIX_OF_CALL = {
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
 _NEW = "compute a new tensor with gradients on, and use that"
-_ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
+_ONLY_IN_PLACE = ("copy", "setitem", "set", "normal", "uniform", "zero")  # have no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -136,8 +144,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     elif written == {NodeKind.LEAF}:
         fix = _NEW
     fix = _out_of_place(context.graph, cut) or fix
-    if cut.edge.get("word") == "_values":
-        fix = "use values() of a coalesced tensor, which has a gradient"
+    if word in FIX_OF_WORD:
+        fix = FIX_OF_WORD[word]
     elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
         fix = "use the values that it returns: its indices have no gradient"
     if off := _switched_off(context, cut):
@@ -191,7 +199,8 @@ def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
     if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
         return ""
     of = as_code(made.get("name", ""))
-    how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
+    call = f"torch.fill({of}, ...)" if name == "fill" else f"{of}.{name}(...)"
+    how = f"{of} = {call}" if of else f"{name}() returns one"
     return f"{_NEW}: {how}"
 
 

@@ -60,6 +60,7 @@ from gradviz.diagnosis.training import (
     CLEARS,
     cleared_before_step,
     first_training_rules,
+    is_of_a_penalty,
     serves_data,
     set_aside,
     training_rules,
@@ -360,6 +361,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
     if each.verdict is Verdict.HOOK and has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
+    if each.verdict is Verdict.ZERO and is_of_a_penalty(context, each, added):
+        return _as(Verdict.FINE, each, "its gradient is 0 in that pass, and not in others")
     graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
     is_known = bool({*each.nodes} - {key}) or each.verdict is not Verdict.ZERO
     if graph is not None and (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import (
@@ -50,6 +51,24 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     what = f"{module}." if module else "its attribute "
     words = {"what": f"{what}{flag.attribute} = False", "why": why, "fix": fix, "where": where}
     return Evidence(words, locations=(line,))
+
+
+def is_of_a_penalty(context: Context, each: Explanation, added: Sequence[Event]) -> bool:
+    """Whether a gradient is 0 in one of several passes, because of a derivative in its loss.
+
+    That pass gives others a gradient, and the pass before, of another line, gave it one.
+    """
+    made = each.graph.nodes.get(each.culprit, {}) if each.graph is not None else {}
+    before = [e for e in added[-2:-1] if e.location != added[-1].location]
+    if not before or not str(made.get("op", "")).endswith("_backward") or not _gave(before[0]):
+        return False
+    last = context.passes[-1].number if context.passes else 0
+    rows = (event for event in context.happened(_ADDED) if event.number > last)
+    return context.cached("last pass gave", lambda: any(map(_gave, rows)))
+
+
+def _gave(added: Event) -> bool:
+    return not is_wrong(getattr(added.details, "after", None))
 
 
 def _rebound(context: Context, question: Question) -> Evidence | None:

@@ -319,6 +319,7 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             or not grad.is_finite
             or key not in scales
             or order is None
+            or _is_scaled_away(graph, key)
         ):
             continue
         name, norm = data.get("name") or key, grad.norm / scales[key]
@@ -328,6 +329,23 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             owner.norm, owner.name, owner.key = norm, name, key
         owner.keys.append(key)
     return list(owners.values())
+
+
+def _is_scaled_away(graph: GradGraph, key: str) -> bool:
+    """Whether a leaf only multiplies what a batch norm divides by its deviation."""
+    found = False
+    for user, _ in leaf_uses(graph, key):
+        found = graph.nodes[user].get("op") in ("mul", "div")
+        for _ in range(4 if found else 0):
+            if (op := graph.nodes[user].get("op", "")) == "batch_norm":
+                break
+            users = [edge for edge in graph.out_edges(user, data=True) if is_gradient(*edge)]
+            if len(users) != 1 or not (op in ("mul", "div", "add") or operation(op).rearranges):
+                return False
+            user = users[0][1]
+        else:
+            return False
+    return found
 
 
 def steepest(rows: Sequence[Owner]) -> tuple[str, str]:

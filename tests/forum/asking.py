@@ -50,7 +50,23 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
-IN_THE_SHELL = ("j_", "k_", "l_", "m_", "n_", "o_", "p_", "q_", "r_", "s_", "t_", "u_", "v_", "w_", "x_")
+IN_THE_SHELL = (
+    "j_",
+    "k_",
+    "l_",
+    "m_",
+    "n_",
+    "o_",
+    "p_",
+    "q_",
+    "r_",
+    "s_",
+    "t_",
+    "u_",
+    "v_",
+    "w_",
+    "x_",
+)
 
 # Lines of `gradviz explain` that are about tensors with a fault.
 _STATES = sorted({each.state for each in Verdict} - {"fine", "not trained", "error"})
