@@ -212,6 +212,23 @@ FIXES = {
         ("torch.arange(0, horizon.item(), 0.5)", "horizon * torch.linspace(0, 1, 5)")
     ],
     "fill_value_by_float": [("torch.full((3,), float(level))", "level * torch.ones(3)")],
+    "prediction_is_detached_in_place_of_the_target": [("    p = p.detach()  # here\n", "")],
+    "memory_of_a_transformer_keeps_its_graph": [
+        (
+            "logits, mems = model(ids, mems)",
+            "logits, mems = model(ids, mems and [m.detach() for m in mems])",
+        )
+    ],
+    "noise_is_reset_before_backward": [
+        ("self.eps.normal_()", "self.eps = torch.randn_like(self.eps)")
+    ],
+    "smoothed_target_is_the_prediction": [
+        ("true_dist.fill_(", "true_dist = torch.fill(true_dist, "),
+    ],
+    "logistic_by_hand_overflows": [("torch.exp(-x)", "torch.exp(-x.clamp(min=-50))")],
+    "state_of_each_layer_is_an_argument": [
+        ("states = kept", "states = [k.detach() for k in kept]")
+    ],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }
 
