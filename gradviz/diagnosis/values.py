@@ -21,6 +21,7 @@ from gradviz.graph import (
     ancestors,
     is_data,
     is_gradient,
+    is_scaled_away,
     leads_to_a_root,
     leaf_of_node,
     leaf_uses,
@@ -319,7 +320,7 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             or not grad.is_finite
             or key not in scales
             or order is None
-            or _is_scaled_away(graph, key)
+            or is_scaled_away(graph, key)
         ):
             continue
         name, norm = data.get("name") or key, grad.norm / scales[key]
@@ -329,23 +330,6 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             owner.norm, owner.name, owner.key = norm, name, key
         owner.keys.append(key)
     return list(owners.values())
-
-
-def _is_scaled_away(graph: GradGraph, key: str) -> bool:
-    """Whether a leaf only multiplies what a batch norm divides by its deviation."""
-    found = False
-    for user, _ in leaf_uses(graph, key):
-        found = graph.nodes[user].get("op") in ("mul", "div")
-        for _ in range(4 if found else 0):
-            if (op := graph.nodes[user].get("op", "")) == "batch_norm":
-                break
-            users = [edge for edge in graph.out_edges(user, data=True) if is_gradient(*edge)]
-            if len(users) != 1 or not (op in ("mul", "div", "add") or operation(op).rearranges):
-                return False
-            user = users[0][1]
-        else:
-            return False
-    return found
 
 
 def steepest(rows: Sequence[Owner]) -> tuple[str, str]:
@@ -361,8 +345,18 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
         op: its word.
         options: its plain arguments: a product with a number counts.
     """
+    return op in _SUMS or keeps_each(op, options)
+
+
+def keeps_each(op: str, options: Mapping[str, str]) -> bool:
+    """Whether an operation returns each element of its input, or a multiple of it.
+
+    Args:
+        op: as for `is_sum`.
+        options: as for `is_sum`.
+    """
     is_scaled = op in ("mul", "div") and "other" in options
-    return op in _SUMS or operation(op).rearranges or is_scaled
+    return operation(op).rearranges or is_scaled
 
 
 class Addend(NamedTuple):
@@ -412,8 +406,9 @@ _CUTS_OF_TERMS = {
 
 
 def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained."""
-    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
     return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
 
 
@@ -571,8 +566,9 @@ def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
 
 
 def is_wrong(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is zero, or not finite."""
-    return grad is not None and (not grad.is_finite or is_all_zero(grad))
+    """Whether a gradient is zero, or not finite; of a part of it, zeros say nothing."""
+    is_zero = grad is not None and is_all_zero(grad) and not grad.is_part
+    return is_zero or (grad is not None and not grad.is_finite)
 
 
 def largest(summary: TensorSummary) -> float | None:
