@@ -1279,6 +1279,7 @@ function factsOf(row, module) {
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${countText(row.parameters)} elements`);
   add("frozen", row.frozen && `${countText(row.frozen)} elements of parameters`);
+  add("not in the graph", row.unreached && `${countText(row.unreached)} elements of parameters`);
   add("other leaves", row.leaf_elements && `${countText(row.leaf_elements)} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
@@ -3789,6 +3790,7 @@ const MOST_ALIKE = 5; // operations with the same change that are listed one by 
 
 const PHASES = {
   forward: "forward", "after backward": "backward", "failed backward": "backward failed",
+  "refused backward": "backward refused",
   "after step": "step", "after gradient change": "gradients changed",
   "after autograd.grad": "autograd.grad", mark: "mark", error: "error", end: "end", snapshot: "snapshot",
 };
@@ -3802,8 +3804,7 @@ const LOSSES = new WeakMap();
 function lossOf(model) {
   const known = LOSSES.get(model);
   if (known) return known;
-  let name = "";
-  const values = [];
+  const names = [], values = [];
   for (let number = 0; number < model.count; number += 1) {
     const frame = model.frame(number);
     const roots = frame.keys.flatMap((_, node) => {
@@ -3813,10 +3814,20 @@ function lossOf(model) {
     const value = roots.length === 1 && roots[0].value && roots[0].value.values;
     const isScalar = value && value.length === 1 && typeof value[0] === "number";
     values.push(isScalar ? Number(value[0]) : null);
-    if (isScalar) name = roots[0].name || "result";
+    names.push(isScalar ? roots[0].name || "result" : "");
   }
-  LOSSES.set(model, { name, values });
-  return { name, values };
+  const times = (/** @type {string} */ each) => names.filter((other) => other && other === each).length;
+  const name = names.reduce((most, each) => times(each) >= times(most) ? each : most, "");
+  LOSSES.set(model, { name, names, values });
+  return { name, names, values };
+}
+
+function lineOf(model) {
+  const { name, names, values } = lossOf(model);
+  const found = values.map((value, at) => (names[at] === name && Number.isFinite(value) ? value : null));
+  const known = found.filter((value) => value !== null);
+  const low = Math.min(...known), high = Math.max(...known);
+  return known.length > 1 && low < high ? { name, values: found, low, high } : null;
 }
 
 function stripElement(model, current, go) {
@@ -3854,14 +3865,10 @@ function addTicks(model, root, step) {
 }
 
 function addLoss(model, root, step) {
-  const { values } = lossOf(model);
-  const known = values.filter((value) => value !== null && Number.isFinite(value)).map(Number);
-  if (known.length < 2) return;
-  const low = Math.min(...known);
-  const high = Math.max(...known);
-  if (low === high) return;
-  const points = values.flatMap((value, at) =>
-    value === null || !Number.isFinite(value) ? [] : [`${(at + 0.5) * step},${16 - ((value - low) / (high - low)) * 14}`]);
+  const line = lineOf(model);
+  if (!line) return;
+  const { values, low, high } = line;
+  const points = values.flatMap((value, at) => (value === null ? [] : [`${(at + 0.5) * step},${16 - ((value - low) / (high - low)) * 14}`]));
   root.append(svgElement("polyline", { points: points.join(" "), class: "loss", "vector-effect": "non-scaling-stroke" }));
 }
 
@@ -3869,7 +3876,7 @@ function storyElement(model, current, isPlaying, act) {
   const frame = model.data.frames[current];
   const loss = lossOf(model);
   const value = loss.values[current];
-  const text = value === null ? "" : `${loss.name} = ${numberText(value)}`;
+  const text = value === null ? "" : `${loss.names[current]} = ${numberText(value)}`;
   const slider = h("input", {
     type: "range", min: 1, max: model.count, value: current + 1, "aria-label": "frame",
     "aria-valuetext": `frame ${current + 1} of ${model.count}: ${frame.title || phaseOf(frame.kind)}`,
@@ -3890,7 +3897,8 @@ function storyElement(model, current, isPlaying, act) {
 
 function phasesElement(model) {
   const kinds = [...new Set(model.data.frames.map(({ kind }) => kind))];
-  const loss = lossOf(model).values.filter((value) => value !== null).length > 1 ? [h("span", {}, `line: ${lossOf(model).name}`)] : [];
+  const line = lineOf(model);
+  const loss = line ? [h("span", {}, `line: ${line.name}`)] : [];
   return h("p", { class: "phases muted" }, ...kinds.map((kind) => {
     const glyph = svgElement("svg", { width: "14", height: "10", "aria-hidden": "true" });
     glyph.append(svgElement("rect", { width: "14", height: "10", class: `phase ${kind.replace(/\W+/g, "-")}` }));
