@@ -531,7 +531,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
                 is_whole &= not only_projects(sequence, paths, places, path)
-                is_whole &= labels[start] not in partial
+                is_whole &= len(path) > len(labels[start]) or labels[start] not in partial
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts
