@@ -6,7 +6,7 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo looks viewer viewer-types pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
+.PHONY: help demo looks viewer-types pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,6 @@ help:
 	@echo "make fuzz    check what is said of random programs (COUNT=2000 SEED=0)"
 	@echo "make soak    10,000 draws and 2,000 recordings: nothing may grow"
 	@echo "make size    count files and lines of each place in gradviz/"
-	@echo "make viewer  build gradviz/viewer/viewer.js from the modules beside it"
 	@echo "make looks   contact sheets of the examples into looks/, light and dark, at 3 widths"
 	@echo "make viewer-types  check the types of the viewer's modules (needs npx)"
 	@echo "make pictures  draw the pictures of README.md again"
@@ -36,9 +35,6 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
-
-viewer: $(READY)
-	$(BIN)/python tests/bundle.py
 
 # The types in the comments of the viewer's modules; npx comes with Node, which users do not need.
 viewer-types:

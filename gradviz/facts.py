@@ -19,6 +19,9 @@ SCALER = "GradScaler"
 SENDING = ("send", "isend")
 """The functions that give data to another rank, and write nothing in this one."""
 
+RECEIVING = ("broadcast", "irecv", "recv", "scatter")
+"""The functions that write the values of another rank, without those of this one."""
+
 
 @dataclass(frozen=True)
 class SourceLocation:
@@ -105,8 +108,14 @@ class Action(str, Enum):
     """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
     AVERAGED = "averaged over the ranks"
     """``DistributedDataParallel`` averaged ``.grad`` after a backward pass."""
+    HOOKED = "from its communication hook"
+    """A communication hook of the program returned what it wrote into ``.grad`` instead."""
     REDUCED = "combined over the ranks"
     """A function of ``torch.distributed`` wrote gradients of several ranks into ``.grad``."""
+    RECEIVED = "received from another rank"
+    """A function of ``torch.distributed`` replaced values by those of another rank."""
+    SENT = "sent to other ranks"
+    """A function of ``torch.distributed`` read values, and wrote none on this rank."""
     NOT_SEEN = "autograd does not see it"
     """A function of ``torch.distributed`` wrote into a tensor of the graph."""
     DATA_REPLACED = "data replaced"
@@ -121,6 +130,10 @@ class Action(str, Enum):
     """A hook that runs before the gradient is accumulated into ``.grad``."""
     AFTER_ACCUMULATION = "after accumulation"
     """A hook that runs after it (``register_post_accumulate_grad_hook``)."""
+
+
+FROM_OTHERS = (Action.REDUCED, Action.RECEIVED)
+"""What wrote values of other ranks."""
 
 
 @dataclass(frozen=True)

@@ -384,14 +384,15 @@ def _range(value: Any) -> tuple[float, float]:
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
-    no_numbers = ("shape", "values", "bins", "is_sparse", *_SUMMARY_TEXT)
+    flags = ("is_sparse", "is_part")
+    no_numbers = ("shape", "values", "bins", *flags, *_SUMMARY_TEXT)
     read: dict[str, Any] = {
         name: item if item is None else _number(item)
         for name, item in value.items()
         if name not in no_numbers
     }
     read.update({name: str(value.get(name, "")) for name in _SUMMARY_TEXT})
-    read["shape"], read["is_sparse"] = _shape(value["shape"]), bool(value.get("is_sparse"))
+    read.update({name: bool(value.get(name)) for name in flags}, shape=_shape(value["shape"]))
     if value.get("values") is not None:
         read["values"] = tuple(_number(item) for item in value["values"])
     if value.get("bins") is not None:

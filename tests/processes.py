@@ -11,7 +11,16 @@ from house import parsed
 # Names of modules, fixtures and functions that start a process.
 STARTS = frozenset(
     {
-        *("subprocess", "children", "rank_programs", "multiprocessing", "pytester", "pty", "fork"),
+        *(
+            "subprocess",
+            "children",
+            "rank_programs",
+            "rank_programs_more",
+            "multiprocessing",
+            "pytester",
+            "pty",
+            "fork",
+        ),
         *("nbclient", "nbconvert", "browser", "sphinx_building", "Sphinx", "build_site"),
     }
 )

@@ -1,14 +1,10 @@
-"""Programs for two ranks: each function returns what the test compares, as text.
-
-`python tests/rank_programs.py RANK FOLDER` runs all of them as one rank of two.
-"""
+"""Programs for two ranks: each function returns what the test compares, as text."""
 
 from __future__ import annotations
 
 import json
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -482,7 +478,7 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
 )
 
 
-def main(rank: int, folder: Path) -> None:
+def main(rank: int, folder: Path, programs: Sequence[Callable[[int], Result]]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -492,12 +488,8 @@ def main(rank: int, folder: Path) -> None:
         world_size=2,
         timeout=timedelta(seconds=60),
     )
-    found = {program.__name__: program(rank) for program in PROGRAMS}
+    found = {program.__name__: program(rank) for program in programs}
     text = json.dumps(found, ensure_ascii=False)
     (folder / f"rank{rank}.json").write_text(text, encoding="utf-8")
     dist.barrier()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))

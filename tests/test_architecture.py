@@ -3,7 +3,7 @@
 The places are a chain; each imports only from itself and from places to its left:
 errors, shown, torch_messages -> graph -> facts -> story, wording,
 serialize -> capture -> recording -> views -> diagnosis, comparison, checking, reports ->
-renderers -> frontends -> the package itself.
+viewer -> renderers -> frontends -> the package itself.
 """
 
 import ast
@@ -27,7 +27,8 @@ CHAIN = (
     ("recording",),
     ("views",),
     ("diagnosis", "comparison", "checking", "reports"),
-    ("renderers", "viewer"),
+    ("viewer",),
+    ("renderers",),
     ("frontends",),
     ("__init__", "__main__"),
 )
@@ -209,7 +210,6 @@ MESSAGES = ("torch_messages", "frontends/program.py")  # the latter: pytest's, o
 # File -> what it reads with regular expressions, none of it our own text.
 PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
-    "capture/autograd/operations.py": "class names of autograd's nodes",
     "capture/tensors/names.py": "names in IPython's namespace",
     "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
@@ -225,6 +225,7 @@ PATTERNS = {
     "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
     "views/siblings.py": "numbers in the user's names",
+    "viewer/__init__.py": "imports, exports and comments of the modules of the viewer",
 }
 
 

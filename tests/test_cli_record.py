@@ -322,3 +322,24 @@ def test_a_recorded_program_is_the_same_to_the_byte_in_each_process(tmp_path: Pa
         env = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run(command, cwd=tmp_path, env=env, check=True, timeout=120)
     assert len({(tmp_path / f"{seed}.json").read_bytes() for seed in "123"}) == 1
+
+
+def test_an_answer_does_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "a, b, x = nn.Linear(3, 3), nn.Linear(3, 3), torch.ones(8, 3)\n"
+        "optimizer = torch.optim.SGD([*a.parameters(), *b.parameters()], lr=0.01)\n"
+        "apart = (a(x).detach() - b(x).detach()).pow(2).mean()\n"
+        "loss = a(x).pow(2).mean() + b(x).pow(2).mean() + apart\n"
+        "loss.backward()\n"
+        "optimizer.step()\n"
+    )
+    said = []
+    for seed in ("1", "2", "3"):
+        command = [sys.executable, "-m", "gradviz", "explain", "train.py"]
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        said.append(done.stdout)
+    assert "a(x).detach() at train.py:5" in said[0]
+    assert said == said[:1] * 3

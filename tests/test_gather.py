@@ -336,3 +336,15 @@ def test_a_result_that_differs_is_noted_with_its_range() -> None:
     text = gradviz.draw(_gathered(*graphs)).text
     assert "loss: 3 – 6 over the ranks" in text
     assert "loss: NaN or infinite on rank 2" in text
+
+
+def test_rows_of_other_ranks_are_not_joined() -> None:
+    from gradviz.facts import SavedVerdict
+
+    rows = [
+        SavedVerdict("accumulated", name, "2 passes", ranks=ranks)
+        for ranks, names in (((), "abc"), ((0,), "de"))
+        for name in names
+    ]
+    text = str(gradviz.explain(Story(verdicts=rows)))
+    assert "a and 2 more" in text and "rank 0: d" in text and "rank 0: e" in text

@@ -1,4 +1,4 @@
-"""Programs of two gloo ranks: what each rank is told, in `rank_programs`."""
+"""Programs of two gloo ranks, in `rank_programs` and `rank_programs_more`: what each is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from children import start
-from rank_programs import PROGRAMS
+from rank_programs_more import PROGRAMS
 
 _LIMIT = 240  # seconds, for all programs together
 
@@ -20,7 +20,7 @@ _LIMIT = 240  # seconds, for all programs together
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each program returns on each of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    script = Path(__file__).with_name("rank_programs.py")
+    script = Path(__file__).with_name("rank_programs_more.py")
     options: Any = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stderr": subprocess.PIPE}
     ranks = [start([sys.executable, str(script), str(r), str(folder)], **options) for r in (0, 1)]
     try:
@@ -120,11 +120,11 @@ def test_an_assigned_gradient_is_not_from_before_the_recording(found: list[dict[
 def test_a_parameter_that_was_sent_between_forward_and_backward(
     found: list[dict[str, Any]],
 ) -> None:
-    for each in found:
-        told = each["parameters_sent_before_backward"]
-        assert told["verdicts"]["0.weight"] == "changed unseen"
-        assert told["verdicts"]["2.weight"] == "fine"
-        assert "wrote into 2.weight through an alias" in told["reason"]
+    here, there = (each["parameters_sent_before_backward"] for each in found)
+    assert set(here["verdicts"].values()) == {"fine"}  # it sent them: they are as before
+    assert there["verdicts"]["0.weight"] == "changed unseen"
+    assert there["verdicts"]["2.weight"] == "fine"
+    assert "wrote into 2.weight through an alias" in there["reason"]
 
 
 def test_all_gather_cuts_the_graph_and_its_twin_does_not(found: list[dict[str, Any]]) -> None:
@@ -216,3 +216,52 @@ def test_a_parameter_that_was_frozen_after_the_wrapper_was_made(
         told = each["frozen_after_the_wrapper"]
         assert told["reason"].endswith(": a.weight and a.bias, frozen after it was created")
         assert told["fix"] == "freeze them before DistributedDataParallel(model)"
+
+
+def test_a_part_of_zeros_is_no_gradient_of_zeros(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["rows_that_are_on_one_rank"]
+        assert set(told["before"].values()) == {"backward not run"}
+        assert set(told["live"].values()) == {"fine"} == set(told["recorded"].values())
+        assert told["passes"]
+    there = found[1]["rows_that_are_on_one_rank"]["alone"]
+    assert there.startswith("it has a gradient, and the part of it on this rank is all zeros")
+
+
+def test_the_first_pass_of_a_static_graph_is_averaged(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["first_pass_of_a_static_graph"]
+        assert set(told["verdicts"].values()) == {"fine"}
+        assert told["averages"] == ["4 gradients averaged over the ranks"]
+
+
+def test_what_a_communication_hook_of_the_program_returns(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert each["communication_hooks"] == {
+            "own": "4 gradients from its communication hook",
+            "allreduce_hook": "4 gradients averaged over the ranks",
+        }
+
+
+def test_gradients_that_are_combined_on_one_rank(found: list[dict[str, Any]]) -> None:
+    here, there = (each["combined_on_one_rank"] for each in found)
+    assert set(here["verdicts"].values()) == {"fine"}
+    assert here["event"].endswith("a.weight.grad  reduce  combined over the ranks")
+    assert set(there["verdicts"].values()) == {"not averaged"}
+    assert there["event"].endswith("a.weight.grad  reduce  sent to other ranks")
+    assert there["reason"].endswith("gave the combined gradient to another rank only")
+    assert "all_reduce" in there["fix"]
+
+
+def test_values_of_another_rank_are_received(found: list[dict[str, Any]]) -> None:
+    here, there = (each["parameters_from_one_rank"] for each in found)
+    sent, received = "broadcast  sent to other ranks", "broadcast  received from another rank"
+    assert here["events"] == [sent, f"a.weight.grad  {received}"]
+    assert there["events"] == [f"a.weight  {received}", f"a.weight.grad  {sent}"]
+    assert {*here["verdicts"].values(), *there["verdicts"].values()} == {"fine"}
+
+
+def test_collectives_with_derivatives_have_public_names(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["collectives_with_derivatives"]
+        assert set(told["verdicts"].values()) == {"fine"} and told["words"] == ["wait_tensor"]

@@ -383,3 +383,58 @@ def test_a_parameter_frozen_before_the_recording_gets_no_line_of_another(
     assert told.verdict is Verdict.FROZEN
     assert ("created at" in told.reason) is bool(line)
     assert line in told.reason
+
+
+def test_a_tensor_that_was_frozen_before_the_recording_and_is_changed() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+
+    def step() -> None:
+        net(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+
+    step()
+    net[1].requires_grad_(False)
+    with gradviz.record(net) as run:
+        step()
+    told = gradviz.explain(run)
+    moved = [each for each in told if each.verdict is Verdict.MOVED]
+    assert [each.name for each in moved] == ["net.1.weight", "net.1.bias"]
+    assert moved[0].reason.startswith("it was frozen before the recording, and")
+    net[1].weight.grad = net[1].bias.grad = None  # the fix
+    with gradviz.record(net) as run:
+        step()
+    assert Verdict.MOVED not in {each.verdict for each in gradviz.explain(run)}
+
+
+def test_an_optimizer_that_is_given_all_gradients_may_change_frozen_tensors() -> None:
+    w, net = torch.zeros(2), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD([w], 0.1)
+    with gradviz.record() as run:
+        w.grad = torch.ones(2)
+        optimizer.step()
+        net(w).sum().backward()
+    assert Verdict.MOVED not in {each.verdict for each in gradviz.explain(run)}
+
+
+@pytest.mark.parametrize("has_step", [True, False])
+def test_an_optimizer_of_an_earlier_program_is_not_listed(has_step: bool) -> None:
+    old, net = nn.Linear(2, 2), nn.Linear(2, 2)
+    _other = torch.optim.SGD(old.parameters(), 0.1)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        net(torch.ones(1, 2)).sum().backward()
+        if has_step:
+            optimizer.step()
+    assert str(gradviz.explain(run)) == "2 parameters  fine"
+
+
+def test_an_error_in_a_module_leaves_no_loss_that_could_use_it() -> None:
+    class Bad(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ValueError("not yet")
+
+    net = nn.Sequential(nn.Linear(2, 2), Bad(2, 2))
+    with pytest.raises(ValueError, match="not yet"), gradviz.record(net) as run:
+        net(torch.ones(1, 2))
+    assert [each.verdict for each in gradviz.explain(run)] == [Verdict.OTHER_ERROR]

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from bundle import bundle
 from playwright.sync_api import Browser, FloatRect, Locator, Page, sync_playwright
 
 from gradviz import Drawing
+from gradviz.viewer import script
 
 __all__ = ["Open", "chromium", "module_page", "new_page", "opened", "place_of"]
 
@@ -106,5 +106,5 @@ def opened(
 def module_page(browser: Browser, name: str) -> Iterator[Page]:
     """An empty page in which what a module of the viewer exports can be called as ``it``."""
     with new_page(browser) as page:
-        page.add_script_tag(content=bundle(name, exposed="it"))
+        page.add_script_tag(content=script(name, exposed="it"))
         yield page

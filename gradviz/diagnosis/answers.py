@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from itertools import count
-from typing import overload
+from typing import Any, overload
 
 from gradviz.errors import DamagedFileError, UnknownNameError
-from gradviz.facts import SourceLocation
+from gradviz.facts import SavedVerdict, SourceLocation
 from gradviz.graph import (
     LEAVES,
     EdgeKind,
@@ -67,6 +67,7 @@ class Explanation(Shown):
     kept: GradGraph | None = field(default=None, repr=False)
     rule: str = field(default="", repr=False)
     kind: NodeKind | None = field(default=None, repr=False)
+    ranks: str = field(default="", repr=False)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -217,10 +218,10 @@ class Explanations(Sequence[Explanation], Shown):
 def _groups(
     explanations: Sequence[Explanation], fewest: int = _TOGETHER
 ) -> list[list[Explanation]]:
-    """Group rows with the same verdict and reason, if there are enough of them."""
-    found: dict[tuple[Verdict, str], list[Explanation]] = {}
+    """Group rows with the same verdict, reason and ranks, if there are enough of them."""
+    found: dict[tuple[Verdict, str, str], list[Explanation]] = {}
     for each in explanations:
-        found.setdefault((each.verdict, each.reason), []).append(each)
+        found.setdefault((each.verdict, each.reason, each.ranks), []).append(each)
     groups = []
     for group in found.values():
         groups += [group] if len(group) >= fewest else [[each] for each in group]
@@ -549,8 +550,28 @@ def saved_explanations(story: Story) -> Explanations | None:
         name = e.name if e.name == ranks else f"{ranks}: {e.name}"  # a rank itself has its own
         graph = story[e.frame].graph if 0 <= e.frame < len(story) else nothing
         said = (_verdict(e.verdict), name, e.reason, e.fix, e.nodes, e.locations)
-        found.append(Explanation(*said, graph, e.culprit, rule=e.rule, kind=e.kind))
+        more: Any = {"rule": e.rule, "kind": e.kind, "ranks": ranks if e.ranks else ""}
+        found.append(Explanation(*said, graph, e.culprit, **more))
     return Explanations(tuple(found))
+
+
+def with_explanations(
+    story: Story, answers: Explanation | Explanations, is_own: bool = False
+) -> Story:
+    """A story with explanations, which `saved_explanations` returns.
+
+    Args:
+        story: the frames.
+        answers: what is said of them.
+        is_own: whether its only frame is that of the answers.
+    """
+    rows = [answers] if isinstance(answers, Explanation) else answers
+    frames, verdicts = {id(frame.graph): number for number, frame in enumerate(story)}, []
+    for e in rows:
+        said = (e.verdict.value, e.name, e.reason, e.fix, e.nodes, e.locations, e.culprit)
+        frame = frames.get(id(e.graph), 0 if is_own else -1)
+        verdicts.append(SavedVerdict(*said, frame, e.rule, e.kind))
+    return replace(story, verdicts=tuple(verdicts))
 
 
 def _verdict(value: str) -> Verdict:

@@ -11,17 +11,13 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.in_place import unseen_rules
 from gradviz.diagnosis.lines import at_line, mention
-from gradviz.diagnosis.relative_size import (
-    combined_at_another_time,
-    is_update,
-    not_averaged,
-    passes_for_inputs,
-    scale_rules,
-)
+from gradviz.diagnosis.relative_size import is_update, passes_for_inputs, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.silent_faults import combined_at_another_time, not_averaged
 from gradviz.diagnosis.training import CLEARS, clearings_of, is_of_another, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
+    FROM_OTHERS,
     Action,
     BackwardDetails,
     CutEdge,
@@ -166,7 +162,7 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
     changes += [  # x.data = ... may be a step by hand, such as that of an attack
         event
         for event in context.happened_to(question.key, EventKind.IN_PLACE)
-        if event.action not in (Action.DATA_REPLACED, Action.REDUCED)
+        if event.action not in (Action.DATA_REPLACED, *FROM_OTHERS)
     ]
     changes = [event for event in changes if event.number > added[-1].number]
     return sorted(changes, key=lambda event: event.number)
@@ -430,8 +426,11 @@ def _fine(context: Context, question: Question) -> Evidence | None:
             hooked = "; what its hook does to it was not recorded"
         elif context.hooked and context.hooked & context.path(question.key):
             hooked = "; what a hook on the path to it does was not recorded"
+    norm = f", norm {grad.norm:.4g}" if grad is not None and grad.norm is not None else ""
+    if question.has_zero_gradient:
+        norm = ", and the part of it on this rank is all zeros"
     words = {
-        "norm": f", norm {grad.norm:.4g}" if grad is not None and grad.norm is not None else "",
+        "norm": norm,
         "since": f", from before the change at {mention(used[0].location)}" if used else "",
         "hooked": hooked,
         "scaled": "",

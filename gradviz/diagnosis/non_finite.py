@@ -13,7 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import unchanged
+from gradviz.diagnosis.silent_faults import around_last_step, unchanged
 from gradviz.diagnosis.suspects import (
     DIVIDING,
     KEEP_AWAY,
@@ -29,6 +29,7 @@ from gradviz.diagnosis.suspects import (
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
 from gradviz.diagnosis.values import CLIP_LIMITS, Values
 from gradviz.facts import (
+    FROM_OTHERS,
     Action,
     EventKind,
     GradientDetails,
@@ -245,10 +246,11 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
 
 def _combined_by(context: Context, key: str) -> str:
     """What put gradients of other ranks into that of a leaf; "" if nothing is known to."""
-    reduced = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.REDUCED]
-    if reduced:
-        by = f"{reduced[-1].word} at {mention(reduced[-1].location)}"
-        return f" on this rank, and {by} combined it over the ranks"
+    given = [e for e in context.happened_to(key, EventKind.GRAD) if e.action in FROM_OTHERS]
+    if given:
+        by = f"{given[-1].word} at {mention(given[-1].location)}"
+        did = "combined it over the ranks" if given[-1].action is Action.REDUCED else "received it"
+        return f" on this rank, and {by} {did}"
     added = [each.details for each in context.happened_to(key, EventKind.ACCUMULATE)]
     ranks = max((each.ranks for each in added if isinstance(each, GradientDetails)), default=0)
     averaged = f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
@@ -365,22 +367,6 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
             words["step"] = mention(step.location)
             return Evidence(words, locations=(clip.location, step.location))
     return None
-
-
-def around_last_step(events: Sequence[Event]) -> tuple[list[Event], Event, Sequence[Event]] | None:
-    """What was before the passes that the last step used, the step, and what followed it.
-
-    Args:
-        events: the history of a leaf.
-
-    Returns:
-        None if there is no step, or it did not use the gradient as passes left it.
-    """
-    at = max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
-    before = [*events[:at]]
-    while before and before[-1].kind is EventKind.ACCUMULATE:
-        before.pop()
-    return (before, events[at], events[at + 1 :]) if len(before) < at else None
 
 
 def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:

@@ -18,6 +18,7 @@ from gradviz.diagnosis.subjects import (
     names_of,
     raised_in_backward,
 )
+from gradviz.diagnosis.training import is_frozen, never_seen, steps_with_gradients
 from gradviz.diagnosis.values import Values
 from gradviz.facts import (
     Action,
@@ -30,7 +31,6 @@ from gradviz.facts import (
 )
 from gradviz.graph import (
     LEAVES,
-    Cause,
     EdgeKind,
     GradGraph,
     NodeData,
@@ -323,7 +323,9 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         if key not in known and key not in shown and context.happened_to(key, EventKind.ACCUMULATE)
     ]
     questions += _questions(inside, asked, context, names)
-    questions += _gone(asked, context, {each.key for each in questions}.union(context.flat))
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
+    known = {each.key for each in questions}.union(context.flat)
+    questions += never_seen(context, seen, known, bool(keys))
     questions += _in_no_frame(asked, context, names, {each.key for each in questions})
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
     questions += _questions(read, asked, context, names)
@@ -331,7 +333,6 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
     }
-    seen: TrainingSets = asked.recording._snapshots.training_sets()
     for at, question in enumerate(questions):
         key = question.key
         if key in context.called:
@@ -355,38 +356,22 @@ def _told_apart(asked: Asked, questions: list[Question], names: Names) -> list[Q
     return [replace(q, name=name) for q, name in rows]
 
 
-def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
-    """The parameters of optimizers that are in no frame, got no gradient, and may be gone."""
-    seen: TrainingSets = asked.recording._snapshots.training_sets()
-    data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
-    return [
-        Question(name, key, {**data, "name": name}, True)
-        for key, name in seen.names.items()
-        if key not in known
-        and not _is_frozen(context, key)
-        and not context.happened_to(key, EventKind.ACCUMULATE)
-    ]
-
-
 def _in_no_frame(asked: Asked, context: Context, names: Names, known: set[str]) -> list[Question]:
-    """The leaves that are alive, and whose data left the graph before the first frame."""
+    """Leaves whose data left the graph before the first frame; frozen ones that a step changed."""
     from gradviz.capture.tensors.names import Names
 
     snapshots, left = asked.recording._snapshots, {*context.numbers, *(context.lost or ())}
     found = []
     for named in asked.recording._leaves():
         key = snapshots.key_of(named.tensor)
-        if key in left and key not in known and not _is_frozen(context, key):
+        if key in left and key not in known and not is_frozen(context, key):
             found.append(named)
+    steps = (details for _, details in steps_with_gradients(context))
+    moved = {key for step in steps for key in {*step.changed} - {*step.same}} - known
+    frozen = (named for named in names if moved and not named.tensor.requires_grad)
+    found += [named for named in frozen if snapshots.key_of(named.tensor) in moved]
     called = Names([*names, *found])
     return _questions([each.tensor for each in found], asked, context, called)
-
-
-def _is_frozen(context: Context, key: str) -> bool:
-    cuts = (context.lost or {}).get(key, ())
-    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
-    is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
-    return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
 
 
 def _shown(key: str, data: NodeData) -> Question:

@@ -11,12 +11,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
+from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.non_finite import around_last_step
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
-from gradviz.diagnosis.silent_faults import grown, only_squares
+from gradviz.diagnosis.silent_faults import COMPARE, grown, only_squares
 from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
@@ -32,7 +31,6 @@ from gradviz.diagnosis.values import (
     steepest,
 )
 from gradviz.facts import (
-    Action,
     BackwardDetails,
     CutEdge,
     EventKind,
@@ -196,10 +194,6 @@ _BEHIND = (
     "which is nearly the same for every input: the gradient of {last}, its own parameter, is of "
     "normal size"
 )
-_COMPARE = (
-    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
-    "is nearly a constant"
-)
 _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
 _FAR += "between {between}"
 
@@ -325,91 +319,6 @@ uses_cancel: Rule[Any, Any] = Rule(
     docs="A recording looks at what each use of a leaf adds to its gradient.",
 )
 
-_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
-
-
-def _not_averaged(context: Context, question: Question) -> Evidence | None:
-    """The latest step used a gradient that ``DistributedDataParallel`` has not averaged."""
-    key = question.key
-    step = next((e for e, details in reversed(context.steps) if key in details.changed), None)
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    used = [event for event in added if step is not None and event.number < step.number]
-    details = used[-1].details if used else None
-    if step is None or not isinstance(details, GradientDetails) or details.unaveraged < 2:
-        return None
-    changes = [*context.happened_to(key, EventKind.GRAD)]
-    between = [each for each in changes if used[-1].number < each.number < step.number]
-    writes = [*changes, *context.happened_to(key, EventKind.IN_PLACE)]
-    is_combined = any(each.action is Action.REDUCED for each in writes)
-    if is_combined or any(each.action not in _OF_ONE_RANK for each in between):
-        return None
-    others = any(
-        event.action is Action.AVERAGED and used[-1].number < event.number < step.number
-        for event in context.happened(EventKind.GRAD)
-    )
-    words = {
-        "step": f"the step at {mention(step.location)}",
-        "ranks": details.unaveraged,
-        "line": f"backward at {mention(used[-1].location)}",
-        "why": _FROZEN_THEN if others else _PAST_IT,
-        "fix": _MAKE_LATER if others else _CALL_IT,
-    }
-    return Evidence(words, locations=(used[-1].location, step.location))
-
-
-def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
-    """The ranks' gradients were combined before they were computed, or after the step used them."""
-    events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
-    if (found := around_last_step(events)) is None:
-        return None  # what the step used was changed after the pass: perhaps by an average
-    early = [each for each in found[0] if each.action is not Action.CHANGED_IN_PLACE]
-    cleared, before = ([None, None, *early])[-2:]
-    step, after = found[1], next(iter(found[2]), None)
-    if after is not None and after.action is Action.REDUCED:
-        call, when = after, "after the step had used it"
-    elif before is not None and before.action is Action.REDUCED:
-        if cleared is None or cleared.action is not Action.ZEROED:
-            return None
-        call, when = before, "before backward, while it was zero"
-    else:
-        return None
-    line = f"{call.word} at {mention(call.location)}"
-    words = {"call": line, "when": when, "step": f"the step at {mention(step.location)}"}
-    return Evidence(words, locations=(call.location, step.location))
-
-
-combined_at_another_time: Rule[Any, Any] = Rule(
-    "the gradients of the ranks were combined at another time",
-    Verdict.NOT_AVERAGED,
-    _combined_at_another_time,
-    "{step} used the gradient of this rank alone: {call} combined it over the ranks {when}",
-    "combine it between backward() and step()",
-    events=(EventKind.STEP,),
-    docs="A function of torch.distributed that the program calls on .grad.",
-)
-
-
-_FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
-_PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
-_MAKE_LATER = (
-    "create DistributedDataParallel of a module that contains it, after requires_grad is set"
-)
-_CALL_IT = (
-    "call the DistributedDataParallel module itself, not its .module; the last forward and "
-    "backward before a step are outside of no_sync()"
-)
-
-not_averaged: Rule[Any, Any] = Rule(
-    "a step used the gradient of one rank",
-    Verdict.NOT_AVERAGED,
-    _not_averaged,
-    "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
-    "the {ranks} ranks in {line}, since {why}",
-    events=(EventKind.STEP,),
-    docs="The copies of the model on the ranks differ from then on. Not where the program itself "
-    "combines gradients or parameters over the ranks.",
-)
-
 scale_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "only the sum of normalized values is used",
@@ -417,7 +326,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         lambda context, question: _behind_a_norm(context, question, False),
         "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
         "goes into {root}, " + _BEHIND,
-        _COMPARE,
+        COMPARE,
     ),
     Rule(
         "only the squares of normalized values are used",
@@ -425,7 +334,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         lambda context, question: _behind_a_norm(context, question, True),
         "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
         "{root}, " + _BEHIND,
-        _COMPARE,
+        COMPARE,
     ),
     Rule(
         "much larger than at the root",
@@ -556,7 +465,7 @@ def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[Cu
     own = [cut for cut in cuts if cut.target in data]
     if ancestors(context.graph, [row.key], has_its_value) & row.others:
         return []
-    return sorted(own, key=lambda cut: rank_of_cut(context, cut))
+    return sorted(own, key=lambda cut: CutFacts.of(context, cut).rank)
 
 
 def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Group, Verdict
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import CLIP_LIMITS, is_sum, is_wrong
-from gradviz.facts import Action, EventKind, FrameKind, StepDetails
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, ancestors, losses_of_all_pairs
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.values import CLIP_LIMITS, is_all_zero, is_sum, is_wrong, keeps_each
+from gradviz.facts import FROM_OTHERS, Action, EventKind, FrameKind, GradientDetails, StepDetails
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    is_gradient,
+    losses_of_all_pairs,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text, shape_text
 from gradviz.story import Event
@@ -24,6 +34,11 @@ _LEFT = 1e-3  # of its first gradient, where training has converged
 
 
 # Losses.
+
+COMPARE = (
+    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
+    "is nearly a constant"
+)
 
 
 def _broadcast(context: Context, question: Question) -> Evidence | None:
@@ -107,6 +122,66 @@ def _of_probabilities(context: Context, question: Question) -> Evidence | None:
     return None
 
 
+def only_squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [(key, False, False)], False
+    while stack:
+        source, is_squared, is_summed = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            # The square of a sum, or of a difference from a target, depends on the input.
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and (is_squared or is_summed)):
+                return None
+            if not (is_square or is_sum(op, options)):
+                return None
+            squares = squares or is_square
+            is_total = is_summed or not (is_square or keeps_each(op, options))
+            stack.append((target, is_squared or is_square, is_total))
+    return squares
+
+
+class _Constant(NamedTuple):
+    """A normalization without weight, and the nodes that reach the roots only through it."""
+
+    norm: str
+    behind: set[str]
+
+
+def _constants(graph: GradGraph, roots: Sequence[str]) -> list[_Constant]:
+    """The normalizations of which only the squares are summed: the mean of these is nearly 1."""
+    found = [
+        key
+        for key, data in graph.nodes(data=True)
+        # batch_norm, which is like these in training alone, has the same node in evaluation.
+        if data.get("op") in ("layer_norm", "group_norm")
+        and all(edge.get("input", 0) == 0 for _, edge in graph.inputs(key))
+        and only_squares(graph, key)
+    ]
+
+    def is_beside(source: str, target: str, edge: EdgeData) -> bool:
+        return source not in found and is_gradient(source, target, edge)
+
+    rest = ancestors(graph, roots, is_beside) if found else set[str]()
+    return [_Constant(key, ancestors(graph, [key]) - rest) for key in found]
+
+
+def _constant(context: Context, question: Question) -> Evidence | None:
+    """It reaches the roots only through squares of normalized values that are summed."""
+    graph = context.graph
+    found = context.cached((_constant, id(graph)), lambda: _constants(graph, context.roots))
+    for norm, behind in found:
+        if question.key in behind:
+            data = graph.nodes[norm]
+            line = data.get("source", "")
+            words = {"op": data["op"], "at": at_line(line), "root": context.root_names}
+            return Evidence(words, (norm,), locations_of([line]), norm)
+    return None
+
+
 loss_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "a loss of two shapes",
@@ -125,26 +200,16 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         docs="Of cross_entropy, nll_loss and binary_cross_entropy_with_logits, directly behind a "
         "softmax or a sigmoid.",
     ),
+    Rule(
+        "the squares of normalized values",
+        Verdict.VANISHING,
+        _constant,
+        "only the sum of the squares of the results of {op}{at} goes into {root}: without a weight "
+        "it is nearly the same for every input",
+        COMPARE,
+        docs="Of layer_norm and group_norm without weight and bias.",
+    ),
 )
-
-
-def only_squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
 
 
 # Steps.
@@ -182,8 +247,9 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
 
 
 def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
-    """A gradient of zeros that no rule explains."""
-    if not question.has_zero_gradient:
+    """A gradient of zeros that no rule explains; other ranks may have the rest of it."""
+    grad = question.data.get("grad")
+    if not question.has_zero_gradient or question.key in context.flat or (grad and grad.is_part):
         return None
     several, value = question.data.get("accumulations", 0), question.data.get("value")
     more = f", the sum of {several} backward passes" if several > 1 else ""
@@ -210,7 +276,8 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
         return Evidence({"what": what, "fix": fix}, locations=(line,))
     fix = "call backward() after it"
     if not changes or (added and changes[-1].number < added[-1].number):
-        if not added or is_wrong(getattr(added[-1].details, "after", None)):
+        after = getattr(added[-1].details, "after", None) if added else None
+        if not added or is_wrong(after) or (after is not None and is_all_zero(after)):
             return None
         changes = [*context.gradient_changes(question.key)][-1:]
         fix = "multiply it by a number other than 0"
@@ -333,4 +400,145 @@ all_frozen: Rule[Any, Any] = Rule(
     "any of them got a gradient",
     "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
     events=(EventKind.STEP,),
+)
+
+
+def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
+    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
+    steps = context.steps
+    last = {(each.optimizer, each.count): event for event, each in steps}
+    seen = {key for _, details in steps for key in details.held}
+    own = len(context.held.intersection({*explained, *context.flat}) - seen)
+    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
+    each_last = {details.held: (details.optimizer, event) for event, details in steps}
+    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    found = (first_answer([rule], context, each) for rule, each in held)
+    return [each for each in found if each is not None]
+
+
+# Gradients of one rank.
+
+
+def around_last_step(events: Sequence[Event]) -> tuple[list[Event], Event, Sequence[Event]] | None:
+    """What was before the passes that the last step used, the step, and what followed it.
+
+    Args:
+        events: the history of a leaf.
+
+    Returns:
+        None if there is no step, or it did not use the gradient as passes left it.
+    """
+    at = max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
+    before = [*events[:at]]
+    while before and before[-1].kind is EventKind.ACCUMULATE:
+        before.pop()
+    return (before, events[at], events[at + 1 :]) if len(before) < at else None
+
+
+_BY_DDP = (Action.AVERAGED, Action.HOOKED)
+_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
+
+
+def _not_averaged(context: Context, question: Question) -> Evidence | None:
+    """The latest step used a gradient that ``DistributedDataParallel`` has not averaged."""
+    key = question.key
+    step = next((e for e, details in reversed(context.steps) if key in details.changed), None)
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    used = [event for event in added if step is not None and event.number < step.number]
+    details = used[-1].details if used else None
+    if step is None or not isinstance(details, GradientDetails) or details.unaveraged < 2:
+        return None
+    changes = [*context.happened_to(key, EventKind.GRAD)]
+    between = [each for each in changes if used[-1].number < each.number < step.number]
+    writes = [*changes, *context.happened_to(key, EventKind.IN_PLACE)]
+    is_combined = any(each.action in FROM_OTHERS for each in writes)
+    if is_combined or any(each.action not in _OF_ONE_RANK for each in between):
+        return None
+    others = any(
+        event.action in _BY_DDP and used[-1].number < event.number < step.number
+        for event in context.happened(EventKind.GRAD)
+    )
+    words = {
+        "step": f"the step at {mention(step.location)}",
+        "ranks": details.unaveraged,
+        "line": f"backward at {mention(used[-1].location)}",
+        "why": _FROZEN_THEN if others else _PAST_IT,
+        "fix": _MAKE_LATER if others else _CALL_IT,
+    }
+    return Evidence(words, locations=(used[-1].location, step.location))
+
+
+def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
+    """The ranks' gradients were combined before they were computed, or after the step used them."""
+    events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
+    if (sent := _sent_before_step(context, question.key, events)) is not None:
+        return sent
+    if (found := around_last_step(events)) is None:
+        return None  # what the step used was changed after the pass: perhaps by an average
+    early = [each for each in found[0] if each.action is not Action.CHANGED_IN_PLACE]
+    cleared, before = ([None, None, *early])[-2:]
+    step, after = found[1], next(iter(found[2]), None)
+    if after is not None and after.action is Action.REDUCED:
+        call, when = after, "after the step had used it"
+    elif before is not None and before.action is Action.REDUCED:
+        if cleared is None or cleared.action is not Action.ZEROED:
+            return None
+        call, when = before, "before backward, while it was zero"
+    else:
+        return None
+    return _of_one_rank(call, f"combined it over the ranks {when}", step, _BETWEEN)
+
+
+def _sent_before_step(context: Context, key: str, events: Sequence[Event]) -> Evidence | None:
+    """``reduce`` gave the sum to one rank only, and this one used its own gradient."""
+    at = max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
+    since = max((e.number for e in events[:at] if e.kind is EventKind.ACCUMULATE), default=0)
+    calls = [e for e in context.happened_to(key, EventKind.OPERATION) if e.action is Action.SENT]
+    calls = [e for e in calls if e.word == "reduce" and since < e.number < events[at].number]
+    writes = [*events, *context.happened_to(key, EventKind.IN_PLACE)]
+    if not calls or not since or any(each.action in FROM_OTHERS for each in writes):
+        return None
+    did = "gave the combined gradient to another rank only"
+    return _of_one_rank(calls[-1], did, events[at], _TO_ALL)
+
+
+def _of_one_rank(call: Event, did: str, step: Event, fix: str) -> Evidence:
+    line = f"{call.word} at {mention(call.location)}"
+    words = {"call": line, "did": did, "step": f"the step at {mention(step.location)}", "fix": fix}
+    return Evidence(words, locations=(call.location, step.location))
+
+
+_BETWEEN = "combine it between backward() and step()"
+_TO_ALL = "use torch.distributed.all_reduce, whose result all ranks get"
+
+
+combined_at_another_time: Rule[Any, Any] = Rule(
+    "the gradients of the ranks were combined at another time",
+    Verdict.NOT_AVERAGED,
+    _combined_at_another_time,
+    "{step} used the gradient of this rank alone: {call} {did}",
+    events=(EventKind.STEP,),
+    docs="A function of torch.distributed that the program calls on .grad.",
+)
+
+
+_FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
+_PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
+_MAKE_LATER = (
+    "create DistributedDataParallel of a module that contains it, after requires_grad is set"
+)
+_CALL_IT = (
+    "call the DistributedDataParallel module itself, not its .module; the last forward and "
+    "backward before a step are outside of no_sync()"
+)
+
+not_averaged: Rule[Any, Any] = Rule(
+    "a step used the gradient of one rank",
+    Verdict.NOT_AVERAGED,
+    _not_averaged,
+    "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
+    "the {ranks} ranks in {line}, since {why}",
+    events=(EventKind.STEP,),
+    docs="The copies of the model on the ranks differ from then on. Not where the program itself "
+    "combines gradients or parameters over the ranks.",
 )

@@ -132,9 +132,10 @@ class Asked:
         )
 
     def _add_parameters(self, module: Any) -> None:
+        from gradviz.capture.autograd.sharded import sharded_parameter
         from gradviz.capture.tensors.training_sets import parameters_of
 
-        parameters = parameters_of(module)
+        parameters = [*map(sharded_parameter, parameters_of(module))]  # FSDP2 may show others
         self.modules.append(module)
         self.tensors += parameters
         self.parameters |= set(map(id, parameters))
@@ -187,10 +188,11 @@ def is_module(subject: object) -> bool:
 def _tensors(subject: object) -> list[Any]:
     if is_module(subject):
         return []
+    from gradviz.capture.autograd.sharded import sharded_parameter
     from gradviz.capture.tensors.names import flatten, maker_of, shortly
 
     try:
-        found: list[Any] = [each.value for each in flatten((subject,))]
+        found: list[Any] = [sharded_parameter(each.value) for each in flatten((subject,))]
     except SubjectError as error:
         raise SubjectError(
             f"cannot explain {shortly(subject)} ({type(subject).__name__}): pass {_ALLOWED}"

@@ -19,8 +19,17 @@ from gradviz.diagnosis.name_flow import (
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import SCALER, Action, EventKind, StepDetails
-from gradviz.graph import LEAVES, GradGraph, NodeKind, TensorSummary, is_broadcast, leaf_uses
+from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets
+from gradviz.graph import (
+    LEAVES,
+    Cause,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    is_broadcast,
+    leaf_uses,
+)
 from gradviz.graph.text import as_code
 from gradviz.story import Event
 from gradviz.wording import clearing_word, how_to_register
@@ -347,19 +356,56 @@ def _takes_a_closure(event: Event) -> bool:
     return optimizer == "LBFGS" or (bool(optimizer) and "closure" in event.location.text)
 
 
+def never_seen(
+    context: Context, seen: TrainingSets, known: set[str], has_modules: bool
+) -> list[Question]:
+    """The parameters of optimizers that are in no frame, got no gradient, and may be gone.
+
+    Not those of an optimizer without a step, if others made one or the model is known: it may be
+    of an earlier program in the same process, such as a notebook.
+    """
+    is_over = has_modules or bool(context.steps)
+    data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
+    return [
+        Question(name, key, {**data, "name": name}, True)
+        for key, name in seen.names.items()
+        if key not in known
+        and not (is_over and key in seen.waiting)
+        and not is_frozen(context, key)
+        and not context.happened_to(key, EventKind.ACCUMULATE)
+    ]
+
+
+def is_frozen(context: Context, key: str) -> bool:
+    """Whether ``requires_grad`` of a leaf was switched off."""
+    cuts = (context.lost or {}).get(key, ())
+    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
+    return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
+
+
+def steps_with_gradients(context: Context) -> list[Step]:
+    """The steps of optimizers for which a pass computed a gradient: not all were assigned."""
+    added = {key for each in context.happened(_ADDED) for key in each.nodes}
+    return [row for row in context.steps if not added.isdisjoint(row[1].held)]
+
+
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     changes = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
     off = [e for e in changes if e.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)]
-    if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
+    is_off = off[-1].action is Action.REQUIRES_GRAD_OFF if off else not question.is_leaf
+    if not is_off or question.data.get("op"):
         return None
-    moving = (row for row in context.steps if row[0].number > off[-1].number)
+    later = (row for row in context.steps if off and row[0].number > off[-1].number)
+    moving = later if off else steps_with_gradients(context)
     moving = (row for row in moving if question.key in {*row[1].changed} - {*row[1].same})
     moved = [event for event, details in moving if details.changed_values != 0]
     if not moved:
         return None
-    off_at, step = off[-1].location, moved[-1].location
-    words = {"off": mention(off_at), "step": mention(step), "name": question.code}
-    return Evidence(words, locations=(off_at, step))
+    lines = (*(each.location for each in off[-1:]), moved[-1].location)
+    at = f" at {mention(lines[0])}" if off else " before the recording"
+    words = {"off": at, "step": mention(lines[-1]), "name": question.code}
+    return Evidence(words, locations=lines)
 
 
 class Scaling(NamedTuple):
@@ -444,8 +490,8 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "a frozen tensor that an optimizer still changes",
         Verdict.MOVED,
         _frozen_and_moved,
-        "it was frozen at {off}, and the optimizer's step at {step} still changed it: its gradient "
-        "was not None, so momentum or weight decay moves it",
+        "it was frozen{off}, and the optimizer's step at {step} still changed it: its gradient was "
+        "not None, so this old gradient, momentum or weight decay moves it",
         "set its gradient to None, {name}.grad = None, or create the optimizer without it",
         events=(EventKind.STEP,),
     ),

@@ -343,8 +343,18 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
         op: its word.
         options: its plain arguments: a product with a number counts.
     """
+    return op in _SUMS or keeps_each(op, options)
+
+
+def keeps_each(op: str, options: Mapping[str, str]) -> bool:
+    """Whether an operation returns each element of its input, or a multiple of it.
+
+    Args:
+        op: as for `is_sum`.
+        options: as for `is_sum`.
+    """
     is_scaled = op in ("mul", "div") and "other" in options
-    return op in _SUMS or operation(op).rearranges or is_scaled
+    return operation(op).rearranges or is_scaled
 
 
 class Addend(NamedTuple):
@@ -394,8 +404,9 @@ _CUTS_OF_TERMS = {
 
 
 def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained."""
-    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
     return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
 
 
@@ -553,8 +564,9 @@ def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
 
 
 def is_wrong(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is zero, or not finite."""
-    return grad is not None and (not grad.is_finite or is_all_zero(grad))
+    """Whether a gradient is zero, or not finite; of a part of it, zeros say nothing."""
+    is_zero = grad is not None and is_all_zero(grad) and not grad.is_part
+    return is_zero or (grad is not None and not grad.is_finite)
 
 
 def largest(summary: TensorSummary) -> float | None:

@@ -124,6 +124,7 @@ class TensorSummary:
         inf: number of infinite elements.
         note: a special state in words ("meta: no values", "values not read: ..."), or "".
         is_sparse: whether its layout is sparse.
+        is_part: whether the values are only those of this rank's part of the tensor.
         bins: how many elements of a sample lie in each of equal intervals from ``min`` to
             ``max``, or None. It is not compared: what is equal without it is equal.
 
@@ -145,6 +146,7 @@ class TensorSummary:
     inf: int = 0
     note: str = ""
     is_sparse: bool = False
+    is_part: bool = False
     bins: tuple[int, ...] | None = field(default=None, compare=False)
 
     @property

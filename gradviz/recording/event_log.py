@@ -16,7 +16,7 @@ from types import CodeType
 from typing import Any
 
 from gradviz.facts import Action, Details
-from gradviz.graph.operations import words
+from gradviz.graph.operations import OPERATORS_OF_TORCH, words
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLine, SourceLines
 from gradviz.story import Event, EventKind
 
@@ -250,4 +250,4 @@ def word_of(func: Any) -> str:
         elif bare in _IN_PLACE:
             return f"{_PLAIN.get(bare[1:], bare[1:])}_"
         return _PLAIN.get(bare, bare)
-    return name
+    return OPERATORS_OF_TORCH.get(name, name)

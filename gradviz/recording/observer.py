@@ -26,6 +26,7 @@ from gradviz.capture.autograd.sharded import Averaging, data_parallel_modules, i
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
+    FROM_OTHERS,
     Action,
     BackwardDetails,
     ErrorDetails,
@@ -339,7 +340,7 @@ class Observer(Listener):
         if leaves:
             entry = Entry(EventKind.GRAD, "DistributedDataParallel", done.location, "")
             entry.identities = [leaf.identity for leaf in leaves]
-            entry.action, entry.count = Action.AVERAGED, len(leaves)
+            entry.action, entry.count = done.averaging.action, len(leaves)
             self._state.log(entry)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
@@ -397,7 +398,7 @@ class Observer(Listener):
     def _after_grad(self, entry: Entry) -> None:
         if self._is_resumed:
             return  # steps before this one were not recorded: no frame shows what changed
-        if entry.action in (Action.ASSIGNED, Action.REDUCED):  # maybe of a leaf that nothing uses
+        if entry.action in (Action.ASSIGNED, *FROM_OTHERS):  # maybe of a leaf that nothing uses
             deque(map(self.snapshots.keys.of, entry.identities), 0)
         with quietly():
             self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry.location, entry)

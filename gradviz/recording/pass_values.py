@@ -29,12 +29,11 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
-from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import is_batched, quietly
 from gradviz.capture.tensors.summary import FEW, fetch, is_capturing, plain_array, readable
 from gradviz.facts import Loss
 from gradviz.graph import TensorSummary
-from gradviz.graph.operations import Operation, forward_word, operation, words
+from gradviz.graph.operations import Operation, forward_word, operation, type_text, words
 
 SavedValues = Mapping[str, Mapping[str, TensorSummary]]
 """By the key of an operation: summaries of its saved tensors, by their saved names."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from gradviz.capture.autograd.engine import BackwardCall, Listener, listen, unlisten
+from gradviz.capture.autograd.sharded import waiting_parameters
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize
@@ -216,6 +217,7 @@ class Before:
     ) -> None:
         self._summaries = summaries
         self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
+        self._waiting = waiting_parameters()
 
     def count_passes(self, state: RecordingState, is_same_step: bool = False) -> list[Leaf]:
         """The leaves into which the pass accumulated, in the order of their numbers.
@@ -223,16 +225,20 @@ class Before:
         Passes over the microbatches of one pipeline step count as one.
 
         An existing gradient is changed in place or replaced: its version or its identity
-        changes. No value is compared, and no hook is needed.
+        changes. No value is compared, and no hook is needed. A gradient that FSDP2 has not reduced
+        yet is counted, too: it becomes part of ``.grad`` in a later pass.
         """
-        changed = []
+        changed, waiting = [], waiting_parameters()
         for leaf in sorted(leaves_of(state), key=lambda leaf: leaf.number):
             before, after = self._states.get(leaf.number), _state(leaf)
             if after is None and before is not None:  # a hook has removed it
                 leaf.passes = 0
+            was_waiting = before is None and id(leaf.ref()) in self._waiting
+            if after is None and id(leaf.ref()) in waiting:
+                leaf.passes = 1 + (leaf.passes or 0) * was_waiting
             if after is None or after == before:
                 continue
-            if before is None:
+            if before is None and not (was_waiting and leaf.passes):
                 leaf.passes = 1
             elif leaf.passes is not None and not (is_same_step and leaf.passes):
                 leaf.passes += 1

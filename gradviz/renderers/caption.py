@@ -251,7 +251,7 @@ def _gradients(graph: GradGraph) -> str:
         return f"{name}.grad {state}." if name else f"The leaf's .grad {state}."
     if not grads:
         return f"None of the {len(leaves):,} leaves has a gradient."
-    zeros = sum(map(is_zero, grads))
+    zeros = sum(is_zero(grad) and not grad.is_part for grad in grads)
     zero_part = f", {zeros:,} of them all zeros" if zeros else ""
     if len(grads) == len(leaves):
         return f"All {len(leaves):,} leaves have a gradient{zero_part}."

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
-from importlib.resources import files as package_files
 from typing import Any
 
+from gradviz import viewer
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, is_box_of_leaves
 from gradviz.renderers.caption import MEANINGS, highlight_row, role_rows
 from gradviz.renderers.cards import card_of, text_width
@@ -379,7 +379,7 @@ def to_html(page: ViewerPage) -> str:
         (2, True)
     """
     data, shown, theme = page_data(page), page.shown, page.theme
-    script = _built("viewer.js")
+    script = viewer.script()
     title = escape(clean(shown.title) or clean(page.target) or "What autograd recorded")
     text = "\n".join(
         [
@@ -387,7 +387,7 @@ def to_html(page: ViewerPage) -> str:
             f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title><style>{_colors(data['palette'])}{_built('theme.css')}</style></head><body>",
+            f"<title>{title}</title><style>{_colors(data['palette'])}{viewer.style()}</style></head><body>",
             '<div id="gradviz-viewer" hidden></div>',
             f'<div id="still">{_still(shown, title, theme, page.style)}</div>',
             f'<script type="application/json" id="gradviz-data">{page_json(data)}</script>',
@@ -396,12 +396,6 @@ def to_html(page: ViewerPage) -> str:
         ]
     )
     return text.encode("ascii", "xmlcharrefreplace").decode()  # a page around it may misread UTF-8
-
-
-@cache
-def _built(name: str) -> str:
-    """A file that is shipped with the package."""
-    return (package_files("gradviz.viewer") / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -214,7 +214,20 @@ def _collective(
     ):
         frame = frame.f_back
     written, read = _LAYOUTS.get(word, ((), ()))
+    if not _is_written(word, given):
+        written, read = (), written
     return Collective(word, _tensors(given, written), _tensors(given, read), frame)
+
+
+def _is_written(word: str, given: dict[str, Any]) -> bool:
+    """Whether the call writes the tensor of this rank: ``reduce`` only that of one rank."""
+    if word not in ("broadcast", "reduce"):
+        return True
+    name = "dst" if word == "reduce" else "src"
+    root, own = given.get(name), dist.get_rank()
+    if (in_group := given.get(f"group_{name}")) is not None:
+        root, own = in_group, dist.get_rank(given.get("group"))
+    return root is None or (root == own) is (word == "reduce")
 
 
 def _tensors(given: dict[str, Any], names: tuple[str, ...]) -> tuple[torch.Tensor, ...]:

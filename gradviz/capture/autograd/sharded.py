@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
+from gradviz.facts import Action
+
 _STATES = "torch.distributed._composable_state"
 
 
@@ -119,7 +121,7 @@ def _managed() -> Iterator[Any]:
                     yield each
 
 
-def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
+def sharded_parameter(leaf: Any) -> Any:
     """The program's parameter for a leaf of the graph: for FSDP2, the sharded one.
 
     Private: as in `_managed`.
@@ -127,8 +129,10 @@ def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
     states = sys.modules.get(_STATES)
     if states is None or not getattr(states, "_module_state_mapping", None):
         return leaf
+    if not isinstance(leaf, torch.Tensor):
+        return leaf  # a ``GradientEdge``
     found = _known.find(leaf)
-    sharded: torch.Tensor | None = getattr(found, "sharded_param", None)
+    sharded = getattr(found, "sharded_param", None)
     return leaf if sharded is None else sharded
 
 
@@ -189,8 +193,9 @@ class Averaging:
     parameters that required grad when it was created.
 
     Private: ``reducer.get_backward_stats()``, the times of its parameters, which change in a pass
-    that it takes part in; ``_get_zeros_like_grad_buckets()``, which names its parameters, if some
-    were frozen or unfrozen since.
+    that it takes part in; ``_static_graph_delay_allreduce_enqueued``, which the first pass with
+    ``static_graph=True`` sets instead; ``_get_zeros_like_grad_buckets()``, which names its
+    parameters, if some were frozen or unfrozen since; ``_comm_hooks``, its communication hooks.
 
     Args:
         modules: from `data_parallel_modules`.
@@ -198,9 +203,12 @@ class Averaging:
 
     def __init__(self, modules: Iterable[weakref.ref[Any]]) -> None:
         alive = [module for ref in modules if (module := ref()) is not None]
-        self._times = [(weakref.ref(module), _times(module)) for module in alive]
+        self._before = [(weakref.ref(module), _progress(module)) for module in alive]
         self._averaged: set[int] = set()
         self._ranks = 0
+        hooks = (hook for each in alive for hook, _ in getattr(each, "_comm_hooks", ()))
+        is_own = any(not getattr(hook, "__module__", "").startswith("torch.") for hook in hooks)
+        self.action = Action.HOOKED if is_own else Action.AVERAGED
         self._ignored: set[int] = set()
         self.possible: dict[int, int] = {}
         """The number of ranks, by the ``id`` of each parameter of these modules."""
@@ -215,9 +223,9 @@ class Averaging:
 
     def end(self) -> None:
         """The pass has ended."""
-        for ref, times in self._times:
+        for ref, before in self._before:
             module = ref()
-            if module is not None and (times is None or times != _times(module)):
+            if module is not None and (before is None or before != _progress(module)):
                 self._averaged.update(map(id, reduced(module)))
 
     def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
@@ -229,6 +237,13 @@ class Averaging:
         is_beside &= id(leaf) not in self._ignored
         ranks = self.possible.get(id(leaf), self._ranks if is_beside else 0)
         return (ranks, 0) if id(leaf) in self._averaged else (0, ranks)
+
+
+def _progress(module: Any) -> tuple[object, list[int]] | None:
+    """What changes in a pass that it takes part in; None if it is not known."""
+    times = _times(module)
+    is_begun = getattr(module, "_static_graph_delay_allreduce_enqueued", None)
+    return None if times is None else (is_begun, times)
 
 
 def _times(module: Any) -> list[int] | None:
@@ -293,3 +308,12 @@ def waiting_gradient(leaf: torch.Tensor) -> torch.Tensor | None:
             waiting: torch.Tensor | None = each.unsharded_accumulated_grad
             return each._unsharded_param.grad if waiting is None else waiting
     return None
+
+
+def waiting_parameters() -> set[int]:
+    """The ``id`` of each parameter for which `waiting_gradient` returns a gradient."""
+    return {
+        id(each.sharded_param)
+        for each in (_managed() if _STATES in sys.modules else ())
+        if each.unsharded_accumulated_grad is not None or each._unsharded_param.grad is not None
+    }

@@ -13,8 +13,8 @@ import torch
 from torch.autograd.graph import Node
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from gradviz.capture.autograd.operations import OperationType, plain_shape, type_text
 from gradviz.capture.autograd.sharded import shard_of
+from gradviz.graph.operations import OperationType, plain_shape, type_text
 from gradviz.graph.schema import SavedTensor
 
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import is_part, shard_of
 from gradviz.capture.autograd.tensors import is_transformed, quietly, shape_of
 from gradviz.graph import TensorSummary
+from gradviz.graph.operations import plain_shape, type_text
 
 FEW = 8
 """Tensors with up to this many elements are shown with their values."""
@@ -35,6 +35,7 @@ class _TensorReading:
     device: str = "unknown"
     note: str = ""
     is_sparse: bool = False
+    is_part: bool = False
     data: torch.Tensor | None = None  # what to read of the tensor
     few: bool = False
     repeats: int = 1  # how often the elements of ``data`` occur in the tensor
@@ -53,9 +54,8 @@ class _TensorReading:
         if norm is not None:
             norm *= math.sqrt(self.repeats)
         nan, inf = nan * self.repeats, inf * self.repeats
-        return TensorSummary(
-            *facts, None, norm, mean, std, low, high, nan, inf, self.note, bins=self.bins
-        )
+        more: Any = {"is_part": self.is_part, "bins": self.bins}
+        return TensorSummary(*facts, None, norm, mean, std, low, high, nan, inf, self.note, **more)
 
 
 def summarize(
@@ -127,7 +127,8 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
         if data is None:
             return reading
         # The values of a shard do not fill the shape: it gets statistics.
-        reading.few = data.numel() <= FEW and not is_part(tensor)
+        reading.is_part = is_part(tensor)
+        reading.few = data.numel() <= FEW and not reading.is_part
         if reading.few or not only_small:
             if not reading.few:
                 data, reading.repeats = _without_repeats(data)

@@ -20,7 +20,6 @@ from gradviz.capture.autograd.nodes import (
     leaf_of,
     parameters_inside,
 )
-from gradviz.capture.autograd.operations import OperationType
 from gradviz.capture.autograd.sharded import flat_name, waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
@@ -35,7 +34,7 @@ from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.columns import collector_paused
-from gradviz.graph.operations import REENTRANT, operation
+from gradviz.graph.operations import REENTRANT, OperationType, operation
 from gradviz.graph.text import number_text
 
 

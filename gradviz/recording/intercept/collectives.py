@@ -15,7 +15,7 @@ import torch
 from gradviz.capture.autograd.collectives import OF_DTENSOR, REPLAY, Collective
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
-from gradviz.facts import SENDING, Action, EventKind
+from gradviz.facts import RECEIVING, SENDING, Action, EventKind
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
@@ -63,15 +63,13 @@ def _guarded(
 
 def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
     """Log the change of the tensors that it wrote: gradients, and all others."""
+    if not call.written:
+        _log_sent(state, call, site, given)
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
     if owners:
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
     else:
         state.end_gradient_change()
-    sent = reduce(or_, (each.lost for each in given), 0) if call.word in SENDING else 0
-    if call.word == REPLAY or sent:
-        entry = state.log(Entry(EventKind.OPERATION, call.word, site.location, ""))
-        entry.identities = [Leaf(number).identity for number in leaves_in(sent)]
     read = set(map(id, call.read))
     for is_graph in (True, False):
         some = [
@@ -85,11 +83,34 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
                 _enter_graph(state, tensor, entry)
             entry.identities = [i for each in some for i in state.provenance.identities(each)]
             entry.count = len(some)
-            if not all(each.is_leaf for each in some):
-                entry.action = Action.NOT_SEEN
+            are_leaves = all(each.is_leaf for each in some)
+            entry.action = _action(call.word) if are_leaves else Action.NOT_SEEN
         elif some:
             into = [each for each in some if id(each) not in read]
             _log_untracked(state, some, [] if len(into) < len(some) else given, site)
+
+
+def _log_sent(
+    state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]
+) -> None:
+    """Log that the gradients or values of leaves, or what was computed from them, were sent."""
+    leaves: list[Leaf] = []
+    if call.word in SENDING:
+        leaves_sent = leaves_in(reduce(or_, (each.lost for each in given), 0))
+        identities = [Leaf(number).identity for number in leaves_sent]
+        if not identities:
+            return
+    else:
+        leaves = [leaf for each in call.read if (leaf := _owner(state, each)) is not None]
+        identities = [leaf.identity for leaf in leaves]
+    name = f"{leaves[0].name}.grad" if leaves and leaves[0].name else ""
+    action = None if call.word == REPLAY else Action.SENT
+    operation = Entry(EventKind.OPERATION, call.word, site.location, name, identities, action)
+    state.log(operation)
+
+
+def _action(word: str) -> Action:
+    return Action.RECEIVED if word in RECEIVING else Action.REDUCED
 
 
 class _Called:
@@ -134,7 +155,9 @@ def _log_untracked(
     identities += [leaf.identity for leaf in leaves]
     kind = EventKind.CUT if is_cut and not leaves else EventKind.IN_PLACE
     entry = state.log(Entry(kind, site.word, site.location, identities=identities))
-    entry.count, entry.action = len(written), Action.REDUCED if leaves else None
+    entry.count, entry.action = len(written), _action(site.word) if leaves else None
+    if leaves:
+        entry.name = leaves[0].name if len(leaves) == 1 else ""
 
 
 def _leaves_written(

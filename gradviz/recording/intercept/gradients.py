@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.tensors import is_quiet, quietly, transform_level, unwrapped
-from gradviz.facts import Action, StepDetails
+from gradviz.facts import RECEIVING, Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.pass_values import Copies, is_ordinary
@@ -198,8 +198,9 @@ def after_gradients_changed(
 def log_reduced(
     state: RecordingState, leaves: list[Leaf], word: str, location: CodeLocation
 ) -> None:
-    """A function of ``torch.distributed`` combined gradients with those of other ranks."""
-    _log_change(state, leaves, Action.REDUCED, word, location)
+    """A function of ``torch.distributed`` wrote gradients of other ranks."""
+    action = Action.RECEIVED if word in RECEIVING else Action.REDUCED
+    _log_change(state, leaves, action, word, location)
 
 
 def _log_change(

@@ -1,0 +1,137 @@
+"""More programs for two ranks.
+
+`python tests/rank_programs_more.py RANK FOLDER` runs all of both files as one rank of two.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rank_programs
+import torch
+import torch.distributed as dist
+from rank_programs import Result, TwoHeads, answers
+from torch import nn
+from torch.distributed._functional_collectives import all_gather_tensor_autograd
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+import gradviz
+
+
+class Nets(nn.Module):
+    """Two layers, and an embedding of which a batch uses the first rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows, self.inner, self.head = nn.Embedding(8, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self) -> torch.Tensor:
+        return self.head(self.inner(self.rows(torch.tensor([0, 1, 2])))).square().mean()
+
+
+def rows_that_are_on_one_rank(rank: int) -> Result:
+    net = Nets()
+    for layer in (net.inner, net):
+        fully_shard(layer, mesh=init_device_mesh("cpu", (2,)))  # the root keeps what it gathered
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    before = answers(gradviz.explain(net(), names=net))
+    with gradviz.record(net) as run:
+        for at in range(4):
+            net.set_requires_gradient_sync(at % 2 == 1)
+            (loss := net()).backward()
+            if at % 2:
+                live = gradviz.explain(loss, names=net)
+                alone = gradviz.explain(net.rows.weight, loss).reason
+                optimizer.step()
+                optimizer.zero_grad()
+    added = [str(event) for event in run.events if event.kind.value == "accumulate"]
+    return {
+        "before": before,
+        "live": answers(live),
+        "recorded": answers(gradviz.explain(run)),
+        "alone": alone,
+        "passes": {text.rpartition(", ")[2] for text in added} == {"pass 2"},
+    }
+
+
+def first_pass_of_a_static_graph(rank: int) -> Result:
+    net = TwoHeads()
+    model = nn.parallel.DistributedDataParallel(net, static_graph=True)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        model(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+        optimizer.step()
+    averages = [event.detail for event in run.events if event.word == "DistributedDataParallel"]
+    return {"verdicts": answers(gradviz.explain(run)), "averages": averages}
+
+
+def communication_hooks(rank: int) -> Result:
+    def own(state, bucket):  # type: ignore[no-untyped-def]  # torch reads annotations
+        done: Any = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    found: Result = {}
+    for hook in (own, default_hooks.allreduce_hook):
+        model = nn.parallel.DistributedDataParallel(TwoHeads())
+        model.register_comm_hook(None, hook)
+        with gradviz.record(model) as run:
+            model(torch.full((1, 2), rank + 1.0)).sum().backward()
+        found[hook.__name__] = run.events[-1].detail
+    return found
+
+
+def combined_on_one_rank(rank: int) -> Result:
+    net = TwoHeads()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with gradviz.record(net) as run:
+        net(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+        for parameter in net.parameters():
+            dist.reduce(parameter.grad, 0)
+        optimizer.step()
+    told = gradviz.explain(run)
+    event = next(event for event in run.events if event.word == "reduce")
+    said = {"event": str(event), "reason": told.of("a.weight").reason, "fix": told[0].fix}
+    return {"verdicts": answers(told), **said}
+
+
+def parameters_from_one_rank(rank: int) -> Result:
+    net = TwoHeads()
+    with gradviz.record(net) as run:
+        for each in net.parameters():
+            dist.broadcast(each.data, 0)
+        net(torch.ones(1, 2)).sum().backward()
+        dist.broadcast(net.a.weight.grad, src=1)
+    events = [str(e).partition("  ")[2] for e in run.events if e.word == "broadcast"]
+    return {"verdicts": answers(gradviz.explain(run)), "events": events[:1] + events[-1:]}
+
+
+def collectives_with_derivatives(rank: int) -> Result:
+    net = TwoHeads()
+    with gradviz.record(net) as run:
+        z = net.a(torch.full((2, 2), rank + 1.0))
+        y = all_gather_tensor_autograd(z, 0, dist.group.WORLD)
+        net.b(y.view(2, 2)).square().mean().backward()
+    words = [event.word for event in run.events if event.word.endswith("tensor")]
+    return {"verdicts": answers(gradviz.explain(run)), "words": words}
+
+
+PROGRAMS: tuple[Callable[[int], Result], ...] = (
+    *rank_programs.PROGRAMS,
+    rows_that_are_on_one_rank,
+    first_pass_of_a_static_graph,
+    communication_hooks,
+    combined_on_one_rank,
+    parameters_from_one_rank,
+    collectives_with_derivatives,
+)
+
+
+if __name__ == "__main__":
+    rank_programs.main(int(sys.argv[1]), Path(sys.argv[2]), PROGRAMS)
