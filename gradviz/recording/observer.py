@@ -324,9 +324,8 @@ class Observer(Listener):
         names = self.snapshots.names_now() if is_new else {}  # of those that no graph contains
         for leaf, after in zip(leaves, grads, strict=True):
             leaf.name = leaf.name or names.get(id(leaf.ref()), "")
-            name = f"{leaf.name}.grad" if leaf.name else ".grad"
-            entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
-            entry.identities = (leaf.identity,)
+            what, name = (EventKind.ACCUMULATE, "accumulate_grad"), f"{leaf.name}.grad"
+            entry = Entry(*what, done.location, name, (leaf.identity,))
             ranks = done.averaging.ranks_of(leaf.ref())
             entry.is_hidden = not leaf.name and is_flat(leaf.ref())  # its parts have events
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, *ranks)
