@@ -49,6 +49,7 @@ def test_events_with_their_lines_and_the_last_moment_as_text():
     ]
     assert "train.py:10  frozen  detach" in events.splitlines()
     assert AFTER_TWO in last
+    assert "(the last of 5 moments; -o story.txt or story.svg shows each)" in last
 
 
 def test_the_script_is_run_as_it_is(tmp_path):
@@ -155,6 +156,14 @@ for step in range(9):
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
 """
+
+
+def test_the_terminal_shows_one_moment_and_says_so():
+    Path("steps.py").write_text(STEPS)
+    stdout = run("record", "steps.py").stdout
+    assert "\nafter step\n" in stdout  # without a number: that of a frame would be another
+    assert "(the last of 12 moments; -o story.txt or story.svg shows each)" in stdout
+    assert "12 of 35 moments were kept (max_frames=12)" in stdout
 
 
 def test_every_records_some_steps_and_shows_the_norms_of_all():

@@ -50,6 +50,14 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs); or optimize the copy",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
+_GRID = "scale a constant grid: start + (end - start) * torch.linspace(0, 1, steps)"
+FIX_OF_WORD = {
+    "_values": "use values() of a coalesced tensor, which has a gradient",
+    "arange": _GRID,
+    "full": "multiply by it: x * torch.ones(size)",
+    "linspace": _GRID,
+    "logspace": f"{_GRID}, as an exponent of the base",
+}
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
@@ -79,7 +87,7 @@ _FIX_OF_CALL = {
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
 _NEW = "compute a new tensor with gradients on, and use that"
-_ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
+_ONLY_IN_PLACE = ("copy", "setitem", "set", "normal", "uniform", "zero")  # have no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -293,8 +301,8 @@ def _of_mode(facts: CutFacts) -> str:
 
 def _of_part(facts: CutFacts) -> str:
     """Of an operation of whose results, or forms, another one has a gradient."""
-    if facts.word == "_values":
-        return "use values() of a coalesced tensor, which has a gradient"
+    if facts.word in FIX_OF_WORD:
+        return FIX_OF_WORD[facts.word]
     if facts.cause is Cause.NOT_DIFFERENTIABLE and operation(facts.word).sorts:
         return "use the values that it returns: its indices have no gradient"
     return ""
@@ -346,7 +354,8 @@ def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
     if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
         return ""
     of = as_code(made.get("name", ""))
-    how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
+    call = f"torch.fill({of}, ...)" if name == "fill" else f"{of}.{name}(...)"
+    how = f"{of} = {call}" if of else f"{name}() returns one"
     return f"{_NEW}: {how}"
 
 

@@ -123,6 +123,7 @@ def replacements(row: ListedAnswer) -> Iterator[Explanation | None]:
         yield row.fine("a step in a hook used it")
     if verdict is Verdict.HOOK and has_mild_hooks(context):
         yield row.fine(row.each.reason)
+    yield _of_a_penalty(row)
     yield _only_cancels(row)
     if row.is_gone and not is_parameter and is_taken_by_torch(context, key):
         yield row.fine("torch took its gradient")
@@ -145,6 +146,27 @@ def as_so_far(row: ListedAnswer) -> Explanation:
     if optimizer is None or row.each.verdict not in late:
         return row.each
     return row.untrained(f"its optimizer {optimizer} has made no step so far: {row.each.reason}")
+
+
+def _of_a_penalty(row: ListedAnswer) -> Explanation | None:
+    """Its gradient is 0 in one of several passes, because of a derivative in the loss of that one.
+
+    That pass gives others a gradient, and the pass before, of another line, gave it one.
+    """
+    each, added = row.each, row.added
+    made = each.graph.nodes.get(each.culprit, {}) if each.graph is not None else {}
+    before = [event for event in added[-2:-1] if event.location != added[-1].location]
+    if each.verdict is not Verdict.ZERO or not str(made.get("op", "")).endswith("_backward"):
+        return None
+    passes, events = row.context.passes, row.context.happened(EventKind.ACCUMULATE)
+    rows = (event for event in events if passes and event.number > passes[-1].number)
+    is_given = row.context.cached("last pass gave", lambda: any(map(_gave, rows)))
+    reason = "its gradient is 0 in that pass, and not in others"
+    return row.fine(reason) if before and _gave(before[0]) and is_given else None
+
+
+def _gave(added: Event) -> bool:
+    return not is_wrong(getattr(added.details, "after", None))
 
 
 def _only_cancels(row: ListedAnswer) -> Explanation | None:

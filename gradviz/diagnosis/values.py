@@ -21,6 +21,7 @@ from gradviz.graph import (
     ancestors,
     is_data,
     is_gradient,
+    is_scaled_away,
     leads_to_a_root,
     leaf_of_node,
     leaf_uses,
@@ -322,6 +323,7 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             or not grad.is_finite
             or key not in scales
             or order is None
+            or is_scaled_away(graph, key)
         ):
             continue
         name, norm = data.get("name") or key, grad.norm / scales[key]

@@ -196,6 +196,11 @@ def is_function_of_torch(name: str) -> bool:
     return any(hasattr(each, name) for each in (torch, torch.Tensor, torch.nn.functional))
 
 
+def is_method_of_torch(name: str) -> bool:
+    """Whether a tensor has a method of a name: it has ``fill_``, and no ``fill``."""
+    return hasattr(torch.Tensor, name)
+
+
 def written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any] | None:
     """The arguments that an operator of ``torch.ops`` changes in place; None for other functions.
 
