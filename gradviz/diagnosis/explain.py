@@ -323,6 +323,9 @@ def _answers(
         if is_overview:
             each = _as_overview(each, question, context)
             each = _as_so_far(each, question.key, context) if is_early else each
+            is_named = question.data.get("name") or question.kind is NodeKind.PARAMETER
+            if each.verdict is Verdict.UNTRAINED and not is_named and len(questions) > 1:
+                continue  # such as the memory in which a stage of a pipeline receives
         explanations.append(each)
     return Explanations(tuple(explanations)) if is_many else explanations[0]
 

@@ -548,3 +548,40 @@ def imported(file: str) -> set[str]:
 def first_on_line(events: Sequence[Event]) -> int:
     """The number of the first of some events that is on the line of the last one; 0 for none."""
     return next((each.number for each in events if each.location == events[-1].location), 0)
+
+
+def kept_beside(made: Event, texts: Iterable[str]) -> str:
+    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
+
+    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    """
+    statement = statement_at(made.location)
+    every = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [each for target in every for each in getattr(target, "elts", [target])]
+    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
+    found = [each for each in kept if each in texts]
+    return found[0] if len(targets) > 1 and len(found) == 1 else ""
+
+
+def starts_as_constant(used: Event | None, name: str) -> bool:
+    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
+    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
+    return any(isinstance(value, ast.Constant) for _, value in made)
+
+
+_CACHES = ("lru_cache", "cache", "cached_property")
+
+
+def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
+    """A function around a line, or with one of some names, whose result a decorator keeps.
+
+    Returns:
+        Its name and that of the decorator; "" for none.
+    """
+    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
+        for each in node.decorator_list:
+            called = each.func if isinstance(each, ast.Call) else each
+            word = ast.unparse(called).rpartition(".")[2]
+            if word in _CACHES and (has_line(node, location.line) or node.name in names):
+                return node.name, word
+    return "", ""

@@ -12,18 +12,21 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
     assignments_to,
+    cached_function,
     expressions_at,
     functions_around,
     has_line,
     imported,
+    kept_beside,
     mention,
     nodes_in,
     operands,
+    starts_as_constant,
     statement_at,
     stored,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import cached_function, calls_in, kept_beside, starts_as_constant
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
