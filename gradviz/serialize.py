@@ -437,7 +437,7 @@ _TEXT = (
 _COUNTS = (
     *("outputs", "untracked_inputs", "root", "accumulations", "version", "hooks", "saved_bytes"),
     *("saved_total", "storage", "sequence_nr", "members", "reshapes", "repeat", "first_step"),
-    *("in_modules", "parameters", "leaf_elements", "frozen"),
+    *("in_modules", "parameters", "leaf_elements", "frozen", "unreached"),
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),

@@ -210,7 +210,6 @@ MESSAGES = ("torch_messages", "frontends/program.py")  # the latter: pytest's, o
 # File -> what it reads with regular expressions, none of it our own text.
 PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
-    "capture/autograd/operations.py": "class names of autograd's nodes",
     "capture/tensors/names.py": "names in IPython's namespace",
     "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",

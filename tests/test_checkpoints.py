@@ -153,3 +153,13 @@ def test_of_blocks_that_use_what_cannot_be_seen_none_is_recommended():
             f"n{number}", kind=NodeKind.OPERATION, op=op, saved=(result,), module=where, **data
         )
     assert list(saved(graph).modules) == ["blocks.0", "blocks.2"]
+
+
+def test_gradients_of_what_a_reentrant_checkpoint_runs_have_names():
+    net = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    with gradviz.record() as run:
+        inside = checkpoint(net["b"], net["a"](torch.ones(1, 2)), use_reentrant=True)
+        inside.sum().backward()
+    added = [event.name for event in run.events if event.word == "accumulate_grad"]
+    names = [f"net.{part}.{kind}.grad" for part in "ab" for kind in ("bias", "weight")]
+    assert sorted(added) == names

@@ -49,6 +49,7 @@ def test_events_with_their_lines_and_the_last_moment_as_text():
     ]
     assert "train.py:10  frozen  detach" in events.splitlines()
     assert AFTER_TWO in last
+    assert "(the last of 5 moments; -o story.txt or story.svg shows each)" in last
 
 
 def test_the_script_is_run_as_it_is(tmp_path):
@@ -155,6 +156,14 @@ for step in range(9):
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
 """
+
+
+def test_the_terminal_shows_one_moment_and_says_so():
+    Path("steps.py").write_text(STEPS)
+    stdout = run("record", "steps.py").stdout
+    assert "\nafter step\n" in stdout  # without a number: that of a frame would be another
+    assert "(the last of 12 moments; -o story.txt or story.svg shows each)" in stdout
+    assert "12 of 35 moments were kept (max_frames=12)" in stdout
 
 
 def test_every_records_some_steps_and_shows_the_norms_of_all():
@@ -313,3 +322,24 @@ def test_a_recorded_program_is_the_same_to_the_byte_in_each_process(tmp_path: Pa
         env = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run(command, cwd=tmp_path, env=env, check=True, timeout=120)
     assert len({(tmp_path / f"{seed}.json").read_bytes() for seed in "123"}) == 1
+
+
+def test_an_answer_does_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "a, b, x = nn.Linear(3, 3), nn.Linear(3, 3), torch.ones(8, 3)\n"
+        "optimizer = torch.optim.SGD([*a.parameters(), *b.parameters()], lr=0.01)\n"
+        "apart = (a(x).detach() - b(x).detach()).pow(2).mean()\n"
+        "loss = a(x).pow(2).mean() + b(x).pow(2).mean() + apart\n"
+        "loss.backward()\n"
+        "optimizer.step()\n"
+    )
+    said = []
+    for seed in ("1", "2", "3"):
+        command = [sys.executable, "-m", "gradviz", "explain", "train.py"]
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        said.append(done.stdout)
+    assert "a(x).detach() at train.py:5" in said[0]
+    assert said == said[:1] * 3

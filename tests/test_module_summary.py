@@ -177,3 +177,58 @@ def test_a_box_counts_the_frozen_parameters_too() -> None:
     text = str(gradviz.draw(loss, names=net, depth=1))
     assert "2…5  ×4  Sequential" in text and "80 parameters, 64 frozen" in text
     assert "0  Sequential  f32[1,4]  20 parameters  " in text
+
+
+class _Checkpointed(nn.Module):
+    """One layer runs in a reentrant checkpoint, and one is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 1)
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(checkpoint(self.b, self.a(x), use_reentrant=True)).sum()
+
+
+def test_the_parameters_of_a_module_are_all_counted() -> None:
+    net = _Checkpointed()
+    loss = net(torch.ones(2, 4))
+    table = gradviz.summary(loss, names={"net": net})
+    assert table.total.known_parameters == sum(p.numel() for p in net.parameters()) == 133
+    assert "net  _Checkpointed  f32[2,1]    5     133" in str(table)
+    assert "133 parameters, 84 not in the graph" in gradviz.draw(loss, names={"net": net}).svg
+    with gradviz.record() as run:
+        net(torch.ones(2, 4)).backward()
+    assert gradviz.summary(run).total.unreached == 84
+
+
+def test_parameters_of_modules_without_a_row_are_named_apart() -> None:
+    net = nn.ModuleDict({"body": nn.Linear(4, 4).requires_grad_(False), "head": nn.Linear(4, 1)})
+    loss = net["head"](net["body"](torch.ones(2, 4))).sum()
+    table = gradviz.summary(loss, names={"net": net})
+    assert [row.module for row in table.rows] == ["net.head", ""]
+    assert "params: 20 of the total are of modules without a row" in table.notes
+
+
+class _Adapter(nn.Module):
+    """Frozen modules run beside a low-rank part, and before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln, self.base = nn.LayerNorm(8), nn.Linear(8, 8)
+        self.up, self.down = nn.Linear(2, 8, bias=False), nn.Linear(8, 2, bias=False)
+        self.ln.requires_grad_(False)
+        self.base.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.ln(x)
+        return (self.base(h) + self.up(self.down(h))).sum()
+
+
+def test_a_module_without_a_graph_is_before_the_first_use_of_its_result() -> None:
+    net = _Adapter()
+    with gradviz.record(net) as run:
+        net(torch.ones(2, 8)).backward()
+    rows = [row.module for row in gradviz.summary(run).rows if row.module]
+    assert rows == ["ln", "down", "up", "base"]

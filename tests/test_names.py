@@ -390,3 +390,14 @@ def test_modules_in_a_container_name_their_parameters() -> None:
     found = {name for name in told(here()) if name != "t"}
     assert found == {"models['critic'].weight", "layers[0].weight"}
     assert len(models) == len(layers)
+
+
+def test_several_variables_are_not_the_name_of_one_result() -> None:
+    w, b = torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)
+    with gradviz.record() as run:
+        inner = (w.sum() + b).pow(2).sum()
+        gw, gb = torch.autograd.grad(inner, [w, b], create_graph=True)
+        left, right = (gw * 2).split(1)
+        (left + right + gb).sum().backward()
+    names = {n["name"] for f in run.frames for _, n in f.graph.nodes(data=True) if "name" in n}
+    assert "gw, gb" not in names and {"gw", "gb", "left, right"} <= names

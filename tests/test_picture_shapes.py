@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn import functional
 
 import gradviz
-from gradviz.graph import NodeKind, TensorSummary
+from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.graph.text import summary_text
 from gradviz.renderers.compose import NARROW
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import opened_modules
-from gradviz.views import fold_repeats, group_by_module, hide_bookkeeping
+from gradviz.views import dock_leaves, fold_chunks, fold_repeats, group_by_module, hide_bookkeeping
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
@@ -332,3 +332,85 @@ def test_a_factor_of_an_operation_in_place_looks_as_of_one_that_is_not():
     graph = run.story[0].graph
     (key,) = [key for key, data in graph.nodes(data=True) if data.get("op") == "mul_"]
     assert "×3" in labels_of(graph)[key].plain()
+
+
+class _Heads(nn.Module):
+    """Each head has a layer and, in another list, a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(6, 4) for _ in range(4))
+        self.scales = nn.ParameterList(nn.Parameter(torch.ones(4)) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = [
+            (head(x) * scale).relu().exp().sin().cos().tanh()
+            for head, scale in zip(self.heads, self.scales, strict=True)
+        ]
+        return torch.cat(rows, -1)
+
+
+def test_steps_with_parameters_of_two_lists_are_not_the_modules_of_one() -> None:
+    net = nn.ModuleDict({"first": _Heads(), "second": _Heads()})
+    loss = net["second"](net["first"](torch.randn(3, 6))[:, :6]).sum()
+    text = str(gradviz.draw(loss, names=net, views=[hide_bookkeeping, fold_repeats]))
+    assert "first.heads.0…3  ×4  part of  _Heads  " in text
+    assert "Linear" not in text
+
+
+class _Scan(nn.Module):
+    """A loop in one call, whose steps use no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rates, state, states = self.enter(x).sigmoid(), torch.zeros(2, 4), []
+        for step in range(x.shape[1]):
+            state = (state * rates[:, step] + rates[:, step].exp()).tanh()
+            states.append(state)
+        return self.leave(torch.stack(states, 1))
+
+
+def test_the_steps_of_a_loop_are_a_part_of_the_call_of_their_module() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), _Scan(), nn.Linear(4, 1))
+    text = str(gradviz.draw(net(torch.randn(2, 12, 4)).sum(), names=net))
+    assert "1  ×10  steps 2–11  part of  _Scan  60 ops in all" in text
+
+
+class _Forked(nn.Module):
+    """Two heads in one container, used in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 8)
+        self.heads = nn.ModuleDict({"a": nn.Linear(8, 2), "b": nn.Linear(8, 3)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.stem(x)
+        return self.heads["a"](h).sum() + self.heads["b"](h).logsumexp(-1).mean()
+
+
+def test_a_module_of_which_all_is_drawn_is_no_part_of_itself() -> None:
+    net = _Forked()
+    text = str(gradviz.draw(net(torch.ones(2, 4)), names=net, depth=1))
+    assert "heads.a  Linear  " in text and "part of  Linear" not in text
+
+
+def test_leaves_of_several_modules_are_named_by_them() -> None:
+    graph = GradGraph()
+    graph.add_node("n", kind=NodeKind.OPERATION, op="add", shape=(4,))
+    for slot, name in enumerate(("one.0.weight", "one.0.bias", "two.weight", "two.bias")):
+        graph.add_node(name, kind=NodeKind.PARAMETER, name=name, shape=(4,), grad=None)
+        graph.add_edge(name, "n", 0, input=slot)
+    boxes = [data.get("name") for _, data in dock_leaves(graph).nodes(data=True)]
+    assert "parameters of one.0, two (4)" in boxes
+    for part in range(40):  # each operation has a box of its own
+        graph.add_node(f"n{part}", kind=NodeKind.OPERATION, op="add", sequence_nr=part)
+        for slot, name in enumerate((f"l{part}.weight", f"l{part}.bias")):
+            graph.add_node(name, kind=NodeKind.PARAMETER, name=name, shape=(4,), grad=None)
+            graph.add_edge(name, f"n{part}", 0, input=slot)
+    chunks = fold_chunks(dock_leaves(graph), count=4)
+    titles = [label.plain() for label in labels_of(chunks).values()]
+    assert not any("parameters of" in title and "→" in title for title in titles), titles

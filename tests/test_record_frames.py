@@ -203,8 +203,8 @@ def test_a_long_run_keeps_the_first_the_last_and_what_differs() -> None:
     words = [{d.get("op") for _, d in frame.graph.nodes(data=True)} for frame in run.frames]
     assert any("exp" in each for each in words)
     assert run.story.notes == (
-        "6 of 80 moments are shown (max_frames=6): the first 2 and the last 1, and 3 between that "
-        "show something else; 6 more of those are left out; not shown: 37 after frame 3, "
+        "6 of 80 moments were kept (max_frames=6): the first 2 and the last 1, and 3 between that "
+        "show something else; 6 more of those are left out; not kept: 37 after frame 3, "
         "37 after frame 5",
     )
 
@@ -235,8 +235,8 @@ def test_three_passes_and_then_three_with_zeroing_keep_what_they_teach() -> None
     ]
     (note,) = run.story.notes
     assert note == (
-        "12 of 16 moments are shown (max_frames=12): the first 4 and the last 3, and 5 between "
-        "that show something else; not shown: 2 after frame 7, 2 after frame 9"
+        "12 of 16 moments were kept (max_frames=12): the first 4 and the last 3, and 5 between "
+        "that show something else; not kept: 2 after frame 7, 2 after frame 9"
     )
 
 

@@ -195,6 +195,22 @@ def test_only_paths_and_bookkeeping(opened: Open, stack: gradviz.Drawing) -> Non
         assert not any("accumulate_grad" in text for text in texts(page))
 
 
+def test_a_value_has_the_name_of_its_own_result(opened: Open) -> None:
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        for scale in (2.0, 3.0):
+            (one := (w * scale).sum()).backward()
+        (other := w.sum()).backward()
+    with opened(gradviz.draw(run)) as page:
+        assert page.locator(".moment").inner_text().endswith("one = 4")
+        for _ in range(4):
+            page.keyboard.press("]")
+        assert page.locator(".moment").inner_text().endswith("other = 2")
+        assert "line: one" in page.locator(".phases").inner_text()
+    with opened(gradviz.draw(run.story[4:])) as page:  # one value in all frames: there is no line
+        assert one is not other and "line" not in page.locator(".phases").inner_text()
+
+
 @pytest.mark.parametrize("by", ["grad_norm", "saved_bytes", "dtype", "device", "module"])
 def test_colors_come_with_a_legend(opened: Open, stack: gradviz.Drawing, by: str) -> None:
     with opened(stack) as page:

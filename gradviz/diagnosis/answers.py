@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from itertools import count
 from typing import Any, overload
 
 from gradviz.errors import DamagedFileError, UnknownNameError
-from gradviz.facts import SourceLocation
+from gradviz.facts import SavedVerdict, SourceLocation
 from gradviz.graph import (
     LEAVES,
     EdgeKind,
@@ -553,6 +553,25 @@ def saved_explanations(story: Story) -> Explanations | None:
         more: Any = {"rule": e.rule, "kind": e.kind, "ranks": ranks if e.ranks else ""}
         found.append(Explanation(*said, graph, e.culprit, **more))
     return Explanations(tuple(found))
+
+
+def with_explanations(
+    story: Story, answers: Explanation | Explanations, is_own: bool = False
+) -> Story:
+    """A story with explanations, which `saved_explanations` returns.
+
+    Args:
+        story: the frames.
+        answers: what is said of them.
+        is_own: whether its only frame is that of the answers.
+    """
+    rows = [answers] if isinstance(answers, Explanation) else answers
+    frames, verdicts = {id(frame.graph): number for number, frame in enumerate(story)}, []
+    for e in rows:
+        said = (e.verdict.value, e.name, e.reason, e.fix, e.nodes, e.locations, e.culprit)
+        frame = frames.get(id(e.graph), 0 if is_own else -1)
+        verdicts.append(SavedVerdict(*said, frame, e.rule, e.kind))
+    return replace(story, verdicts=tuple(verdicts))
 
 
 def _verdict(value: str) -> Verdict:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradviz.diagnosis.answers import Group
@@ -390,9 +391,11 @@ class Context:
         numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
         lines = {n: self.pass_of[n].source for n in numbers if n in self.pass_of}
         added = [n for n, line in lines.items() if line == lines.get(numbers[-1])]
-        kept = (f for f in reversed(self.frames or ()) if f.kind in _WITH_ITS_GRAPH)
-        found = [frame for frame in kept if frame.pass_number in added]
         # A forward pass that torch.autograd.grad took has the number of the pass before it.
+        ends = pairwise(self.frames or ())
+        taken = [id(f) for f, then in ends if then.kind is FrameKind.AFTER_AUTOGRAD_GRAD]
+        kept = (f for f in reversed(self.frames or ()) if f.kind in _WITH_ITS_GRAPH)
+        found = [f for f in kept if f.pass_number in added and id(f) not in taken]
         found.sort(key=lambda frame: (-frame.pass_number, frame.kind is FrameKind.FORWARD))
         return next((frame for frame in found if key in frame.graph), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import inf
 
 from gradviz.diagnosis.context import Context, Question
@@ -49,6 +50,14 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs); or optimize the copy",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
+_GRID = "scale a constant grid: start + (end - start) * torch.linspace(0, 1, steps)"
+FIX_OF_WORD = {
+    "_values": "use values() of a coalesced tensor, which has a gradient",
+    "arange": _GRID,
+    "full": "multiply by it: x * torch.ones(size)",
+    "linspace": _GRID,
+    "logspace": f"{_GRID}, as an exponent of the base",
+}
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
@@ -78,104 +87,258 @@ _FIX_OF_CALL = {
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
 _NEW = "compute a new tensor with gradients on, and use that"
-_ONLY_IN_PLACE = ("copy", "setitem", "set")  # of which there is no other form
+_ONLY_IN_PLACE = ("copy", "setitem", "set", "normal", "uniform", "zero")  # have no other form
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
+
+
+class CutFacts:
+    """What a recording shows of one cut; each fact is read once, when it is first asked for.
+
+    Args:
+        context: the recording and the graph.
+        cut: the cut edge.
+    """
+
+    def __init__(self, context: Context, cut: CutEdge) -> None:
+        self.context, self.cut, self.graph = context, cut, context.graph
+        self.cause = cut.edge.get("cause", Cause.NOT_RECORDED)
+        self.word = cut.edge.get("word", "")
+        self.line, self.inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
+
+    @classmethod
+    def of(cls, context: Context, cut: CutEdge) -> CutFacts:
+        """The facts of a cut, which all explained tensors share."""
+        key = (cls, cut.source, cut.target, id(cut.edge))  # the edge lives as long as its facts
+        found: CutFacts | None = context.cache.get(key)
+        if found is None:
+            found = context.cache[key] = cls(context, cut)
+        return found
+
+    @property
+    def made(self) -> NodeData:
+        """The attributes of what was cut off."""
+        return self.graph.nodes[self.cut.target] if self.cut.target in self.graph else {}
+
+    @cached_property
+    def calls(self) -> set[str]:
+        """The functions that its line calls."""
+        line = self.line
+        return self.context.cached(("called", line), lambda: called_on(line))
+
+    @cached_property
+    def is_module_copy(self) -> bool:
+        """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
+        if self.cause is Cause.VALUES_COPIED:
+            return self.word in _MODULE_COPIES
+        return not self._on_line[0].isdisjoint(_MODULE_COPIES)
+
+    @cached_property
+    def written(self) -> set[NodeKind]:
+        """The kinds of what its line writes into, if that outlives a pass: running statistics."""
+        if self.cause not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
+            return set()
+        nodes = (self.context.node_in_a_frame(each) for each in self._on_line[1])
+        kept = (e for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", "")))
+        key = ("written", self.line)
+        return self.context.cached(key, lambda: {each["kind"] for each in kept})
+
+    @cached_property
+    def is_linearized(self) -> bool:
+        """Whether it is a constant of ``torch.func.linearize``."""
+        return self.cause is Cause.DETACH and "linearize" in self.calls
+
+    @cached_property
+    def mode(self) -> Event | None:
+        """The event that switched gradients off before it; None if it was not recorded."""
+        events = self.context.events or ()
+        if not self._made_here or events[-1].number >= len(events):  # some events were omitted
+            return None
+        end = self._made_here[-1].number
+        modes = [each for each in self.context.happened(EventKind.MODE) if each.number < end]
+        return modes[-1] if modes and modes[-1].action is Action.GRADIENTS_OFF else None
+
+    @cached_property
+    def switched_off(self) -> Event | None:
+        """The call of ``set_grad_enabled(False)`` that caused it; None for another cause."""
+        return self.mode if self.mode is not None and _is_switch(self.mode) else None
+
+    @cached_property
+    def is_sample(self) -> bool:
+        """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
+        made = self._made_here
+        if self.cause is Cause.NOT_DIFFERENTIABLE and "sample" in self.calls:
+            made = self.context.made_at(self.line, self.cut.target)
+        return any(operation(event.word).draws for event in made) and self.mode is None
+
+    @cached_property
+    def which(self) -> str:
+        """``b.detach()``, if its line has several of them with other text; else ""."""
+        made = self.context.happened_to(self.cut.target, EventKind.CUT)
+        location = made[-1].location if made and not self.inside else None
+        if location is None or str(location) != self.line:
+            return ""
+        key, word = ("which", location, self.cause), made[-1].word
+        return self.context.cached(key, lambda: one_of_several(location, word))
+
+    @cached_property
+    def rank(self) -> int:
+        """The lower, the more likely it is a fault; a copy as a target network seldom is."""
+        if self.is_module_copy:
+            return 3
+        key = ("index", self.cut.target, self.cause)
+        is_index = self.context.cached(key, lambda: _is_before_an_index(self.graph, self.cut))
+        if is_index or NodeKind.UNTRACKED in self.written:
+            return 4
+        if self.cause is Cause.VALUES_COPIED:
+            return 1
+        return 2 * (self.cause is Cause.NOT_DIFFERENTIABLE)
+
+    @cached_property
+    def _on_line(self) -> tuple[frozenset[str], frozenset[str]]:
+        return self.context.written_on(self.line)
+
+    @cached_property
+    def _made_here(self) -> Sequence[Event]:
+        """The operations on the line of a cut by gradient mode; the operation of the cut last."""
+        if self.cause is not Cause.NO_GRAD:
+            return ()
+        return self.context.made_at(self.line, self.cut.target)
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
     """``detach() at train.py:31 (h = h.detach())``."""
-    graph = context.graph
-    cause = cut.edge.get("cause", Cause.NOT_RECORDED)
-    word, more = _WORD_OF_CAUSE.get(cause), ""
-    if cause is Cause.CUSTOM_FUNCTION:
-        word = f"{cut.edge.get('word', 'a Function')}, of which no input requires grad,"
-    if cause is Cause.VALUES_COPIED or _is_module_copy(context, cut):
-        called = cut.edge.get("word", "") if cause is Cause.VALUES_COPIED else "load_state_dict"
-        word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"
-    if cause is Cause.ITEM:
-        word = f"{cut.edge.get('word') or 'item'}()"
-    if word is None:
-        made: NodeData = graph.nodes[cut.target] if cut.target in graph else {}
-        op = cut.edge.get("word") or made.get("op") or word_of(made)
-        word, more = op.partition(",")[0], ", which has no gradient"
-    if cause is Cause.COLLECTIVE:
-        word, more = f"torch.distributed.{word}", ", which autograd does not record"
-    line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
-    word = as_written(word, inside or line)
-    if _is_linearized(context, cut):
-        word = "torch.func.linearize(), to which it is a constant,"
-    elif word in ("detach()", ".data"):
-        word = _which(context, cut) or word
-        by = [f"{each}(), which detaches," for each in _DETACHING if _calls(context, line, each)]
-        word = by[0] if by else word
-    if off := _switched_off(context, cut):
+    facts = CutFacts.of(context, cut)
+    line, off, mode = facts.line, facts.switched_off, facts.mode
+    if off is not None:
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
-    if _is_sample(context, cut):
+    word, more = _what_cut(facts)
+    if facts.is_sample:
         word, more = "sample(), which runs under no_grad,", ""
-    elif (mode := _mode_of(context, cut)) and mode.word == "no_grad" and mode.source != line:
+    elif mode is not None and mode.word == "no_grad" and mode.source != line:
         more = f", in force since {mention(mode.location)}"
-    return f"{word} at {mention(line, inside)}{more}" if line else f"{word}{more}"
+    return f"{word} at {mention(line, facts.inside)}{more}" if line else f"{word}{more}"
+
+
+def _what_cut(facts: CutFacts) -> tuple[str, str]:
+    """What cut the data off, and what is said of it behind the line."""
+    cause, called = facts.cause, facts.word
+    if facts.is_linearized:
+        return "torch.func.linearize(), to which it is a constant,", ""
+    if cause is Cause.ITEM:
+        return f"{called or 'item'}()", ""
+    if cause is Cause.VALUES_COPIED or facts.is_module_copy:
+        called = called if cause is Cause.VALUES_COPIED else "load_state_dict"
+        return _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,", ""
+    if cause is Cause.CUSTOM_FUNCTION:
+        return f"{called or 'a Function'}, of which no input requires grad,", ""
+    if cause in (Cause.DETACH, Cause.DATA):
+        by = [f"{each}(), which detaches," for each in _DETACHING if each in facts.calls]
+        return by[0] if by else facts.which or _WORD_OF_CAUSE[cause], ""
+    if word := _WORD_OF_CAUSE.get(cause):
+        return word, ""
+    op = (called or facts.made.get("op") or word_of(facts.made)).partition(",")[0]
+    if cause is Cause.COLLECTIVE:
+        return f"torch.distributed.{op}", ", which autograd does not record"
+    return as_written(op, facts.inside or facts.line), ", which has no gradient"
 
 
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
-    cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
-    written = _written(context, cut).intersection(LEAVES)
-    if _is_module_copy(context, cut) or written:
-        cause = Cause.VALUES_COPIED
-    of_all = cut.edge.get("word", "") if cause is Cause.COLLECTIVE else ""
-    fix = twin_of(of_all) if of_all else FIX_OF_CAUSE.get(cause, "")
-    is_grad = cause is Cause.AUTOGRAD_GRAD
-    if is_grad and line in lines_with_graph(context.happened(EventKind.BACKWARD)):
-        fix = "its result is constant, as the derivative is; or a Function's backward has no "
-        fix += "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
-    word = cut.edge.get("word", "").removeprefix(".data.")
-    if word == "setitem_" and not _is_leaf(context.graph, cut.target):
-        fix = "join the tensors by torch.stack or torch.cat instead of writing their values"
-    elif written == {NodeKind.LEAF}:
-        fix = _NEW
-    fix = _out_of_place(context.graph, cut) or fix
-    if cut.edge.get("word") == "_values":
-        fix = "use values() of a coalesced tensor, which has a gradient"
-    elif cause is Cause.NOT_DIFFERENTIABLE and operation(cut.edge.get("word", "")).sorts:
-        fix = "use the values that it returns: its indices have no gradient"
-    if off := _switched_off(context, cut):
-        if left_off(context) is off:
-            return TURN_ON.format(off.location)
-        fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
-    if _is_sample(context, cut):
-        fix = "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
-    if (which := _which(context, cut)) and cause in (Cause.DETACH, Cause.DATA):
-        fix = f"use {which.removesuffix('.data').removesuffix('.detach()')} instead of {which}"
-    at = cut.edge.get("inside") or line
-    pair = context.cached(("straight-through", at), lambda: straight_through(at))
-    if cause in (Cause.DETACH, Cause.DATA) and pair is not None:
-        kept, other, is_replaced = pair
-        fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
-        fix += f"a loss of its own{', computed before this line' * is_replaced}: "
-        fix += f"torch.nn.functional.mse_loss({other}, {kept}.detach())"
-    if cause is Cause.DETACH:
-        called = next((f for name, f in _FIX_OF_CALL.items() if _calls(context, line, name)), "")
-        below = descendants(context.graph, [cut.target], is_data) if called else ()
-        is_leaf = any(context.graph.nodes[key]["kind"] in LEAVES for key in below)
-        fix = _OF_THE_COPY if is_leaf and called is not _STACKED else called or fix
-    if _is_linearized(context, cut):
+    facts = CutFacts.of(context, cut)
+    line, inside, off = facts.line, facts.inside, facts.switched_off
+    if off is not None and left_off(context) is off:
+        return TURN_ON.format(off.location)
+    if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
-    if fix and (inside := cut.edge.get("inside")):
-        is_own = cut.edge.get("is_own", False)
-        line, fix = (inside, fix) if is_own else (line, _OF_A_LIBRARY)
+    fix = next(filter(None, (find(facts) for find in _FIXES)), "")
+    if fix and inside:
+        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
 
 
-def _which(context: Context, cut: CutEdge) -> str:
-    """``b.detach()``, if its line has several of them with other text; else ""."""
-    made = context.happened_to(cut.target, EventKind.CUT)
-    location = made[-1].location if made and not cut.edge.get("inside") else None
-    if location is None or str(location) != cut.edge.get("source"):
+def _of_call(facts: CutFacts) -> str:
+    """Of a detach() in a function that was called."""
+    called = [fix for name, fix in _FIX_OF_CALL.items() if name in facts.calls]
+    if facts.cause is not Cause.DETACH or _copies(facts) or not called:
         return ""
-    key = ("which", location, cut.edge.get("cause"))
-    return context.cached(key, lambda: one_of_several(location, made[-1].word))
+    below = descendants(facts.graph, [facts.cut.target], is_data)
+    is_leaf = any(facts.graph.nodes[key]["kind"] in LEAVES for key in below)
+    return _OF_THE_COPY if is_leaf and called[0] is not _STACKED else called[0]
+
+
+def _detaches(facts: CutFacts) -> bool:
+    return facts.cause in (Cause.DETACH, Cause.DATA) and not _copies(facts)
+
+
+def _of_straight_through(facts: CutFacts) -> str:
+    if not _detaches(facts):
+        return ""
+    at = facts.inside or facts.line
+    pair = facts.context.cached(("straight-through", at), lambda: straight_through(at))
+    if pair is None:
+        return ""
+    kept, other, is_replaced = pair
+    fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
+    fix += f"a loss of its own{', computed before this line' * is_replaced}: "
+    return f"{fix}torch.nn.functional.mse_loss({other}, {kept}.detach())"
+
+
+def _of_one_of_several(facts: CutFacts) -> str:
+    which = facts.which if _detaches(facts) else ""
+    kept = which.removesuffix(".data").removesuffix(".detach()")
+    return f"use {kept} instead of {which}" if which else ""
+
+
+def _of_mode(facts: CutFacts) -> str:
+    if facts.is_sample:
+        return (
+            "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
+        )
+    is_off = facts.switched_off is not None
+    return "compute it where gradients are on: with torch.set_grad_enabled(True):" * is_off
+
+
+def _of_part(facts: CutFacts) -> str:
+    """Of an operation of whose results, or forms, another one has a gradient."""
+    if facts.word in FIX_OF_WORD:
+        return FIX_OF_WORD[facts.word]
+    if facts.cause is Cause.NOT_DIFFERENTIABLE and operation(facts.word).sorts:
+        return "use the values that it returns: its indices have no gradient"
+    return ""
+
+
+def _of_write(facts: CutFacts) -> str:
+    if fix := _out_of_place(facts.graph, facts.cut):
+        return fix
+    is_leaf = facts.made.get("kind") in LEAVES
+    if facts.word.removeprefix(".data.") == "setitem_" and not is_leaf:
+        return "join the tensors by torch.stack or torch.cat instead of writing their values"
+    return _NEW if facts.written == {NodeKind.LEAF} else ""
+
+
+def _of_cause(facts: CutFacts) -> str:
+    passes = facts.context.happened(EventKind.BACKWARD)
+    if facts.cause is Cause.COLLECTIVE and facts.word:
+        return twin_of(facts.word)
+    if facts.cause is Cause.AUTOGRAD_GRAD and facts.line in lines_with_graph(passes):
+        return (
+            "its result is constant, as the derivative is; or a Function's backward has no "
+            "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
+        )
+    return FIX_OF_CAUSE.get(Cause.VALUES_COPIED if _copies(facts) else facts.cause, "")
+
+
+_FIXES = (
+    *(_of_call, _of_straight_through, _of_one_of_several),
+    *(_of_mode, _of_part, _of_write, _of_cause),
+)
+"""The fixes of a cut; the first that applies is proposed."""
+
+
+def _copies(facts: CutFacts) -> bool:
+    """Whether what matters is that values are copied: into a module, or a leaf."""
+    return facts.is_module_copy or not facts.written.isdisjoint(LEAVES)
 
 
 def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
@@ -191,31 +354,19 @@ def _out_of_place(graph: GradGraph, cut: CutEdge) -> str:
     if name == cut.edge.get("word") or name in _ONLY_IN_PLACE or name.startswith("_"):
         return ""
     of = as_code(made.get("name", ""))
-    how = f"{of} = {of}.{name}(...)" if of else f"{name}() returns one"
+    call = f"torch.fill({of}, ...)" if name == "fill" else f"{of}.{name}(...)"
+    how = f"{of} = {call}" if of else f"{name}() returns one"
     return f"{_NEW}: {how}"
-
-
-def _is_leaf(graph: GradGraph, key: str) -> bool:
-    return key in graph and graph.nodes[key]["kind"] in LEAVES
-
-
-def _is_linearized(context: Context, cut: CutEdge) -> bool:
-    is_detached = cut.edge.get("cause") is Cause.DETACH
-    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
-
-
-def _calls(context: Context, line: str, name: str) -> bool:
-    """Whether a line calls a function; its functions are found once for all leaves."""
-    return name in context.cached(("called", line), lambda: called_on(line))
 
 
 def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
     """The lines of each cut."""
     found: list[SourceLocation] = []
     for cut in cuts:
-        found += locations_of([cut.edge.get("source", ""), cut.edge.get("inside", "")])
-        if (off := _mode_of(context, cut)) and off.location:
-            found.append(off.location)
+        facts = CutFacts.of(context, cut)
+        found += locations_of([facts.line, facts.inside])
+        if facts.mode is not None and facts.mode.location:
+            found.append(facts.mode.location)
     return tuple(found)
 
 
@@ -228,37 +379,6 @@ def left_off(context: Context) -> Event | None:
 def _is_switch(event: Event) -> bool:
     called = (event.word, event.action)
     return called == ("set_grad_enabled", Action.GRADIENTS_OFF) and bool(event.location)
-
-
-def _switched_off(context: Context, cut: CutEdge) -> Event | None:
-    """The call of ``set_grad_enabled(False)`` that caused a cut; None for another cause."""
-    mode = _mode_of(context, cut)
-    return mode if mode is not None and _is_switch(mode) else None
-
-
-def _made(context: Context, cut: CutEdge) -> Sequence[Event]:
-    """The operations on the line of a cut by gradient mode; the operation of the cut last."""
-    if cut.edge.get("cause") is not Cause.NO_GRAD:
-        return ()
-    return context.made_at(cut.edge.get("source", ""), cut.target)
-
-
-def _mode_of(context: Context, cut: CutEdge) -> Event | None:
-    """The event that switched gradients off before a cut; None if it was not recorded."""
-    made, events = _made(context, cut), context.events or ()
-    if not made or events[-1].number >= len(events):  # some events were omitted
-        return None
-    modes = [each for each in context.happened(EventKind.MODE) if each.number < made[-1].number]
-    return modes[-1] if modes and modes[-1].action is Action.GRADIENTS_OFF else None
-
-
-def _is_sample(context: Context, cut: CutEdge) -> bool:
-    """Whether ``sample()`` of a torch distribution caused the cut, which runs under no_grad."""
-    made, line = _made(context, cut), cut.edge.get("source", "")
-    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE and _calls(context, line, "sample"):
-        made = context.made_at(line, cut.target)
-    is_draw = any(operation(event.word).draws for event in made)
-    return is_draw and _mode_of(context, cut) is None
 
 
 def is_known_cut(edge: EdgeData) -> bool:
@@ -277,39 +397,10 @@ def cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not is_of_a_constant(context, question.key, each)]
-    ranks = {id(cut): rank_of_cut(context, cut) for cut in found}
+    ranks = {id(cut): CutFacts.of(context, cut).rank for cut in found}
     found.sort(key=lambda cut: (ranks[id(cut)], -_latest(context, cut.edge.get("source", ""))))
     # Where a cut can be removed, what is seldom a fault beside it is left out.
     return [cut for cut in found if ranks[id(cut)] // 2 == ranks[id(found[0])] // 2]
-
-
-def rank_of_cut(context: Context, cut: CutEdge) -> int:
-    """The lower, the more likely a cut is a fault; a copy as a target network seldom is."""
-    if _is_module_copy(context, cut):
-        return 3
-    key = ("index", cut.target, cut.edge.get("cause"))
-    is_index = context.cached(key, lambda: _is_before_an_index(context.graph, cut))
-    if is_index or NodeKind.UNTRACKED in _written(context, cut):
-        return 4
-    cause = cut.edge.get("cause")
-    return 1 if cause is Cause.VALUES_COPIED else 2 * (cause is Cause.NOT_DIFFERENTIABLE)
-
-
-def _is_module_copy(context: Context, cut: CutEdge) -> bool:
-    """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
-    if cut.edge.get("cause") is Cause.VALUES_COPIED:
-        return cut.edge.get("word") in _MODULE_COPIES
-    return not context.written_on(cut.edge.get("source", ""))[0].isdisjoint(_MODULE_COPIES)
-
-
-def _written(context: Context, cut: CutEdge) -> set[NodeKind]:
-    """The kinds of what its line writes into, if that outlives a pass, as running statistics."""
-    if cut.edge.get("cause") not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
-        return set()
-    line = cut.edge.get("source", "")
-    nodes = (context.node_in_a_frame(each) for each in context.written_on(line)[1])
-    kept = (e for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", "")))
-    return context.cached(("written", line), lambda: {each["kind"] for each in kept})
 
 
 def _latest(context: Context, line: str) -> int:
@@ -334,19 +425,16 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
     """The cuts at other lines than the first: with their words, if these are other ones."""
-    lines: dict[tuple[str, str], CutEdge] = {}
+    lines: dict[tuple[str, str], CutFacts] = {}
     for cut in cuts:
-        lines.setdefault((cut.edge.get("source", ""), _which(context, cut)), cut)
+        facts = CutFacts.of(context, cut)
+        lines.setdefault((facts.line, facts.which), facts)
     first, *rest = lines.values()
-    kind = (first.edge.get("cause"), first.edge.get("word"))
-    same = [
-        each
-        for each in rest
-        if (each.edge.get("cause"), each.edge.get("word")) == kind and not _which(context, each)
-    ]
-    more = f", and at {', '.join(each.edge.get('source', '') for each in same[:3])}" if same else ""
+    kind = (first.cause, first.word)
+    same = [each for each in rest if (each.cause, each.word) == kind and not each.which]
+    more = f", and at {', '.join(each.line for each in same[:3])}" if same else ""
     other = next((each for each in rest if each not in same), None)
-    return more if other is None else f"{more}, and by {cut_words(context, other)}"
+    return more if other is None else f"{more}, and by {cut_words(context, other.cut)}"
 
 
 def _is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:

@@ -231,7 +231,7 @@ def _change_by(
         word: the function that changed it, as recorded.
         imports: the names of modules in the file.
     """
-    from gradviz.capture.autograd.tensors import is_function_of_torch
+    from gradviz.capture.autograd.tensors import is_function_of_torch, is_method_of_torch
 
     out = next((each.value for each in call.keywords if each.arg == "out"), None)
     others = [each for each in call.keywords if each.arg not in ("inplace", "out")]
@@ -248,9 +248,18 @@ def _change_by(
     target = function.value if is_method and isinstance(function, ast.Attribute) else None
     target = target or out or next(iter(call.args), None)
     is_known = called_name(call) == word or len(others) < len(call.keywords)
-    if not is_known or not is_function_of_torch(word.partition(" ")[0].removesuffix("_")):
+    name, args = word.partition(" ")[0].removesuffix("_"), call.args
+    if is_known and is_method and name in _DRAWN and target is not None:
+        like = ast.Attribute(ast.Name("torch"), _DRAWN[name])
+        return target, None if call.args or others else ast.Call(like, [target], [])
+    if not is_known or not is_function_of_torch(name):
         return target, None
-    return target, ast.Call(plain, call.args, others)
+    if is_method and isinstance(plain, ast.Attribute) and not is_method_of_torch(plain.attr):
+        plain, args = ast.Attribute(ast.Name("torch"), plain.attr), [plain.value, *args]
+    return target, ast.Call(plain, args, others)
+
+
+_DRAWN = {"normal": "randn_like", "uniform": "rand_like", "zero": "zeros_like"}
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:

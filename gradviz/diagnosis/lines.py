@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gradviz.facts import SourceLocation
+from gradviz.graph import NodeData, NodeKind, word_of
 from gradviz.shown import files_of_cell
 from gradviz.story import Event
 from gradviz.torch_messages import MessageKind as Kind
@@ -105,6 +106,15 @@ def functions_around(location: SourceLocation) -> list[ast.FunctionDef]:
     return [each for each in every if has_line(each, location.line)]
 
 
+def as_given(used: SourceLocation, name: str, freed: SourceLocation) -> str:
+    """What to detach of an argument of a function in which the pass does not run; or ""."""
+    for function in functions_around(used)[-1:]:
+        names = [each.arg for each in nodes_in(function.args, ast.arg)]
+        if name in names and not (used.file == freed.file and has_line(function, freed.line)):
+            return f"detach what {function.name}() is given as {name}, after each backward pass"
+    return ""
+
+
 _SIGNED: dict[str, type[ast.operator | ast.unaryop]] = {
     "add": ast.Add,
     "sub": ast.Sub,
@@ -191,6 +201,23 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
     return named or calls or ([] if kind else found)
 
 
+_SHORT = 40
+
+
+def as_read(data: NodeData) -> str:
+    """The name of a node; of data without one, the ``x[:, None]`` that its line has once."""
+    op, texts = word_of(data), set[str]()
+    is_data = data["kind"] is NodeKind.UNTRACKED and "name" not in data
+    for location in locations_of([data.get("source", "")]) if is_data else ():
+        for node in nodes_in(statement_at(location), ast.Subscript, ast.Call, ast.BinOp):
+            is_it = _is_named(node, op, _SIGNED.get(op)) or (
+                isinstance(node, ast.Subscript) and op == "getitem"
+            )
+            if is_it and node.lineno == location.line and len(text := ast.unparse(node)) < _SHORT:
+                texts.add(text)
+    return texts.pop() if len(texts) == 1 else op
+
+
 def operands(expression: ast.expr) -> list[ast.expr]:
     """The operands of an operation: its sides, or the object and the arguments."""
     if isinstance(expression, ast.UnaryOp):
@@ -271,8 +298,13 @@ def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast
 def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
     appends = (f"{target}.append", f"{target}.appendleft")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and target in map(ast.unparse, node.targets):
-            yield node.lineno, node.value
+        if isinstance(node, ast.Assign):
+            sides = [(each, node.value) for each in node.targets]
+            for to, value in sides:
+                if isinstance(to, ast.Tuple) and isinstance(value, ast.Tuple):
+                    sides += zip(to.elts, value.elts, strict=False)
+                elif ast.unparse(to) == target:
+                    yield node.lineno, value
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in appends:
             yield from ((node.lineno, each) for each in node.args[:1])
 

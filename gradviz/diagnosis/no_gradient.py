@@ -528,6 +528,8 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     if originals:
         read = joined([f"{each}.grad" for each in originals])
         fix = f"a parametrization computes it each time that it is read: read {read} instead"
+    elif question.name == UNNAMED:
+        fix = "assign it to a variable, and call retain_grad() on it before backward"
     elif (operation(op).views or op == "reshape") and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
     elif operation(op).converts:
@@ -536,8 +538,6 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
             f"scale: {name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before "
             "backward"
         )
-    elif question.name == UNNAMED:
-        fix = "assign it to a variable, and call retain_grad() on it before backward"
     else:
         fix = f"call {name}.retain_grad() before backward"
         if operation(op).updates and question.key not in context.roots:

@@ -6,12 +6,12 @@ import math
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise, takewhile
+from itertools import dropwhile, pairwise, takewhile
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import around_last_step, unchanged
 from gradviz.diagnosis.suspects import (
@@ -79,7 +79,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     if (first := _first_suspect(context, question, values, number)) is None:
         return None
     of_all = ("suspect", id(values), first)
-    suspect = context.cached(of_all, lambda: _of_step(context, values, first))
+    suspect = context.cached(of_all, lambda: _of_step(context, values, first, number))
     data = values.graph.nodes[suspect.key]
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
@@ -157,8 +157,11 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
     return Suspect(suspect.key, f"{what} is too large, the loss is not", _LOWER_SCALE)
 
 
-def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
-    """The same, if an earlier gradient, or a step that divides, made a parameter NaN."""
+def _of_step(context: Context, values: Values, suspect: Suspect, number: int) -> Suspect:
+    """The same, if an earlier gradient, or a step that divides, made a parameter NaN.
+
+    ``number`` is that of the pass; 0 for the latest one.
+    """
     suspect = _of_scale(context, values, suspect)
     leaf = nan_parameter(values, suspect.key)
     steps = [(event, each) for event, each in context.steps if leaf and leaf in each.held]
@@ -167,16 +170,41 @@ def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
     divides = bool(steps) and steps[0][1].optimizer in DIVIDING
     if not (usual and divides):
-        rest = after[len(usual) :]
-        if len(rest) < 2 or rest[0].is_finite:
-            return suspect
-        name = word_of(values.graph.nodes[leaf])
-        return suspect._replace(fix=f"mend what made the gradient of {name} NaN in an earlier pass")
+        return _since_a_pass(context, suspect, leaf, number) if leaf else suspect
     event, details = steps[0]
     why = f"{suspect.why}, which a step of {details.optimizer} at {mention(event.location)} made"
     why += f" from gradients with a norm of {usual[0].norm:.4g}"
     fix = f"look at the arguments of {details.optimizer}: a larger eps, or a lower learning rate"
     return suspect._replace(why=why, fix=fix)
+
+
+def _since_a_pass(context: Context, suspect: Suspect, leaf: str, number: int) -> Suspect:
+    """The same, with the first pass whose gradient of a parameter was not finite, if it is earlier.
+
+    If none is, and the program wrote into the parameter before: with that line.
+    """
+    grads = (event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE))
+    found = (each for each in grads if isinstance(each, GradientDetails))
+    rows = [(each.pass_number, each.after) for each in found if each.after is not None]
+    rest = [*dropwhile(lambda row: row[1].is_finite, rows)]
+    this = context.pass_of.get(number) or (context.passes[-1] if context.passes else None)
+    if not rest or this is None:
+        return suspect
+    first = context.pass_of.get(rest[0][0], this)
+    if first.number < this.number:
+        why = f"{suspect.why}: its gradient was first not finite in pass {rest[0][0]}"
+        suspect = suspect._replace(why=why + at_line(first.source))
+        is_sudden = all((grad.norm or 0) < _USUAL for _, grad in rows[: -len(rest)])
+        name = word_of(context.graph.nodes[leaf]) if leaf in context.graph else "it"
+        fix = f"mend what made the gradient of {name} NaN in that pass"
+        return suspect._replace(fix=fix) if is_sudden else suspect
+    written = context.happened_to(leaf, EventKind.IN_PLACE)
+    before = [each for each in written if each.location and each.number < this.number]
+    steps = (event.number for event, each in context.steps if leaf in each.held)
+    if not before or any(before[-1].number < step < this.number for step in steps):
+        return suspect
+    why = f"{suspect.why}, and was last written by {before[-1].word}{at_line(before[-1].source)}"
+    return suspect._replace(why=why, fix="write values that are finite")
 
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from math import inf
 from typing import Any
 
@@ -9,6 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
+    FIX_OF_WORD,
     cut_words,
     cuts_of,
     fix_of_cut,
@@ -19,9 +21,12 @@ from gradviz.diagnosis.cuts import (
 )
 from gradviz.diagnosis.lines import (
     at_line,
+    called_name,
     called_on,
     locations_of,
     mention,
+    nodes_in,
+    statement_at,
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
@@ -121,14 +126,27 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     by = f"it became plain numbers by {', and by '.join(said)}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
-    if any("fake_quantize" in name for name in called_on(reads[-1].source, is_whole=True)):
+    called = called_on(reads[-1].source, is_whole=True)
+    if any("fake_quantize" in name for name in called):
         fix = f"{reads[-1].source}: {_STEP_SIZE}"
+    elif made := _argument_of(reads[-1].source, reads[-1].word):
+        fix = f"{reads[-1].source}: {FIX_OF_WORD[made]}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
+
+
+def _argument_of(line: str, word: str) -> str:
+    """The function with a fix of its own, such as ``arange``, that is given a number read there."""
+    for location in locations_of([line]):
+        for call in nodes_in(statement_at(location), ast.Call):
+            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
+            if called_name(call) in FIX_OF_WORD and word in map(called_name, inner):
+                return called_name(call)
+    return ""
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:

@@ -16,7 +16,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.no_graph import inputs_of
+from gradviz.diagnosis.no_graph import inputs_of, node_of, source_of
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
 from gradviz.facts import Action, FrameKind, SourceLocation
@@ -199,23 +199,24 @@ _TABLE: Sequence[Row] = (
         "an activation in place with a negative slope",
         (Kind.NEGATIVE_SLOPE,),
         Verdict.NO_DERIVATIVE,
-        "backward{at} reached an activation with a negative slope that has overwritten its input, "
-        "and its result does not give the sign of the input",
+        "backward{at} reached an activation with a negative slope{changed} that has overwritten "
+        "its input, and its result does not give the sign of the input",
         "leave out inplace=True",
     ),
     (
         "linalg.qr in a mode without a derivative",
         (Kind.WHOLE_QR, Kind.QR_WITHOUT_Q),
         Verdict.NO_DERIVATIVE,
-        "backward{at} reached torch.linalg.qr with mode={argument!r}, which has no derivative here",
+        "backward{at} reached torch.linalg.qr with mode={argument!r}{changed}, which has no "
+        "derivative here",
         'torch.linalg.qr(x, mode="reduced")',
     ),
     (
         "the loss depends on the phase of complex vectors",
         (Kind.PHASE,),
         Verdict.NO_DERIVATIVE,
-        "backward{at} reached {operation} whose complex {argument} are unique up to a phase only, "
-        "and the loss depends on that phase",
+        "backward{at} reached {operation}{changed} whose complex {argument} are unique up to a "
+        "phase only, and the loss depends on that phase",
         "compute the loss from what the phase does not change, such as v.abs()",
     ),
     (
@@ -459,6 +460,12 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         where = f" (the latest {what} is at {mention(lines[0])})" if lines else ""
         if read.kind in (Kind.DIFFERENTIATED_TWICE, Kind.NO_BACKWARD):
             where, lines = _function_in(context, read.kind is Kind.DIFFERENTIATED_TWICE)
+        elif read.kind in _REACHED:
+            op = read.operation.removeprefix("linalg_") or "qr"
+            key = node_of(context, op=f"linalg_{op}")
+            if read.kind is Kind.NEGATIVE_SLOPE:
+                key = first_not_freed(context.graph, context.reachable)
+            lines, where = locations_of([source_of(context, key)]), at_line(source_of(context, key))
         elif read.kind.name.startswith("CHECKPOINT"):
             lines = tuple(calls_in(context, "checkpoint"))
             where = f" (checkpoint() is called at {joined([*map(str, lines)])})" if lines else ""
@@ -479,6 +486,7 @@ def _function_in(context: Context, of_grad: bool) -> tuple[str, tuple[SourceLoca
     return f" ({nodes[0].get('op')}, called at {joined([mention(each) for each in lines])})", lines
 
 
+_REACHED = (Kind.WHOLE_QR, Kind.QR_WITHOUT_Q, Kind.PHASE, Kind.NEGATIVE_SLOPE)
 _AFTER = {
     Kind.BASE_OF_SEVERAL_VIEWS: (EventKind.IN_PLACE, ""),
     Kind.BASE_OF_FUNCTION_VIEW: (EventKind.IN_PLACE, ""),

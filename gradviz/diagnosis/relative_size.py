@@ -11,11 +11,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, other_cuts, rank_of_cut
+from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
-from gradviz.diagnosis.silent_faults import grown, only_squares
+from gradviz.diagnosis.silent_faults import COMPARE, grown, only_squares
 from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
@@ -194,10 +194,6 @@ _BEHIND = (
     "which is nearly the same for every input: the gradient of {last}, its own parameter, is of "
     "normal size"
 )
-_COMPARE = (
-    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
-    "is nearly a constant"
-)
 _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
 _FAR += "between {between}"
 
@@ -330,7 +326,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         lambda context, question: _behind_a_norm(context, question, False),
         "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
         "goes into {root}, " + _BEHIND,
-        _COMPARE,
+        COMPARE,
     ),
     Rule(
         "only the squares of normalized values are used",
@@ -338,7 +334,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         lambda context, question: _behind_a_norm(context, question, True),
         "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
         "{root}, " + _BEHIND,
-        _COMPARE,
+        COMPARE,
     ),
     Rule(
         "much larger than at the root",
@@ -469,7 +465,7 @@ def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[Cu
     own = [cut for cut in cuts if cut.target in data]
     if ancestors(context.graph, [row.key], has_its_value) & row.others:
         return []
-    return sorted(own, key=lambda cut: rank_of_cut(context, cut))
+    return sorted(own, key=lambda cut: CutFacts.of(context, cut).rank)
 
 
 def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Group, Verdict
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import CLIP_LIMITS, is_all_zero, is_sum, is_wrong
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.values import CLIP_LIMITS, is_all_zero, is_sum, is_wrong, keeps_each
 from gradviz.facts import FROM_OTHERS, Action, EventKind, FrameKind, GradientDetails, StepDetails
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, ancestors, losses_of_all_pairs
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    is_gradient,
+    losses_of_all_pairs,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text, shape_text
 from gradviz.story import Event
@@ -25,6 +34,11 @@ _LEFT = 1e-3  # of its first gradient, where training has converged
 
 
 # Losses.
+
+COMPARE = (
+    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
+    "is nearly a constant"
+)
 
 
 def _broadcast(context: Context, question: Question) -> Evidence | None:
@@ -108,6 +122,66 @@ def _of_probabilities(context: Context, question: Question) -> Evidence | None:
     return None
 
 
+def only_squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [(key, False, False)], False
+    while stack:
+        source, is_squared, is_summed = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            # The square of a sum, or of a difference from a target, depends on the input.
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and (is_squared or is_summed)):
+                return None
+            if not (is_square or is_sum(op, options)):
+                return None
+            squares = squares or is_square
+            is_total = is_summed or not (is_square or keeps_each(op, options))
+            stack.append((target, is_squared or is_square, is_total))
+    return squares
+
+
+class _Constant(NamedTuple):
+    """A normalization without weight, and the nodes that reach the roots only through it."""
+
+    norm: str
+    behind: set[str]
+
+
+def _constants(graph: GradGraph, roots: Sequence[str]) -> list[_Constant]:
+    """The normalizations of which only the squares are summed: the mean of these is nearly 1."""
+    found = [
+        key
+        for key, data in graph.nodes(data=True)
+        # batch_norm, which is like these in training alone, has the same node in evaluation.
+        if data.get("op") in ("layer_norm", "group_norm")
+        and all(edge.get("input", 0) == 0 for _, edge in graph.inputs(key))
+        and only_squares(graph, key)
+    ]
+
+    def is_beside(source: str, target: str, edge: EdgeData) -> bool:
+        return source not in found and is_gradient(source, target, edge)
+
+    rest = ancestors(graph, roots, is_beside) if found else set[str]()
+    return [_Constant(key, ancestors(graph, [key]) - rest) for key in found]
+
+
+def _constant(context: Context, question: Question) -> Evidence | None:
+    """It reaches the roots only through squares of normalized values that are summed."""
+    graph = context.graph
+    found = context.cached((_constant, id(graph)), lambda: _constants(graph, context.roots))
+    for norm, behind in found:
+        if question.key in behind:
+            data = graph.nodes[norm]
+            line = data.get("source", "")
+            words = {"op": data["op"], "at": at_line(line), "root": context.root_names}
+            return Evidence(words, (norm,), locations_of([line]), norm)
+    return None
+
+
 loss_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "a loss of two shapes",
@@ -126,26 +200,16 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         docs="Of cross_entropy, nll_loss and binary_cross_entropy_with_logits, directly behind a "
         "softmax or a sigmoid.",
     ),
+    Rule(
+        "the squares of normalized values",
+        Verdict.VANISHING,
+        _constant,
+        "only the sum of the squares of the results of {op}{at} goes into {root}: without a weight "
+        "it is nearly the same for every input",
+        COMPARE,
+        docs="Of layer_norm and group_norm without weight and bias.",
+    ),
 )
-
-
-def only_squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
 
 
 # Steps.
@@ -337,6 +401,19 @@ all_frozen: Rule[Any, Any] = Rule(
     "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
     events=(EventKind.STEP,),
 )
+
+
+def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
+    """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
+    steps = context.steps
+    last = {(each.optimizer, each.count): event for event, each in steps}
+    seen = {key for _, details in steps for key in details.held}
+    own = len(context.held.intersection({*explained, *context.flat}) - seen)
+    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
+    each_last = {details.held: (details.optimizer, event) for event, details in steps}
+    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    found = (first_answer([rule], context, each) for rule, each in held)
+    return [each for each in found if each is not None]
 
 
 # Gradients of one rank.

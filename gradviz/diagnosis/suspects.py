@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, lines_with_graph, locations_of, mention
+from gradviz.diagnosis.lines import as_read, at_line, lines_with_graph, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
@@ -47,6 +47,7 @@ _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
     **dict.fromkeys(("std", "var"), _SINGLE),
+    **dict.fromkeys(("exp", "expm1", "sinh", "cosh"), _TOO_LARGE),
     **dict.fromkeys(
         ("linalg_slogdet", "linalg_det", "linalg_inv_ex", "linalg_cholesky_ex"),
         "keep the matrix away from singular ones: x + 1e-3 * torch.eye(n)",
@@ -210,7 +211,7 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
         is_mask = values.graph.nodes[key].get("op") == "add"  # -inf is added on purpose
         name, op = data.get("name", ""), data.get("op", "")
         line, by = data.get("source", ""), f" by {op}" if name and op.isidentifier() else ""
-        name = name or op or "that does not require grad"
+        name = (as_read(data) if op else name) or "that does not require grad"
         made = f", created{by} at {mention(line)}," if line else ""
         if suspect := _with_input(key, f"its input {name}{made}", value, only_nan or is_mask):
             return suspect
@@ -441,7 +442,10 @@ def _why_singular(values: Values, key: str) -> str:
     data: NodeData = values.graph.nodes[key]
     op = data.get("op", "")
     if op == "div":
-        is_zero = 1 in _numbers(values.graph, key) and has(values.input_of(key, 1), 0.0)
+        number = number_of(data.get("options", {}).get("other"))
+        is_zero = number == 0 or (
+            1 in _numbers(values.graph, key) and has(values.input_of(key, 1), 0.0)
+        )
         return "it divides by 0" if is_zero else ""
     below = smallest(given) if (given := values.input_of(key, 0)) is not None else None
     if op in _OF_POSITIVE and below is not None and below < 0:

@@ -11,6 +11,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import (
+    as_given,
     assignments_to,
     cached_function,
     expressions_at,
@@ -352,6 +353,8 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         fix += f"each backward pass: {detached(carried)}"
     elif carried.is_inside or starts_as_constant(carried.used, carried.code):
         place = _before_its_loop(carried, freeing.location) if carried.is_inside else ""
+        if not place and carried.used is not None:
+            place = as_given(carried.used.location, carried.code, freeing.location)
         fix = place or f"detach it after each backward pass: {detached(carried)}"
     else:
         where = carried.used.source if carried.used is not None else ""

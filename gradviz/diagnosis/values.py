@@ -21,6 +21,7 @@ from gradviz.graph import (
     ancestors,
     is_data,
     is_gradient,
+    is_scaled_away,
     leads_to_a_root,
     leaf_of_node,
     leaf_uses,
@@ -319,6 +320,7 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             or not grad.is_finite
             or key not in scales
             or order is None
+            or is_scaled_away(graph, key)
         ):
             continue
         name, norm = data.get("name") or key, grad.norm / scales[key]
@@ -343,8 +345,18 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
         op: its word.
         options: its plain arguments: a product with a number counts.
     """
+    return op in _SUMS or keeps_each(op, options)
+
+
+def keeps_each(op: str, options: Mapping[str, str]) -> bool:
+    """Whether an operation returns each element of its input, or a multiple of it.
+
+    Args:
+        op: as for `is_sum`.
+        options: as for `is_sum`.
+    """
     is_scaled = op in ("mul", "div") and "other" in options
-    return op in _SUMS or operation(op).rearranges or is_scaled
+    return operation(op).rearranges or is_scaled
 
 
 class Addend(NamedTuple):
@@ -394,8 +406,9 @@ _CUTS_OF_TERMS = {
 
 
 def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained."""
-    edges = (CutEdge(*edge) for edge in graph.out_edges(alive, data=True))
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
     return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
 
 

@@ -337,12 +337,24 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
             code: suspects[code] for code, it in values.items() if it is None or it is UNKNOWN
         } or suspects
         is_known = all(values.get(code, UNKNOWN) is None for code in suspects)
+    if is_known:
+        suspects = {code: _read_before(each, error) for code, each in suspects.items()}
     attributes = (each for each in suspects.values() if isinstance(each, ast.Attribute))
     gradients = [each for each in attributes if each.attr == "grad"]
     if len(suspects) != len(gradients) or not (len(gradients) == 1 or (gradients and is_known)):
         return None
     # Of several that are None, the first one raised the error.
     return min(gradients, key=lambda each: (each.lineno, each.col_offset)).value
+
+
+def _read_before(read: ast.expr, error: ErrorContext) -> ast.expr:
+    """The ``w.grad`` that the variable of an expression was last assigned; else the expression."""
+    name = read.id if isinstance(read, ast.Name) else ""
+    for location in assigned_before(error.location, name) if name else ():
+        for line, value in assignments_to(location, name):
+            if line == location.line:
+                return value
+    return read
 
 
 def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
@@ -378,15 +390,14 @@ def _as_update(cause: Explanation, code: str, error: ErrorContext, tensor: Any) 
         return ""
     recording = error.asked.recording
     event = recording._event_of(tensor) if recording is not None else None
-    for location in (*((event.location,) if event is not None else ()), error.location):
-        statement = statement_at(location)
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.BinOp):
-            continue
-        value, target = statement.value, cast("ast.Name", statement.targets[0])
-        if len(statement.targets) == 1 and code == ast.unparse(target) == ast.unparse(value.left):
-            update = ast.AugAssign(target, value.op, value.right)
-            return f"update it in place: with torch.no_grad(): {ast.unparse(update)}"
-    return ""
+    statement = statement_at(error.location if event is None else event.location)
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.BinOp):
+        return ""
+    value, target = statement.value, cast("ast.Name", statement.targets[0])
+    if len(statement.targets) > 1 or not code == ast.unparse(target) == ast.unparse(value.left):
+        return ""
+    update = ast.AugAssign(target, value.op, value.right)
+    return f"update it in place: with torch.no_grad(): {ast.unparse(update)}"
 
 
 def _norm_not_finite(context: Context, error: ErrorContext) -> Evidence | None:

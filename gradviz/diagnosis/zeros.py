@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of
+from gradviz.diagnosis.lines import as_read, at_line, locations_of
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
@@ -210,10 +210,10 @@ def _zero_factor(step: Step) -> Block | None:
     source = step.values.before_views(step.source_of(partner))
     origin = step.values.origin_of_zeros(source) if source else ""
     nodes = step.values.graph.nodes
-    named = f", {word_of(nodes[source])}," if source and _is_named(nodes[source]) else ""
+    named = f", {as_read(nodes[source])}," if source and _is_named(nodes[source]) else ""
     why = f"the other factor{named} is all zeros"
-    if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
-        why += f", because {word_of(nodes[origin])} is"
+    if origin and _is_named(nodes[origin]) and f", {as_read(nodes[origin])}," != named:
+        why += f", because {as_read(nodes[origin])} is"
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
@@ -256,6 +256,11 @@ def _step_function(step: Step) -> Block | None:
         why = 'with mode="nearest" its result is constant between pixels, so its slope is 0'
         is_grid = step.number == 1 and step.options.get("interpolation_mode") == "nearest"
         return Block(step.target, why, 'use mode="bilinear"') if is_grid else None
+    if step.op == "angle":
+        why, graph = "of real values it is 0 or pi, so its slope is 0", step.values.graph
+        dtype = graph.nodes[leaf_of_node(graph, step.source)].get("dtype", "complex")
+        fix = "take it of complex values, such as those that torch.fft.rfft() returns"
+        return None if dtype.startswith("complex") else Block(step.target, why, fix)
     if step.op == "threshold_backward":
         why = "the slope of relu is constant between its steps, so its second derivative is 0"
         return Block(step.target, why, _SMOOTH) if step.number == 1 else None
@@ -399,7 +404,7 @@ _LOSSES = (
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
     "threshold_backward": _step_function,
-    **dict.fromkeys(_SAMPLERS, _step_function),
+    **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax"), _one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),

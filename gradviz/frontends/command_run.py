@@ -239,7 +239,11 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         if which == "few" and listing.count("\n") + 1 < len(story.events):
             listing += f"\n({len(story.events):,} events; --events all lists each)"
         results = story.frames[0].kind is FrameKind.RESULT if story.frames else False
-        last = Drawing(story if results else story[-1:], picture.without("events"))
+        shown = story if results or len(story) < 2 else story[-1:]
+        if shown is not story:
+            note = f"the last of {len(story)} moments; -o story.txt or story.svg shows each"
+            shown = replace(shown, notes=(note, *story.notes))
+        last = Drawing(shown, picture.without("events"))
         text = last.terminal_text(columns(), styled())
         listing = f"{listing}\n\n" if listing else ""
         return f"{listing}{text}".encode("utf-8", "backslashreplace")

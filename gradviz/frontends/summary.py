@@ -15,6 +15,7 @@ from gradviz.graph import GradGraph
 from gradviz.graph.operations import REENTRANT
 from gradviz.graph.text import bytes_text, count_text, listed, number_text
 from gradviz.renderers.labels import clean
+from gradviz.renderers.text import in_columns
 from gradviz.reports.modules import ModuleRows, Row, rows_of, with_saved_bytes
 from gradviz.story import Frame, Story, recorded_in
 
@@ -96,7 +97,10 @@ class Summary:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """A row per module, in the order in which they first ran."""
+        """A row per module, in the order in which they first ran.
+
+        One that autograd did not record is right before the first operation that used its result.
+        """
         return self._found.rows
 
     @property
@@ -118,6 +122,9 @@ class Summary:
             used = f" ({listed(inside)})" if inside else ""
             only = "recorded only when backward runs, in another graph"
             notes.append(f"left out: what a reentrant checkpoint runs{used}, {only}")
+        shown = sum(row.known_parameters for row in found.outermost)
+        if (more := found.total.known_parameters - shown) > 0:
+            notes.append(f"params: {count_text(more)} of the total are of modules without a row")
         if found.total.without_grad:
             several = f"{found.total.without_grad:,} of {found.total.leaves:,} leaves"
             notes.append(f"no gradient: {several}, .grad is None")
@@ -166,7 +173,8 @@ class Summary:
                 table = self._table(has_classes=False)
             yield table
             for note in self.notes:
-                yield Text(note, style="dim")
+                for line in in_columns(note, options.max_width):
+                    yield Text(line, style="dim")
 
     def _table(self, has_classes: bool = True) -> Table:
         from rich import box
@@ -206,7 +214,7 @@ class Summary:
         if _COLUMNS[at] == "trainable":
             return bool(self.total.frozen)
         if _COLUMNS[at] == "params":
-            return bool(self.total.leaves or self.total.frozen)
+            return bool(self.total.leaves or self.total.known_parameters)
         nothing = ("", "0 B", "freed") if _COLUMNS[at] == "saved" else ("",)
         return _COLUMNS[at] == "ops" or any(row[at] not in nothing for row in cells)
 
@@ -233,8 +241,8 @@ def _cells(row: Row) -> list[str]:
     return [
         row.output,
         f"{row.ops:,}",
-        count_text(row.parameters + row.frozen),
-        "" if not (row.parameters or row.frozen) else count_text(row.parameters),
+        count_text(row.known_parameters),
+        count_text(row.known_parameters - row.frozen) if row.known_parameters else "",
         "freed" if row.freed and not row.saved_bytes else bytes_text(row.saved_bytes),
         _gradient(row),
         " ".join(

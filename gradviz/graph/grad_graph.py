@@ -571,6 +571,23 @@ def stops_on_every_way(
     return [] if key in reached else list(dict.fromkeys(found))
 
 
+def is_scaled_away(graph: GradGraph, key: str) -> bool:
+    """Whether a leaf only multiplies what a batch norm divides by its deviation."""
+    found = False
+    for user, _ in leaf_uses(graph, key):
+        found = graph.nodes[user].get("op") in ("mul", "div")
+        for _ in range(4 if found else 0):
+            if (op := graph.nodes[user].get("op", "")) == "batch_norm":
+                break
+            users = [edge for edge in graph.out_edges(user, data=True) if is_gradient(*edge)]
+            if len(users) != 1 or not (op in ("mul", "div", "add") or operation(op).rearranges):
+                return False
+            user = users[0][1]
+        else:
+            return False
+    return found
+
+
 def word_of(data: NodeData) -> str:
     """The name of a node: the user's name for it, else its operation."""
     return data.get("name") or data.get("op") or data["kind"].value

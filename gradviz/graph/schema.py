@@ -295,6 +295,8 @@ class NodeData(TypedDict, total=False):
                       not all did
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
     frozen            of a group of modules: number of elements of their frozen parameters
+    unreached         of a group of modules: number of elements of their other parameters that are
+                      not in the graph
     leaf_elements     of a group: number of elements of its other leaves
     leaves            of a box of leaves: their keys
     structure         of a group: a fingerprint, equal for groups of the same operations
@@ -368,6 +370,7 @@ class NodeData(TypedDict, total=False):
     grad_range: tuple[float, float]
     parameters: int
     frozen: int
+    unreached: int
     leaf_elements: int
     leaves: tuple[str, ...]
     structure: str

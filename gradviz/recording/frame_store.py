@@ -194,9 +194,9 @@ class FrameStore:
             for place, (number, later) in enumerate(pairwise(numbers), 1)
             if later - number > 1
         ]
-        where = f"; not shown: {', '.join(gaps)}" if unlike and len(gaps) <= _MOST_GAPS else ""
+        where = f"; not kept: {', '.join(gaps)}" if unlike and len(gaps) <= _MOST_GAPS else ""
         return (
-            f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"
+            f"{kept} of {self.count:,} moments were kept (max_frames={self.most}): {ends}"
             f"{between if self._unlike else ''}{dropped}{where}"
         )
 

@@ -33,12 +33,12 @@ from gradviz.capture.autograd.engine import (
     unlisten,
     unlisten_to_calls,
 )
-from gradviz.capture.autograd.operations import custom_word
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.training_sets import own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
+from gradviz.graph.operations import custom_word
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Provenance

@@ -196,7 +196,7 @@ class Observer(Listener):
         is_hooked = state.hooks.are_registered or self.snapshots.hooked
         is_special = has_options or may_average or state.gradient_given or is_hooked
         is_plain = bool(call.accumulates and not is_special)
-        since = self.snapshots.since
+        _, since = self.snapshots.span
         return self._steady.begin(call.roots, since, is_plain, self.frame_store.is_full)
 
     def _begin_traced(self, call: BackwardCall) -> _Start:
@@ -242,8 +242,7 @@ class Observer(Listener):
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
         entry.details = self._backward_details(call, done, outcome)
         state.log(entry)
-        after = creation_count()
-        if call.create_graph and after > done.count:
+        if call.create_graph and (after := creation_count()) > done.count:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
             where = done.location.code, done.location.offset
@@ -269,9 +268,8 @@ class Observer(Listener):
             kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
             self._add(kind, graph, added=added)
         if not call.retain_graph:
-            location, passed = state.lines.at(done.location).location, range(0)
-            if self._steady.is_on:
-                passed = range(*self.snapshots.span)
+            location = state.lines.at(done.location).location
+            passed = range(*self.snapshots.span) if self._steady.is_on else range(0)
             self._freed.append((location, passed or self.snapshots.snapshot.operations))
         state.turn()
 
@@ -322,10 +320,12 @@ class Observer(Listener):
     ) -> Callable[[], list[tuple[str, GradientDetails]]]:
         """Log the gradients that a pass accumulated; returns what it added, by name."""
         added = []
+        is_new = not self._steady.is_on and any(not leaf.name for leaf in leaves)
+        names = self.snapshots.names_now() if is_new else {}  # of those that no graph contains
         for leaf, after in zip(leaves, grads, strict=True):
-            name = f"{leaf.name}.grad" if leaf.name else ".grad"
-            entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
-            entry.identities = (leaf.identity,)
+            leaf.name = leaf.name or names.get(id(leaf.ref()), "")
+            what, name = (EventKind.ACCUMULATE, "accumulate_grad"), f"{leaf.name}.grad"
+            entry = Entry(*what, done.location, name, (leaf.identity,))
             ranks = done.averaging.ranks_of(leaf.ref())
             entry.is_hidden = not leaf.name and is_flat(leaf.ref())  # its parts have events
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, *ranks)

@@ -29,12 +29,11 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
-from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import is_batched, quietly
 from gradviz.capture.tensors.summary import FEW, fetch, is_capturing, plain_array, readable
 from gradviz.facts import Loss
 from gradviz.graph import TensorSummary
-from gradviz.graph.operations import Operation, forward_word, operation, words
+from gradviz.graph.operations import Operation, forward_word, operation, type_text, words
 
 SavedValues = Mapping[str, Mapping[str, TensorSummary]]
 """By the key of an operation: summaries of its saved tensors, by their saved names."""
@@ -92,7 +91,9 @@ def contents_of(
             continue
         data = nodes[key]
         made = data.get("dtype"), data.get("device")
-        if all(each.dtype not in (made[0], "bool") for each in data.get("saved", ())):
+        is_complex = (made[0] or "").startswith("complex")
+        saved = data.get("saved", ())
+        if not is_complex and all(each.dtype not in (made[0], "bool") for each in saved):
             continue  # only numbers, as the factor in ``y * 2``
         kind = operation_type(node)
         batch = _batch_name(row, edges)
@@ -109,7 +110,9 @@ def contents_of(
             values = _plain(held) if array is None else held if array.size else None
             if values is None:
                 continue
-            facts = type_text(values.dtype), type_text(values.device)
+            # A complex tensor may be divided by a real one.
+            dtype = values.dtype.to_complex() if is_complex and array is not None else values.dtype
+            facts = type_text(dtype), type_text(values.device)
             if values.dtype is torch.bool or made == facts:
                 found.append(_ToRead(key, name, values, array))
     with torch.no_grad():
@@ -162,7 +165,7 @@ def _plain(held: torch.Tensor) -> torch.Tensor | None:
 
 
 def _is_read(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point or dtype is torch.bool
+    return dtype.is_floating_point or dtype.is_complex or dtype is torch.bool
 
 
 class _Saved(NamedTuple):
@@ -239,7 +242,8 @@ def _facts(data: torch.Tensor) -> tuple[tuple[int, ...], str, str]:
 def _piece(
     data: torch.Tensor, array: npt.NDArray[Any] | None
 ) -> torch.Tensor | tuple[float, ...] | None:
-    """What to copy of a tensor; None for a dtype that cannot be compared."""
+    """What to copy of a tensor, of a complex one magnitudes; None for a dtype without an order."""
+    data = data.abs() if data.is_complex() else data
     if array is not None:
         flat = array.reshape(-1)
         if data.numel() <= FEW:

@@ -213,11 +213,6 @@ class SnapshotSeries:
         """The sequence numbers of the nodes of the latest forward pass: the first, and the end."""
         return self._before, self._since
 
-    @property
-    def since(self) -> int:
-        """The sequence number at which the running forward pass began."""
-        return self._since
-
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of a tensor in the frames, rather one in ``graph``; "" if it is in none."""
         known = self.keys.of_any(self._state.provenance.identities(tensor))
@@ -387,6 +382,9 @@ class SnapshotSeries:
             self._flows[graph] = overlay.flows
         if self._classes and any(data.get("module") for data in graph._node.values()):
             graph.graph["modules"] = self._classes  # also of modules whose leaves are all frozen
+        if unreached := graph.graph.get("unreached"):  # the overlay adds leaves behind a cut
+            drawn = {data.get("name") for data in graph._node.values()}
+            graph.graph["unreached"] = {k: n for k, n in unreached.items() if k not in drawn}
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:

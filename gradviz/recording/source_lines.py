@@ -65,6 +65,10 @@ class SourceLine(NamedTuple):
         """The line as text: ``"train.py:12"``; "" if unknown."""
         return str(self.location)
 
+    def variable(self, outputs: int) -> str:
+        """The variable of the result of an operation; of several variables it is one of them."""
+        return self.target if outputs > 1 or ", " not in self.target else ""
+
 
 NO_LINE = SourceLine(SourceLocation(), "")
 

@@ -231,8 +231,8 @@ class _NodeRecords:
             if line.source:
                 data["source"] = line.source
             if created == end - 1:
-                if line.target and "name" not in data:
-                    data["name"] = line.target
+                if "name" not in data and (name := line.variable(data.get("outputs", 1))):
+                    data["name"] = name
                 if end in in_place:
                     data["op"] = in_place[end]
             word = state.event_log.word(index)

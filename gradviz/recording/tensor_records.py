@@ -18,8 +18,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.graph import Cause, TensorSummary
+from gradviz.graph.operations import plain_shape, type_text
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
 DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped

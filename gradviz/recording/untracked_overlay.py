@@ -343,8 +343,8 @@ class UntrackedOverlay:
                 line, end = self._state.event_log.line(index)
                 if line.source:
                     attributes["source"] = line.source
-                if line.target and created == end - 1:
-                    attributes["name"] = line.target
+                if created == end - 1 and (name := line.variable(attributes.get("outputs", 1))):
+                    attributes["name"] = name
             self._insertion.add_node(key, attributes)
             self._fill_recorded(key, record)
         for record in data.op_records:  # a cut before may have had fewer of its inputs

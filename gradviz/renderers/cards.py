@@ -310,6 +310,7 @@ _SENTENCES: dict[str, Any] = {
     "members": lambda count: f"{counted(count, 'operation')}, folded",
     "parameters": lambda count: f"{count:,} parameter elements",
     "frozen": lambda count: f"{count:,} elements of frozen parameters",
+    "unreached": lambda count: f"{count:,} elements of parameters that are not in the graph",
     "leaf_elements": lambda count: f"{counted(count, 'element')} of other leaves",
     "contents": lambda inside: f"in it: {', '.join(inside)}",
     "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),

@@ -385,15 +385,16 @@ def element_spans(counts: Mapping[str, Any]) -> list[TextSpan]:
         >>> [span.text for span in element_spans({"parameters": 20, "frozen": 5})]
         ['25 parameters, 5 frozen']
     """
-    frozen = counts.get("frozen", 0)
+    apart = {"frozen": counts.get("frozen", 0), "not in the graph": counts.get("unreached", 0)}
     rows = {
-        "parameter": counts.get("parameters", 0) + frozen,
+        "parameter": counts.get("parameters", 0) + sum(apart.values()),
         "leaf element": counts.get("leaf_elements", 0),
     }
     spans = []
     for word, count in rows.items():
-        apart = f", {count_text(frozen)} frozen" if frozen and word == "parameter" else ""
-        text = f"{count_text(count)} {word}{'s' * (count != 1)}{apart}"
+        text = f"{count_text(count)} {word}{'s' * (count != 1)}"
+        if word == "parameter":
+            text += "".join(f", {count_text(n)} {what}" for what, n in apart.items() if n)
         spans += [TextSpan(text, Role.FACT)] if count else []
     return spans
 

@@ -23,7 +23,7 @@ from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans,
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Curve, Rectangle, Shape, ShapeGroup, Text, around, extent
-from gradviz.views.module_classes import elements_of, frozen_in
+from gradviz.views.module_classes import elements_of, undrawn_in
 from gradviz.views.modules import is_inferred, module_paths
 from gradviz.views.op_sequence import op_sequence
 
@@ -286,11 +286,11 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
         for key in sorted(keys)
         if graph.nodes[key]["kind"] in _STEPS and not keys.issuperset(graph.successors(key))
     ]
-    frozen = frozen_in(graph, path)
+    undrawn = undrawn_in(graph, path)
     if ends and len({(end.get("shape"), end.get("dtype")) for end in ends}) == 1:
         shape = ends[0].get("shape")
         # What used frozen parameters alone may be outside.
-        if shape is not None and not (frozen and all(map(is_inferred, nodes))):
+        if shape is not None and not ("frozen" in undrawn and all(map(is_inferred, nodes))):
             spans += shapes_before(graph, keys, {"module": path, "shape": shape})
             text = shape_text(shape, ends[0].get("dtype", ""))
             spans.append(TextSpan(text, Role.FACT))
@@ -300,7 +300,7 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
     own |= keys
     tensors = {graph.nodes[key].get("clone_of", key): graph.nodes[key] for key in own}
     is_known = own.issuperset(key for key, data in given.items() if is_box_of_leaves(data))
-    counts = {**elements_of(tensors.values()), "frozen": frozen} if is_known else {}
+    counts = {**elements_of(tensors.values()), **undrawn} if is_known else {}
     return (*spans, *element_spans(counts))
 
 

@@ -52,7 +52,7 @@ def to_text(story: Story, most_lines: int = 400, width: int = 0, styled: bool = 
     several = len(story) > 1
     blocks = [[clean(story.title)]] if story.title else []
     for number, frame in enumerate(story, 1):
-        title = [f"{number}  {clean(frame.title)}"] if several or frame.title else []
+        title = [f"{number}  " * several + clean(frame.title)] if several or frame.title else []
         notes = [f"({note})" for note in frame.graph.notes]
         scale = scale_text(frame.graph)
         bars = f"(column: {scale}; empty where it is not known)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation
 from gradviz.graph.text import Path, element_count, shape_text
 from gradviz.views.groups import sums_of
+from gradviz.views.module_classes import UNDRAWN
 from gradviz.views.modules import check_depth, deepest, is_inferred, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 
@@ -282,6 +284,8 @@ class Row:
         module_class: the class of the module; "" if not known.
         output: dtype and shape of its output, ``f32[2,8]``; "" if it has several.
         frozen: number of elements of its parameters that do not require grad, where known.
+        unreached: number of elements of its other parameters that are not in the graph, where
+            known.
     """
 
     module: str
@@ -297,11 +301,19 @@ class Row:
     module_class: str = ""
     output: str = ""
     frozen: int = 0
+    unreached: int = 0
+
+    @property
+    def known_parameters(self) -> int:
+        """The number of elements of all its leaves and parameters, in the graph or not."""
+        return self.parameters + self.frozen + self.unreached
 
 
 @dataclass(frozen=True)
 class ModuleRows:
     """The modules of a graph, in the order in which they first ran.
+
+    A module that autograd did not record is right before the first operation that used its result.
 
     Args:
         rows: one per module.
@@ -319,6 +331,12 @@ class ModuleRows:
     deepest: int
     inferred: bool
     nested: tuple[tuple[str, Row], ...] = ()
+
+    @property
+    def outermost(self) -> tuple[Row, ...]:
+        """The rows that are in no other, with that of no module."""
+        outside = [row for row in self.rows if not row.module]
+        return (*(row for name, row in self.nested if name[0] not in "├└│ "), *outside)
 
 
 def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
@@ -349,16 +367,16 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
         depth = next(fitting, 1)
     counted: set[int] = set()
     used = [_leaves_first_used(sequence, place, counted) for place in range(len(sequence))]
-    frozen = graph.graph.get("frozen", {})
-    table = _Table(sequence, paths, used, frozen)
-    own = sorted(_cut(paths, root + depth), key=lambda path: not path)  # no module: last
+    table = _Table(sequence, paths, used, graph)
+    ran = [paths[place] for place in table.places_as_run()]
+    own = sorted(_cut(ran, root + depth), key=lambda path: not path)  # no module: last
     rows = [table.row(path, root + depth) for path in own]
     unused = [leaf for number, leaf in enumerate(sequence.leaves) if number not in counted]
     everything = [*sequence.data, *(leaf for leaves in used for leaf in leaves), *unused]
     pairs = zip(paths, sequence.data, strict=True)
     inferred = any(path and is_inferred(data) for path, data in pairs)
     nested = [*_nested(table, [path for path in own if path], root)]
-    total = replace(_row("", everything), frozen=table.frozen(_tops(own, root) if root else [()]))
+    total = replace(_row("", everything), **table.undrawn(_tops(own, root) if root else [()]))
     return ModuleRows(tuple(rows), total, min(depth, most), most, inferred, tuple(nested))
 
 
@@ -392,7 +410,7 @@ class _Table:
         sequence: the op sequence.
         paths: the module of each operation.
         used: the leaves that each operation uses first.
-        frozen: numbers of elements of the parameters that do not require grad, by name.
+        graph: the graph, which knows the parameters that it does not contain.
     """
 
     def __init__(
@@ -400,10 +418,14 @@ class _Table:
         sequence: OpSequence,
         paths: Sequence[Path],
         used: Sequence[Sequence[Any]],
-        frozen: Mapping[str, int],
+        graph: GradGraph,
     ) -> None:
         self._sequence, self._paths, self._used = sequence, paths, used
-        self._frozen = [(tuple(name.split(".")), count) for name, count in frozen.items()]
+        self._undrawn = [
+            (fact, tuple(name.split(".")), count)
+            for fact in UNDRAWN
+            for name, count in graph.graph.get(fact, {}).items()
+        ]
         self._users: list[list[int]] = [[] for _ in paths]
         for place in range(len(paths)):
             for source in sequence.inputs(place):
@@ -425,12 +447,26 @@ class _Table:
         if not path:
             return row
         word = self._sequence.modules.get(name, "")
-        frozen = self.frozen([path])
-        return replace(row, module_class=word, output=self._output(path, places), frozen=frozen)
+        output, undrawn = self._output(path, places), self.undrawn([path])
+        return replace(row, module_class=word, output=output, **undrawn)
 
-    def frozen(self, paths: Sequence[Path]) -> int:
-        """The elements of the frozen parameters under any of these paths."""
-        return sum(n for name, n in self._frozen if any(name[: len(p)] == p for p in paths))
+    def places_as_run(self) -> list[int]:
+        """The operations in order; a transposed parameter is where it is first used."""
+        run = list(range(len(self._paths)))
+        for place in reversed(run):
+            inputs, op = self._sequence.inputs(place), self._sequence.data[place].get("op", "")
+            is_of_leaves = operation(op).rearranges and all(source < 0 for source in inputs)
+            if is_of_leaves and self._users[place]:
+                run[place] = min(run[user] for user in self._users[place])
+        return sorted(range(len(run)), key=lambda place: (run[place], place))
+
+    def undrawn(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """The elements of the parameters under any of these paths that are not in the graph."""
+        counts = Counter[str]()
+        for fact, name, count in self._undrawn:
+            if any(name[: len(path)] == path for path in paths):
+                counts[fact] += count
+        return dict(counts)
 
     def _output(self, path: Path, places: Sequence[int]) -> str:
         found: dict[str, None] = {}

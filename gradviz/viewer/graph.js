@@ -56,6 +56,7 @@
  * @property {number} [parameters]
  * @property {number} [leaf_elements]
  * @property {number} [frozen]
+ * @property {number} [unreached]
  * @property {string[]} [contents]
  * @property {Record<string, string>} [changes]
  * @property {string} [verdict]

@@ -80,6 +80,7 @@ export function factsOf(row, module) {
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${countText(row.parameters)} elements`);
   add("frozen", row.frozen && `${countText(row.frozen)} elements of parameters`);
+  add("not in the graph", row.unreached && `${countText(row.unreached)} elements of parameters`);
   add("other leaves", row.leaf_elements && `${countText(row.leaf_elements)} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);

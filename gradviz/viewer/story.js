@@ -15,6 +15,7 @@ const MOST_ALIKE = 5; // operations with the same change that are listed one by 
 /** @type {Record<string, string>} */
 const PHASES = {
   forward: "forward", "after backward": "backward", "failed backward": "backward failed",
+  "refused backward": "backward refused",
   "after step": "step", "after gradient change": "gradients changed",
   "after autograd.grad": "autograd.grad", mark: "mark", error: "error", end: "end", snapshot: "snapshot",
 };
@@ -24,19 +25,19 @@ export function phaseOf(kind) {
   return PHASES[kind] || kind;
 }
 
-/** @type {WeakMap<Model, {name: string, values: Array<number | null>}>} */
+/** @type {WeakMap<Model, {name: string, names: string[], values: Array<number | null>}>} */
 const LOSSES = new WeakMap();
 
 /**
- * The value of the root of each frame, if it is a single scalar; else null.
+ * The value and the name of the root of each frame, if it is a single scalar; else null and "".
+ * `name` is the one that most frames have, the last of several: the line is of it alone.
  * @param {Model} model
- * @returns {{name: string, values: Array<number | null>}}
+ * @returns {{name: string, names: string[], values: Array<number | null>}}
  */
 export function lossOf(model) {
   const known = LOSSES.get(model);
   if (known) return known;
-  let name = "";
-  const values = [];
+  const names = [], values = [];
   for (let number = 0; number < model.count; number += 1) {
     const frame = model.frame(number);
     const roots = frame.keys.flatMap((_, node) => {
@@ -46,10 +47,24 @@ export function lossOf(model) {
     const value = roots.length === 1 && roots[0].value && roots[0].value.values;
     const isScalar = value && value.length === 1 && typeof value[0] === "number";
     values.push(isScalar ? Number(value[0]) : null);
-    if (isScalar) name = roots[0].name || "result";
+    names.push(isScalar ? roots[0].name || "result" : "");
   }
-  LOSSES.set(model, { name, values });
-  return { name, values };
+  const times = (/** @type {string} */ each) => names.filter((other) => other && other === each).length;
+  const name = names.reduce((most, each) => times(each) >= times(most) ? each : most, "");
+  LOSSES.set(model, { name, names, values });
+  return { name, names, values };
+}
+
+/**
+ * The line of the strip: a value for each frame that has one, and their range; null for no line.
+ * @param {Model} model
+ */
+function lineOf(model) {
+  const { name, names, values } = lossOf(model);
+  const found = values.map((value, at) => (names[at] === name && Number.isFinite(value) ? value : null));
+  const known = found.filter((value) => value !== null);
+  const low = Math.min(...known), high = Math.max(...known);
+  return known.length > 1 && low < high ? { name, values: found, low, high } : null;
 }
 
 /**
@@ -96,14 +111,10 @@ function addTicks(model, root, step) {
 
 /** @param {Model} model @param {SVGElement} root @param {number} step */
 function addLoss(model, root, step) {
-  const { values } = lossOf(model);
-  const known = values.filter((value) => value !== null && Number.isFinite(value)).map(Number);
-  if (known.length < 2) return;
-  const low = Math.min(...known);
-  const high = Math.max(...known);
-  if (low === high) return;
-  const points = values.flatMap((value, at) =>
-    value === null || !Number.isFinite(value) ? [] : [`${(at + 0.5) * step},${16 - ((value - low) / (high - low)) * 14}`]);
+  const line = lineOf(model);
+  if (!line) return;
+  const { values, low, high } = line;
+  const points = values.flatMap((value, at) => (value === null ? [] : [`${(at + 0.5) * step},${16 - ((value - low) / (high - low)) * 14}`]));
   root.append(svgElement("polyline", { points: points.join(" "), class: "loss", "vector-effect": "non-scaling-stroke" }));
 }
 
@@ -118,7 +129,7 @@ export function storyElement(model, current, isPlaying, act) {
   const frame = model.data.frames[current];
   const loss = lossOf(model);
   const value = loss.values[current];
-  const text = value === null ? "" : `${loss.name} = ${numberText(value)}`;
+  const text = value === null ? "" : `${loss.names[current]} = ${numberText(value)}`;
   const slider = h("input", {
     type: "range", min: 1, max: model.count, value: current + 1, "aria-label": "frame",
     "aria-valuetext": `frame ${current + 1} of ${model.count}: ${frame.title || phaseOf(frame.kind)}`,
@@ -140,7 +151,8 @@ export function storyElement(model, current, isPlaying, act) {
 /** What the colors of the strip mean. @param {Model} model */
 function phasesElement(model) {
   const kinds = [...new Set(model.data.frames.map(({ kind }) => kind))];
-  const loss = lossOf(model).values.filter((value) => value !== null).length > 1 ? [h("span", {}, `line: ${lossOf(model).name}`)] : [];
+  const line = lineOf(model);
+  const loss = line ? [h("span", {}, `line: ${line.name}`)] : [];
   return h("p", { class: "phases muted" }, ...kinds.map((kind) => {
     const glyph = svgElement("svg", { width: "14", height: "10", "aria-hidden": "true" });
     glyph.append(svgElement("rect", { width: "14", height: "10", class: `phase ${kind.replace(/\W+/g, "-")}` }));

@@ -7,8 +7,9 @@ there. What fits several modules, or none, is left without a module: a box must 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, is_box_of_leaves
 from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, without_wrappers
@@ -372,10 +373,10 @@ def only_projects(sequence: OpSequence, paths: Sequence[Path], places: range, pa
 
 
 def facts_of_modules(graph: GradGraph, modules: Iterable[str], module: str) -> NodeData:
-    """The class of the modules that a group is, and the elements of their frozen parameters.
+    """The class of the modules that a group is, and the elements of their parameters not drawn.
 
     Args:
-        graph: knows the classes and the frozen parameters.
+        graph: knows the classes and the parameters that it does not contain.
         modules: their paths; "" for none.
         module: of a group that is none, the path of the one that it is a part of; "" for none.
     """
@@ -386,9 +387,10 @@ def facts_of_modules(graph: GradGraph, modules: Iterable[str], module: str) -> N
         found["module_class"] = word
     if module and not paths and (word := _class_around(graph, module)):
         found["part_of"] = word
-    if frozen := sum(frozen_in(graph, each) for each in paths):
-        found["frozen"] = frozen
-    return found
+    counts = Counter[str]()
+    for each in paths:
+        counts.update(undrawn_in(graph, each))
+    return cast("NodeData", {**found, **counts})
 
 
 def _class_around(graph: GradGraph, module: str) -> str:
@@ -551,10 +553,14 @@ def _shape_entering(edge: EdgeData, source: NodeData, module: str) -> tuple[int,
     return shape
 
 
-def frozen_in(graph: GradGraph, path: str) -> int:
-    """The number of elements of the parameters of a module that do not require grad."""
-    rows = graph.graph.get("frozen", {}).items()
-    return sum(count for name, count in rows if name.startswith(f"{path}."))
+UNDRAWN = ("frozen", "unreached")
+
+
+def undrawn_in(graph: GradGraph, path: str) -> dict[str, int]:
+    """The numbers of elements of the parameters of a module that are not in the graph."""
+    rows = ((fact, graph.graph.get(fact, {}).items()) for fact in UNDRAWN)
+    counts = {f: sum(n for name, n in row if name.startswith(f"{path}.")) for f, row in rows}
+    return {fact: count for fact, count in counts.items() if count}
 
 
 def elements_of(nodes: Iterable[Any]) -> dict[str, int]:

@@ -346,14 +346,24 @@ def _paths_of_leaves(sequence: OpSequence, is_wrapped: bool) -> list[list[Path]]
         names = (data.get("name", ""), *data.get("aliases", ()))
         # Of the untracked tensors, frozen parameters and buffers have a path as name.
         tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
-        plain = [name.removesuffix(".t()") for name in names if tensor]
-        paths = [name.split(".")[:-1] for name in plain if _PATH.fullmatch(name)]
+        paths = [path for name in names if tensor and (path := module_of(name))]
         found.append([without_wrappers(path, is_wrapped) for path in paths])
     # A tensor that is an attribute of a module is in it; that of another object is not.
     rows = zip(sequence.leaves, found, strict=True)
     modules = {path for data, paths in rows if data["kind"] is not NodeKind.LEAF for path in paths}
     found = [[path for path in paths if path in modules] for paths in found]
     return found if any(found) else []
+
+
+def module_of(name: str) -> Path:
+    """The module of a tensor, from its name; () if that is not a path.
+
+    Example:
+        >>> module_of("net.fc.weight.t()"), module_of("x.t()")
+        (('net', 'fc'), ())
+    """
+    plain = name.removesuffix(".t()")
+    return tuple(plain.split(".")[:-1]) if _PATH.fullmatch(plain) else ()
 
 
 def shared(one: Path, other: Path) -> Path:
@@ -521,7 +531,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
                 is_whole &= not only_projects(sequence, paths, places, path)
-                is_whole &= labels[start] not in partial
+                is_whole &= len(path) > len(labels[start]) or labels[start] not in partial
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))
     return parts

@@ -427,7 +427,9 @@ def repeat_parts(
             inside = count_of_nodes(compress(nodes, deep))
             data.update({"in_modules": inside} if inside < count_of_nodes(nodes) else {})
         modules = _calls_of(sequence, start, repeat.length, data.get("module", ""))
-        modules = modules if stack is None else _modules_of(paths, inner, stack.level)
+        if stack is not None:
+            others = _use_others(sequence, paths, inner, stack.level)
+            modules = () if others else _modules_of(paths, inner, stack.level)
         part = Part(sequence.keys[start:stop], data, repeat.length, True, modules)
         parts.append((start, stop, part))
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
@@ -479,8 +481,25 @@ def _modules_of(paths: Sequence[Path], repeat: Repeat, level: int) -> tuple[str,
     return tuple(map(".".join, dict.fromkeys(inside)))
 
 
+def _use_others(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat, level: int) -> bool:
+    """Whether each repetition uses parameters of its own that no module of the stack has."""
+    others = []
+    for start in range(repeat.start, repeat.stop, repeat.length):
+        outside = (at for at in range(start, start + repeat.length) if len(paths[at]) <= level)
+        others.append(frozenset(sequence.parameters_in(outside)))
+    return all(others) and len(set(others)) == len(others)
+
+
 def _calls_of(sequence: OpSequence, start: int, length: int, module: str) -> tuple[str, ...] | None:
-    """No module if the steps of a loop are known to be parts of one call; else None, as it says."""
+    """No module if the steps of a loop are known to be parts of one call; else None, as it says.
+
+    A call of a module with parameters uses some of them.
+    """
+    steps = range(start, start + length)
+    if module and is_inferred(sequence.data[start]) and not sequence.parameters_in(steps):
+        names = (str(leaf.get("name", "")) for leaf in sequence.leaves)
+        if any(name.startswith(f"{module}.") for name in names):
+            return ()
     depth = module.count(".") + 1
     calls = [sequence.data[place].get("calls", ()) for place in (start, start + length)]
     is_one = module and all(len(each) > depth for each in calls)

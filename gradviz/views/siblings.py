@@ -187,9 +187,13 @@ def _called(leaves: Sequence[Any]) -> str:
     """The name of a box of leaves: ``parameters of layers.0 (12)``."""
     is_all = all(leaf["kind"] is NodeKind.PARAMETER for leaf in leaves)
     what = "parameters" if is_all else "leaves"
-    common = _common([str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves])
+    modules = [str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves]
+    common = _common(modules)
     of = f" of {'.'.join(common)}" if common else ""
-    return f"{what}{of} ({len(leaves):,})"
+    if not common and all(modules):
+        of = f" of {listed(list(dict.fromkeys(map('.'.join, modules))), 2)}"
+    title = f"{what}{of} ({len(leaves):,})"
+    return title if len(title) <= _LONGEST_TITLE else f"{what} ({len(leaves):,})"
 
 
 def _called_apart(leaves: Sequence[Any]) -> str:
@@ -533,8 +537,14 @@ def fold_chunks(graph: GradGraph, count: int = 30) -> GradGraph:
         if len(places) < 2 or len(places) < stop - start:
             continue
         path = shared_by([paths[place] for place in places])
-        data: Any = {"op": words_of([sequence.data[place] for place in places])}
-        if path:
+        nodes: list[Any] = [sequence.data[place] for place in places]
+        boxes = [node for node in nodes if is_box_of_leaves(node)]
+        data: Any = {"op": words_of([node for node in nodes if not is_box_of_leaves(node)])}
+        if len(boxes) == len(nodes):
+            count = sum(len(box.get("leaves", ("",))) for box in boxes)
+            what = "leaves" if any("leaf_elements" in box for box in boxes) else "parameters"
+            data = {"name": f"{what} ({count:,})"}
+        elif path:
             data = {"name": ".".join(path), "module": ".".join(path), "inferred": True}
         parts.append(Part([sequence.keys[place] for place in places], data, 0, True))
     return contract(graph, parts).with_note(f"{len(sequence):,} operations in {len(parts)} chunks")

@@ -14,7 +14,7 @@ from typing import Any
 from gradviz.graph import TENSORS, GradGraph, NodeKind, leaf_uses
 from gradviz.views.groups import INSIDE, sums_of
 from gradviz.views.module_classes import facts_of_modules
-from gradviz.views.modules import module_paths, shared_by
+from gradviz.views.modules import module_of, module_paths, shared_by
 from gradviz.views.op_sequence import op_sequence, words_of
 
 TOP, LEFT_OUT = -1, -2
@@ -123,8 +123,8 @@ class _Builder:
         self.order = {key: place for place, key in enumerate(units.keys)}
         self.paths: dict[str, _Path] = dict(zip(units.keys, module_paths(units), strict=True))
         for key, data in graph._node.items():
-            if data["kind"] in TENSORS and "." in str(data.get("name", "")):
-                self.paths[key] = tuple(str(data["name"]).split(".")[:-1])
+            if data["kind"] in TENSORS and (path := module_of(data.get("name", ""))):
+                self.paths[key] = path
         self.tree.modules = {key: ".".join(path) for key, path in self.paths.items() if path}
 
     def build(self, seen: GradGraph) -> FoldTree:

@@ -177,8 +177,60 @@ FIXES = {
     "values_are_scattered_into_zeros": [
         ("memory.data.index_add_(", "memory = memory.index_add("),
     ],
+    "squares_of_a_layer_norm": [("z.square()", "(z - torch.randn(8)).square()")],
     "vocoder_sees_silence": [("imag.pow(2)).sqrt()", "imag.pow(2)).clamp(min=1e-8).sqrt()")],
     "power_of_signed_errors": [("- x[:, 0]) **", "- x[:, 0]).clamp(min=1e-6) **")],
+    "sigma_of_a_bayesian_layer_is_computed_once": [
+        ("        self.sigma = torch.as_tensor(np.log1p(np.exp(self.rho.detach().numpy())))", ""),
+        (
+            "        weight = self.mu",
+            "        self.sigma = torch.log1p(torch.exp(self.rho))\n        weight = self.mu",
+        ),
+    ],
+    "threshold_of_a_difference_map": [
+        ("torch.sign(difference - self", "torch.tanh(50 * (difference - self"),
+        ("learnable_thresh) + 1)", "learnable_thresh)) + 1)"),
+    ],
+    "query_loss_of_the_only_step": [("with torch.no_grad():  # here", "with torch.enable_grad():")],
+    "octaves_of_a_dream_are_not_leaves": [("octave.requires_grad_()", "octave.retain_grad()")],
+    "end_of_an_integration_is_learned": [
+        (
+            "torch.linspace(0.0, self.end_time, self.steps + 1)",
+            "self.end_time * torch.linspace(0, 1, self.steps + 1)",
+        )
+    ],
+    "phase_loss_of_a_real_signal": [
+        (
+            "torch.angle(made) - torch.angle(clean)",
+            "torch.angle(torch.fft.rfft(made)) - torch.angle(torch.fft.rfft(clean))",
+        )
+    ],
+    "temperature_reaches_zero": [("temperature, dim=-1)", "max(temperature, 1e-2), dim=-1)")],
+    "complete_basis_of_a_subspace": [('mode="complete"', 'mode="reduced"')],
+    "modrelu_divides_by_the_modulus": [("z / modulus", "z / modulus.clamp(min=1e-6)")],
+    "state_before_the_range_test_is_an_alias": [("high=1e9", "high=1e-1")],
+    "horizon_is_an_argument_of_arange": [
+        ("torch.arange(0, horizon.item(), 0.5)", "horizon * torch.linspace(0, 1, 5)")
+    ],
+    "fill_value_by_float": [("torch.full((3,), float(level))", "level * torch.ones(3)")],
+    "prediction_is_detached_in_place_of_the_target": [("    p = p.detach()  # here\n", "")],
+    "memory_of_a_transformer_keeps_its_graph": [
+        (
+            "logits, mems = model(ids, mems)",
+            "logits, mems = model(ids, mems and [m.detach() for m in mems])",
+        )
+    ],
+    "noise_is_reset_before_backward": [
+        ("self.eps.normal_()", "self.eps = torch.randn_like(self.eps)")
+    ],
+    "smoothed_target_is_the_prediction": [
+        ("true_dist.fill_(", "true_dist = torch.fill(true_dist, "),
+    ],
+    "logistic_by_hand_overflows": [("torch.exp(-x)", "torch.exp(-x.clamp(min=-50))")],
+    "state_of_each_layer_is_an_argument": [
+        ("states = kept", "states = [k.detach() for k in kept]")
+    ],
+    "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }
 
 

@@ -19,19 +19,21 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.operations import (
-    OPTIONS,
-    OperationType,
-    custom_word,
-    option_text,
-    plain_shape,
-    type_text,
-)
 from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.tensors import KeptStorages, Several
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
-from gradviz.graph.operations import OPERATORS_OF_TORCH, forward_word, operation
+from gradviz.graph.operations import (
+    OPERATORS_OF_TORCH,
+    OPTIONS,
+    OperationType,
+    custom_word,
+    forward_word,
+    operation,
+    option_text,
+    plain_shape,
+    type_text,
+)
 from gradviz.graph.text import number_text
 from gradviz.torch_messages import MessageKind
 

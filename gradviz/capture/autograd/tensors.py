@@ -13,8 +13,8 @@ import torch
 from torch.autograd.graph import Node
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from gradviz.capture.autograd.operations import OperationType, plain_shape, type_text
 from gradviz.capture.autograd.sharded import shard_of
+from gradviz.graph.operations import OperationType, plain_shape, type_text
 from gradviz.graph.schema import SavedTensor
 
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
@@ -194,6 +194,11 @@ def version_of(tensor: torch.Tensor) -> int:
 def is_function_of_torch(name: str) -> bool:
     """Whether torch has a function of a name, and not only the user's program."""
     return any(hasattr(each, name) for each in (torch, torch.Tensor, torch.nn.functional))
+
+
+def is_method_of_torch(name: str) -> bool:
+    """Whether a tensor has a method of a name: it has ``fill_``, and no ``fill``."""
+    return hasattr(torch.Tensor, name)
 
 
 def written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any] | None:

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import is_part, shard_of
 from gradviz.capture.autograd.tensors import is_transformed, quietly, shape_of
 from gradviz.graph import TensorSummary
+from gradviz.graph.operations import plain_shape, type_text
 
 FEW = 8
 """Tensors with up to this many elements are shown with their values."""

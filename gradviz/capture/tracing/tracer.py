@@ -20,7 +20,6 @@ from gradviz.capture.autograd.nodes import (
     leaf_of,
     parameters_inside,
 )
-from gradviz.capture.autograd.operations import OperationType
 from gradviz.capture.autograd.sharded import flat_name, waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
@@ -35,7 +34,7 @@ from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.columns import collector_paused
-from gradviz.graph.operations import REENTRANT, operation
+from gradviz.graph.operations import REENTRANT, OperationType, operation
 from gradviz.graph.text import number_text
 
 
@@ -428,16 +427,26 @@ def trace_subjects(
             builder.graph.graph["is_traced"] = True
         if modules := _modules_in(builder.graph, names.modules):
             builder.graph.graph["modules"] = modules
-            if frozen := _frozen_parameters(names, modules):
-                builder.graph.graph["frozen"] = frozen
+            builder.graph.graph.update(_other_parameters(names, modules, builder.walk))
         return builder.graph
 
 
-def _frozen_parameters(names: Names, modules: Mapping[str, str]) -> dict[str, int]:
-    """The number of elements of each parameter of these modules that does not require grad."""
-    named = ((t, name) for t, name, _ in names if name.rpartition(".")[0] in modules)
-    parameters = ((t, name) for t, name in named if isinstance(t, torch.nn.Parameter))
-    return {name: tensor.numel() for tensor, name in parameters if not tensor.requires_grad}
+def _other_parameters(
+    names: Names, modules: Mapping[str, str], walk: Walk
+) -> dict[str, dict[str, int]]:
+    """The numbers of elements of the parameters of these modules that are not in the graph.
+
+    They are ``frozen`` if they do not require grad, else ``unreached``.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for tensor, name, _ in names:
+        if name.rpartition(".")[0] not in modules or not isinstance(tensor, torch.nn.Parameter):
+            continue
+        if not tensor.requires_grad:
+            found.setdefault("frozen", {})[name] = tensor.numel()
+        elif id(tensor) not in walk.leaf_positions:
+            found.setdefault("unreached", {})[name] = tensor.numel()
+    return found
 
 
 def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:

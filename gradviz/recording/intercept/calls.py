@@ -21,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import (
     is_quiet,
     is_transformed,
@@ -33,6 +32,7 @@ from gradviz.capture.autograd.tensors import (
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
+from gradviz.graph.operations import type_text
 from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (

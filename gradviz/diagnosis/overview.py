@@ -1,0 +1,360 @@
+"""What is said of a tensor in a list of all tensors, of which some need no gradient at the end.
+
+A gradient that a step used before it was cleared is fine, and so is a target network without one.
+`replacements` has the cases in order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+from gradviz.diagnosis import relative_size
+from gradviz.diagnosis.answers import Explanation, Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import first_on_line, mention, transforms_in
+from gradviz.diagnosis.no_gradient import (
+    cleared_in_hooks,
+    is_cleared,
+    is_taken_by_torch,
+    only_returned,
+)
+from gradviz.diagnosis.non_finite import has_mild_hooks
+from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
+from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
+from gradviz.facts import Action, EventKind, GradientDetails, Loss
+from gradviz.graph import GradGraph, NodeKind
+from gradviz.story import Event
+
+_IN_NONE = "no optimizer holds it"
+_NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
+_FAULTS_OF_A_STEP = (
+    *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
+    Verdict.NO_STEP,
+    *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED, Verdict.BROADCAST),
+    Verdict.OF_PROBABILITIES,
+)
+_number = attrgetter("number")
+
+
+@dataclass(frozen=True)
+class ListedAnswer:
+    """An answer in a list of all tensors.
+
+    Args:
+        each: the answer about the tensor alone.
+        question: the tensor.
+        context: the recording.
+        again: explains a tensor, for a gradient that it had before.
+    """
+
+    each: Explanation
+    question: Question
+    context: Context
+    again: Callable[[Question, Context], Explanation]
+
+    def fine(self, reason: str) -> Explanation:
+        """The answer that nothing is wrong."""
+        return replace(self.each, verdict=Verdict.FINE, reason=reason, fix="")
+
+    def untrained(self, reason: str) -> Explanation:
+        """The answer that it needs no gradient, since nothing trains it."""
+        return replace(self.each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the gradient is None or zeros now."""
+        return self.each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+
+    @property
+    def has_none(self) -> bool:
+        """Whether it got no gradient from the result."""
+        return self.each.verdict in _NO_GRADIENT
+
+    @cached_property
+    def added(self) -> Sequence[Event]:
+        """The passes that added to its gradient."""
+        return self.context.happened_to(self.question.key, EventKind.ACCUMULATE)
+
+    @cached_property
+    def is_right(self) -> bool:
+        """Whether the last of them left a gradient that is finite and not zero."""
+        return bool(self.added) and not is_wrong(getattr(self.added[-1].details, "after", None))
+
+    @cached_property
+    def uses(self) -> list[int]:
+        """The events that used its gradient."""
+        return _uses_of_a_gradient(self.context, self.question.key) if self.added else []
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether an optimizer holds it; or may, where optimizers were not seen."""
+        held, key = self.context.held, self.question.key
+        return key in held or any(
+            key in each.held or (each.count > len(each.held) and not (key and held))
+            for _, each in self.context.steps
+        )
+
+    @property
+    def is_of_target(self) -> bool:
+        """Whether it got no gradient, and is a copy of another leaf, as in a target network."""
+        if self.added or not self.has_none:
+            return False
+        is_copy = self.context.is_copy(self.question.key, self.question.data.get("shape"))
+        return is_copy and (self.each.verdict is Verdict.CUT or _is_training(self.context))
+
+
+def in_overview(row: ListedAnswer) -> Explanation:
+    """The answer, or what replaces it in a list of all tensors."""
+    return next(filter(None, replacements(row)), row.each)
+
+
+def replacements(row: ListedAnswer) -> Iterator[Explanation | None]:
+    """What replaces an answer in a list of all tensors; the first that is not None does."""
+    verdict, key, context = row.each.verdict, row.question.key, row.context
+    is_parameter = row.question.kind is NodeKind.PARAMETER
+    if verdict is Verdict.STALE and _was_used_once(context, key, row.uses):
+        yield row.fine("its gradient was used")
+    if (row.is_gone or verdict is Verdict.HOOK) and _was_used_in_a_hook(context, key):
+        yield row.fine("a step in a hook used it")
+    if verdict is Verdict.HOOK and has_mild_hooks(context):
+        yield row.fine(row.each.reason)
+    yield _of_a_penalty(row)
+    yield _only_cancels(row)
+    if row.is_gone and not is_parameter and is_taken_by_torch(context, key):
+        yield row.fine("torch took its gradient")
+    yield _cleared_after_its_use(row)
+    if row.is_gone and (clear := set_aside(context, key)) is not None:
+        yield row.untrained(f".grad = None at {mention(clear.location)} leaves it out of the step")
+    if row.has_none and not row.added and _was_assigned_and_used(context, key):
+        yield row.fine("its gradient was assigned")
+    yield _of_torch_func(row)
+    yield _only_returned(row)
+    if verdict is Verdict.ACCUMULATED and is_parameter and serves_data(context, key):
+        yield row.untrained(f"{_IN_NONE}: {row.each.reason}")
+    yield _in_no_optimizer(row)
+
+
+def as_so_far(row: ListedAnswer) -> Explanation:
+    """An answer about a program that ended early: the turn of some optimizers did not come."""
+    optimizer = row.context.waiting.get(row.question.key)
+    late = (*(_NO_GRADIENT if row.context.steps else ()), Verdict.ACCUMULATED)
+    if optimizer is None or row.each.verdict not in late:
+        return row.each
+    return row.untrained(f"its optimizer {optimizer} has made no step so far: {row.each.reason}")
+
+
+def _of_a_penalty(row: ListedAnswer) -> Explanation | None:
+    """Its gradient is 0 in one of several passes, because of a derivative in the loss of that one.
+
+    That pass gives others a gradient, and the pass before, of another line, gave it one.
+    """
+    each, added = row.each, row.added
+    made = each.graph.nodes.get(each.culprit, {}) if each.graph is not None else {}
+    before = [event for event in added[-2:-1] if event.location != added[-1].location]
+    if each.verdict is not Verdict.ZERO or not str(made.get("op", "")).endswith("_backward"):
+        return None
+    passes, events = row.context.passes, row.context.happened(EventKind.ACCUMULATE)
+    rows = (event for event in events if passes and event.number > passes[-1].number)
+    is_given = row.context.cached("last pass gave", lambda: any(map(_gave, rows)))
+    reason = "its gradient is 0 in that pass, and not in others"
+    return row.fine(reason) if before and _gave(before[0]) and is_given else None
+
+
+def _gave(added: Event) -> bool:
+    return not is_wrong(getattr(added.details, "after", None))
+
+
+def _only_cancels(row: ListedAnswer) -> Explanation | None:
+    if not row.is_gone or row.is_right:
+        return None
+    context, key = row.context, row.question.key
+    graph = context.graph_of_latest_pass(key)
+    is_known = bool({*row.each.nodes} - {key}) or row.each.verdict is not Verdict.ZERO
+    cancels = graph is not None and (
+        difference_without(graph, key) or _is_bias(context, row.question, graph, is_known)
+    )
+    reason = "its gradient is 0: it is added to terms whose gradients cancel"
+    return row.fine(reason) if cancels else None
+
+
+def _cleared_after_its_use(row: ListedAnswer) -> Explanation | None:
+    context, question = row.context, row.question
+    if not row.is_gone or not is_cleared(context, row.question.key):
+        return None
+    if cleared_before_step(context, question) is not None:
+        return None
+    before = _before_it_was_cleared(row)
+    if before is not None or not row.is_right:
+        return before
+    last = context.happened(EventKind.BACKWARD)[-1].details
+    if row.uses:
+        return row.fine("its gradient was used")
+    has_failed = getattr(last, "has_failed", False)
+    return row.fine("cleared for the pass that failed") if has_failed else None
+
+
+def _of_torch_func(row: ListedAnswer) -> Explanation | None:
+    context = row.context
+    is_early = row.has_none and not (row.added or context.steps or context.passes)
+    lines = transforms_in(context.files) if is_early else ()
+    if not lines:
+        return None
+    at = mention(lines[0])
+    return row.untrained(f"torch.func at {at} returns gradients, and sets no .grad")
+
+
+def _only_returned(row: ListedAnswer) -> Explanation | None:
+    returned = None if row.added else only_returned(row.context, row.question, row.each.verdict)
+    if returned is None or row.each.verdict not in (*_NO_GRADIENT, Verdict.LEFT_OUT):
+        return None
+    return replace(row.each, verdict=returned[0], reason=returned[1], fix="")
+
+
+def _in_no_optimizer(row: ListedAnswer) -> Explanation | None:
+    """Others are trained, or it is a copy: it needs no gradient."""
+    each, question, context = row.each, row.question, row.context
+    is_unnamed = not question.data.get("name") and not all(e.is_own for e in each.locations)
+    is_apart = _is_training(context) or row.is_of_target or (is_unnamed and context.passes)
+    if row.is_trained or not is_apart:
+        return None
+    if row.each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
+        if row.question.key in context.cached(_asked_inputs, lambda: _asked_inputs(context)):
+            return row.fine("torch.autograd.grad returned its gradient")  # a gradient penalty
+        return row.untrained(f"{_IN_NONE}: {each.reason}")
+    if (copied := _copied(row)) is not None:
+        return copied
+    if row.added or not row.has_none:
+        return None
+    return row.untrained(f"{_IN_NONE}, and it got no gradient: {each.reason}")
+
+
+def _copied(row: ListedAnswer) -> Explanation | None:
+    """A copy of a trained tensor, or a template that trained ones are copied from."""
+    context, key = row.context, row.question.key
+    is_without = row.each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
+    shape = row.question.data.get("shape")
+    is_copied = row.is_of_target or (is_without and context.is_copy(key, shape))
+    is_template = not row.added and row.has_none and context.is_template(key)
+    if not is_template and not (is_copied and not _replaces_a_trained_one(context, key)):
+        return None
+    which = "copied to one that an optimizer holds" if is_template else "copied from another"
+    reason = f"its values are {which}, and {_IN_NONE}"
+    is_late = row.added or row.each.verdict is Verdict.NOT_RUN
+    return row.untrained(reason) if is_late else row.fine(reason)
+
+
+def _asked_inputs(context: Context) -> set[str]:
+    """The leaves whose gradients calls of ``torch.autograd.grad`` returned."""
+    events = context.happened(EventKind.BACKWARD)
+    calls = (each.details for each in events if each.action is Action.AUTOGRAD_GRAD)
+    return {key for each in calls for key in getattr(each, "inputs", None) or ()}
+
+
+def _was_used_in_a_hook(context: Context, key: str) -> bool:
+    """Whether a step used the gradient of the last pass, a healthy one, and a hook cleared it."""
+    hooks, steps = cleared_in_hooks(context, key), context.steps
+    before = getattr(hooks[-1].details, "before", None) if hooks else None
+    if not hooks or is_wrong(before):
+        return False
+    if any(key in d.changed and event.number > context.passes[-1].number for event, d in steps):
+        return True
+    graphs = (each for each in (context.before, context.graph) if each is not None and key in each)
+    versions = [graph.nodes[key].get("version") for graph in graphs]  # a step by hand, in the hook
+    return None not in versions and len(set(versions)) > 1
+
+
+def _before_it_was_cleared(row: ListedAnswer) -> Explanation | None:
+    """What was wrong with the last gradient when it was cleared; None if nothing is known."""
+    question, context = row.question, row.context
+    last = context.happened_to(question.key, EventKind.ACCUMULATE)[-1:]
+    details = last[0].details if last else None
+    if not isinstance(details, GradientDetails) or not details.after or not context.steps:
+        return None
+    data: Any = {**question.data, "grad": details.after, "accumulations": details.accumulations}
+    before = row.again(replace(question, data=data), context)
+    if before.verdict is Verdict.HOOK:
+        return None if has_mild_hooks(context) else before
+    return before if before.verdict in _FAULTS_OF_A_STEP else None
+
+
+def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
+    """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
+
+    ``is_known``: whether it is known which operations of the graph made its gradient 0.
+    """
+    uses = gradient_uses(graph, question.key)
+    is_added = all(
+        edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
+    )
+    if not is_added or not uses:
+        return False
+    if len(uses) == 1:  # as the bias of a layer whose gradients cancel over the rows
+        user, number = uses[0][0], uses[0][1].get("input", 0)
+        was_seen = (user, number) in context.lost_in_pass(Loss.ZERO)
+        return was_seen or (
+            not is_known and relative_size.reached_another(context, question, graph, user)
+        )
+    added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
+    was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
+    cancels = bool(relative_size.uses_that_cancel(context, question.key))
+    cancels = cancels and not relative_size.all_cancel(context, have_several=True)
+    return cancels or (was_other and not is_known)
+
+
+def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
+    """Whether one step, or one change by the program, used the latest gradient.
+
+    An optimizer that is not of torch, as one of SciPy, copies its values into the parameters.
+    """
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    written = context.happened_to(key, EventKind.IN_PLACE)
+    loads = {event.number for event in written if event.word == "load_state_dict"}
+    later = {use for use in uses if use > added[-1].number} - loads if added else set()
+    stepped = {step.number for step, details in context.steps if key in details.held}
+    if len(stepped & later) == 1 and min(later) in stepped:
+        return True  # what was written into it after the step did not use the gradient
+    by_hand = [event for event in written if event.number in later]
+    if len(by_hand) == len(later) and len({event.location for event in by_hand}) == 1:
+        first, last = (
+            bisect(context.passes, each, key=_number) for each in (min(later), max(later))
+        )
+        if first == last:  # as add_() and clamp_() of one statement
+            return True
+    copies = {event.number for event in by_hand if event.word in ("copy_", "data", "setitem_")}
+    return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)
+
+
+def _was_assigned_and_used(context: Context, key: str) -> bool:
+    """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
+    assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
+    steps = context.steps if assigned else ()
+    return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
+
+
+def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
+    """The events that used the gradient of a leaf, without those that found it None or 0."""
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = (event for kind in kinds for event in context.happened_to(key, kind))
+    changes = [(-1, False), *sorted((event.number, event.action in CLEARS) for event in events)]
+    uses = uses_of(context, key)
+    return [use for use in uses if not changes[bisect(changes, (use,)) - 1][1]]
+
+
+def _is_training(context: Context) -> bool:
+    """Whether an optimizer made a step after a pass on the line of the latest one, or was to."""
+    kind = EventKind.ACCUMULATE
+    if context.was_cut and any(context.happened_to(each, kind) for each in context.held):
+        return True  # the command stopped before the end of its first step
+    return any(step.number > first_on_line(context.passes) for step, _ in context.steps[-1:])
+
+
+def _replaces_a_trained_one(context: Context, key: str) -> bool:
+    """Whether a leaf is a copy of one that an optimizer holds and that gets no gradient since."""
+    since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
+    histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
+    return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
