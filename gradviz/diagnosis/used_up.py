@@ -10,19 +10,17 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.cuts import cached_function, kept_beside, starts_as_constant
 from gradviz.diagnosis.lines import (
     as_given,
     assignments_to,
-    cached_function,
     expressions_at,
     functions_around,
     has_line,
     imported,
-    kept_beside,
     mention,
     nodes_in,
     operands,
-    starts_as_constant,
     statement_at,
     stored,
     syntax_tree,
@@ -196,11 +194,8 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
     modules = imported(used.location.file) if used is not None else set()
-    texts = {
-        text: is_list
-        for text, is_list in texts.items()
-        if text not in known and text.partition(".")[0] not in modules
-    }
+    new = (each for each in texts if each not in known)
+    texts = {each: texts[each] for each in new if each.partition(".")[0] not in modules}
     if made is not None and (kept := kept_beside(made, texts)):
         return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
