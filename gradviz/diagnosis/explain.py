@@ -298,6 +298,9 @@ def _answers(
             row = ListedAnswer(each, question, context, explain_tensor)
             each = in_overview(row)
             each = as_so_far(replace(row, each=each)) if is_early else each
+            is_named = question.data.get("name") or question.kind is NodeKind.PARAMETER
+            if each.verdict is Verdict.UNTRAINED and not is_named and len(questions) > 1:
+                continue  # such as the memory in which a stage of a pipeline receives
         explanations.append(each)
     return Explanations(tuple(explanations)) if is_many else explanations[0]
 
