@@ -69,18 +69,21 @@ class Values:
     @cached_property
     def only_summed(self) -> frozenset[str]:
         """Normalizations and softmaxes whose results are only summed, up to a scalar root."""
+        found = [key for key in self.graph if self._is_normal(key)]
+        return self.summed.intersection(found) if found else frozenset()
+
+    @cached_property
+    def summed(self) -> frozenset[str]:
+        """Operations whose results are only summed, up to a scalar root."""
         nodes = self.graph.nodes
         operations = [key for key in self.graph if nodes[key]["kind"] is NodeKind.OPERATION]
-        if not any(self._is_normal(key) for key in operations):
-            return frozenset()
         operations.sort(key=lambda key: nodes[key].get("sequence_nr", 0), reverse=True)
         summed: set[str] = set()
         for key in operations:
-            edges = self.graph.out_edges(key, data=True)
-            users = [target for _, target, edge in edges if edge["kind"] is EdgeKind.GRADIENT]
+            users = [e[1] for e in self.graph.out_edges(key, data=True) if is_gradient(*e)]
             if users and (self.is_of_one(key) or all(self._sums(each, summed) for each in users)):
                 summed.add(key)
-        return frozenset(key for key in summed if self._is_normal(key))
+        return frozenset(summed)
 
     def _sums(self, user: str, summed: set[str]) -> bool:
         """Whether a user of a result weights all its elements equally."""
@@ -255,6 +258,12 @@ class Step:
     def options(self) -> Mapping[str, str]:
         """Its plain arguments, as text."""
         return self.data.get("options", {})
+
+    @property
+    def is_hinge(self) -> bool:
+        """Whether it cuts off at 0 what is only summed, as a hinge loss does."""
+        is_cut = self.op.startswith("clamp") and number_of(self.options.get("min")) == 0
+        return (is_cut or self.op in ("relu", "maximum")) and self.target in self.values.summed
 
     @property
     def number(self) -> int:
