@@ -299,8 +299,10 @@ def _pipeline(rank: int, schedule: type[Any]) -> Result:
             optimizer.zero_grad()
             parts.step(torch.ones(4, 4)) if rank == 0 else parts.step(target=torch.ones(4, 4))
             optimizer.step()
-    rows = answers(gradviz.explain(run))
-    return {"verdicts": {n: v for n, v in rows.items() if n != "a leaf"}, "others": list(rows)[2:]}
+    told = gradviz.explain(run)
+    named = {name: verdict for name, verdict in answers(told).items() if name != "a leaf"}
+    untrained = sum(each.verdict is gradviz.Verdict.UNTRAINED for each in told)
+    return {"verdicts": named, "untrained": untrained}
 
 
 def pipeline_in_rounds(rank: int) -> Result:

@@ -265,3 +265,8 @@ def test_collectives_with_derivatives_have_public_names(found: list[dict[str, An
     for each in found:
         told = each["collectives_with_derivatives"]
         assert set(told["verdicts"].values()) == {"fine"} and told["words"] == ["wait_tensor"]
+
+
+def test_the_memory_in_which_a_stage_receives_is_not_listed(found: list[dict[str, Any]]) -> None:
+    for program in ("pipeline_in_rounds", "pipeline_in_turns"):
+        assert [each[program]["untrained"] for each in found] == [0, 0]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from math import inf
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
+    assignments_to,
     called_on,
+    has_line,
     lines_with_graph,
     locations_of,
     mention,
+    nodes_in,
     one_of_several,
+    statement_at,
     straight_through,
+    syntax_tree,
 )
 from gradviz.diagnosis.values import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
@@ -462,3 +468,42 @@ def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
     cut = (edge.get("cause"), edge.get("source"))
     inputs = (before for _, _, before in graph.in_edges(key, data=True))
     return any((each.get("cause"), each.get("source")) == cut for each in inputs)
+
+
+# Where a value that is used again comes from.
+
+_CACHES = ("lru_cache", "cache", "cached_property")
+
+
+def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
+    """A function around a line, or with one of some names, whose result a decorator keeps.
+
+    Returns:
+        Its name and that of the decorator; "" for none.
+    """
+    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
+        for each in node.decorator_list:
+            called = each.func if isinstance(each, ast.Call) else each
+            word = ast.unparse(called).rpartition(".")[2]
+            if word in _CACHES and (has_line(node, location.line) or node.name in names):
+                return node.name, word
+    return "", ""
+
+
+def kept_beside(made: Event, texts: Iterable[str]) -> str:
+    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
+
+    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    """
+    statement = statement_at(made.location)
+    every = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [each for target in every for each in getattr(target, "elts", [target])]
+    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
+    found = [each for each in kept if each in texts]
+    return found[0] if len(targets) > 1 and len(found) == 1 else ""
+
+
+def starts_as_constant(used: Event | None, name: str) -> bool:
+    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
+    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
+    return any(isinstance(value, ast.Constant) for _, value in made)

@@ -29,6 +29,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.losses import loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -53,7 +54,7 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.silent_faults import all_frozen, loss_rules, unseen, unused_by_steps
+from gradviz.diagnosis.silent_faults import all_frozen, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
@@ -81,6 +82,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hook_of_each_step,
     hook_on_tensor,
     hooks_that_broke_it,
+    target_of_kl_div,
     *non_finite_rules,
     *zero_rules,
     *clipping_rules,
@@ -296,6 +298,9 @@ def _answers(
             row = ListedAnswer(each, question, context, explain_tensor)
             each = in_overview(row)
             each = as_so_far(replace(row, each=each)) if is_early else each
+            is_named = question.data.get("name") or question.kind is NodeKind.PARAMETER
+            if each.verdict is Verdict.UNTRAINED and not is_named and len(questions) > 1:
+                continue  # such as the memory in which a stage of a pipeline receives
         explanations.append(each)
     return Explanations(tuple(explanations)) if is_many else explanations[0]
 

@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
-    assignments_to,
     called_name,
     calls,
     functions_around,
-    has_line,
     is_only_shown,
     is_showing,
     locations_of,
@@ -35,8 +33,6 @@ from gradviz.facts import EventKind, SourceLocation
 from gradviz.graph.operations import OPERATIONS, operation, words
 from gradviz.story import Event
 
-_CACHES = ("lru_cache", "cache", "cached_property")
-
 
 class _Flow(NamedTuple):
     """The values of some names go into others.
@@ -45,11 +41,13 @@ class _Flow(NamedTuple):
         used: the names that are read.
         made: the names that are assigned; for an object that is changed, the names that are read.
         changes: whether the objects of these names may be changed, and not only assigned.
+        is_kept: whether what is made may have the objects that are read, and not only their values.
     """
 
     used: set[str]
     made: set[str]
     changes: bool = False
+    is_kept: bool = True
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -57,7 +55,15 @@ _LEAVING = (ast.Return, ast.Yield, ast.YieldFrom, ast.Raise, ast.Await)
 _ASSIGNING = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)
 # Modules whose functions store no argument, and methods that do not.
 _LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
-_PURE_METHODS = {word for word in OPERATIONS if not word.endswith("_")}
+_MORE_METHODS = """
+all amax amin any argmax argmin argsort bool clip cos cosh cross cumprod cumsum diff divide double
+eq erf expm1 flip floor_divide fmod gather ge gt half index_add index_select isfinite isnan le long
+lt masked_select matmul mean movedim multiply ne neg nonzero outer prod quantile remainder repeat
+repeat_interleave roll scatter scatter_add sin sinh square std subtract sum tan tile tril triu type
+unique var
+"""
+_PURE_METHODS = {word for word in (*OPERATIONS, *_MORE_METHODS.split()) if not word.endswith("_")}
+_WRITING = {f"{word}_" for word in ("copy", "fill", "zero", *_PURE_METHODS)}
 # What passes no data on: properties and shapes.
 _NO_DATA = words(lambda row: row.query or row.shape_only or row.from_nothing) - {"tensor"}
 _SAME_DATA = {"H", "T", "data", "mH", "mT", "real", "values"}
@@ -123,7 +129,7 @@ def is_unused_by(location: SourceLocation, root: str) -> bool:
     names = {target.id for target in targets if isinstance(target, ast.Name)}
     kept = _appended_to(statement)
     is_plain = bool(kept or targets) and all(isinstance(target, ast.Name) for target in targets)
-    is_shared = any(isinstance(node, _DECLARING) for node in nodes)
+    is_shared = scope is not tree and any(isinstance(node, _DECLARING) for node in nodes)
     own = _assigned_in(nodes)
     if not is_plain or is_shared or isinstance(scope, ast.ClassDef) or root not in own:
         return False
@@ -364,12 +370,12 @@ def _closure(flows: list[_Flow], start: set[str], objects: set[str]) -> tuple[se
     size = -1
     while size != len(reached) + len(changed):
         size = len(reached) + len(changed)
-        for used, made, changes in flows:
+        for used, made, changes, is_kept in flows:
             if used & reached:
                 reached |= made
                 changed |= made if changes else set()
             # An object may have more than one name: a change is seen under those that it came from.
-            if made & changed:
+            if is_kept and made & changed:
                 changed |= used
         reached |= changed
     return reached, changed
@@ -381,7 +387,7 @@ def _flows(node: ast.AST, pure: set[str]) -> Iterator[_Flow]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         made, used = _names_in(*targets), _names_in(node)
         is_stored = isinstance(node, ast.AugAssign) or not all(map(_is_plain, targets))
-        yield _Flow(used, made, is_stored)
+        yield _Flow(used, made, is_stored, is_kept=not _is_new(node.value))
     elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
         yield _Flow(_names_in(node.iter), _assigned_in(ast.walk(node)))
     elif isinstance(node, (ast.If, ast.While)):
@@ -392,9 +398,28 @@ def _flows(node: ast.AST, pure: set[str]) -> Iterator[_Flow]:
         yield _Flow(used, used | _assigned_in(ast.walk(node)), changes=True)
     elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
         yield _Flow(_names_in(node), {node.name})
+    elif (target := _written_in_place(node)) is not None:
+        yield _Flow(_names_in(node) - pure, _names_in(target) - pure, changes=True, is_kept=False)
     elif _may_store(node, pure):
         used = _names_in(node) - pure
         yield _Flow(used, used, changes=True)
+
+
+def _is_new(value: ast.expr | None) -> bool:
+    """Whether arithmetic gives a new object, and not a list that contains old ones."""
+    if not isinstance(value, ast.BinOp):
+        return False
+    calls = (each.func for each in (value.left, value.right) if isinstance(each, ast.Call))
+    of_tensor = any(isinstance(e, ast.Attribute) and e.attr in _PURE_METHODS for e in calls)
+    return of_tensor or not isinstance(value.op, (ast.Add, ast.Mult))
+
+
+def _written_in_place(node: ast.AST) -> ast.expr | None:
+    """The tensor into which a call writes, and keeps none of its arguments: ``x.copy_(y)``."""
+    call = node.value if isinstance(node, ast.Expr) else node
+    function = call.func if isinstance(call, ast.Call) else None
+    is_one = isinstance(function, ast.Attribute) and function.attr in _WRITING
+    return function.value if is_one and isinstance(function, ast.Attribute) else None
 
 
 def _may_store(node: ast.AST, pure: set[str]) -> bool:
@@ -487,21 +512,6 @@ def _held_by_name(context: Context) -> dict[str, list[str]]:
 # How a result or a parameter is created and kept.
 
 
-def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
-    """A function around a line, or with one of some names, whose result a decorator keeps.
-
-    Returns:
-        Its name and that of the decorator; "" for none.
-    """
-    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
-        for each in node.decorator_list:
-            called = each.func if isinstance(each, ast.Call) else each
-            word = ast.unparse(called).rpartition(".")[2]
-            if word in _CACHES and (has_line(node, location.line) or node.name in names):
-                return node.name, word
-    return "", ""
-
-
 def created_later(context: Context, name: str) -> SourceLocation | None:
     """The only line, outside of ``__init__``, that assigned a new parameter to that attribute."""
     found = [
@@ -573,22 +583,3 @@ def _may_freeze(node: ast.expr) -> bool:
         return called_name(node) == "requires_grad_" and bool(node.args or node.keywords)
     is_flag = isinstance(node, ast.Attribute) and node.attr == "requires_grad"
     return is_flag and isinstance(getattr(node, "ctx", None), ast.Store)
-
-
-def kept_beside(made: Event, texts: Iterable[str]) -> str:
-    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
-
-    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
-    """
-    statement = statement_at(made.location)
-    every = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [each for target in every for each in getattr(target, "elts", [target])]
-    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
-    found = [each for each in kept if each in texts]
-    return found[0] if len(targets) > 1 and len(found) == 1 else ""
-
-
-def starts_as_constant(used: Event | None, name: str) -> bool:
-    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
-    return any(isinstance(value, ast.Constant) for _, value in made)

@@ -387,10 +387,11 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
 
 def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
     """The gradient was clipped after the step that used it, and before the next pass."""
-    key = question.key
-    for step, clip in pairwise(context.history_of(key)):
+    key, history = question.key, context.history_of(question.key)
+    too_early = {each.location for each in history if each.action is Action.NOTHING_CLIPPED}
+    for step, clip in pairwise(history):
         is_late = step.kind is EventKind.STEP and clip.word in CLIPS
-        if is_late and _has_changed(context, key, clip):
+        if is_late and (clip.location in too_early or _has_changed(context, key, clip)):
             words = {"clip": clip.word, "line": mention(clip.location)}
             words["step"] = mention(step.location)
             return Evidence(words, locations=(clip.location, step.location))

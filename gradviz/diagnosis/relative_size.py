@@ -13,9 +13,10 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
-from gradviz.diagnosis.silent_faults import COMPARE, grown, only_squares
+from gradviz.diagnosis.silent_faults import grown
 from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (

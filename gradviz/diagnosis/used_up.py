@@ -10,6 +10,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.cuts import cached_function, kept_beside, starts_as_constant
 from gradviz.diagnosis.lines import (
     as_given,
     assignments_to,
@@ -24,7 +25,7 @@ from gradviz.diagnosis.lines import (
     stored,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import cached_function, calls_in, kept_beside, starts_as_constant
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
@@ -193,11 +194,8 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
     modules = imported(used.location.file) if used is not None else set()
-    texts = {
-        text: is_list
-        for text, is_list in texts.items()
-        if text not in known and text.partition(".")[0] not in modules
-    }
+    new = (each for each in texts if each not in known)
+    texts = {each: texts[each] for each in new if each.partition(".")[0] not in modules}
     if made is not None and (kept := kept_beside(made, texts)):
         return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))

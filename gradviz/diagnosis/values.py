@@ -98,7 +98,10 @@ class Values:
         return bool(source) and math.prod(self.graph.nodes[source].get("shape", (2,))) == 1
 
     def _is_normal(self, key: str) -> bool:
-        return (op := self.graph.nodes[key].get("op", "")) == "softmax" or operation(op).normalizes
+        op = self.graph.nodes[key].get("op", "")
+        source = self.source_of(key, 0) if op == "exp" else ""
+        is_softmax = op == "softmax" or self.graph.nodes.get(source, {}).get("op") == "log_softmax"
+        return is_softmax or operation(op).normalizes
 
     def of(self, key: str) -> TensorSummary | None:
         """The value of a tensor, or of the only output of an operation; None if unknown."""

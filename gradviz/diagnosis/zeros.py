@@ -322,10 +322,10 @@ def _only_summed(step: Step) -> Block | None:
 
 
 def _one_entry(step: Step) -> Block | None:
-    """A softmax over a dimension of size 1, or one whose results are only summed."""
+    """A softmax, or exp of log_softmax, over one entry, or whose results are only summed."""
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
-        return _only_summed(step) if step.op == "softmax" else None
+        return None if step.op == "log_softmax" else _only_summed(step)
     value = "0" if step.op == "log_softmax" else "1"
     why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
@@ -404,7 +404,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
     "threshold_backward": _step_function,
     **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
-    **dict.fromkeys(("softmax", "log_softmax"), _one_entry),
+    **dict.fromkeys(("softmax", "log_softmax", "exp"), _one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
