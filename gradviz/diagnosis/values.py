@@ -6,7 +6,7 @@ import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, permutations
+from itertools import permutations
 from typing import NamedTuple
 
 from gradviz.facts import CutEdge
@@ -342,12 +342,6 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             owner.norm, owner.name, owner.key = norm, name, key
         owner.keys.append(key)
     return list(owners.values())
-
-
-def steepest(rows: Sequence[Owner]) -> tuple[str, str]:
-    """The parameters of the two neighbors between which the norm changes most."""
-    one, other = max(pairwise(rows), key=lambda pair: abs(math.log(pair[1].norm / pair[0].norm)))
-    return one.name, other.name
 
 
 def is_sum(op: str, options: Mapping[str, str]) -> bool:
