@@ -429,7 +429,7 @@ class Verdict(str, Enum):
     """Another result, or another rank, gave the gradient: this one does not depend on it."""
     BROADCAST = "broadcast loss", Group.GRADIENT
     """A loss compared each value of the prediction with every one of the target."""
-    OF_PROBABILITIES = "loss of probabilities", Group.GRADIENT
+    LOSS_INPUT = "loss input", Group.GRADIENT
     """A loss that expects logits or log-probabilities is given probabilities."""
     FINE = "fine", Group.GRADIENT
     """A gradient without a known fault."""

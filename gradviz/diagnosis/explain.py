@@ -29,6 +29,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.losses import loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -53,7 +54,7 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.silent_faults import all_frozen, loss_rules, unseen, unused_by_steps
+from gradviz.diagnosis.silent_faults import all_frozen, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
@@ -81,6 +82,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hook_of_each_step,
     hook_on_tensor,
     hooks_that_broke_it,
+    target_of_kl_div,
     *non_finite_rules,
     *zero_rules,
     *clipping_rules,

@@ -36,7 +36,7 @@ _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
     Verdict.NO_STEP,
     *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED, Verdict.BROADCAST),
-    Verdict.OF_PROBABILITIES,
+    Verdict.LOSS_INPUT,
 )
 _number = attrgetter("number")
 

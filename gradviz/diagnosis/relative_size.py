@@ -7,20 +7,23 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
-from gradviz.diagnosis.silent_faults import COMPARE, grown, only_squares
+from gradviz.diagnosis.silent_faults import grown
 from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Addend,
+    Owner,
     addends_of,
     cuts_behind,
     gradient_uses,
@@ -28,7 +31,6 @@ from gradviz.diagnosis.values import (
     is_all_zero,
     is_wrong,
     owners_of,
-    steepest,
 )
 from gradviz.facts import (
     BackwardDetails,
@@ -100,9 +102,15 @@ def _scales(context: Context) -> dict[str, Scale]:
         is_small = largest_so_far * _SMALLER < last.norm
         is_large = row.norm > max(_LARGER * last.norm, _LARGE)
         if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, steepest(rows))
+            scale = Scale(is_large, last.name, last.key, _steepest(rows))
             found.update(dict.fromkeys(row.keys, scale))
     return found
+
+
+def _steepest(rows: Sequence[Owner]) -> tuple[str, str]:
+    """The parameters of the two neighbors between which the norm changes most."""
+    one, other = max(pairwise(rows), key=lambda pair: abs(math.log(pair[1].norm / pair[0].norm)))
+    return one.name, other.name
 
 
 def _scale_of(context: Context, question: Question) -> Scale | None:

@@ -178,6 +178,16 @@ FIXES = {
         ("memory.data.index_add_(", "memory = memory.index_add("),
     ],
     "squares_of_a_layer_norm": [("z.square()", "(z - torch.randn(8)).square()")],
+    "divergence_of_probabilities": [
+        ("(student(x) / 2).softmax(dim=1)", "(student(x) / 2).log_softmax(dim=1)")
+    ],
+    "divergence_from_log_probabilities": [
+        ('KLDivLoss(reduction="batchmean")', 'KLDivLoss(reduction="batchmean", log_target=True)')
+    ],
+    "nll_loss_of_scores": [("nn.NLLLoss()", "nn.CrossEntropyLoss()")],
+    "nll_loss_of_a_map_of_scores": [("F.nll_loss(", "F.cross_entropy(")],
+    "cross_entropy_of_a_sigmoid": [(", nn.Sigmoid())", ")")],
+    "logits_loss_of_a_softmax": [(".softmax(-1)", "")],
     "vocoder_sees_silence": [("imag.pow(2)).sqrt()", "imag.pow(2)).clamp(min=1e-8).sqrt()")],
     "power_of_signed_errors": [("- x[:, 0]) **", "- x[:, 0]).clamp(min=1e-6) **")],
     "sigma_of_a_bayesian_layer_is_computed_once": [

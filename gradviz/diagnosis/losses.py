@@ -1,0 +1,300 @@
+"""Losses that compute another thing than is meant, and raise nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import at_line, locations_of
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.values import is_sum, is_wrong, keeps_each
+from gradviz.facts import EventKind
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    is_gradient,
+    losses_of_all_pairs,
+)
+from gradviz.graph.operations import operation
+from gradviz.graph.text import shape_text
+
+COMPARE = (
+    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
+    "is nearly a constant"
+)
+
+
+def _broadcast(context: Context, question: Question) -> Evidence | None:
+    """A loss between it and the root compared each value with every target."""
+    graph = context.graph_of_latest_pass(question.key) or context.graph
+    found = context.cached((_broadcast, id(graph)), lambda: losses_of_all_pairs(graph))
+    for loss, shapes, behind in found:
+        if question.key in behind:
+            data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
+            words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
+            words["first"], words["second"], words["both"] = map(shape_text, shapes)
+            return Evidence(words, (loss,), lines, loss)
+    return None
+
+
+# What a loss is given.
+
+
+class _Expected(NamedTuple):
+    """Values that a loss does not expect, by the operations that return them.
+
+    Args:
+        given: the operations.
+        what: their results: ``"probabilities"``.
+        expects: what the loss expects.
+        fix: with ``{given}`` for the operation.
+    """
+
+    given: tuple[str, ...]
+    what: str
+    expects: str
+    fix: str
+
+
+class _Misuse(NamedTuple):
+    """A loss, the operation whose result it is given, and the rest of the sentence."""
+
+    loss: str
+    given: str
+    expected: _Expected
+
+
+_SOFTMAX, _SIGMOID, _LOG_SOFTMAX = ("softmax",), ("sigmoid",), ("log_softmax",)
+_LAYERS = ("addmm", "mm", "bmm", "linear", "conv")
+_SCALES = ("mul", "div")
+_LOGITS = "give it the logits, without {given}"
+_LOG = "log-probabilities"
+_GIVEN = "{op}{at} expects {expects}, and is given the {given}"
+_OF_LOGITS = (
+    _Expected(_SOFTMAX, "probabilities", "logits", f"{_LOGITS}; or use nll_loss of log_softmax"),
+)
+_OF_CLASSES = (
+    *_OF_LOGITS,
+    _Expected(_SIGMOID, "probabilities", "logits", f"{_LOGITS}; or use binary_cross_entropy"),
+)
+_NLL = (
+    _Expected(_SOFTMAX, "probabilities", _LOG, "use log_softmax instead of softmax"),
+    _Expected(_LAYERS, "logits", _LOG, "use cross_entropy, which takes logits; or log_softmax"),
+)
+_KL = (
+    _NLL[0],
+    _Expected(_LAYERS, "logits", _LOG, "give it log_softmax of them"),
+)
+_TARGET, _LOG_TARGET = (
+    _Expected(_LOG_SOFTMAX, _LOG, "probabilities as its target", "pass log_target=True to it"),
+    _Expected(_SOFTMAX, "probabilities", f"{_LOG} as its target", "leave out log_target=True"),
+)
+_EXPECTED = {
+    "log_softmax": _OF_LOGITS,
+    "binary_cross_entropy_with_logits": (
+        _Expected(_SIGMOID, "probabilities", "logits", f"{_LOGITS}; or use binary_cross_entropy"),
+        _Expected(_SOFTMAX, "probabilities", "logits", _LOGITS),
+    ),
+    **dict.fromkeys(("nll_loss", "nll_loss2d"), _NLL),
+}
+
+
+def _misuses(context: Context, graph: GradGraph) -> list[_Misuse]:
+    return [*_of_nodes(graph), *_of_divergences(context, graph)]
+
+
+def _of_nodes(graph: GradGraph) -> Iterator[_Misuse]:
+    for key, data in graph.nodes(data=True):
+        expected = _EXPECTED.get(data.get("op", ""), ())
+        if expected is _OF_LOGITS and _is_of_classes(graph, key):
+            expected = _OF_CLASSES
+        yield from _misuse(graph, key, (key, 0), expected)
+
+
+def _of_divergences(context: Context, graph: GradGraph) -> Iterator[_Misuse]:
+    """Of the calls of kl_div, which consists of other operations."""
+    events = context.happened(EventKind.OPERATION)
+    for key in [key for event in events if event.word == "kl_div" for key in event.nodes]:
+        last = key
+        while _op(graph, last) in ("div", "sum", "mean"):
+            last = _operand(graph, last, 0)
+        is_log = _op(graph, last) == "mul"  # target.exp() * (target - input)
+        product = last if is_log else _operand(graph, last, 1)  # xlogy(...) - target * input
+        if _op(graph, product) == "mul":
+            place = (_operand(graph, product, 1), 1) if is_log else (product, 1)
+            yield from _misuse(graph, key, place, _KL)
+            exp = _operand(graph, product, 0)
+            place = (exp, 0) if is_log and _op(graph, exp) == "exp" else (product, 0)
+            yield from _misuse(graph, key, place, (_LOG_TARGET if is_log else _TARGET,))
+
+
+def _misuse(
+    graph: GradGraph, loss: str, argument: tuple[str, int], expected: Sequence[_Expected]
+) -> Iterator[_Misuse]:
+    given = _operand(graph, *argument) if expected else ""
+    while _is_same_values(_op(graph, given)):
+        given = _operand(graph, given, 0)
+    yield from (_Misuse(loss, given, each) for each in expected if _op(graph, given) in each.given)
+
+
+def _op(graph: GradGraph, key: str) -> str:
+    return graph.nodes[key].get("op", "") if key in graph else ""
+
+
+def _operand(graph: GradGraph, key: str, number: int) -> str:
+    inputs = graph.inputs(key) if key in graph else ()
+    return next((source for source, edge in inputs if edge.get("input", 0) == number), "")
+
+
+def _is_same_values(op: str) -> bool:
+    is_copy = op == "detach" or (operation(op).converts and op not in _SCALES)
+    return is_copy or operation(op).rearranges
+
+
+def _is_of_classes(graph: GradGraph, key: str) -> bool:
+    """Whether a log_softmax is that of a cross entropy, as far as the graph shows it."""
+    return any(_op(graph, user).startswith("nll_loss") for _, user in graph.out_edges(key))
+
+
+def _input(context: Context, question: Question, is_not_finite: bool = False) -> Evidence | None:
+    """A loss behind it expects other values than it is given."""
+    graph = context.graph_of_latest_pass(question.key) or context.graph
+    for each in context.cached((_misuses, id(graph)), lambda: _misuses(context, graph)):
+        # What is wrong with a target concerns all that the loss is computed from.
+        start = each.loss if each.expected in (_TARGET, _LOG_TARGET) else each.given
+        behind = context.cached((_input, id(graph), start), partial(ancestors, graph, [start]))
+        if question.key in behind and (each.expected is _TARGET or not is_not_finite):
+            return _evidence(context, graph, each)
+    return None
+
+
+def _target(context: Context, question: Question) -> Evidence | None:
+    """The same, of a target of kl_div whose logarithm is NaN: its loss is NaN."""
+    is_finite = not is_wrong(question.data.get("grad"))
+    return _input(context, question, is_not_finite=True) if is_finite else None
+
+
+def _evidence(context: Context, graph: GradGraph, misuse: _Misuse) -> Evidence:
+    loss, given, expected = misuse
+    lines = [graph.nodes[each].get("source", "") for each in (loss, given)]
+    op, by = _op(graph, loss), _op(graph, given)
+    called = [event.word for event in context.happened_to(loss, EventKind.OPERATION)]
+    # Only the last node that a function created has its event.
+    is_inside = context.is_recorded and not called
+    op = "cross_entropy" if op == "log_softmax" and is_inside else op.removesuffix("2d")
+    op = "kl_div" if "kl_div" in called else op
+    makers = [event.word for event in context.happened_to(given, EventKind.OPERATION)]
+    by = makers[-1] if makers and by in _LAYERS else by
+    words = {"op": op, "at": at_line(lines[0]), "expects": expected.expects}
+    words["given"] = f"{expected.what} from {by}{at_line(lines[1])}"
+    words["fix"] = expected.fix.format(given=by)
+    return Evidence(words, (loss, given), locations_of(lines), given)
+
+
+# Normalized values.
+
+
+def only_squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [(key, False, False)], False
+    while stack:
+        source, is_squared, is_summed = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            # The square of a sum, or of a difference from a target, depends on the input.
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and (is_squared or is_summed)):
+                return None
+            if not (is_square or is_sum(op, options)):
+                return None
+            squares = squares or is_square
+            is_total = is_summed or not (is_square or keeps_each(op, options))
+            stack.append((target, is_squared or is_square, is_total))
+    return squares
+
+
+class _Constant(NamedTuple):
+    """A normalization without weight, and the nodes that reach the roots only through it."""
+
+    norm: str
+    behind: set[str]
+
+
+def _constants(graph: GradGraph, roots: Sequence[str]) -> list[_Constant]:
+    """The normalizations of which only the squares are summed: the mean of these is nearly 1."""
+    found = [
+        key
+        for key, data in graph.nodes(data=True)
+        # batch_norm, which is like these in training alone, has the same node in evaluation.
+        if data.get("op") in ("layer_norm", "group_norm")
+        and all(edge.get("input", 0) == 0 for _, edge in graph.inputs(key))
+        and only_squares(graph, key)
+    ]
+
+    def is_beside(source: str, target: str, edge: EdgeData) -> bool:
+        return source not in found and is_gradient(source, target, edge)
+
+    rest = ancestors(graph, roots, is_beside) if found else set[str]()
+    return [_Constant(key, ancestors(graph, [key]) - rest) for key in found]
+
+
+def _constant(context: Context, question: Question) -> Evidence | None:
+    """It reaches the roots only through squares of normalized values that are summed."""
+    graph = context.graph
+    found = context.cached((_constant, id(graph)), lambda: _constants(graph, context.roots))
+    for norm, behind in found:
+        if question.key in behind:
+            data = graph.nodes[norm]
+            line = data.get("source", "")
+            words = {"op": data["op"], "at": at_line(line), "root": context.root_names}
+            return Evidence(words, (norm,), locations_of([line]), norm)
+    return None
+
+
+loss_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a loss of two shapes",
+        Verdict.BROADCAST,
+        _broadcast,
+        "{op}{at} compares each value of one argument, of shape {first}, with every one of the "
+        "other, of shape {second}: both are broadcast to {both}",
+        "give both the same shape: target.view_as(prediction)",
+        docs="Of mse_loss, smooth_l1_loss and huber_loss, where both have as many elements.",
+    ),
+    Rule(
+        "a loss is given other values",
+        Verdict.LOSS_INPUT,
+        _input,
+        _GIVEN,
+        docs="Of cross_entropy, nll_loss, binary_cross_entropy_with_logits and, in a recording, "
+        "kl_div, directly behind a softmax, a sigmoid or a layer.",
+    ),
+    Rule(
+        "the squares of normalized values",
+        Verdict.VANISHING,
+        _constant,
+        "only the sum of the squares of the results of {op}{at} goes into {root}: without a weight "
+        "it is nearly the same for every input",
+        COMPARE,
+        docs="Of layer_norm and group_norm without weight and bias.",
+    ),
+)
+
+target_of_kl_div: Rule[Any, Any] = Rule(
+    "kl_div of a target of log-probabilities",
+    Verdict.LOSS_INPUT,
+    _target,
+    _GIVEN,
+    events=(EventKind.OPERATION,),
+)
