@@ -7,6 +7,7 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
@@ -22,6 +23,7 @@ from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Addend,
+    Owner,
     addends_of,
     cuts_behind,
     gradient_uses,
@@ -29,7 +31,6 @@ from gradviz.diagnosis.values import (
     is_all_zero,
     is_wrong,
     owners_of,
-    steepest,
 )
 from gradviz.facts import (
     BackwardDetails,
@@ -101,9 +102,15 @@ def _scales(context: Context) -> dict[str, Scale]:
         is_small = largest_so_far * _SMALLER < last.norm
         is_large = row.norm > max(_LARGER * last.norm, _LARGE)
         if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, steepest(rows))
+            scale = Scale(is_large, last.name, last.key, _steepest(rows))
             found.update(dict.fromkeys(row.keys, scale))
     return found
+
+
+def _steepest(rows: Sequence[Owner]) -> tuple[str, str]:
+    """The parameters of the two neighbors between which the norm changes most."""
+    one, other = max(pairwise(rows), key=lambda pair: abs(math.log(pair[1].norm / pair[0].norm)))
+    return one.name, other.name
 
 
 def _scale_of(context: Context, question: Question) -> Scale | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, permutations
+from itertools import permutations
 from typing import NamedTuple
 
 from gradviz.facts import CutEdge
@@ -69,18 +69,21 @@ class Values:
     @cached_property
     def only_summed(self) -> frozenset[str]:
         """Normalizations and softmaxes whose results are only summed, up to a scalar root."""
+        found = [key for key in self.graph if self._is_normal(key)]
+        return self.summed.intersection(found) if found else frozenset()
+
+    @cached_property
+    def summed(self) -> frozenset[str]:
+        """Operations whose results are only summed, up to a scalar root."""
         nodes = self.graph.nodes
         operations = [key for key in self.graph if nodes[key]["kind"] is NodeKind.OPERATION]
-        if not any(self._is_normal(key) for key in operations):
-            return frozenset()
         operations.sort(key=lambda key: nodes[key].get("sequence_nr", 0), reverse=True)
         summed: set[str] = set()
         for key in operations:
-            edges = self.graph.out_edges(key, data=True)
-            users = [target for _, target, edge in edges if edge["kind"] is EdgeKind.GRADIENT]
+            users = [e[1] for e in self.graph.out_edges(key, data=True) if is_gradient(*e)]
             if users and (self.is_of_one(key) or all(self._sums(each, summed) for each in users)):
                 summed.add(key)
-        return frozenset(key for key in summed if self._is_normal(key))
+        return frozenset(summed)
 
     def _sums(self, user: str, summed: set[str]) -> bool:
         """Whether a user of a result weights all its elements equally."""
@@ -260,6 +263,12 @@ class Step:
         return self.data.get("options", {})
 
     @property
+    def is_hinge(self) -> bool:
+        """Whether it cuts off at 0 what is only summed, as a hinge loss does."""
+        is_cut = self.op.startswith("clamp") and number_of(self.options.get("min")) == 0
+        return (is_cut or self.op in ("relu", "maximum")) and self.target in self.values.summed
+
+    @property
     def number(self) -> int:
         """The number of the input."""
         return self.edge.get("input", 0)
@@ -333,12 +342,6 @@ def owners_of(graph: GradGraph, scales: Mapping[str, float]) -> list[Owner]:
             owner.norm, owner.name, owner.key = norm, name, key
         owner.keys.append(key)
     return list(owners.values())
-
-
-def steepest(rows: Sequence[Owner]) -> tuple[str, str]:
-    """The parameters of the two neighbors between which the norm changes most."""
-    one, other = max(pairwise(rows), key=lambda pair: abs(math.log(pair[1].norm / pair[0].norm)))
-    return one.name, other.name
 
 
 def is_sum(op: str, options: Mapping[str, str]) -> bool:

@@ -118,9 +118,12 @@ def why_blocked(step: Step) -> Block | None:
         why = "its result is empty: nothing was selected for it"
         return Block(step.target, why, "nothing, if other batches select something for it")
     check = _BY_OP.get(step.op) or _CHECKS.get(operation(step.op).blocks)
-    return check(step) if check else None
+    block = check(step) if check else None
+    return block._replace(fix=f"{_MET}{block.fix}") if block and step.is_hinge else block
 
 
+_NAMED = {"name", "op"}
+_MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
 _INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
@@ -210,9 +213,9 @@ def _zero_factor(step: Step) -> Block | None:
     source = step.values.before_views(step.source_of(partner))
     origin = step.values.origin_of_zeros(source) if source else ""
     nodes = step.values.graph.nodes
-    named = f", {as_read(nodes[source])}," if source and _is_named(nodes[source]) else ""
+    named = f", {as_read(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
     why = f"the other factor{named} is all zeros"
-    if origin and _is_named(nodes[origin]) and f", {as_read(nodes[origin])}," != named:
+    if origin and _NAMED & nodes[origin].keys() and f", {as_read(nodes[origin])}," != named:
         why += f", because {as_read(nodes[origin])} is"
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
@@ -245,10 +248,6 @@ _INITIAL = "if it is the initial state of a sequence, its later steps give a gra
 _INITIAL += "it other values"
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
-
-
-def _is_named(data: NodeData) -> bool:
-    return bool(data.get("name") or data.get("op"))
 
 
 def _step_function(step: Step) -> Block | None:
