@@ -65,8 +65,10 @@ _NEAR_AN_END = dict.fromkeys(
     "clamp it a little inside of its range: clamp(-1 + eps, 1 - eps), with eps = 1e-6",
 )
 _NEAR_AN_END["logit"] = "clamp it a little inside of its range: torch.logit(x, eps=1e-6)"
-_NEAR_AN_END["pow"] = "keep its input above 0: add a small number, or clamp it before"
-_NEAR_AN_END["div"] = "keep the divisor away from 0: add a small number, or clamp it before"
+_ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
+_NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
+_BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
+_NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
 _STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
 _DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
 _MOST = 20  # divisions
@@ -278,7 +280,7 @@ def _fix_of(graph: GradGraph, key: str) -> str:
 def _fix_of_seen(graph: GradGraph, key: str) -> str:
     """The same, where it is not known at which value."""
     usual = _fix_of(graph, key)
-    return _KEEP_INSIDE if usual == KEEP_AWAY else usual
+    return _KEEP_INSIDE if usual in (KEEP_AWAY, _ABOVE_0) else usual
 
 
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
@@ -456,6 +458,8 @@ def _why_singular(values: Values, key: str) -> str:
         )
     if op in _OF_POSITIVE and below is None and _has_nan(values.made_by(key)):
         return "its input has elements that are negative or NaN"
+    if op in ("reciprocal", "rsqrt") and (made := values.made_by(key)) is not None and made.inf:
+        return "it divides by 0, or by nearly 0"
     if op == "sqrt":
         is_zero = has(values.made_by(key), 0.0) or has(values.input_of(key, 0), 0.0)
         return "its input has a 0" if is_zero else ""
