@@ -185,6 +185,7 @@ FIXES = {
         ('KLDivLoss(reduction="batchmean")', 'KLDivLoss(reduction="batchmean", log_target=True)')
     ],
     "nll_loss_of_scores": [("nn.NLLLoss()", "nn.CrossEntropyLoss()")],
+    "nll_loss_of_another_dimension": [("dim=0", "dim=1")],
     "nll_loss_of_a_map_of_scores": [("F.nll_loss(", "F.cross_entropy(")],
     "cross_entropy_of_a_sigmoid": [(", nn.Sigmoid())", ")")],
     "logits_loss_of_a_softmax": [(".softmax(-1)", "")],
