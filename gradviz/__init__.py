@@ -20,7 +20,7 @@ import lazy_loader
 from gradviz.shown import show_with
 
 if TYPE_CHECKING:
-    from gradviz.capture.tracing.tracer import trace
+    from gradviz.capture.tracer import trace
     from gradviz.checking.check import Check, check
     from gradviz.comparison import Comparison, compare
     from gradviz.comparison.ranks import gather
@@ -67,7 +67,7 @@ _imported, __dir__, _ = lazy_loader.attach(
     __name__,
     submodules=["views"],
     submod_attrs={
-        "capture.tracing.tracer": ["trace"],
+        "capture.tracer": ["trace"],
         "checking.check": ["Check", "check"],
         "comparison": ["Comparison", "compare"],
         "comparison.ranks": ["gather"],

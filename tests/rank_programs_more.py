@@ -18,7 +18,7 @@ from torch import nn
 from torch.distributed._functional_collectives import all_gather_tensor_autograd
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 import gradviz
 
@@ -58,6 +58,24 @@ def rows_that_are_on_one_rank(rank: int) -> Result:
         "alone": alone,
         "passes": {text.rpartition(", ")[2] for text in added} == {"pass 2"},
     }
+
+
+def flat_rows_that_are_on_one_rank(rank: int) -> Result:
+    found: Result = {}
+    for at, keeps_parts in enumerate((True, False, True)):
+        options = {"use_orig_params": keeps_parts, "device_id": torch.device("cpu")}
+        nets: Any = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 2))
+        nets[0] = FullyShardedDataParallel(nets[0], **options)
+        net = FullyShardedDataParallel(nets, **options)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with gradviz.record(net) as run:
+            for _ in range(2):
+                net(torch.tensor([0, 1, 2])).square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True) if at == 2 else None
+        found[str(at)] = sum(e.verdict is gradviz.Verdict.ZERO for e in gradviz.explain(run))
+        found[f"wrong {at}"] = len(gradviz.explain(run).wrong) if at == 2 else 0
+    return found
 
 
 def first_pass_of_a_static_graph(rank: int) -> Result:
@@ -125,6 +143,7 @@ def collectives_with_derivatives(rank: int) -> Result:
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     *rank_programs.PROGRAMS,
     rows_that_are_on_one_rank,
+    flat_rows_that_are_on_one_rank,
     first_pass_of_a_static_graph,
     communication_hooks,
     combined_on_one_rank,

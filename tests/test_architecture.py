@@ -32,7 +32,7 @@ CHAIN = (
     ("frontends",),
     ("__init__", "__main__"),
 )
-ROOMS = ("autograd", "tensors", "tracing")  # of capture, a chain too
+ROOMS = ("autograd", "tensors", "walk", "tracer")  # of capture, a chain too
 RANK = {place: rank for rank, places in enumerate(CHAIN) for place in places}
 
 # Package -> where it may be imported: a place, or one file.
@@ -55,7 +55,7 @@ MAX_FILE, MAX_FUNCTION = 600, 60
 
 
 def inside(path: Path) -> str:
-    """The path within the package: ``capture/tracing/tracer.py``."""
+    """The path within the package: ``capture/tracer.py``."""
     return path.relative_to(ROOT / "gradviz").as_posix()
 
 
@@ -186,7 +186,7 @@ def breaches_of_quiet(tree: ast.AST, path: Path) -> Iterator[str]:
 
 
 def breaches_of_rooms(tree: ast.AST, path: Path) -> Iterator[str]:
-    room = inside(path).split("/")[1] if "/" in inside(path) else ""
+    room = inside(path).split("/")[1].removesuffix(".py") if "/" in inside(path) else ""
     if place_of(path) != "capture" or room not in ROOMS:
         return
     for line, name in imports(tree, path):
@@ -211,7 +211,7 @@ MESSAGES = ("torch_messages", "frontends/program.py")  # the latter: pytest's, o
 PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
     "capture/tensors/names.py": "names in IPython's namespace",
-    "capture/tracing/tracer.py": "paths of tensors in a nested structure",
+    "capture/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
     "frontends/pytest_plugin.py": "a test's name made a file name",
@@ -389,12 +389,12 @@ def test_a_name_of_two_classes_is_seen() -> None:
         ("imports only leftwards", "capture/x.py", "from ..renderers import svg"),
         ("imports only leftwards", "views/x.py", "from gradviz import draw"),
         ("imports only leftwards", "views/x.py", "import gradviz\ngradviz.draw(1)"),
-        ("imports only leftwards", "renderers/x.py", "from gradviz.capture.tracing import tracer"),
+        ("imports only leftwards", "renderers/x.py", "from gradviz.capture import tracer"),
         ("imports only leftwards", "novelty/x.py", "pass"),
         (
             "the rooms of capture in order",
             "capture/tensors/x.py",
-            "from gradviz.capture.tracing.walk import Walk",
+            "from gradviz.capture.walk import Walk",
         ),
         ("packages stay in their homes", "views/x.py", "def f():\n    import torch.nn"),
         ("packages stay in their homes", "frontends/x.py", "import networkx as nx"),

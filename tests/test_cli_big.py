@@ -230,7 +230,7 @@ def test_summary_has_colours_on_a_terminal(graph: str) -> None:
 
 STAGES = {
     "running": ("gradviz.frontends.program", "run_script"),
-    "tracing": ("gradviz.capture.tracing.tracer", "trace_subjects"),
+    "tracing": ("gradviz.capture.tracer", "trace_subjects"),
     "folding": ("gradviz.frontends.drawing", "apply"),
     "layout": ("gradviz.renderers.compose", "lay_out"),
     "drawing svg": ("gradviz.frontends.drawing", "iter_svg"),

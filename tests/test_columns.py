@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 import gradviz
 from gradviz import serialize, views
-from gradviz.capture.tracing.tracer import copy_graph
+from gradviz.capture.tracer import copy_graph
 from gradviz.graph import GradGraph
 from gradviz.graph.columns import EdgeColumns
 from gradviz.story import Frame, Story

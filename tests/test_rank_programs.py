@@ -228,6 +228,11 @@ def test_a_part_of_zeros_is_no_gradient_of_zeros(found: list[dict[str, Any]]) ->
     assert there.startswith("it has a gradient, and the part of it on this rank is all zeros")
 
 
+def test_a_flat_part_of_zeros_is_no_gradient_of_zeros(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert set(each["flat_rows_that_are_on_one_rank"].values()) == {0}
+
+
 def test_the_first_pass_of_a_static_graph_is_averaged(found: list[dict[str, Any]]) -> None:
     for each in found:
         told = each["first_pass_of_a_static_graph"]

@@ -1,5 +1,5 @@
 """Convert live tensors to plain data."""
 
-from gradviz.capture.tracing.tracer import trace, trace_subjects
+from gradviz.capture.tracer import trace, trace_subjects
 
 __all__ = ["trace", "trace_subjects"]

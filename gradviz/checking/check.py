@@ -18,8 +18,8 @@ from torch.autograd.graph import Node
 from gradviz.capture.autograd.nodes import forward_class
 from gradviz.capture.tensors.names import Names, parts, shortly
 from gradviz.capture.tensors.summary import summarize
-from gradviz.capture.tracing.tracer import trace_subjects
-from gradviz.capture.tracing.walk import Walk, key_at
+from gradviz.capture.tracer import trace_subjects
+from gradviz.capture.walk import Walk, key_at
 from gradviz.checking.numeric import (
     Array,
     CheckSettings,

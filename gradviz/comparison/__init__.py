@@ -88,7 +88,7 @@ def _graph(subject: object, frame: FrameType) -> GradGraph:
         return story.graph if isinstance(story, Frame) else story
     # Imported here, because it needs torch, which is not needed for saved graphs.
     from gradviz.capture.tensors.names import Names
-    from gradviz.capture.tracing.tracer import trace_subjects
+    from gradviz.capture.tracer import trace_subjects
 
     return trace_subjects((subject,), Names.of(None, frame), caller="compare")
 

@@ -11,7 +11,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import is_sum, is_wrong, keeps_each
+from gradviz.diagnosis.values import is_sum, is_wrong, keeps_each, number_of
 from gradviz.facts import EventKind
 from gradviz.graph import (
     EdgeData,
@@ -117,6 +117,19 @@ def _of_nodes(graph: GradGraph) -> Iterator[_Misuse]:
         if expected is _OF_LOGITS and _is_of_classes(graph, key):
             expected = _OF_CLASSES
         yield from _misuse(graph, key, (key, 0), expected)
+        if expected is _NLL:
+            yield from _of_another_dimension(graph, key)
+
+
+def _of_another_dimension(graph: GradGraph, loss: str) -> Iterator[_Misuse]:
+    """Of log-probabilities over another dimension than that of the classes, which is 1."""
+    given = _operand(graph, loss, 0)
+    data: NodeData = graph.nodes[given] if _op(graph, given) == "log_softmax" else {}
+    dim, shape = number_of(data.get("options", {}).get("dim")), data.get("shape", ())
+    if dim is not None and len(shape) > 1 and dim % len(shape) != 1:
+        what, expects = f"{_LOG} over dimension {dim:g}", f"{_LOG} over dimension 1"
+        fix = "take log_softmax over dimension 1, that of the classes: dim=1"
+        yield _Misuse(loss, given, _Expected(_LOG_SOFTMAX, what, expects, fix))
 
 
 def _of_divergences(context: Context, graph: GradGraph) -> Iterator[_Misuse]:

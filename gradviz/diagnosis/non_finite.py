@@ -25,6 +25,7 @@ from gradviz.diagnosis.suspects import (
     in_order,
     is_finite,
     nan_parameter,
+    of_untracked,
 )
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
 from gradviz.diagnosis.values import CLIP_LIMITS, Values
@@ -241,7 +242,8 @@ def _suspect_of_result(
     if suspects and not suspects[0].is_known:
         # What came before may have no finite value for one of its inputs.
         behind = in_order(graph, ancestors(graph, [suspects[0].key]))
-        suspects = [*backward_suspects(values, behind), *suspects]
+        outside = [*filter(None, (of_untracked(values, each, only_nan=True) for each in behind))]
+        suspects = outside or [*backward_suspects(values, behind), *suspects]
     suspect = _of_scale(context, values, suspects[0]) if suspects else None
     return wrong, ancestors(graph, wrong), suspect
 

@@ -24,6 +24,7 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
 )
 from gradviz.diagnosis.non_finite import has_mild_hooks
+from gradviz.diagnosis.silent_faults import is_flat_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.facts import Action, EventKind, GradientDetails, Loss
@@ -82,8 +83,11 @@ class ListedAnswer:
 
     @cached_property
     def is_right(self) -> bool:
-        """Whether the last of them left a gradient that is finite and not zero."""
-        return bool(self.added) and not is_wrong(getattr(self.added[-1].details, "after", None))
+        """Whether the last of them left a gradient that is finite, and not known to be zero."""
+        after = getattr(self.added[-1].details, "after", None) if self.added else None
+        if after is not None and is_flat_part(self.context, self.question.key):
+            after = replace(after, is_part=True)
+        return bool(self.added) and not is_wrong(after)
 
     @cached_property
     def uses(self) -> list[int]:

@@ -109,7 +109,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
 
 def traced(tensors: Sequence[Any], names: Names) -> tuple[GradGraph, dict[int, str]]:
     """The graph of some tensors, and their nodes by their ``id``."""
-    from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
+    from gradviz.capture.tracer import trace_subjects  # imported here: it needs torch
 
     subjects = {identity_of(each): each for each in tensors}
     graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()

@@ -203,7 +203,7 @@ class Suspects:
         return None, found
 
 
-def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | None:
+def of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | None:
     """An operation with an input outside the graph that is not finite."""
     for source, edge in values.graph.inputs(key):
         data: NodeData = values.graph.nodes[source]
@@ -222,7 +222,7 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
 
 def _of_left_out(values: Values, key: str) -> Suspect | None:
     """Untracked data that is not finite, of which a loss was finite and a gradient is not."""
-    if (suspect := _of_untracked(values, key)) is None:
+    if (suspect := of_untracked(values, key)) is None:
         return None
     op = values.graph.nodes[key].get("op", "")
     return suspect._replace(fix=f"leave them out before {op}, not after it: 0 * NaN is NaN")
@@ -230,7 +230,7 @@ def _of_left_out(values: Values, key: str) -> Suspect | None:
 
 def _of_data(values: Values, key: str, only_nan: bool) -> Suspect | None:
     """An operation before the first result that is not finite, with such data as an input."""
-    if suspect := _of_untracked(values, key, only_nan):
+    if suspect := of_untracked(values, key, only_nan):
         return suspect
     tracked = _numbers(values.graph, key)
     for number in (0, 1, 2):
@@ -354,7 +354,7 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     bad = values.of(source)
     is_nan = bad is not None and bad.nan > 0
     why = f"its input {name} has {'NaN' if is_nan else 'infinite'} elements"
-    if not is_nan and (suspect := _of_untracked(values, key)) is not None:
+    if not is_nan and (suspect := of_untracked(values, key)) is not None:
         return suspect
     fix = f"leave them out before: select from {name} first, and mask later"
     if values.graph.nodes[key].get("op") in _SOFTMAXES and not is_nan:

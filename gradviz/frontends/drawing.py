@@ -111,7 +111,7 @@ def drawn(
             picture = picture.named(_names_by_tensor(names, caller))
         return Drawing(story, picture).about(subjects[0])
     from gradviz.capture.tensors.names import Names
-    from gradviz.capture.tracing.tracer import trace_subjects
+    from gradviz.capture.tracer import trace_subjects
 
     named = Names.of(names, caller)
     if picture.has_tensors:

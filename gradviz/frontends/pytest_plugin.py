@@ -147,7 +147,7 @@ def graph_text(
     graph: Any = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if graph is None:
         from gradviz.capture.tensors.names import Names  # imported here: they need torch
-        from gradviz.capture.tracing.tracer import trace_subjects
+        from gradviz.capture.tracer import trace_subjects
 
         graph = trace_subjects(tuple(subjects), Names.of(names, frame))
     story = graph if isinstance(graph, Story) else [graph]

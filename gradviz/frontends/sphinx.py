@@ -292,7 +292,7 @@ def _load_torch(app: Sphinx, _: object, docnames: list[str]) -> None:
     """Load torch before Sphinx forks, because each child would need a second or two for it."""
     if app.parallel > 1 and len(docnames) > _READ_ALONE:
         with contextlib.suppress(ImportError):  # a page that needs it reports the error
-            import_module("gradviz.capture.tracing.tracer")
+            import_module("gradviz.capture.tracer")
 
 
 _MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}

@@ -56,7 +56,7 @@ def summary(*subjects: object, names: object = None, depth: int | None = None) -
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is None:
         from gradviz.capture.tensors.names import Names
-        from gradviz.capture.tracing.tracer import trace_subjects
+        from gradviz.capture.tracer import trace_subjects
 
         named = Names.of(names, sys._getframe(1))
         with stage("tracing"):

@@ -134,7 +134,7 @@ def traced(
         return story
     # Only now: they need torch, which a saved graph does without.
     from gradviz.capture.tensors.names import Names
-    from gradviz.capture.tracing.tracer import trace_subjects
+    from gradviz.capture.tracer import trace_subjects
 
     # A requested value has the requested name, even if it has other names.
     others = {

@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.tensors import Several, memory_of, storage_address, version_of
-from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
+from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, GradGraph, ancestors
 from gradviz.recording.source_lines import CodeLocation, UserFiles

@@ -20,7 +20,7 @@ from gradviz.capture.autograd.nodes import (
     operations_before,
     sequence_number,
 )
-from gradviz.capture.tracing.walk import BAND, guard_release
+from gradviz.capture.walk import BAND, guard_release
 from gradviz.graph.operations import operation
 from gradviz.recording.provenance import Provenance
 from gradviz.recording.tensor_records import (

@@ -19,8 +19,8 @@ from gradviz.capture.autograd.sharded import flat_parameters
 from gradviz.capture.autograd.tensors import is_unsure, memory_of
 from gradviz.capture.tensors.names import Named, Names, locals_of, maker_of, variables_of
 from gradviz.capture.tensors.training_sets import SeenSets, parameters_of
-from gradviz.capture.tracing.tracer import Labels
-from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
+from gradviz.capture.tracer import Labels
+from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
 from gradviz.graph import EdgeData, GradGraph

@@ -26,8 +26,8 @@ from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
-from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
+from gradviz.capture.tracer import copy_graph, trace_subjects
+from gradviz.capture.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.graph.operations import OF_A_LIBRARY
 from gradviz.recording.state import RecordingState

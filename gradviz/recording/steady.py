@@ -22,7 +22,7 @@ import torch
 from gradviz.capture.autograd.nodes import outline
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import Kept, keep
-from gradviz.capture.tracing.tracer import copy_graph
+from gradviz.capture.tracer import copy_graph
 from gradviz.facts import Action, FrameKind
 from gradviz.graph import LEAVES, GradGraph, TensorSummary
 from gradviz.recording.event_log import KeyOf

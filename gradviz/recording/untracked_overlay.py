@@ -13,7 +13,7 @@ import torch
 
 from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
-from gradviz.capture.tracing.tracer import Labels, copy_graph
+from gradviz.capture.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
 from gradviz.graph.grad_graph import Insertion
 from gradviz.graph.operations import operation, words

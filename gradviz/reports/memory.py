@@ -256,7 +256,7 @@ def memory(subject: object, names: object = None) -> SavedTable:
         return saved(story.graph)
     # Imported here, because it needs torch, which is not needed for saved graphs.
     from gradviz.capture.tensors.names import Names
-    from gradviz.capture.tracing.tracer import trace_subjects
+    from gradviz.capture.tracer import trace_subjects
 
     given: Any = names
     return saved(trace_subjects((subject,), Names.of(given, sys._getframe(1)), caller="list"))

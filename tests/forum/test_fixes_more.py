@@ -185,6 +185,7 @@ FIXES = {
         ('KLDivLoss(reduction="batchmean")', 'KLDivLoss(reduction="batchmean", log_target=True)')
     ],
     "nll_loss_of_scores": [("nn.NLLLoss()", "nn.CrossEntropyLoss()")],
+    "nll_loss_of_another_dimension": [("dim=0", "dim=1")],
     "nll_loss_of_a_map_of_scores": [("F.nll_loss(", "F.cross_entropy(")],
     "cross_entropy_of_a_sigmoid": [(", nn.Sigmoid())", ")")],
     "logits_loss_of_a_softmax": [(".softmax(-1)", "")],
@@ -239,6 +240,10 @@ FIXES = {
     "logistic_by_hand_overflows": [("torch.exp(-x)", "torch.exp(-x.clamp(min=-50))")],
     "state_of_each_layer_is_an_argument": [
         ("states = kept", "states = [k.detach() for k in kept]")
+    ],
+    "norm_of_what_grad_returned": [("for g in grads)", "for g in grads if g is not None)")],
+    "norm_of_what_grad_returned_by_a_loop": [
+        ("allow_unused=True", "allow_unused=True, materialize_grads=True")
     ],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }

@@ -148,7 +148,7 @@ def data_parallel_modules(parameters: Iterable[torch.Tensor] = ()) -> list[weakr
         parameters: if all of them are in modules that were found before, there is no new search;
             none for a new search.
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not has_other_ranks():
         return []
     wanted = set(map(id, parameters))
     known = {id(each) for module in _wrappers for each in module.parameters()}
@@ -280,7 +280,7 @@ def flat_name(tensor: torch.Tensor) -> str:
 def flat_parameters(
     modules: Iterable[torch.nn.Module], leaves: Iterable[torch.Tensor | None] = ()
 ) -> dict[int, torch.Tensor]:
-    """The flat parameters of FSDP1, of modules or among leaves, by the ``id`` of each part.
+    """The flat parameters of FSDP1, of modules or among leaves, by the ``id`` of each part, if any.
 
     The graph ends at the flat parameter; the gradient of each part is a view of its gradient.
 
@@ -291,7 +291,12 @@ def flat_parameters(
     if "torch.distributed.fsdp" in sys.modules:
         found += [each for each in leaves if is_flat(each)]
     flat = {id(each): each for each in found if isinstance(each, torch.Tensor)}.values()
-    return {id(part): each for each in flat for part in getattr(each, "_params", None) or ()}
+    return {id(part): each for each in flat for part in getattr(each, "_params", None) or (each,)}
+
+
+def has_other_ranks() -> bool:
+    """Whether this process is one of several ranks."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def waiting_gradient(leaf: torch.Tensor) -> torch.Tensor | None:

@@ -31,7 +31,7 @@ from gradviz.capture.autograd.tensors import (
 )
 from gradviz.capture.tensors.names import Named, Names, Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
+from gradviz.capture.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import REENTRANT, OperationType, operation
