@@ -444,8 +444,9 @@ def test_a_box_without_what_its_frozen_layers_ran_is_a_part() -> None:
     adapted = nn.Sequential(_Block(), _Block(), _Block())
     found = []
     for model, given in ((adapted, torch.ones(4, 8)), (embedding, torch.tensor([1, 2]))):
-        views = [group_by_module(depth=1)]
-        graph = gradviz.draw(model(given).sum(), names=model, views=views).shown[0].graph
+        loss = model(given).sum()
+        loss.backward()  # the frozen layers are not recognized once their tensors are freed
+        graph = gradviz.draw(loss, names=model, views=[group_by_module(depth=1)]).shown[0].graph
         boxes = [data for _, data in graph.nodes(data=True) if data.get("members")]
         found.append(["part_of" in box for box in boxes])
     assert found == [[True] * 3, [False] * 2]
