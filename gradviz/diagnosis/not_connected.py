@@ -1,4 +1,4 @@
-"""The rules for a leaf that is not reachable from a result."""
+"""The rules for a leaf that is not reachable from a result, and for a list with its gradient."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from gradviz.diagnosis.cuts import (
     other_cuts,
 )
 from gradviz.diagnosis.lines import (
+    assignments_to,
     at_line,
     called_name,
     called_on,
+    can_be_none,
     locations_of,
     mention,
     nodes_in,
     statement_at,
+    syntax_tree,
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
+from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, NodeData, NodeKind, word_of
 from gradviz.graph.text import listed
@@ -233,6 +237,80 @@ def _step_without_gradients(context: Context, question: Question) -> Evidence | 
     found["optimizer"] = details.optimizer
     found["any"] = f"any of its {details.count:,} parameters" if details.count > 1 else "it"
     return Evidence(found, locations=(event.location,))
+
+
+# A list with gradients, of which one is None.
+
+
+def gradient_in_a_list(error: ErrorContext) -> tuple[str, Any, bool] | None:
+    """The first gradient in a list that is None, where a loop or a comprehension used it.
+
+    Returns:
+        The item as code, ``grads[2]``; the parameter whose gradient it is, and whether it is what
+        ``torch.autograd.grad`` returned, in place of its ``.grad``.
+    """
+    statement, raised = statement_at(error.location), error.error
+    if statement is None or raised is None or error.names is None:
+        return None
+    held = variables_of(raised)
+    used = {e.id for e in can_be_none(statement, error.read) if isinstance(e, ast.Name)}
+    used = {name for name in used if held.get(name, held) is None}
+    leaves = {id(e.tensor): e.tensor for e in error.names if used and e.tensor.is_leaf}
+    trained = [each for each in leaves.values() if each.requires_grad]
+    every = [e for e in leaves.values() if e.requires_grad or type(e).__name__ == "Parameter"]
+    tree = syntax_tree(error.location.file) if used else None
+    loops = [(each.target, each.iter) for each in nodes_in(tree, ast.For)]
+    loops += [(each.target, each.iter) for each in nodes_in(tree, ast.comprehension)]
+    for target, over in loops:
+        if used.isdisjoint(each.id for each in nodes_in(target, ast.Name)):
+            continue
+        code, rows = _listed_in(over, held)
+        at = next((at for at, each in enumerate(rows) if each is None), None)
+        made = [value for _, value in assignments_to(error.location, code)]
+        is_returned = any(isinstance(e, ast.Call) and called_name(e) == "grad" for e in made)
+        if at is not None and (
+            found := _leaves_of(rows, trained, is_returned) or _leaves_of(rows, every, False)
+        ):
+            return f"{code}[{at}]", found[at], is_returned
+    return None
+
+
+_OF_UNUSED = "leave it out: [g for g in grads if g is not None]; or pass materialize_grads=True, "
+_OF_UNUSED += "which gives zeros"
+
+
+def none_of_grad(error: ErrorContext) -> Evidence | None:
+    """A gradient that ``torch.autograd.grad`` returned as None, as it was allowed to."""
+    if (item := gradient_in_a_list(error)) is None or not item[2]:
+        return None
+    name = error.called.get(id(item[1]), "a parameter")
+    said = f"{item[0]} is None{error.at}: torch.autograd.grad with allow_unused=True returned it, "
+    said += f"as no path leads from what it was called on to {name}"
+    return error.evidence(words={"said": said, "fix": _OF_UNUSED})
+
+
+def _listed_in(code: ast.expr, held: dict[str, Any]) -> tuple[str, list[Any]]:
+    """What a loop is over, as code and as a list; of a dict its values."""
+    if isinstance(code, ast.Call) and isinstance(code.func, ast.Attribute):
+        code = code.func.value  # grads.values()
+    value = value_of(code, held)
+    if type(held.get(".0")).__name__ in ("list_iterator", "tuple_iterator"):
+        value = held[".0"].__reduce__()[1][0]  # of a generator, which has no other name for it
+    rows = list(value.values()) if type(value) is dict else value
+    return ast.unparse(code), list(rows) if isinstance(rows, (list, tuple)) else []
+
+
+def _leaves_of(rows: list[Any], leaves: list[Any], is_returned: bool) -> list[Any]:
+    """The leaves, in order, whose gradients are in a list; [] if unknown."""
+    starts, found = range(len(leaves) - len(rows) + 1), list[list[Any]]()
+    for part in (leaves[start : start + len(rows)] for start in starts):
+        pairs = zip(rows, part, strict=True)
+        if is_returned:
+            is_it = all(e is None or getattr(e, "shape", None) == leaf.shape for e, leaf in pairs)
+        else:
+            is_it = all(each is gradient_of(leaf) for each, leaf in pairs)
+        found += [part] * is_it
+    return found[0] if len(found) == 1 else []
 
 
 INSIDE = "it may be used inside a Function"

@@ -21,6 +21,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
 )
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
+from gradviz.diagnosis.not_connected import gradient_in_a_list, none_of_grad
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.subjects import (
     UNKNOWN,
@@ -246,10 +247,12 @@ def _assigned(location: SourceLocation, name: str) -> tuple[int, ast.expr | None
 
 
 def _result_of_backward(context: Context, error: ErrorContext) -> Evidence | None:
-    """A variable that has what ``backward()`` returned, which is None, was used."""
+    """A None that ``backward()`` or ``torch.autograd.grad`` returned was used."""
     statement, read = statement_at(error.location), error.read
     if statement is None or not is_of(error, *_NONE):
         return None
+    if (found := none_of_grad(error)) is not None:
+        return found
     for name in dict.fromkeys(map(ast.unparse, can_be_none(statement, read))):
         line, value = _assigned(error.location, name)
         function = value.func if isinstance(value, ast.Call) else None
@@ -296,14 +299,20 @@ _NONE = (
 
 def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     """A ``.grad`` that is None was used; no answer if another None may be meant."""
-    if not is_of(error, *_NONE) or (owner := _owner_of_none(error)) is None:
+    if not is_of(error, *_NONE):
         return None
-    code = ast.unparse(owner)
-    tensor = _tensor_of(owner, code, error)
+    owner, code = _owner_of_none(error), ""
+    if owner is not None:
+        code = ast.unparse(owner)
+        tensor = _tensor_of(owner, code, error)
+    elif (found := gradient_in_a_list(error)) is not None and not found[2]:
+        code = error.called.get(id(tensor := found[1]), "w")
+    else:
+        return None
     called = error.called.get(id(tensor), code) if tensor is not None else code
     name = code if called == code else f"{code} ({called})"
     cause = _cause(tensor, called, error)
-    if cause is None and (original := _original_of(owner, error)):
+    if owner is not None and cause is None and (original := _original_of(owner, error)):
         why = f"it is computed from {original}, which has the gradient, each time that it is read"
         return error.evidence(owner=name, why=why, fix=f"read {original}.grad")
     if cause is None:
@@ -527,7 +536,12 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "look at the condition that fills it: print(name) for each of model.named_parameters()",
     ),
     Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
-    Rule("what backward() returned was used", Verdict.NOT_A_TENSOR, _result_of_backward, "{said}"),
+    Rule(
+        "a None that backward() or grad() returned was used",
+        Verdict.NOT_A_TENSOR,
+        _result_of_backward,
+        "{said}",
+    ),
     Rule(
         "a .grad that is None was used",
         Verdict.NOT_A_TENSOR,

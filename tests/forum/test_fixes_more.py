@@ -241,6 +241,10 @@ FIXES = {
     "state_of_each_layer_is_an_argument": [
         ("states = kept", "states = [k.detach() for k in kept]")
     ],
+    "norm_of_what_grad_returned": [("for g in grads)", "for g in grads if g is not None)")],
+    "norm_of_what_grad_returned_by_a_loop": [
+        ("allow_unused=True", "allow_unused=True, materialize_grads=True")
+    ],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }
 
