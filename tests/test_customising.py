@@ -187,7 +187,7 @@ MISUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "compare numbers": (lambda: gradviz.compare(5, 6), "cannot compare 5 (int)"),
     "compare a module": (
         lambda: gradviz.compare(_loss(), torch.nn.Linear(1, 1)),
-        "(Linear): pass its output",
+        "a Linear (a module): pass its output",
     ),
     "compare nothing": (
         lambda: gradviz.compare(_loss(), gradviz.record()),

@@ -414,3 +414,39 @@ def test_leaves_of_several_modules_are_named_by_them() -> None:
     chunks = fold_chunks(dock_leaves(graph), count=4)
     titles = [label.plain() for label in labels_of(chunks).values()]
     assert not any("parameters of" in title and "→" in title for title in titles), titles
+
+
+class _Adapted(nn.Module):
+    """A frozen layer beside which a product with two trained matrices is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 8).requires_grad_(False)
+        self.down, self.up = nn.Parameter(torch.ones(2, 8)), nn.Parameter(torch.ones(8, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = self.base(x) + x @ self.down.T @ self.up.T
+        return added
+
+
+class _Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = _Adapted(), nn.Linear(8, 8).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.last(functional.relu(self.first(x)))
+
+
+def test_a_box_without_what_its_frozen_layers_ran_is_a_part() -> None:
+    table = nn.Embedding(4, 8).requires_grad_(False)
+    embedding = nn.Sequential(nn.Sequential(table, nn.Linear(8, 8)), nn.Linear(8, 8))
+    adapted = nn.Sequential(_Block(), _Block(), _Block())
+    found = []
+    for model, given in ((adapted, torch.ones(4, 8)), (embedding, torch.tensor([1, 2]))):
+        loss = model(given).sum()
+        loss.backward()  # the frozen layers are not recognized once their tensors are freed
+        graph = gradviz.draw(loss, names=model, views=[group_by_module(depth=1)]).shown[0].graph
+        boxes = [data for _, data in graph.nodes(data=True) if data.get("members")]
+        found.append(["part_of" in box for box in boxes])
+    assert found == [[True] * 3, [False] * 2]

@@ -123,7 +123,7 @@ COMPLAINTS = [
     ((np.float64(2),), "it has left autograd"),
     (("loss",), "cannot draw 'loss' (str): pass the tensor itself, not its name"),
     ((np.ones(2),), "cannot draw array([1., 1.]) (ndarray): numpy records no gradients"),
-    ((torch.nn.Linear(2, 2),), "(Linear): pass its output: draw(model(x), names=model)"),
+    ((torch.nn.Linear(2, 2),), "a Linear (a module): pass its output: draw(model(x), names=model)"),
     ((X.mean,), "did you forget the call: loss.mean()"),
     ((Y.backward,), "did you forget the call: loss.backward()"),
     ((torch.nn.Linear(2, 2).forward,), "pass what it returns"),
@@ -141,7 +141,7 @@ COMPLAINTS = [
     ((object(),), "(object): pass a tensor"),
     ((BadRepr(),), "(BadRepr): pass a tensor"),
     ((X, None), "cannot draw None"),
-    (([X, torch.nn.ReLU()],), "at [1]: cannot draw ReLU() (ReLU): pass its output"),
+    (([X, torch.nn.ReLU()],), "at [1]: cannot draw a ReLU (a module): pass its output"),
     (({"loss": X.mean},), "at ['loss']: cannot draw .mean, a method"),
     (([Y.grad_fn],), "at [0]: cannot draw <MulBackw"),
 ]

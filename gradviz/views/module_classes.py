@@ -362,8 +362,10 @@ def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
 
 
-def only_projects(sequence: OpSequence, paths: Sequence[Path], places: range, path: Path) -> bool:
-    """Whether these are the projections of an attention alone: what joins them is in the gap."""
+def is_partial(sequence: OpSequence, paths: Sequence[Path], places: range, path: Path) -> bool:
+    """Whether the module may have run more: what joins projections, or what frozen layers ran."""
+    if sequence.lacks_frozen(paths, places, path):
+        return True
     if "attention" not in sequence.modules.get(".".join(path), "").lower():
         return False
     inner = {paths[place][len(path) :] for place in places}

@@ -17,8 +17,8 @@ from gradviz.views.module_classes import (
     GapUses,
     ModuleClasses,
     contents_of,
+    is_partial,
     is_skip,
-    only_projects,
     partly_called,
     torn_modules,
 )
@@ -530,7 +530,7 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
             data: Any = {"name": name, "module": name, **contents_of(paths[start:stop])}
             if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
-                is_whole &= not only_projects(sequence, paths, places, path)
+                is_whole &= not is_partial(sequence, paths, places, path)
                 is_whole &= len(path) > len(labels[start]) or labels[start] not in partial
             keys = sequence.keys[start:stop]
             parts.append(Part(keys, data, modules=None if is_whole else ()))

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress, islice
+from itertools import chain, compress, islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gradviz.graph import TENSORS, GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation
+from gradviz.graph.text import Path
 
 Ints = NDArray[np.int64]
 
@@ -42,6 +43,7 @@ class OpSequence:
         leaves: attributes of the leaves, by number.
         aside: leaves and ``AccumulateGrad`` nodes, each with the number of its leaf.
         modules: the class of each module, by its path, if known.
+        frozen: the names of parameters that are not in the graph as they do not require grad.
     """
 
     keys: list[str]
@@ -51,6 +53,7 @@ class OpSequence:
     leaves: list[NodeData]
     aside: dict[str, int]
     modules: Mapping[str, str] = field(default_factory=dict)
+    frozen: Iterable[str] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -78,6 +81,28 @@ class OpSequence:
             for leaf in self.parameters_in(places)
         }
         return {leaf for leaf, name in names.items() if not name.startswith(_AT_EACH_STEP)}
+
+    def lacks_frozen(self, paths: Sequence[Path], places: range, path: Path) -> bool:
+        """Whether frozen layers of a module may have run what is beside some of its operations.
+
+        Args:
+            paths: the module of each operation.
+            places: of the operations.
+            path: of the module.
+        """
+        inside = f"{'.'.join(path)}."
+        layers = {name.rpartition(".")[0] for name in self.frozen if name.startswith(inside)}
+        layers -= {".".join(paths[place]) for place in places}
+        if all(self.modules.get(layer) == "Embedding" for layer in layers):
+            return False  # its input does not require grad: it has no operation
+
+        def is_between(place: int) -> bool:
+            return paths[place] != path and paths[place] == path[: len(paths[place])]
+
+        before = takewhile(is_between, reversed(range(places.start)))
+        after = takewhile(is_between, range(places.stop, len(self)))
+        rows = (operation(str(self.data[place].get("op", ""))) for place in chain(before, after))
+        return any(row.factors or row.normalizes for row in rows)
 
     @cached_property
     def last_use(self) -> Ints:
@@ -146,8 +171,8 @@ def op_sequence(graph: GradGraph) -> OpSequence:
     keys, data_of = [key for key, _ in sequence], [data for _, data in sequence]
     by_key = {nodes[place][0]: number for place, number in aside.items()}
     data_of_leaves = [nodes[place][1] for place in leaves]
-    modules = graph.graph.get("modules", {})
-    return OpSequence(keys, data_of, starts, sources, data_of_leaves, by_key, modules)
+    modules, frozen = (graph.graph.get(fact, {}) for fact in ("modules", "frozen"))
+    return OpSequence(keys, data_of, starts, sources, data_of_leaves, by_key, modules, frozen)
 
 
 @dataclass(frozen=True)

@@ -486,12 +486,14 @@ def maker_of(tensor: torch.Tensor) -> Node | None:
 
 
 def shortly(value: object) -> str:
-    """The ``repr`` of a value in one line, truncated; never raises.
+    """The ``repr`` of a value in one line, truncated; the type of a module; never raises.
 
     Example:
-        >>> shortly(list(range(1000)))
-        '[0, 1, 2, 3, 4, 5, ...]'
+        >>> shortly(list(range(1000))), shortly(torch.nn.Linear(1, 1))
+        ('[0, 1, 2, 3, 4, 5, ...]', 'a Linear')
     """
+    if isinstance(value, torch.nn.Module):
+        return f"a {type(value).__name__}"
     try:
         return " ".join(reprlib.repr(value).split())
     except Exception:
@@ -554,7 +556,8 @@ def _complaint(value: object, caller: str) -> str:
         return f"cannot {caller} .{name}, a method: did you forget the call: loss.{name}()"
     if isinstance(value, (list, tuple, Mapping)) or _fields(value):
         return f"no tensor in {shortly(value)}: pass {_ALLOWED_SUBJECTS}"
-    return f"cannot {caller} {shortly(value)} ({type(value).__name__}): {_advice(value, caller)}"
+    of = "a module" if isinstance(value, torch.nn.Module) else type(value).__name__
+    return f"cannot {caller} {shortly(value)} ({of}): {_advice(value, caller)}"
 
 
 _FUNCTIONS = {"draw": "draw", "trace": "trace", "sum up": "summary", "list": "memory"}
