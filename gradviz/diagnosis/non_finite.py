@@ -564,8 +564,8 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_CLIPPED,
         _clipped_nothing,
         "{clip} at {line} was given no gradient, and clipped nothing",
-        "give it the parameters: model.parameters() can be iterated once, so keep it as a list, or "
-        "call it again for each use",
+        "give it the parameters that are trained; a generator such as model.parameters() can be "
+        "iterated once: keep it as a list, or call it again for each use",
         events=(EventKind.STEP,),
         docs="No call of a function that clips was given one.",
     ),

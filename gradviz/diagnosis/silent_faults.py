@@ -20,6 +20,7 @@ from gradviz.story import Event
 
 _ADDED = EventKind.ACCUMULATE
 _GROWN = 1e3  # times
+_SEVERAL = 2  # steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 
 
@@ -221,11 +222,13 @@ unseen: Rule[Any, Any] = Rule(
 
 
 def _all_frozen(context: Context, held: Held) -> Evidence | None:
-    """All parameters of an optimizer were frozen after the first forward pass, untrained."""
+    """All parameters of an optimizer were frozen after the first forward pass, and not unfrozen.
+
+    If they were trained before: several of its steps found them frozen.
+    """
     details = held.step.details
     keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
-    if any(context.happened_to(key, EventKind.ACCUMULATE) for key in keys):
-        return None  # such as layers that are frozen later
+    added = [event for key in keys for event in context.happened_to(key, EventKind.ACCUMULATE)]
     last = (e for key in keys for e in context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:])
     off = [each for each in last if each.action is Action.REQUIRES_GRAD_OFF]
     nodes = context.frames[0].graph._node if context.frames else {}
@@ -235,17 +238,26 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
     if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
         return None
+    own = (step for step, other in context.steps if other.held == keys)
+    later = sum(step.number > off[0].number for step in own)
+    if added and (later < _SEVERAL or max(e.number for e in added) > off[0].number):
+        return None
     lines = held.step.location, off[0].location
-    return Evidence({"line": mention(lines[0]), "off": mention(lines[1])}, locations=lines[::-1])
+    words = {"line": mention(lines[0]), "off": mention(lines[1])}
+    words["when"] = ", before any of them got a gradient"
+    words["fix"] = "switch requires_grad on again before their own forward pass: "
+    words["fix"] += "module.requires_grad_(True)"
+    if added:
+        words["fix"] = f"nothing, if they stay frozen on purpose; else {words['fix']}"
+        words["when"] = f", and were not unfrozen for the {counted(later, 'step')} since then"
+    return Evidence(words, locations=lines[::-1])
 
 
 all_frozen: Rule[Any, Any] = Rule(
     "an optimizer whose parameters are all frozen",
     Verdict.NO_STEP,
     _all_frozen,
-    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}, before "
-    "any of them got a gradient",
-    "switch requires_grad on again before their own forward pass: module.requires_grad_(True)",
+    "its step at {line} changes nothing: all parameters that it holds were frozen at {off}{when}",
     events=(EventKind.STEP,),
 )
 

@@ -249,6 +249,9 @@ FIXES = {
     "overflow_of_the_hidden_layer": [("lr=1e12", "lr=1e-2")],
     "one_row_is_standardized": [("randn(1, 3)", "randn(8, 3)"), ("x.std(0)", "(x.std(0) + 1e-6)")],
     "advantage_of_one_episode": [("[1.0]", "[1.0, 2.0]"), ("randn(1, 3)", "randn(2, 3)")],
+    "critic_stays_frozen_after_its_first_step": [
+        ("    opt_d.zero_grad()\n", "    opt_d.zero_grad()\n    critic.requires_grad_(True)\n")
+    ],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }
 
