@@ -17,7 +17,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged
+from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged, undone
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets
 from gradviz.graph import (
@@ -449,6 +449,7 @@ _TOO_EARLY = (
 )
 
 first_training_rules: tuple[Rule[Any, Any], ...] = (
+    undone,
     Rule(
         "its optimizer made no step",
         Verdict.NO_STEP,
@@ -539,6 +540,7 @@ def _unscaled_alone(context: Context, question: Question) -> Evidence | None:
 
 
 training_rules: tuple[Rule[Any, Any], ...] = (
+    undone,
     Rule(
         "steps that change no value",
         Verdict.NO_STEP,

@@ -252,6 +252,8 @@ FIXES = {
     "critic_stays_frozen_after_its_first_step": [
         ("    opt_d.zero_grad()\n", "    opt_d.zero_grad()\n    critic.requires_grad_(True)\n")
     ],
+    "average_is_copied_into_the_model": [("p.copy_(a)", "a.copy_(p)")],
+    "checkpoint_is_loaded_in_the_loop": [("    net.load_state_dict(saved)\n", "")],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }
 
