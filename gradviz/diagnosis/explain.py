@@ -56,7 +56,6 @@ from gradviz.diagnosis.reading import (
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, with_names_in
-from gradviz.diagnosis.suspects import is_steep
 from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
@@ -256,7 +255,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(question.data.get("grad") for question in questions),
         *(getattr(event.details, "after", None) for event in added),
     ]
-    if not is_finite or any(is_wrong(each) or is_steep(each) for each in grads):
+    if not is_finite or any(is_wrong(each) or relative_size.is_steep(each) for each in grads):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)

@@ -13,7 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import around_last_step, unchanged
+from gradviz.diagnosis.silent_faults import around_last_step, grown_by_steps, unchanged
 from gradviz.diagnosis.suspects import (
     DIVIDING,
     KEEP_AWAY,
@@ -85,6 +85,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
     suspect = after_half_step(context, question, suspect)
+    suspect = _after_growth(context, values, suspect, number)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
     is_chosen = (row.word == "div" or bool(row.not_finite_at)) and "where" in users
@@ -208,9 +209,21 @@ def _since_a_pass(context: Context, suspect: Suspect, leaf: str, number: int) ->
     return suspect._replace(why=why, fix="write values that are finite")
 
 
+def _after_growth(context: Context, values: Values, suspect: Suspect, number: int) -> Suspect:
+    """The same, if steps made a parameter that it was computed from much larger before the pass."""
+    this = context.pass_of.get(number) or (context.passes[-1] if context.passes else None)
+    if this is None or not (suspect.in_forward or suspect.was_seen):
+        return suspect
+    if (found := grown_by_steps(context, values, suspect.key, this)) is None:
+        return suspect
+    fix = f"lower the learning rate of {found[0]}, or scale the inputs"
+    return suspect._replace(why=f"{suspect.why}; {found[1]}", fix=fix)
+
+
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
-    if _is_not_finite(question) or question.has_zero_gradient:
+    is_zero = question.has_zero_gradient
+    if _is_not_finite(question) or (is_zero and not context.lost_in_pass(Loss.ZERO)):
         return None
     if (values := context.values_of_pass(question)) is None:
         return None
@@ -222,7 +235,10 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
         return None
     value = values.of(wrong[0])
     what = "NaN" if value is not None and value.nan else "infinite"
+    if is_zero and what != "NaN":
+        return None  # zeros are explained by what blocks them
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}
+    words["grad"] = "zero" if is_zero else "finite"
     if suspect is None:
         words |= {"known": "", "found": "", "skipped": "", "fix": KEEP_AWAY}
         return Evidence(words, (wrong[0],))
@@ -245,6 +261,7 @@ def _suspect_of_result(
         outside = [*filter(None, (of_untracked(values, each, only_nan=True) for each in behind))]
         suspects = outside or [*backward_suspects(values, behind), *suspects]
     suspect = _of_scale(context, values, suspects[0]) if suspects else None
+    suspect = suspect and _after_growth(context, values, suspect, 0)
     return wrong, ancestors(graph, wrong), suspect
 
 
@@ -363,7 +380,7 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "a finite gradient of a result that is not finite",
         Verdict.RESULT_NOT_FINITE,
         _result_not_finite,
-        "its gradient is finite, but {root}, on which backward was called, is {what}{known}{found}"
+        "its gradient is {grad}, but {root}, on which backward was called, is {what}{known}{found}"
         "{skipped}",
     ),
 )

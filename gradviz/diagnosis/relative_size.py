@@ -18,12 +18,12 @@ from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.name_flow import adds_number
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import grown
-from gradviz.diagnosis.suspects import divided
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Addend,
     Owner,
+    Values,
     addends_of,
     cuts_behind,
     gradient_uses,
@@ -31,6 +31,7 @@ from gradviz.diagnosis.values import (
     is_all_zero,
     is_wrong,
     owners_of,
+    smallest,
 )
 from gradviz.facts import (
     BackwardDetails,
@@ -45,6 +46,7 @@ from gradviz.graph import (
     GradGraph,
     NodeData,
     NodeKind,
+    TensorSummary,
     ancestors,
     descendants,
     is_data,
@@ -55,6 +57,9 @@ from gradviz.graph.operations import operation
 from gradviz.graph.text import joined, number_text
 from gradviz.story import Event
 
+_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
+_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
+_MOST = 20  # divisions
 _ROUNDED = {"float32": 1e-5, "float64": 1e-13}  # of the largest part, the rest is rounding errors
 _MEANT = "nothing, if that is meant, as for the bias of a critic that is called with both signs"
 _OF_ITSELF = "the result is 0, since what it compares is equal: compare with the result of another "
@@ -316,6 +321,52 @@ def _uses_cancel(context: Context, question: Question) -> Evidence | None:
         words["fix"] = _OF_ITSELF  # and detach() would leave it at its smallest value
     words["but"] = "" if is_exact else ", but for rounding errors"
     return Evidence(words, tuple(each for each, _ in uses), lines)
+
+
+# Divisions by numbers near 0.
+
+
+def is_steep(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
+    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
+
+
+def _divided(context: Context, question: Question) -> Evidence | None:
+    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
+    grad, values = question.data.get("grad"), context.values_of_pass(question)
+    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
+        return None
+    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
+    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
+    for key, divisor, before in rows:
+        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
+            line = values.graph.nodes[key].get("source", "")
+            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
+            words["where"] = at_line(line)
+            return Evidence(words, (key,), locations_of([line]), key)
+    return None
+
+
+def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
+    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
+    found = list[tuple[str, float, set[str]]]()
+    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
+        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
+        least = smallest(divisor) if divisor is not None and source else None
+        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
+            found.append((key, least, ancestors(values.graph, [source])))
+    return found
+
+
+divided: Rule[Any, Any] = Rule(
+    "behind a division by numbers near 0",
+    Verdict.EXPLODING,
+    _divided,
+    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
+    "gradient is divided by it as well",
+    "keep what it divides by away from 0: other initial values, or a larger eps",
+    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
+)
 
 
 uses_cancel: Rule[Any, Any] = Rule(

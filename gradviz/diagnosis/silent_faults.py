@@ -12,11 +12,9 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
-from gradviz.diagnosis.values import CLIP_LIMITS, is_all_zero, is_wrong
+from gradviz.diagnosis.values import CLIP_LIMITS, Values, is_all_zero, is_wrong
 from gradviz.facts import FROM_OTHERS, Action, EventKind, FrameKind, GradientDetails, StepDetails
-from gradviz.graph import (
-    NodeKind,
-)
+from gradviz.graph import NodeKind, ancestors, word_of
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
@@ -130,6 +128,34 @@ def _grown(context: Context, question: Question) -> Evidence | None:
     words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
     words["backward"] = mention(same[-1].location)
     return Evidence(words, locations=(same[-1].location,))
+
+
+def grown_by_steps(
+    context: Context, values: Values, key: str, before: Event
+) -> tuple[str, str] | None:
+    """The optimizer, and by how much its steps before a pass changed what a node comes from.
+
+    None if they made no parameter much larger.
+    """
+    steps = [row for row in context.steps if row[0].number < before.number]
+    held = {each for _, details in steps for each in details.held}
+    nodes = context.frames[0].graph._node if context.frames and steps else {}
+    rows = list[tuple[float, float, str]]()
+    for leaf in held & ancestors(values.graph, [key]):
+        was, now = nodes.get(leaf, {}).get("value"), values.of(leaf)
+        if was is not None and now is not None and was.is_finite:
+            rows.append((math.inf if now.inf else now.norm or 0.0, was.norm or 0.0, leaf))
+    norm, old, leaf = max(rows, default=(0.0, 0.0, ""))
+    if norm <= _GROWN * max(old, 1.0):
+        return None
+    own = [row for row in steps if leaf in row[1].held]
+    name, to = word_of(values.graph.nodes[leaf]), number_text(norm)
+    to = "infinity" if norm == math.inf else to
+    what = (
+        f"{counted(len(own), 'step')} of {own[-1][1].optimizer} at {mention(own[-1][0].location)}"
+    )
+    what += f" had changed the norm of {name} from {number_text(old)} to {to}"
+    return own[-1][1].optimizer, what
 
 
 def _result_of(context: Context, number: int) -> float:

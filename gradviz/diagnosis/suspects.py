@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import as_read, at_line, lines_with_graph, locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.training import scale_of
+from gradviz.diagnosis.lines import (
+    as_read,
+    called_on,
+    lines_with_graph,
+    mention,
+)
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
@@ -25,7 +27,6 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
-from gradviz.graph.text import number_text
 
 KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
 _KEEP_INSIDE = "look at its inputs: clamp them before, or add a small number, where its derivative "
@@ -43,6 +44,7 @@ _SINGLE = (
     "of a single element it divides by 0: take it over more elements, or pass correction=0; "
     "DataLoader(drop_last=True) leaves out a last batch of one row"
 )
+_MORE = "take it over more elements, and add a small number to it: x / (x.std() + 1e-6)"
 _OF_OP = {
     "ctc_loss": "make each input at least as long as its target, plus one for each pair of equal "
     "labels in a row; or use CTCLoss(zero_infinity=True)",
@@ -69,9 +71,6 @@ _ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
 _BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
 _NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
-_STEEP = 1e5  # a norm for which divisions by numbers near 0 are looked for
-_DIVIDED, _NEAR_0 = 1e-3, 1e-6  # a gradient from before the division; a number to divide by
-_MOST = 20  # divisions
 _LOGS = ("log", "log2", "log10")
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
@@ -216,8 +215,22 @@ def of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | 
         name = (as_read(data) if op else name) or "that does not require grad"
         made = f", created{by} at {mention(line)}," if line else ""
         if suspect := _with_input(key, f"its input {name}{made}", value, only_nan or is_mask):
-            return suspect
+            return _of_too_few(suspect, data) if value and value.nan else suspect
     return None
+
+
+def _of_too_few(suspect: Suspect, data: NodeData) -> Suspect:
+    """The same, if the line that created the NaN calls ``std`` or ``var``."""
+    line = data.get("source", "")
+    called = sorted({"std", "var", "std_mean", "var_mean"} & called_on(line, is_whole=True))
+    if not called or data["kind"] is not NodeKind.UNTRACKED:
+        return suspect
+    at = "" if mention(line) in suspect.why else f" at {mention(line)}"
+    why = (
+        f"{suspect.why}; {called[0]}() is called{at or ' there'}, and of a single element it is NaN"
+    )
+    why += ", and of equal ones 0"
+    return suspect._replace(why=why, fix=_MORE)
 
 
 def _of_left_out(values: Values, key: str) -> Suspect | None:
@@ -359,7 +372,8 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     fix = f"leave them out before: select from {name} first, and mask later"
     if values.graph.nodes[key].get("op") in _SOFTMAXES and not is_nan:
         why, fix = f"{why}, and a row of nothing else gives NaN", _UNMASK
-    return Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
+    suspect = Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
+    return _of_too_few(suspect, values.graph.nodes[source]) if is_nan else suspect
 
 
 def _is_masked(values: Values, key: str) -> bool:
@@ -523,52 +537,6 @@ def _equal_values(values: Values, key: str) -> Iterator[Suspect]:
             why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
             yield Suspect(key, f"{why} difference", _EQUAL.format(what))
             return
-
-
-# Divisions by numbers near 0.
-
-
-def is_steep(grad: TensorSummary | None) -> bool:
-    """Whether a gradient is so large that a division by a number near 0 may be the cause."""
-    return grad is not None and grad.is_finite and (grad.norm or 0.0) > _STEEP
-
-
-def _divided(context: Context, question: Question) -> Evidence | None:
-    """A large gradient behind a division by numbers near 0, as of the norm of zeros and its eps."""
-    grad, values = question.data.get("grad"), context.values_of_pass(question)
-    if not is_steep(grad) or values is None or question.kind is not NodeKind.PARAMETER:
-        return None
-    norm = (getattr(grad, "norm", 0) or 0) / (scale_of(context, question.key) or 1.0)
-    rows = context.cached(("divisions", id(values)), lambda: _divisions(values))
-    for key, divisor, before in rows:
-        if norm > max(_STEEP, _DIVIDED / divisor) and question.key in before:
-            line = values.graph.nodes[key].get("source", "")
-            words = {"norm": number_text(norm), "divisor": f"{divisor:.4g}"}
-            words["where"] = at_line(line)
-            return Evidence(words, (key,), locations_of([line]), key)
-    return None
-
-
-def _divisions(values: Values) -> list[tuple[str, float, set[str]]]:
-    """The divisions by numbers near 0, with the smallest one, and all that is before them."""
-    found = list[tuple[str, float, set[str]]]()
-    for key in (key for key, data in values.graph.nodes.items() if data.get("op") == "div"):
-        divisor, source = values.input_of(key, 1), values.source_of(key, 0)
-        least = smallest(divisor) if divisor is not None and source else None
-        if least is not None and 0 < least < _NEAR_0 and len(found) < _MOST:
-            found.append((key, least, ancestors(values.graph, [source])))
-    return found
-
-
-divided: Rule[Any, Any] = Rule(
-    "behind a division by numbers near 0",
-    Verdict.EXPLODING,
-    _divided,
-    "the norm of its gradient is {norm}: the division{where} divides by {divisor}, and the "
-    "gradient is divided by it as well",
-    "keep what it divides by away from 0: other initial values, or a larger eps",
-    docs="Over 1e5, behind a divisor under 1e-6, as of a cosine or a norm of zeros.",
-)
 
 
 DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")

@@ -245,6 +245,10 @@ FIXES = {
     "norm_of_what_grad_returned_by_a_loop": [
         ("allow_unused=True", "allow_unused=True, materialize_grads=True")
     ],
+    "rate_of_a_million_millions": [("lr=1e12", "lr=1e-2")],
+    "overflow_of_the_hidden_layer": [("lr=1e12", "lr=1e-2")],
+    "one_row_is_standardized": [("randn(1, 3)", "randn(8, 3)"), ("x.std(0)", "(x.std(0) + 1e-6)")],
+    "advantage_of_one_episode": [("[1.0]", "[1.0, 2.0]"), ("randn(1, 3)", "randn(2, 3)")],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
 }
 
