@@ -11,6 +11,7 @@ from gradviz.views import (
     clone_shared_leaves,
     dock_leaves,
     fit_page,
+    fold_chunks,
     fold_siblings,
     hide_bookkeeping,
     infer_modules,
@@ -294,3 +295,35 @@ def test_recorded_members_that_differ_stay_out_of_the_repetition_and_its_name():
 
 def test_many_separate_numbers_are_no_range():
     assert names_in_short([f"m{n}.w" for n in (0, 2, 4, 6, 8)]) == "m0,2,…,8.w"
+
+
+def test_leaves_of_alike_branches_are_docked_beside_an_odd_branch():
+    torch.manual_seed(0)
+    members = nn.ModuleList(
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)) for _ in range(8)
+    )
+    members[3] = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 1))
+    x = torch.randn(4, 8)
+    loss = torch.stack([member(x) for member in members]).sum()
+    (frame,) = gradviz.draw(loss, names={"members": members}).shown
+    boxes = {data["name"]: data for data in groups(frame.graph) if not data["members"]}
+    first = boxes["parameters of members.0…2,4…7.0 (14)"]
+    assert len(first["leaves"]) == 14 and first["parameters"] == 7 * 72
+    assert set(boxes) == {
+        f"parameters of members.{which}.{layer} ({count})"
+        for which, count in (("0…2,4…7", 14), ("3", 2))
+        for layer in (0, 2)
+    }
+
+
+def test_boxes_of_leaves_that_chunks_join_are_told_apart():
+    graph = GradGraph()
+    for part in range(40):
+        graph.add_node(f"n{part}", kind=NodeKind.OPERATION, op="add", sequence_nr=part)
+        for slot, name in enumerate((f"l{part}.weight", f"l{part}.bias")):
+            graph.add_node(name, kind=NodeKind.PARAMETER, name=name, shape=(4,), grad=None)
+            graph.add_edge(name, f"n{part}", 0, input=slot)
+    seen = fold_chunks(dock_leaves(graph), count=8)
+    names = [data["name"] for data in groups(seen) if not data["members"]]
+    assert len(names) > 2 and len(set(names)) == len(names), names
+    assert names[-1] == "parameters #1 (16)"

@@ -143,9 +143,11 @@ def _trains(error: ErrorContext) -> bool:
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
     """The first known cut on the paths of the data to an untracked tensor.
 
-    It is the one nearest to a tensor that requires grad. How the values of a leaf were written is
-    not of interest: it requires grad itself.
+    It is the one nearest to a tensor that requires grad; where other data was cut off, not that of
+    a frozen tensor. How the values of a leaf were written is not of interest: it requires grad
+    itself.
     """
+    frozen = None
     from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
     for target in sorted(from_where, key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
@@ -153,8 +155,13 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
                 continue
             before = graph.in_edges(source, data="kind")
             is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
+            if graph.nodes[source]["kind"] is NodeKind.UNTRACKED and is_cut:
+                continue
+            if edge.get("cause") is not Cause.REQUIRES_GRAD:
                 return CutEdge(source, target, edge)
+            frozen = frozen or CutEdge(source, target, edge)
+    if frozen is not None:
+        return frozen
     if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.CUT and is_known_cut(edge):

@@ -229,7 +229,8 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
     best: dict[_Page, tuple[float, GradGraph, str]] = {}
     most = max(page.most for page in pages)
     left = list(pages)
-    for seen, word, needed in _candidates(graph, most):
+    is_alone = graph.graph.get("frames", 1) == 1
+    for seen, word, needed in _candidates(graph, most, is_alone):
         count = seen.number_of_nodes()
         shown: tuple[float, float] | None = None
         for page in left[:]:
@@ -239,14 +240,15 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
                 size = max(size, _excess_of(shown, page))
             if count > page.most and page.height < _HIGHEST:
                 size += _HOPELESS  # among others it must be small
-            if needed and (size > 1 or count > page.most or 2 * count > needed):
+            fits = size <= (_NEARLY if needed and is_alone else 1)
+            if needed and (not fits or count > page.most or 2 * count > needed):
                 continue
             # What nearly fits is better than a few boxes: if it is drawn too large, it is folded.
             is_near = page in best and best[page][0] <= _NEARLY
             is_poor = is_near and _MUCH * count < best[page][1].number_of_nodes()
             if page not in best or (size < best[page][0] and not is_poor):
                 best[page] = size, seen, word
-            if size <= 1:
+            if fits:
                 left.remove(page)
         if not left:
             break
@@ -269,14 +271,19 @@ def _with_chains(
     return seen, word
 
 
-def _candidates(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str, int]]:
+def _candidates(
+    graph: GradGraph, most: int, is_alone: bool
+) -> Iterator[tuple[GradGraph, str, int]]:
     """Foldings with their words, from the finest; and the nodes before it, or 0.
 
-    If it is not 0, the folding is only used where it fits and has at most half of the nodes.
+    If it is not 0, the folding is only used where it nearly fits and has at most half of the nodes.
     """
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
-        yield fold_siblings(whole), "alike branches", len(whole)
+        alike = fold_siblings(whole)
+        yield alike, "alike branches", len(whole)
+        if is_alone:
+            yield dock_leaves(alike), "alike branches", len(whole)
     ways = []
     for way, how in _foldings(graph, most):
         for seen, word in _narrower(way, how, most):

@@ -10,14 +10,21 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from gradviz.errors import UsageError
-from gradviz.graph import LEAVES, TENSORS, GradGraph, NodeKind, TensorSummary, is_box_of_leaves
+from gradviz.graph import (
+    LEAVES,
+    TENSORS,
+    GradGraph,
+    NodeKind,
+    TensorSummary,
+    is_box_of_leaves,
+)
 from gradviz.graph.text import counted, is_zero, listed, must_be, ranges_text
 from gradviz.views.details import clone_shared_leaves
 from gradviz.views.groups import Part, contract, operations_in
@@ -73,11 +80,12 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> 
     sums = list(_chains_of_sums(graph, fewest))
     if sums:
         graph = contract(graph, sums)
-    parts = [
-        Part(keys, _described(graph, keys), 1, True)
-        for keys in _alike(graph, shapes)
-        if len(keys) >= fewest
-    ]
+    parts = []
+    for keys in (keys for keys in _alike(graph, shapes) if len(keys) >= fewest):
+        data = _described(graph, keys)
+        if graph._node[keys[0]]["kind"] in LEAVES:
+            data["leaves"] = tuple(keys)
+        parts.append(Part(keys, data, 1, True))
     if not parts:
         return graph if sums else graph.copy()
     count = max(len(part.keys) for part in parts)
@@ -91,7 +99,8 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> 
 def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     """Draw leaves with the same users as one box: ``parameters of fc (2)``.
 
-    Leaves without a gradient, with zeros or NaN in it, and frozen ones stay separate.
+    This includes those that are drawn as one already. Leaves without a gradient, with zeros or NaN
+    in it, and frozen ones stay separate.
 
     Args:
         graph: any graph.
@@ -118,7 +127,8 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     for key, first in copies.items():
         users[first].update(graph._succ[key])
     for key, data in graph._node.items():
-        is_leaf = data["kind"] in LEAVES and key not in copies
+        is_folded = is_box_of_leaves(data) and data.keys() >= {"leaves", "repeat", "name"}
+        is_leaf = (data["kind"] in LEAVES or is_folded) and key not in copies
         if is_leaf and "root" not in data and not graph._pred[key]:
             facts = (*_state(data), frozenset(users.get(key, graph._succ[key])))
             sets.setdefault(facts, []).append(key)
@@ -128,7 +138,7 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     names = [_called(each) for each in leaves]
     for keys, each, name in zip(rows, leaves, names, strict=True):
         called: Any = {"name": name if names.count(name) == 1 else _called_apart(each)}
-        called["leaves"] = tuple(keys)
+        called["leaves"] = tuple(chain(*(graph._node[key].get("leaves", [key]) for key in keys)))
         if verdict := each[0].get("verdict"):
             called["verdict"] = verdict
         parts.append(Part(keys, called, 0, True))
@@ -185,15 +195,20 @@ def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:
 
 def _called(leaves: Sequence[Any]) -> str:
     """The name of a box of leaves: ``parameters of layers.0 (12)``."""
-    is_all = all(leaf["kind"] is NodeKind.PARAMETER for leaf in leaves)
+    is_all = not any(leaf["kind"] is NodeKind.LEAF or "leaf_elements" in leaf for leaf in leaves)
+    count = _count(leaves)
     what = "parameters" if is_all else "leaves"
     modules = [str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves]
     common = _common(modules)
     of = f" of {'.'.join(common)}" if common else ""
     if not common and all(modules):
         of = f" of {listed(list(dict.fromkeys(map('.'.join, modules))), 2)}"
-    title = f"{what}{of} ({len(leaves):,})"
-    return title if len(title) <= _LONGEST_TITLE else f"{what} ({len(leaves):,})"
+    title = f"{what}{of} ({count:,})"
+    return title if len(title) <= _LONGEST_TITLE else f"{what} ({count:,})"
+
+
+def _count(leaves: Sequence[Any]) -> int:
+    return sum(len(leaf.get("leaves", ("",))) for leaf in leaves)
 
 
 def _called_apart(leaves: Sequence[Any]) -> str:
@@ -202,7 +217,9 @@ def _called_apart(leaves: Sequence[Any]) -> str:
     common = _common([path[:-1] for path in paths])
     parts = list(dict.fromkeys(path[len(common)] for path in paths))
     of = f"{'.'.join(common)}: " if common else ""
-    titles = [f"{of}{listed(parts, most)} ({len(leaves):,})" for most in range(_MOST_NAMES, 0, -1)]
+    titles = [
+        f"{of}{listed(parts, most)} ({_count(leaves):,})" for most in range(_MOST_NAMES, 0, -1)
+    ]
     return next((title for title in titles if len(title) <= _LONGEST_TITLE), titles[-1])
 
 
@@ -259,8 +276,7 @@ def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
         taken.update(chain)
         alone = [key for key in chain if "root" not in graph._node[key]]
         if len(alone) >= fewest:
-            op = graph._node[start]["op"]
-            total: Any = {"op": f"{op} of {len(alone) + 1:,}"}
+            total: Any = {"op": f"{graph._node[start]['op']} of {len(alone) + 1:,}"}
             yield Part(alone, total, 1, False)
 
 
@@ -541,13 +557,21 @@ def fold_chunks(graph: GradGraph, count: int = 30) -> GradGraph:
         boxes = [node for node in nodes if is_box_of_leaves(node)]
         data: Any = {"op": words_of([node for node in nodes if not is_box_of_leaves(node)])}
         if len(boxes) == len(nodes):
-            count = sum(len(box.get("leaves", ("",))) for box in boxes)
             what = "leaves" if any("leaf_elements" in box for box in boxes) else "parameters"
-            data = {"name": f"{what} ({count:,})"}
+            data = {"name": f"{what} ({_count(boxes):,})"}
         elif path:
             data = {"name": ".".join(path), "module": ".".join(path), "inferred": True}
         parts.append(Part([sequence.keys[place] for place in places], data, 0, True))
+    _number_boxes([part for part in parts if "name" in part.data and "module" not in part.data])
     return contract(graph, parts).with_note(f"{len(sequence):,} operations in {len(parts)} chunks")
+
+
+def _number_boxes(parts: Sequence[Part]) -> None:
+    """Number boxes of leaves with one name; the first in the picture, which comes last, is #1."""
+    names = [part.data["name"] for part in parts]
+    for at, (part, name) in enumerate(zip(parts, names, strict=True)):
+        if names.count(name) > 1:
+            part.data["name"] = name.replace(" (", f" #{names[at:].count(name)} (")
 
 
 def _cuts(sequence: OpSequence, size: int) -> list[int]:
