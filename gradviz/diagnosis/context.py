@@ -38,6 +38,7 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_data,
+    leave_out_drawn,
     word_of,
 )
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
@@ -421,13 +422,13 @@ class Context:
         """The same context, with a node for each explained tensor that is not in the graph."""
         if all(question.key in self.graph for question in questions):
             return self, list(questions)
-        graph: GradGraph = self.graph.copy()
-        found = []
+        graph, found = self.graph.copy(), list[Question]()
         for number, question in enumerate(questions):
             key = question.key or f"n{_UNREACHABLE + number}"
             if key not in graph:
                 graph.add_node(key, **{k: v for k, v in question.data.items() if k != "root"})
             found.append(replace(question, key=key))
+        leave_out_drawn(graph)
         return replace(self, graph=graph), found
 
     # Events.
@@ -452,8 +453,7 @@ class Context:
 
     def gradient_changes(self, key: str) -> Sequence[Event]:
         """What happened to the ``.grad`` of a node after the latest pass that added to it."""
-        added = self.happened_to(key, EventKind.ACCUMULATE)
-        changes = self.happened_to(key, EventKind.GRAD)
+        added, changes = (self.happened_to(key, k) for k in (EventKind.ACCUMULATE, EventKind.GRAD))
         return [event for event in changes if added and event.number > added[-1].number]
 
     @cached_property

@@ -366,6 +366,13 @@ def every(source: str, target: str, edge: EdgeData) -> bool:
     return True
 
 
+def leave_out_drawn(graph: GradGraph) -> None:
+    """Leave out of the parameters that are not in the graph those that were added to it."""
+    if unreached := graph.graph.get("unreached"):
+        drawn = {data.get("name") for data in graph._node.values()}
+        graph.graph["unreached"] = {k: n for k, n in unreached.items() if k not in drawn}
+
+
 def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
     """The start nodes and all nodes that they were computed from.
 

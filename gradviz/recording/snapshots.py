@@ -23,7 +23,7 @@ from gradviz.capture.tracer import Labels
 from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
-from gradviz.graph import EdgeData, GradGraph
+from gradviz.graph import EdgeData, GradGraph, leave_out_drawn
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.module_stack import holder_of
 from gradviz.recording.pass_values import Contents, SavedValues, contents_of
@@ -382,9 +382,7 @@ class SnapshotSeries:
             self._flows[graph] = overlay.flows
         if self._classes and any(data.get("module") for data in graph._node.values()):
             graph.graph["modules"] = self._classes  # also of modules whose leaves are all frozen
-        if unreached := graph.graph.get("unreached"):  # the overlay adds leaves behind a cut
-            drawn = {data.get("name") for data in graph._node.values()}
-            graph.graph["unreached"] = {k: n for k, n in unreached.items() if k not in drawn}
+        leave_out_drawn(graph)  # the overlay adds leaves behind a cut
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:
