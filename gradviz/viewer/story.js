@@ -37,7 +37,9 @@ const LOSSES = new WeakMap();
 export function lossOf(model) {
   const known = LOSSES.get(model);
   if (known) return known;
-  const names = [], values = [];
+  /** @type {string[]} */
+  const names = [];
+  const values = [];
   for (let number = 0; number < model.count; number += 1) {
     const frame = model.frame(number);
     const roots = frame.keys.flatMap((_, node) => {
