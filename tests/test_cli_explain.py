@@ -219,3 +219,25 @@ def test_a_view_whose_history_cannot_be_read_is_listed():
     result = run("explain", "changed.py")
     assert result.exit_code == 2, result.output
     assert "try: gradviz explain changed.py:y" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["model.py", "model.py:net"])
+def test_the_picture_counts_a_parameter_once(target, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 1)\n"
+        "        self.spare = nn.Linear(3, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.c(self.b(self.a(x).relu())).sum()\n"
+        "net = Net()\n"
+        "net(torch.ones(2, 4)).backward()\n"
+    )
+    assert run("explain", target, "-o", "why.svg").exit_code == 0
+    svg = Path("why.svg").read_text(encoding="utf-8")
+    assert "121 parameters" in svg and "spare (2)" in svg
+    assert "not in the graph" not in svg

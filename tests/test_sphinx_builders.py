@@ -113,7 +113,7 @@ def test_markdown_by_myst(tmp_path: Path) -> None:
     page = built.read("index.html")
     assert '<span class="caption-text">From <em>Markdown</em></span>' in page
     assert 'href="#markdown"><span class="std std-ref">From Markdown' in page
-    assert built.tags("index.html")[0]["alt"].startswith("1 end; loss f32[] = 6; ← sum")
+    assert built.tags("index.html")[0]["alt"].startswith("end; loss f32[] = 6; ← sum")
     assert built.warnings.splitlines() == [
         f"{built.src}/broken.md:11: WARNING: ZeroDivisionError: division by zero [gradviz]",
         f"{built.src}/broken.md:17: WARNING: NameError: name 'undefined' is not defined [gradviz]",

@@ -454,4 +454,4 @@ def test_a_local_module_is_refused_with_what_to_draw(tmp_path, monkeypatch):
     )
     result = CliRunner().invoke(cli, ["draw", "train.py:model"])
     assert result.exit_code == 2
-    assert "train.py:model: cannot draw Linear" in result.stderr and "model(x)" in result.stderr
+    assert "train.py:model: cannot draw a Linear" in result.stderr and "model(x)" in result.stderr

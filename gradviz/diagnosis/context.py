@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from itertools import pairwise
@@ -38,7 +38,6 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_data,
-    leave_out_drawn,
     word_of,
 )
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
@@ -57,7 +56,6 @@ RECORD = (
 )
 _WITH_ITS_GRAPH = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_STEP)
 _FEW = 16
-_UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
@@ -417,19 +415,6 @@ class Context:
         details = event.details if event is not None else None
         lost = details.lost if isinstance(details, BackwardDetails) else ()
         return {(each.node, each.input): each for each in lost if each.loss is loss}
-
-    def with_unreachable(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
-        """The same context, with a node for each explained tensor that is not in the graph."""
-        if all(question.key in self.graph for question in questions):
-            return self, list(questions)
-        graph, found = self.graph.copy(), list[Question]()
-        for number, question in enumerate(questions):
-            key = question.key or f"n{_UNREACHABLE + number}"
-            if key not in graph:
-                graph.add_node(key, **{k: v for k, v in question.data.items() if k != "root"})
-            found.append(replace(question, key=key))
-        leave_out_drawn(graph)
-        return replace(self, graph=graph), found
 
     # Events.
 

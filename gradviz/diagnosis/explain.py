@@ -64,7 +64,7 @@ from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
-from gradviz.graph import NodeKind, ancestors, is_data
+from gradviz.graph import NodeKind, ancestors, is_data, leave_out_drawn
 from gradviz.story import Story, recorded_in
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
+_UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 _BEFORE_A_PASS = (Verdict.OTHER_ERROR, Verdict.NUMPY, Verdict.NOT_FLOATING)
 
 
@@ -115,8 +116,8 @@ def describe() -> str:
     """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[11])
-         12. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[12])
+         13. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
@@ -282,6 +283,26 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
+def _with_unreachable(
+    context: Context, questions: Sequence[Question]
+) -> tuple[Context, list[Question]]:
+    """The same context, with a node for each explained tensor that is not in the graph."""
+    if all(question.key in context.graph for question in questions):
+        return context, list(questions)
+    graph, found = context.graph.copy(), list[Question]()
+    unreached = graph.graph.get("unreached", {})
+    for number, question in enumerate(questions):
+        key = question.key or f"n{_UNREACHABLE + number}"
+        if key not in graph:
+            data: Any = {k: v for k, v in question.data.items() if k != "root"}
+            # A parameter of a module that is asked for has another name in the picture.
+            longer = [name for name in unreached if name.endswith(f".{data.get('name')}")]
+            graph.add_node(key, **{**data, "name": longer[0]} if len(longer) == 1 else data)
+        found.append(replace(question, key=key))
+    leave_out_drawn(graph)
+    return replace(context, graph=graph), found
+
+
 def _answers(
     questions: Sequence[Question],
     context: Context,
@@ -289,7 +310,7 @@ def _answers(
     is_overview: bool = False,
     is_early: bool = False,
 ) -> Explanation | Explanations:
-    context, questions = context.with_unreachable(questions)
+    context, questions = _with_unreachable(context, questions)
     explanations = []
     for question in questions:
         each = explain_tensor(question, context)

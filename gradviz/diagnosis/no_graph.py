@@ -13,6 +13,7 @@ from gradviz.diagnosis.cuts import (
     cut_words,
     fix_of_cut,
     is_known_cut,
+    left_off,
     lines_of,
 )
 from gradviz.diagnosis.lines import (
@@ -113,6 +114,9 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     cut = lost_on_the_way(context.graph, key)
     is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
+    if is_frozen and left_off(context) is not None:  # then nothing after that is in a graph
+        cut = lost_on_the_way(context.graph, key, Cause.NO_GRAD) or cut
+        is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
     ops = {data.get("op") for _, data in context.graph.nodes(data=True)}
     is_hidden = "checkpoint" in ops and _trains(error) and _applied(context)
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
@@ -140,28 +144,23 @@ def _trains(error: ErrorContext) -> bool:
     return recording is not None and any(n.tensor.requires_grad for n in recording._leaves())
 
 
-def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
-    """The first known cut on the paths of the data to an untracked tensor.
+def lost_on_the_way(graph: GradGraph, key: str, by: Cause | None = None) -> CutEdge | None:
+    """The first known cut on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the one nearest to a tensor that requires grad; where other data was cut off, not that of
-    a frozen tensor. How the values of a leaf were written is not of interest: it requires grad
-    itself.
+    It is the one nearest to a tensor that requires grad. How the values of a leaf were written is
+    not of interest: it requires grad itself.
     """
-    frozen = None
     from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
     for target in sorted(from_where, key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
             if not _carries(graph, target, edge) or not is_known_cut(edge):
                 continue
+            if by not in (None, edge.get("cause")):
+                continue
             before = graph.in_edges(source, data="kind")
             is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
-            if graph.nodes[source]["kind"] is NodeKind.UNTRACKED and is_cut:
-                continue
-            if edge.get("cause") is not Cause.REQUIRES_GRAD:
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
                 return CutEdge(source, target, edge)
-            frozen = frozen or CutEdge(source, target, edge)
-    if frozen is not None:
-        return frozen
     if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.CUT and is_known_cut(edge):

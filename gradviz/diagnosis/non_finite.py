@@ -235,7 +235,8 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
         return None
     value = values.of(wrong[0])
     what = "NaN" if value is not None and value.nan else "infinite"
-    if is_zero and what != "NaN":
+    is_of_data = suspect is not None and (suspect.has_nan_input or not suspect.in_forward)
+    if is_zero and not (what == "NaN" and is_of_data):
         return None  # zeros are explained by what blocks them
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}
     words["grad"] = "zero" if is_zero else "finite"
