@@ -430,7 +430,7 @@ class Verdict(str, Enum):
     BROADCAST = "broadcast loss", Group.GRADIENT
     """A loss compared each value of the prediction with every one of the target."""
     LOSS_INPUT = "loss input", Group.GRADIENT
-    """A loss that expects logits or log-probabilities is given probabilities."""
+    """A loss is given other values than it expects, such as probabilities in place of logits."""
     FINE = "fine", Group.GRADIENT
     """A gradient without a known fault."""
 

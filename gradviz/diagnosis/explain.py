@@ -290,14 +290,18 @@ def _with_unreachable(
     if all(question.key in context.graph for question in questions):
         return context, list(questions)
     graph, found = context.graph.copy(), list[Question]()
-    unreached = graph.graph.get("unreached", {})
+    longer: dict[str, list[str]] = {}
+    for name in graph.graph.get("unreached", ()):
+        parts = name.split(".")
+        for at in range(1, len(parts)):
+            longer.setdefault(".".join(parts[at:]), []).append(name)
     for number, question in enumerate(questions):
         key = question.key or f"n{_UNREACHABLE + number}"
         if key not in graph:
             data: Any = {k: v for k, v in question.data.items() if k != "root"}
             # A parameter of a module that is asked for has another name in the picture.
-            longer = [name for name in unreached if name.endswith(f".{data.get('name')}")]
-            graph.add_node(key, **{**data, "name": longer[0]} if len(longer) == 1 else data)
+            names = longer.get(data.get("name", ""), ())
+            graph.add_node(key, **{**data, "name": names[0]} if len(names) == 1 else data)
         found.append(replace(question, key=key))
     leave_out_drawn(graph)
     return replace(context, graph=graph), found

@@ -214,7 +214,9 @@ def _after_growth(context: Context, values: Values, suspect: Suspect, number: in
     this = context.pass_of.get(number) or (context.passes[-1] if context.passes else None)
     if this is None or not (suspect.in_forward or suspect.was_seen):
         return suspect
-    if (found := grown_by_steps(context, values, suspect.key, this)) is None:
+    key = ("grown", id(values), suspect.key, this.number)
+    found = context.cached(key, lambda: grown_by_steps(context, values, suspect.key, this))
+    if found is None:
         return suspect
     fix = f"lower the learning rate of {found[0]}, or scale the inputs"
     return suspect._replace(why=f"{suspect.why}; {found[1]}", fix=fix)

@@ -1,4 +1,4 @@
-"""Losses and steps that do another thing than is meant, and raise nothing."""
+"""Steps and optimizers that do another thing than is meant, and raise nothing."""
 
 from __future__ import annotations
 
@@ -325,11 +325,16 @@ def around_last_step(events: Sequence[Event]) -> tuple[list[Event], Event, Seque
     Returns:
         None if there is no step, or it did not use the gradient as passes left it.
     """
-    at = max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
+    at = _last_step(events)
     before = [*events[:at]]
     while before and before[-1].kind is EventKind.ACCUMULATE:
         before.pop()
     return (before, events[at], events[at + 1 :]) if len(before) < at else None
+
+
+def _last_step(events: Sequence[Event]) -> int:
+    """The place of the last step among some events; 0 for none."""
+    return max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
 
 
 _BY_DDP = (Action.AVERAGED, Action.HOOKED)
@@ -388,7 +393,7 @@ def _combined_at_another_time(context: Context, question: Question) -> Evidence 
 
 def _sent_before_step(context: Context, key: str, events: Sequence[Event]) -> Evidence | None:
     """``reduce`` gave the sum to one rank only, and this one used its own gradient."""
-    at = max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
+    at = _last_step(events)
     since = max((e.number for e in events[:at] if e.kind is EventKind.ACCUMULATE), default=0)
     calls = [e for e in context.happened_to(key, EventKind.OPERATION) if e.action is Action.SENT]
     calls = [e for e in calls if e.word == "reduce" and since < e.number < events[at].number]
