@@ -110,6 +110,8 @@ class Action(str, Enum):
     """``DistributedDataParallel`` averaged ``.grad`` after a backward pass."""
     HOOKED = "from its communication hook"
     """A communication hook of the program returned what it wrote into ``.grad`` instead."""
+    NOT_COMBINED = "from its communication hook, which called no collective"
+    """Such a hook returned what is of this rank alone."""
     REDUCED = "combined over the ranks"
     """A function of ``torch.distributed`` wrote gradients of several ranks into ``.grad``."""
     RECEIVED = "received from another rank"

@@ -105,6 +105,59 @@ def communication_hooks(rank: int) -> Result:
     return found
 
 
+def hook_that_calls_no_collective(rank: int) -> Result:
+    def own(state, bucket):  # type: ignore[no-untyped-def]  # torch reads annotations
+        done: Any = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    def fixed(state, bucket):  # type: ignore[no-untyped-def]
+        return default_hooks.allreduce_hook(None, bucket)
+
+    found: Result = {}
+    for hook in (own, fixed):
+        model = nn.parallel.DistributedDataParallel(TwoHeads(), find_unused_parameters=True)
+        model.register_comm_hook(None, hook)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with gradviz.record(model) as run:
+            model(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+            optimizer.step()
+        told = gradviz.explain(run)
+        found[hook.__name__] = [sorted({*answers(told).values()}), told[0].reason]
+    return found
+
+
+def zeros_in_all_parts(rank: int) -> Result:
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    torch.nn.init.constant_(net[0].bias, -100.0)
+    cpu = torch.device("cpu")
+    model = FullyShardedDataParallel(net, use_orig_params=True, device_id=cpu)
+    with gradviz.record(model) as run:
+        (loss := model(torch.ones(3, 4)).square().sum()).backward()
+    table = str(gradviz.summary(loss, names=model))
+    story = gradviz.gather(run)
+    told = {} if story is None else answers(gradviz.explain(story))
+    return {"summary": table, "gathered": told}
+
+
+def step_before_fsdp_reduced(rank: int) -> Result:
+    model = FullyShardedDataParallel(nn.Linear(4, 4), device_id=torch.device("cpu"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = []
+    for is_fixed in (False, True):
+        try:
+            with gradviz.record(model) as run:
+                with model.no_sync():
+                    model(torch.ones(3, 4)).sum().backward()
+                if is_fixed:
+                    model(torch.ones(3, 4)).sum().backward()
+                optimizer.step()
+        except RuntimeError as error:
+            said += [gradviz.explain(error).reason, gradviz.explain(run)[0].reason]
+            optimizer.zero_grad()
+    return {"said": said}
+
+
 def combined_on_one_rank(rank: int) -> Result:
     net = TwoHeads()
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
@@ -146,6 +199,9 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     flat_rows_that_are_on_one_rank,
     first_pass_of_a_static_graph,
     communication_hooks,
+    hook_that_calls_no_collective,
+    zeros_in_all_parts,
+    step_before_fsdp_reduced,
     combined_on_one_rank,
     parameters_from_one_rank,
     collectives_with_derivatives,

@@ -1,8 +1,9 @@
-"""Steps and optimizers that do another thing than is meant, and raise nothing."""
+"""Steps and optimizers that do another thing than is meant; only the last rule has an error."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.values import CLIP_LIMITS, Values, is_all_zero, is_wrong
 from gradviz.facts import FROM_OTHERS, Action, EventKind, FrameKind, GradientDetails, StepDetails
 from gradviz.graph import NodeKind, ancestors, word_of
@@ -338,7 +340,8 @@ def _last_step(events: Sequence[Event]) -> int:
 
 
 _BY_DDP = (Action.AVERAGED, Action.HOOKED)
-_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
+_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED, Action.NOT_COMBINED)
+"""Changes after which it is still of one rank."""
 
 
 def _not_averaged(context: Context, question: Question) -> Evidence | None:
@@ -356,6 +359,7 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     is_combined = any(each.action in FROM_OTHERS for each in writes)
     if is_combined or any(each.action not in _OF_ONE_RANK for each in between):
         return None
+    is_hooked = any(each.action is Action.NOT_COMBINED for each in between)
     others = any(
         event.action in _BY_DDP and used[-1].number < event.number < step.number
         for event in context.happened(EventKind.GRAD)
@@ -364,8 +368,8 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
         "step": f"the step at {mention(step.location)}",
         "ranks": details.unaveraged,
         "line": f"backward at {mention(used[-1].location)}",
-        "why": _FROZEN_THEN if others else _PAST_IT,
-        "fix": _MAKE_LATER if others else _CALL_IT,
+        "why": _HOOK if is_hooked else _FROZEN_THEN if others else _PAST_IT,
+        "fix": _RETURN if is_hooked else _MAKE_LATER if others else _CALL_IT,
     }
     return Evidence(words, locations=(used[-1].location, step.location))
 
@@ -425,6 +429,11 @@ combined_at_another_time: Rule[Any, Any] = Rule(
 
 
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
+_HOOK = "its communication hook, which replaces the average, called no collective"
+_RETURN = (
+    "from that hook return default_hooks.allreduce_hook(None, bucket), which is in "
+    "torch.distributed.algorithms.ddp_comm_hooks; or do not register it"
+)
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = (
     "create DistributedDataParallel of a module that contains it, after requires_grad is set"
@@ -443,4 +452,31 @@ not_averaged: Rule[Any, Any] = Rule(
     events=(EventKind.STEP,),
     docs="The copies of the model on the ranks differ from then on. Not where the program itself "
     "combines gradients or parameters over the ranks.",
+)
+
+
+def _step_before_sharding(context: Context, error: ErrorContext) -> Evidence | None:
+    """FSDP1 has not reduced the gradients: they have the shapes of the whole parameters."""
+    from gradviz.capture.autograd.sharded import has_other_ranks
+
+    is_likely = has_other_ranks() and "torch.distributed.fsdp" in sys.modules
+    if not is_likely or not any(text in error.text for text in _OF_SHAPES):
+        return None
+    recording = error.asked.recording
+    named = [*(error.names or ()), *(recording._snapshots.parameters() if recording else ())]
+    leaves = {id(each.tensor): each for each in named if each.tensor.is_leaf}.values()
+    rows = [(each, each.tensor.grad) for each in leaves]
+    whole = [each for each, grad in rows if grad is not None and grad.shape != each.tensor.shape]
+    return error.evidence(name=whole[0].name) if whole else None
+
+
+_OF_SHAPES = ("must match the size of tensor", "doesn't match the broadcast shape")
+
+step_before_sharding: Rule[Any, Any] = Rule(
+    "a step before FullyShardedDataParallel reduced the gradients",
+    Verdict.DISTRIBUTED,
+    _step_before_sharding,
+    "a step found{at} a gradient of another shape than the parameter, {name}: after backward in "
+    "no_sync(), FullyShardedDataParallel has neither reduced nor sharded the gradients",
+    "call the last backward() before the step, with its forward pass, outside of no_sync()",
 )

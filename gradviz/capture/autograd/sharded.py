@@ -195,7 +195,8 @@ class Averaging:
     Private: ``reducer.get_backward_stats()``, the times of its parameters, which change in a pass
     that it takes part in; ``_static_graph_delay_allreduce_enqueued``, which the first pass with
     ``static_graph=True`` sets instead; ``_get_zeros_like_grad_buckets()``, which names its
-    parameters, if some were frozen or unfrozen since; ``_comm_hooks``, its communication hooks.
+    parameters, if some were frozen or unfrozen since; ``_comm_hooks``, its communication hooks;
+    ``pg_map`` and ``_get_sequence_number_for_group``, whether a hook of the program communicated.
 
     Args:
         modules: from `data_parallel_modules`.
@@ -209,6 +210,7 @@ class Averaging:
         hooks = (hook for each in alive for hook, _ in getattr(each, "_comm_hooks", ()))
         is_own = any(not getattr(hook, "__module__", "").startswith("torch.") for hook in hooks)
         self.action = Action.HOOKED if is_own else Action.AVERAGED
+        self._calls = _collectives() if is_own else None
         self._ignored: set[int] = set()
         self.possible: dict[int, int] = {}
         """The number of ranks, by the ``id`` of each parameter of these modules."""
@@ -227,6 +229,10 @@ class Averaging:
             module = ref()
             if module is not None and (before is None or before != _progress(module)):
                 self._averaged.update(map(id, reduced(module)))
+                if self._calls is not None:  # it asks the ranks which parameters are unused
+                    self._calls += module.find_unused_parameters
+        if self._calls is not None and self._calls == _collectives():
+            self.action = Action.NOT_COMBINED
 
     def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
         """The ranks over which a gradient was averaged, and over which it was not.
@@ -236,7 +242,21 @@ class Averaging:
         is_beside = bool(self._averaged) and type(leaf) is torch.nn.Parameter
         is_beside &= id(leaf) not in self._ignored
         ranks = self.possible.get(id(leaf), self._ranks if is_beside else 0)
-        return (ranks, 0) if id(leaf) in self._averaged else (0, ranks)
+        is_averaged = self.has_written(leaf) and self.action is not Action.NOT_COMBINED
+        return (ranks, 0) if is_averaged else (0, ranks)
+
+    def has_written(self, leaf: torch.Tensor | None) -> bool:
+        """Whether it wrote the gradient of a leaf."""
+        return id(leaf) in self._averaged
+
+
+def _collectives() -> int | None:
+    """How often this process has communicated with others; None if a backend does not count it."""
+    try:
+        groups: Any = dist.distributed_c10d._world.pg_map
+        return sum(int(group._get_sequence_number_for_group()) for group in groups)
+    except Exception:
+        return None
 
 
 def _progress(module: Any) -> tuple[object, list[int]] | None:
