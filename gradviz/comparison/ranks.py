@@ -31,7 +31,6 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph, NodeData, NodeKind, RankSpread, TensorSummary
 from gradviz.graph.text import must_be, number_text
 from gradviz.story import Frame, Story, recorded_in
-from gradviz.views.groups import is_known, norm_of
 from gradviz.wording import frame_title, rank_notes, rank_state_text, ranks_text
 
 if TYPE_CHECKING:
@@ -541,8 +540,8 @@ def _spread(
     present = {rank: grad for rank, grad in grads.items() if grad is not None}
     missing = tuple(rank for rank in grads if rank not in present) if present else ()
     wrong = tuple(rank for rank, grad in present.items() if not grad.is_finite)
-    finite = {rank: grad for rank, grad in present.items() if rank not in wrong and is_known(grad)}
-    norms = {rank: norm_of(grad) for rank, grad in finite.items()}
+    finite = {rank: grad for rank, grad in present.items() if rank not in wrong and grad.is_read}
+    norms = {rank: grad.finite_norm for rank, grad in finite.items()}
     least, greatest = min(norms.values(), default=0.0), max(norms.values(), default=0.0)
     differ = greatest - least > _EQUAL * greatest or _have_other_values(list(finite.values()))
     not_finite = wrong if len(wrong) < len(present) else ()
