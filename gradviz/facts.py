@@ -235,6 +235,7 @@ class GradientDetails:
         ranks: number of ranks over which ``DistributedDataParallel`` averaged it; 0 for none.
         unaveraged: number of ranks of a ``DistributedDataParallel`` module that contains the leaf
             and did not average it in this pass; 0 for none.
+        is_beside: whether it is FSDP2 instead that reduced others in this pass, and not it.
     """
 
     before: TensorSummary | None
@@ -243,6 +244,7 @@ class GradientDetails:
     pass_number: int = 0
     ranks: int = 0
     unaveraged: int = 0
+    is_beside: bool = False
 
 
 @dataclass(frozen=True)

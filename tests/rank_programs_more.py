@@ -17,8 +17,10 @@ from rank_programs import Result, TwoHeads, answers
 from torch import nn
 from torch.distributed._functional_collectives import all_gather_tensor_autograd
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.nn.functional import reduce_scatter
 
 import gradviz
 
@@ -158,6 +160,66 @@ def step_before_fsdp_reduced(rank: int) -> Result:
     return {"said": said}
 
 
+def parameters_averaged_as_one_tensor(rank: int) -> Result:
+    found = {}
+    for way in ("averager", "data", "copy_"):
+        net = TwoHeads()
+        averager = PeriodicModelAverager(period=2, warmup_steps=0)
+        model = nn.parallel.DistributedDataParallel(net)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with gradviz.record(net) as run, model.no_sync():
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+                optimizer.step()
+                if way == "averager":
+                    averager.average_parameters(net.parameters())
+                    continue
+                flat = torch.cat([each.data.flatten() for each in net.parameters()]) / 2
+                dist.all_reduce(flat)
+                own = [*net.parameters()]
+                parts = flat.split([each.numel() for each in own])
+                for each, part in zip(own, parts, strict=True):
+                    if way == "data":
+                        each.data = part.view_as(each)
+                    else:
+                        each.data.copy_(part.view_as(each))
+        found[way] = answers(gradviz.explain(run))
+    return found
+
+
+def parameter_that_is_not_sharded(rank: int) -> Result:
+    found = {}
+    for word, ignored in (("ignored", ["b.weight"]), ("fixed", [])):
+        net = TwoHeads()
+        own = {net.get_parameter(name) for name in ignored}
+        fully_shard(net, mesh=init_device_mesh("cpu", (2,)), ignored_params=own)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with gradviz.record(net) as run:
+            net(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+            optimizer.step()
+        told = gradviz.explain(run)
+        found[word] = {"verdicts": answers(told), "reason": told.of("b.weight").reason}
+    return found
+
+
+def scattered_and_reduced(rank: int) -> Result:
+    found = {}
+    for word in ("plain", "fixed"):
+        net = TwoHeads()
+        with gradviz.record(net) as run:
+            z = net.a(torch.full((2, 2), rank + 1.0))
+            out = torch.zeros(1, 1)
+            if word == "plain":
+                dist.reduce_scatter_tensor(out, z)
+            else:
+                out = reduce_scatter(out, list(z.chunk(2)))
+            net.b(out.expand(1, 2)).sum().backward()
+        told = gradviz.explain(run)
+        found[word] = {"verdicts": answers(told), "fix": told.of("a.weight").fix}
+    return found
+
+
 def combined_on_one_rank(rank: int) -> Result:
     net = TwoHeads()
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
@@ -202,6 +264,9 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     hook_that_calls_no_collective,
     zeros_in_all_parts,
     step_before_fsdp_reduced,
+    parameters_averaged_as_one_tensor,
+    parameter_that_is_not_sharded,
+    scattered_and_reduced,
     combined_on_one_rank,
     parameters_from_one_rank,
     collectives_with_derivatives,

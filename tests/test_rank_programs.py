@@ -275,6 +275,28 @@ def test_a_step_before_fsdp_reduced_the_gradients(found: list[dict[str, Any]]) -
         assert len(said) == 2 and all("after backward in no_sync()" in each for each in said)
 
 
+def test_parameters_that_are_averaged_as_one_tensor(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        for verdicts in each["parameters_averaged_as_one_tensor"].values():
+            assert set(verdicts.values()) == {"fine"}
+
+
+def test_a_parameter_that_fully_shard_ignores(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["parameter_that_is_not_sharded"]
+        wrong = {name for name, verdict in told["ignored"]["verdicts"].items() if verdict != "fine"}
+        assert wrong == {"b.weight"} and "fully_shard did not average" in told["ignored"]["reason"]
+        assert set(told["fixed"]["verdicts"].values()) == {"fine"}
+
+
+def test_the_replacement_of_reduce_scatter_tensor(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["scattered_and_reduced"]
+        assert told["plain"]["verdicts"]["a.weight"] == "changed unseen"
+        assert told["plain"]["fix"].endswith(".reduce_scatter(output, input.chunk(world_size))")
+        assert set(told["fixed"]["verdicts"].values()) == {"fine"}
+
+
 def test_gradients_that_are_combined_on_one_rank(found: list[dict[str, Any]]) -> None:
     here, there = (each["combined_on_one_rank"] for each in found)
     assert set(here["verdicts"].values()) == {"fine"}

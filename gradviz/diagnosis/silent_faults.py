@@ -339,7 +339,7 @@ def _last_step(events: Sequence[Event]) -> int:
     return max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
 
 
-_BY_DDP = (Action.AVERAGED, Action.HOOKED)
+_BY_DDP = (Action.AVERAGED, Action.HOOKED, Action.NOT_COMBINED)
 _OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED, Action.NOT_COMBINED)
 """Changes after which it is still of one rank."""
 
@@ -355,23 +355,43 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
         return None
     changes = [*context.happened_to(key, EventKind.GRAD)]
     between = [each for each in changes if used[-1].number < each.number < step.number]
-    writes = [*changes, *context.happened_to(key, EventKind.IN_PLACE)]
-    is_combined = any(each.action in FROM_OTHERS for each in writes)
-    if is_combined or any(each.action not in _OF_ONE_RANK for each in between):
+    if _is_combined(context, key) or any(each.action not in _OF_ONE_RANK for each in between):
         return None
     is_hooked = any(each.action is Action.NOT_COMBINED for each in between)
     others = any(
         event.action in _BY_DDP and used[-1].number < event.number < step.number
         for event in context.happened(EventKind.GRAD)
     )
+    why, fix = (_HOOK, _RETURN) if is_hooked else (_FROZEN_THEN, _MAKE_LATER)
+    if not others:
+        why, fix = (_NOT_SHARDED, _SHARD) if details.is_beside else (_PAST_IT, _CALL_IT)
     words = {
         "step": f"the step at {mention(step.location)}",
+        "by": "fully_shard" if details.is_beside else "DistributedDataParallel",
         "ranks": details.unaveraged,
         "line": f"backward at {mention(used[-1].location)}",
-        "why": _HOOK if is_hooked else _FROZEN_THEN if others else _PAST_IT,
-        "fix": _RETURN if is_hooked else _MAKE_LATER if others else _CALL_IT,
+        "why": why,
+        "fix": fix,
     }
     return Evidence(words, locations=(used[-1].location, step.location))
+
+
+def _is_combined(context: Context, key: str) -> bool:
+    """Whether the program combines gradients or values of a parameter over the ranks.
+
+    Many parameters are combined as one tensor, whose parts are then written back.
+    """
+    written = context.happened_to(key, EventKind.IN_PLACE)
+    called = (EventKind.GRAD, EventKind.OPERATION)
+    known = [*written, *(event for kind in called for event in context.happened_to(key, kind))]
+    if any(event.action in FROM_OTHERS for event in known):
+        return True
+    others = context.happened(EventKind.IN_PLACE)
+    since = next((event.number for event in others if event.action in FROM_OTHERS), math.inf)
+    return any(event.word in _WRITTEN_BACK and event.number > since for event in written)
+
+
+_WRITTEN_BACK = ("copy_", "data", "set_")
 
 
 def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
@@ -434,6 +454,8 @@ _RETURN = (
     "from that hook return default_hooks.allreduce_hook(None, bucket), which is in "
     "torch.distributed.algorithms.ddp_comm_hooks; or do not register it"
 )
+_NOT_SHARDED = "it is none of the parameters that it shards, as in ignored_params"
+_SHARD = "call fully_shard on a module that contains it, without it in ignored_params"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = (
     "create DistributedDataParallel of a module that contains it, after requires_grad is set"
@@ -447,8 +469,8 @@ not_averaged: Rule[Any, Any] = Rule(
     "a step used the gradient of one rank",
     Verdict.NOT_AVERAGED,
     _not_averaged,
-    "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
-    "the {ranks} ranks in {line}, since {why}",
+    "{step} used the gradient of this rank alone: {by} did not average it over the {ranks} ranks "
+    "in {line}, since {why}",
     events=(EventKind.STEP,),
     docs="The copies of the model on the ranks differ from then on. Not where the program itself "
     "combines gradients or parameters over the ranks.",
