@@ -10,8 +10,15 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of
-from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import is_sum, is_wrong, keeps_each, number_of
+from gradviz.diagnosis.rule import Block, Evidence, Rule
+from gradviz.diagnosis.values import (
+    Step,
+    is_all_zero,
+    is_sum,
+    is_wrong,
+    keeps_each,
+    number_of,
+)
 from gradviz.facts import EventKind
 from gradviz.graph import (
     EdgeData,
@@ -273,6 +280,34 @@ def _constant(context: Context, question: Question) -> Evidence | None:
             words = {"op": data["op"], "at": at_line(line), "root": context.root_names}
             return Evidence(words, (norm,), locations_of([line]), norm)
     return None
+
+
+LOSSES_WITHOUT_SLOPE = (
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
+    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
+)
+"""They have a slope of 0 where they are 0."""
+
+
+def no_label(step: Step) -> Block | None:
+    """A loss over labels that are all ignored; one of each sample has no total weight."""
+    weight = step.values.saved(step.target, "total_weight")
+    is_reduced = step.options.get("reduction") != "none"
+    if is_reduced and weight is not None and is_all_zero(weight):
+        ignored = step.options.get("ignore_index", "-100")
+        why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
+        return Block(step.target, why, "check the labels: at least one in a batch must count")
+    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
+    return None if is_before else no_loss(step)
+
+
+def no_loss(step: Step) -> Block | None:
+    """A loss of exactly 0, where its slope is 0."""
+    why, made = "its result is exactly 0, where its slope is 0", step.made
+    if made is None or not made.numel or not is_all_zero(made):
+        return None
+    fix = "check whether the target was computed from the prediction, and the scale of the inputs"
+    return Block(step.target, why, fix)
 
 
 loss_rules: tuple[Rule[Any, Any], ...] = (

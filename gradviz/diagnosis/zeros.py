@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import as_read, at_line, locations_of
+from gradviz.diagnosis.losses import LOSSES_WITHOUT_SLOPE, no_label, no_loss
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Block, Evidence, Rule
 from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
 from gradviz.diagnosis.values import (
     ADDS,
@@ -41,16 +42,6 @@ from gradviz.graph.operations import OF_A_LIBRARY, Blocks, operation, words
 from gradviz.wording import inputs_text
 
 _FEW = 4  # causes that are stored for each node
-
-
-class Block(NamedTuple):
-    """An operation that passes no gradient to one of its inputs."""
-
-    key: str
-    why: str
-    fix: str
-    is_consequence: bool = False  # whether it blocks because of zeros that were computed before
-    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
 
 
 class ZeroSearch:
@@ -330,28 +321,20 @@ def _one_entry(step: Step) -> Block | None:
     why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
     fix += "dimension of the classes"
+    if step.data.get("grad_fn", "").startswith("SafeSoftmax"):  # only of attention
+        fix = _MORE_KEYS
     return Block(step.target, f"{why} for every input", fix)
 
 
-def _no_label(step: Step) -> Block | None:
-    """A loss over labels that are all ignored; one of each sample has no total weight."""
-    weight = step.values.saved(step.target, "total_weight")
-    is_reduced = step.options.get("reduction") != "none"
-    if is_reduced and weight is not None and is_all_zero(weight):
-        ignored = step.options.get("ignore_index", "-100")
-        why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
-        return Block(step.target, why, "check the labels: at least one in a batch must count")
-    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
-    return None if is_before else _no_loss(step)
+_MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 
 
-def _no_loss(step: Step) -> Block | None:
-    """A loss of exactly 0, where its slope is 0."""
-    why, made = "its result is exactly 0, where its slope is 0", step.made
-    if made is None or not made.numel or not is_all_zero(made):
+def _one_key(step: Step) -> Block | None:
+    """Attention over one key, whose weight is 1."""
+    shapes = [each.shape for each in step.data.get("saved", ()) if each.argument == "key"]
+    if step.number > 1 or not any(shape[-2:-1] == (1,) for shape in shapes):
         return None
-    fix = "check whether the target was computed from the prediction, and the scale of the inputs"
-    return Block(step.target, why, fix)
+    return Block(step.target, "it has one key, whose weight is 1 for every query", _MORE_KEYS)
 
 
 def _smaller_elsewhere(step: Step) -> Block | None:
@@ -396,19 +379,16 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.STEPS: _step_function,
     Blocks.UNDER_THRESHOLD: _below_threshold,
 }
-_LOSSES = (
-    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
-    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
-)
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
+    "scaled_dot_product_attention": _one_key,
     "threshold_backward": _step_function,
     **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax", "exp"), _one_entry),
-    **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
+    **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
-    **dict.fromkeys(_LOSSES, _no_loss),
+    **dict.fromkeys(LOSSES_WITHOUT_SLOPE, no_loss),
 }
 
 
@@ -509,7 +489,7 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     grad, values = question.data.get("grad"), context.values_of_pass(question, is_zero=True)
     if grad is None or grad.norm is None or is_wrong(grad) or values is None:
         return None
-    nodes, norm = values.graph.nodes, f"{grad.norm:.4g}"
+    nodes = values.graph.nodes
     if values.only_summed and (blocks := _searched(context, values, True).blocks_of(question.key)):
         words, key = _words_of(context, values, blocks[0]), blocks[0].key
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
@@ -524,7 +504,7 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
         what = f"the gradients that the uses of the result of {op} return add up to 0"
     line = locations_of([nodes[key].get("source", "")])
-    return Evidence({"norm": norm, "what": what, "fix": fix}, (key,), line, key)
+    return Evidence({"what": what, "fix": fix}, (key,), line, key)
 
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
@@ -585,7 +565,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "a gradient of rounding errors",
         Verdict.ZERO,
         _noise,
-        "its gradient, of norm {norm}, is 0 up to rounding errors: {what}",
+        "its gradient is 0 up to rounding errors: {what}",
         docs="The sum of normalized values, or of the probabilities of a softmax, is a constant. "
         "A recording compares the gradients from the uses of a small result with their sum, in the "
         "first pass and in the latest.",
