@@ -161,6 +161,8 @@ class Loss(str, Enum):
     """All zeros, because the gradients from the uses of its result add up to zeros."""
     ROUNDED = "rounded"
     """Rounding errors, because those gradients add up to zeros but for them."""
+    UNIFORM = "uniform"
+    """Zeros or rounding errors, of a softmax to which the same gradient came for each entry."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import is_sum, is_wrong, keeps_each, number_of
+from gradviz.diagnosis.values import Step, is_all_zero, is_sum, is_wrong, keeps_each, number_of
 from gradviz.facts import EventKind
 from gradviz.graph import (
     EdgeData,
@@ -237,6 +237,37 @@ def only_squares(graph: GradGraph, key: str) -> bool | None:
     return squares
 
 
+class Block(NamedTuple):
+    """An operation that passes no gradient to one of its inputs."""
+
+    key: str
+    why: str
+    fix: str
+    is_consequence: bool = False  # whether it blocks because of zeros that were computed before
+    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
+
+
+def no_label(step: Step) -> Block | None:
+    """A loss over labels that are all ignored; one of each sample has no total weight."""
+    weight = step.values.saved(step.target, "total_weight")
+    is_reduced = step.options.get("reduction") != "none"
+    if is_reduced and weight is not None and is_all_zero(weight):
+        ignored = step.options.get("ignore_index", "-100")
+        why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
+        return Block(step.target, why, "check the labels: at least one in a batch must count")
+    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
+    return None if is_before else no_loss(step)
+
+
+def no_loss(step: Step) -> Block | None:
+    """A loss of exactly 0, where its slope is 0."""
+    why, made = "its result is exactly 0, where its slope is 0", step.made
+    if made is None or not made.numel or not is_all_zero(made):
+        return None
+    fix = "check whether the target was computed from the prediction, and the scale of the inputs"
+    return Block(step.target, why, fix)
+
+
 class _Constant(NamedTuple):
     """A normalization without weight, and the nodes that reach the roots only through it."""
 
@@ -249,8 +280,8 @@ def _constants(graph: GradGraph, roots: Sequence[str]) -> list[_Constant]:
     found = [
         key
         for key, data in graph.nodes(data=True)
-        # batch_norm, which is like these in training alone, has the same node in evaluation.
-        if data.get("op") in ("layer_norm", "group_norm")
+        if data.get("op") in ("layer_norm", "group_norm", "batch_norm")
+        and "training" not in data.get("options", {})  # False: of a batch_norm in evaluation
         and all(edge.get("input", 0) == 0 for _, edge in graph.inputs(key))
         and only_squares(graph, key)
     ]
@@ -300,7 +331,7 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         "only the sum of the squares of the results of {op}{at} goes into {root}: without a weight "
         "it is nearly the same for every input",
         COMPARE,
-        docs="Of layer_norm and group_norm without weight and bias.",
+        docs="Of layer_norm, group_norm and batch_norm without weight and bias.",
     ),
 )
 
