@@ -37,7 +37,7 @@ _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
     "torch.nn.utils.clip_grad_norm_() before each step"
 )
-_HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
+HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
 _EQUAL = "compute the loss from the {} alone, or add a small random matrix before"
 _SINGULAR = ("linalg_svd", "svd", "linalg_eigh", "linalg_eig")
 _SINGLE = (
@@ -286,7 +286,7 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     if data.get("grad_fn", "").endswith("Backward"):  # of a Function, without a number
         return f"look at what backward of {data.get('op')} returns"
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
-    usual = _HALF if "float16" in dtypes else _fix_near(graph, key)
+    usual = HALF if "float16" in dtypes else _fix_near(graph, key)
     return _OF_OP.get(data.get("op", "")) or usual
 
 
@@ -300,7 +300,7 @@ def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     """What to do about an operation whose inputs are finite, or not known."""
     is_overflow = made.inf > 0 and not made.nan
     if is_overflow and made.dtype == "float16":
-        return _HALF
+        return HALF
     is_near = op == "div" or operation(op).not_finite_at
     if not is_near and not is_known:
         return _LOOK
