@@ -25,18 +25,17 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import frozen_from_start
 from gradviz.diagnosis.no_graph import lost_on_the_way
+from gradviz.diagnosis.not_connected import retained_late, returned_none
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
-from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
+from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails
 from gradviz.graph import (
     GradGraph,
     NodeData,
     NodeKind,
     ancestors,
     is_gradient,
-    stops_on_every_way,
-    word_of,
 )
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import joined
@@ -350,23 +349,6 @@ def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names, "sign": sign}) if sign else None
 
 
-def _returned_none(context: Context, question: Question) -> Evidence | None:
-    """Every way to a leaf leads through an input for which a Function returned None."""
-    lost = context.lost_in_pass(Loss.MISSING)
-    if not lost or not question.is_leaf or question.key not in context.graph:
-        return None
-    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
-    if not found:
-        return None
-    data = context.graph.nodes[found[0]]
-    line, op = data.get("source", ""), data.get("op", "")
-    fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
-    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
-    words = {"function": op or word_of(data), "fix": fix}
-    words["where"] = f", applied at {mention(line)}," if line else ""
-    return Evidence(words, tuple(found), locations_of([line]), found[0])
-
-
 def _without_derivative(context: Context, question: Question) -> Evidence | None:
     """Every path from the roots leads through operations that have no derivative."""
     graph, blocked = context.graph, context.without_derivative
@@ -444,6 +426,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         docs="Without a recording, the result is searched among the variables of the caller.",
         when=(Reach.NO_ROOT,),
     ),
+    retained_late,
     Rule(
         "connected, and a backward pass has run",
         Verdict.NOT_KNOWN,
@@ -455,15 +438,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         docs="Freed saved tensors, or a gradient elsewhere, show that backward has run.",
         when=(Reach.REACHABLE,),
     ),
-    Rule(
-        "a Function returned no gradient for it",
-        Verdict.CUT,
-        _returned_none,
-        "the backward of {function}{where} returned None for the input that it leads to",
-        events=(EventKind.BACKWARD,),
-        docs="A recording looks at what the backward of each Function returns.",
-        when=(Reach.REACHABLE,),
-    ),
+    returned_none,
     Rule(
         "connected, and backward has not run",
         Verdict.NOT_RUN,

@@ -135,7 +135,9 @@ def _changed_in_a_copy(
     """
     nodes = graph.nodes
     copies = [n for n, key in operations.items() if nodes[key].get("op") == "copy_slices"]
-    packed = [n for n, key in operations.items() if any(map(_is_packed, nodes[key].get("saved", ())))]
+    packed = [
+        n for n, key in operations.items() if any(map(_is_packed, nodes[key].get("saved", ())))
+    ]
     copies += packed
     latest = {change.storage: change.after for change in state.changes}
     first = {change.created: change for change in reversed(state.changes)}
