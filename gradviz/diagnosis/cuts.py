@@ -23,7 +23,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.values import is_only_added
-from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
     Cause,
@@ -290,6 +290,20 @@ def _of_straight_through(facts: CutFacts) -> str:
     return f"{fix}torch.nn.functional.mse_loss({other}, {kept}.detach())"
 
 
+def _of_two_passes(facts: CutFacts) -> str:
+    """Of a detached result that serves the passes of two losses, as that of a generator."""
+    if facts.cause is not Cause.DETACH or _copies(facts):
+        return ""
+    root, others = facts.context.root_names, list[str]()
+    for frame in facts.context.frames if facts.context.passes else ():
+        nodes = frame.graph.nodes
+        if frame.kind is FrameKind.AFTER_BACKWARD and facts.cut.target in nodes:
+            others += [nodes[key].get("name", "") for key in facts.context.roots_of(frame.graph)]
+    others = [each for each in dict.fromkeys(others) if each not in ("", root)]
+    fix = f"compute {root} from the result without detach(), and only {{}} from the detached one"
+    return fix.format(" and ".join(others)) if others else ""
+
+
 def _of_one_of_several(facts: CutFacts) -> str:
     which = facts.which if _detaches(facts) else ""
     kept = which.removesuffix(".data").removesuffix(".detach()")
@@ -336,7 +350,7 @@ def _of_cause(facts: CutFacts) -> str:
 
 
 _FIXES = (
-    *(_of_call, _of_straight_through, _of_one_of_several),
+    *(_of_call, _of_straight_through, _of_two_passes, _of_one_of_several),
     *(_of_mode, _of_part, _of_write, _of_cause),
 )
 """The fixes of a cut; the first that applies is proposed."""

@@ -130,7 +130,12 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     cut_off, own = _untracked(context), cut.edge.get("source")
     reads = [e for e in number_reads(context) if e.number > since and cut_off.isdisjoint(e.nodes)]
     reads = [e for e in reads if str(e.location) != own]
-    if reads and not is_unused_by((read := reads[-1]).location, context.name_of(key)):
+    is_whole = cut.target == key and cut.edge.get("cause") is Cause.DETACH  # it has no other terms
+    if (
+        reads
+        and not is_whole
+        and not is_unused_by((read := reads[-1]).location, context.name_of(key))
+    ):
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"
         fix += f"; or {read.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
         lines = (*lines, read.location)
