@@ -29,7 +29,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.losses import loss_rules, target_of_kl_div
+from gradviz.diagnosis.losses import loss_rules, target_of_kl_div, unseen_rules
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -83,6 +83,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     target_of_kl_div,
     *non_finite_rules,
+    *unseen_rules,
     *zero_rules,
     *clipping_rules,
     *training_rules,

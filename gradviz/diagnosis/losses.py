@@ -1,4 +1,4 @@
-"""Losses that compute another thing than is meant, and raise nothing."""
+"""Losses, and changes in place, that compute another thing than is meant, and raise nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of
+from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import Step, is_all_zero, is_sum, is_wrong, keeps_each, number_of
-from gradviz.facts import EventKind
+from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import (
     EdgeData,
     EdgeKind,
@@ -20,11 +20,14 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     ancestors,
+    descendants,
     is_gradient,
     losses_of_all_pairs,
+    word_of,
 )
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import Blocks, operation, twin_of
 from gradviz.graph.text import shape_text
+from gradviz.story import Event
 
 COMPARE = (
     "compare the results with a target, or weigh them: a sum or mean square of normalized values "
@@ -341,4 +344,139 @@ target_of_kl_div: Rule[Any, Any] = Rule(
     _target,
     _GIVEN,
     events=(EventKind.OPERATION,),
+)
+
+
+# A change of which backward raises no error: through ``.data``, or by torch.distributed.
+
+
+def _changed_through_an_alias(context: Context, question: Question) -> Evidence | None:
+    """The latest pass computed its gradient with values that were written after their use."""
+    graph, key = context.before, question.key
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    if graph is None or key not in graph or not added or not context.passes:
+        return None
+    last, details = context.passes[-1].number, context.passes[-1].details
+    name = "writes past autograd"
+    rows = context.cached(name, lambda: _writes_past_autograd(context, graph, last))
+    if not rows or added[-1].number < last or not isinstance(details, BackwardDetails):
+        return None
+    path = descendants(graph, [key]) & ancestors(graph, details.roots)
+    for event, written_to, user in rows:
+        if user in _savers_of(graph, written_to, path):
+            return _of_alias(graph, event, written_to, user)
+    return None
+
+
+def _writes_past_autograd(
+    context: Context, graph: GradGraph, last: int
+) -> list[tuple[Event, str, str]]:
+    """The changes in place before a pass of what an operation had saved before, the latest first.
+
+    Returns:
+        The event, what was changed, and the operation.
+    """
+    rows, found = graph.nodes(data=True), list[tuple[Event, str, str]]()
+    keys = {key for key, data in rows if data.get("stale") or data["kind"] in _KEPT}
+    every = {*graph}
+    for event in reversed(context.happened(EventKind.IN_PLACE)):
+        if event.number < last and event.action is not Action.DATA_REPLACED:
+            for key in keys.intersection(event.nodes):
+                for user in _savers_of(graph, key, every):
+                    made = context.happened_to(user, EventKind.OPERATION)
+                    if made and made[-1].number < event.number:
+                        found.append((event, key, user))
+    return found
+
+
+_KEPT = (NodeKind.OPERATION, NodeKind.UNTRACKED)
+
+
+def _savers_of(graph: GradGraph, key: str, path: set[str]) -> list[str]:
+    """The operations on a path that saved a tensor, and whose gradient depends on its values."""
+    if key not in graph or graph.nodes[key]["kind"] not in _KEPT:
+        return _products_with(graph, key, path)
+    kept = (each.argument for each in graph.nodes[key].get("saved", ()))
+    own = [key] if key in path and any(each.startswith("result") for each in kept) else []
+    found = set()
+    for _, user, edge in graph.out_edges(key, data=True):
+        data = graph.nodes[user]
+        row, saved = operation(data.get("op", "")), {each.input for each in data.get("saved", ())}
+        is_product = row.factors or row.blocks is Blocks.OTHER_FACTOR
+        others = {source for source, _ in graph.inputs(user)} & path - {key}
+        if user in path and edge.get("input", 0) in saved and (others or not is_product):
+            found.add(user)
+    return [*own, *sorted(found, key=lambda each: int(each[1:]))]
+
+
+def _products_with(graph: GradGraph, leaf: str, path: set[str]) -> list[str]:
+    """The products on a path that saved a leaf as one factor, and get the other from the path."""
+    storage = graph.nodes[leaf].get("storage") if leaf in graph else None
+    found = []
+    for user in path if storage is not None else ():
+        row = operation(graph.nodes[user].get("op", ""))
+        factors = {*(row.factors or ((0, 1) if row.blocks is Blocks.OTHER_FACTOR else ()))}
+        kept = graph.nodes[user].get("saved", ())
+        saved = {each.input for each in kept if each.storage == storage}
+        own = {edge.get("input", 0) for source, edge in graph.inputs(user) if source in path}
+        if saved & factors and factors & own - saved:
+            found.append(user)
+    return sorted(found, key=lambda key: int(key[1:]))
+
+
+def _of_alias(graph: GradGraph, event: Event, key: str, user: str) -> Evidence:
+    data, maker = graph.nodes[key], graph.nodes[user]
+    is_made, line = data["kind"] is NodeKind.OPERATION, maker.get("source", "")
+    name = data.get("name") or (f"the result of {word_of(data)}" if is_made else "a tensor")
+    fix = f"{'compute a new tensor instead, or ' * is_made}write into {name} after backward()"
+    words = {"what": f"{event.word} at {mention(event.location)}", "name": name, "fix": fix}
+    words["user"] = f"{maker.get('op', 'an operation')}{at_line(line)}"
+    return Evidence(words, (key, user), (event.location, *locations_of([line])))
+
+
+def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
+
+    The value of a root does not matter: its own gradient is 1.
+    """
+    changes = context.happened(EventKind.IN_PLACE)
+    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [event for event in every if added and event.number < added[-1].number]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=(event.location,))
+    return None
+
+
+unseen_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_a_collective,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        events=(EventKind.IN_PLACE,),
+        docs="Such a function writes into a tensor of the graph and does not raise its version "
+        "counter.",
+    ),
+    Rule(
+        "a leaf or result was changed after its use, through an alias",
+        Verdict.CHANGED_UNSEEN,
+        _changed_through_an_alias,
+        "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
+        "notice that, and this gradient was computed with the values after it",
+        events=(EventKind.IN_PLACE,),
+        docs="x.data shares the memory of x and has a version counter of its own.",
+    ),
 )
