@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
+from itertools import takewhile
 from math import inf
 
 from gradviz.diagnosis.context import Context, Question
@@ -253,7 +254,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     facts = CutFacts.of(context, cut)
     line, inside, off = facts.line, facts.inside, facts.switched_off
-    if off is not None and left_off(context) is off:
+    if off is not None and off in _still_off(context):
         return TURN_ON.format(off.location)
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
@@ -391,9 +392,12 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 
 def left_off(context: Context) -> Event | None:
-    """The call of ``set_grad_enabled(False)`` that was never undone, or None."""
-    modes = context.happened(EventKind.MODE)
-    return modes[-1] if modes and _is_switch(modes[-1]) else None
+    """The call of ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
+    return next(reversed(_still_off(context)), None)
+
+
+def _still_off(context: Context) -> list[Event]:
+    return [*takewhile(_is_switch, reversed(context.happened(EventKind.MODE)))]
 
 
 def _is_switch(event: Event) -> bool:

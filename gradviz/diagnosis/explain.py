@@ -54,7 +54,7 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.silent_faults import all_frozen, unseen, unused_by_steps
+from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     first_training_rules,
@@ -70,7 +70,12 @@ from gradviz.story import Story, recorded_in
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-_ALONE = (relative_size.cut_term, unseen, all_frozen)  # not about a tensor that is asked for
+_ALONE = (
+    relative_size.cut_term,
+    unseen,
+    all_frozen,
+    switched_off,
+)  # not about a tensor that is asked for
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
     *event_rules,

@@ -31,6 +31,7 @@ from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails
 from gradviz.graph import (
+    EdgeKind,
     GradGraph,
     NodeData,
     NodeKind,
@@ -317,7 +318,13 @@ def _lost_result(context: Context) -> Evidence | None:
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
     if (off := left_off(context)) is None:
-        return Evidence({"why": ""})
+        edges = context.graph.out_edges([question.key], data=True)
+        cuts = [CutEdge(*e) for e in edges if e[2]["kind"] is EdgeKind.CUT and is_known_cut(e[2])]
+        if not cuts:
+            return Evidence({"why": ""})
+        words = {"why": f": what was is cut off by {cut_words(context, cuts[-1])}"}
+        words["fix"] = fix_of_cut(context, cuts[-1])
+        return Evidence(words, (cuts[-1].target,), lines_of(context, cuts[-1]))
     why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
     words = {"why": why, "fix": TURN_ON.format(off.location)}
     return Evidence(words, locations=(off.location,))
