@@ -392,7 +392,7 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 
 def left_off(context: Context) -> Event | None:
-    """The call of ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
+    """The ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
     return next(reversed(_still_off(context)), None)
 
 
