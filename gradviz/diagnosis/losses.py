@@ -33,6 +33,10 @@ COMPARE = (
     "compare the results with a target, or weigh them: a sum or mean square of normalized values "
     "is nearly a constant"
 )
+LOSSES = (
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
+    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
+)
 
 
 def _broadcast(context: Context, question: Question) -> Evidence | None:

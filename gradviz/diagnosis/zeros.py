@@ -9,7 +9,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import as_read, at_line, locations_of
-from gradviz.diagnosis.losses import Block, no_label, no_loss
+from gradviz.diagnosis.losses import LOSSES, Block, no_label, no_loss
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
@@ -367,10 +367,6 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.STEPS: _step_function,
     Blocks.UNDER_THRESHOLD: _below_threshold,
 }
-_LOSSES = (
-    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
-    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
-)
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
     "threshold_backward": _step_function,
@@ -379,7 +375,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
-    **dict.fromkeys(_LOSSES, no_loss),
+    **dict.fromkeys(LOSSES, no_loss),
 }
 
 
