@@ -43,7 +43,12 @@ from gradviz.diagnosis.non_finite import (
     non_finite_rules,
 )
 from gradviz.diagnosis.not_connected import not_connected_rules
-from gradviz.diagnosis.overview import ListedAnswer, as_so_far, in_overview
+from gradviz.diagnosis.overview import (
+    ListedAnswer,
+    as_so_far,
+    hooks_piled_up,
+    in_overview,
+)
 from gradviz.diagnosis.reading import (
     context_at_end,
     context_of,
@@ -280,7 +285,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
-        explanations = Explanations((*explanations, *rows))
+        explanations = Explanations((*explanations, *rows, *hooks_piled_up(context)))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.

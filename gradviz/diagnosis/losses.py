@@ -463,6 +463,39 @@ def _changed_by_a_collective(context: Context, question: Question) -> Evidence |
     return None
 
 
+def _changed_by_recomputing(context: Context, question: Question) -> Evidence | None:
+    """A checkpoint that computed again in backward changed data that an operation inside uses."""
+    graph, after = context.before, context.graph_of_latest_pass(question.key)
+    if graph is None or after is None or question.key not in graph:
+        return None
+    key = ("recomputed", id(graph), id(after))
+    for event, user in context.cached(key, lambda: _recomputed(context, graph, after)):
+        if user in descendants(graph, [question.key]):
+            (changed,) = [each for each in event.nodes if each in graph][:1]
+            name, line = (
+                graph.nodes[changed].get("name", "data"),
+                graph.nodes[user].get("source", ""),
+            )
+            words = {"what": f"{event.word} at {mention(event.location)}", "name": name}
+            words["user"] = f"{graph.nodes[user].get('op', 'an operation')}{at_line(line)}"
+            return Evidence(words, (changed, user), (event.location, *locations_of([line])))
+    return None
+
+
+def _recomputed(context: Context, graph: GradGraph, after: GradGraph) -> list[tuple[Event, str]]:
+    """The changes in place that ran again in the pass, and the operations with that input."""
+    found = list[tuple[Event, str]]()
+    for key in (key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.UNTRACKED):
+        versions = [each.nodes[key].get("version", 0) for each in (graph, after) if key in each]
+        events = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.location.is_own]
+        for user in graph.successors(key) if versions[0] < versions[-1] and events else ():
+            row = operation(graph.nodes[user].get("op", ""))
+            saved = graph.nodes[user].get("saved", ())
+            if saved and not row.normalizes and not any(each.dtype for each in saved):
+                found.append((events[-1], user))  # a hook of the checkpoint keeps what it saved
+    return found
+
+
 unseen_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "a function of torch.distributed changed a tensor on the path",
@@ -482,5 +515,15 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         "notice that, and this gradient was computed with the values after it",
         events=(EventKind.IN_PLACE,),
         docs="x.data shares the memory of x and has a version counter of its own.",
+    ),
+    Rule(
+        "data that a checkpoint changes again",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_recomputing,
+        "{what} changed {name} again, as a checkpoint was computed again in backward: {user} used "
+        "other values there than in the forward pass",
+        "change {name} outside of the function that is checkpointed",
+        events=(EventKind.IN_PLACE,),
+        docs="A counter or a running average in a function under torch.utils.checkpoint.",
     ),
 )

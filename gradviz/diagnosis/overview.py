@@ -7,16 +7,25 @@ A gradient that a step used before it was cleared is fine, and so is a target ne
 from __future__ import annotations
 
 from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis import relative_size
-from gradviz.diagnosis.answers import Explanation, Verdict
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import first_on_line, mention, transforms_in
+from gradviz.diagnosis.lines import (
+    first_on_line,
+    hook_registered_at,
+    locations_of,
+    mention,
+    transforms_in,
+)
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_gradient import (
     cleared_in_hooks,
     is_cleared,
@@ -24,11 +33,13 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
 )
 from gradviz.diagnosis.non_finite import has_mild_hooks
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import is_flat_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
-from gradviz.facts import Action, EventKind, GradientDetails, Loss
+from gradviz.facts import Action, EventKind, FrameKind, GradientDetails, Loss, SourceLocation
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph.text import counted
 from gradviz.story import Event
 
 _IN_NONE = "no optimizer holds it"
@@ -40,6 +51,7 @@ _FAULTS_OF_A_STEP = (
     Verdict.LOSS_INPUT,
 )
 _number = attrgetter("number")
+_SEVERAL = 3  # passes
 
 
 @dataclass(frozen=True)
@@ -362,3 +374,78 @@ def _replaces_a_trained_one(context: Context, key: str) -> bool:
     since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
     histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
     return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
+
+
+# Hooks of modules, which are on no tensor that is explained.
+
+
+class _Hooked(NamedTuple):
+    """A line that registers a hook again before each pass, and that of the hook."""
+
+    name: str
+    line: SourceLocation
+    made: SourceLocation
+    counts: tuple[int, int]
+    key: str = ""
+    group: Group = Group.GRADIENT
+    kind: None = None
+
+
+piled_up: Rule[Any, Any] = Rule(
+    "a hook of a module that is registered again before each pass",
+    Verdict.HOOK,
+    lambda _, it: Evidence(
+        {
+            "made": mention(it.made),
+            "line": it.line,
+            "first": counted(it.counts[0], "time"),
+            "last": counted(it.counts[1], "time"),
+        },
+        locations=(it.made, it.line),
+    ),
+    "each time that {made} runs, it registers the hook once more: {line} ran {first} in the first "
+    "recorded pass and {last} in the last one, and all of them act",
+    "register it once, before the loop; or remove it after the pass: handle.remove()",
+    events=(EventKind.BACKWARD,),
+    docs="The number of its calls grows by the same number from pass to pass.",
+)
+_BACKWARD_HOOKS = ("register_full_backward_hook", "register_full_backward_pre_hook")
+_FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
+
+
+def hooks_piled_up(context: Context) -> list[Explanation]:
+    """An explanation of each hook of modules of which each pass has more than the one before."""
+    found = [first_answer([piled_up], context, each) for each in _hooks_of_modules(context)]
+    return [each for each in found if each is not None]
+
+
+def _hooks_of_modules(context: Context) -> Iterator[_Hooked]:
+    rows: dict[SourceLocation, Counter[int]] = {}
+    for event in context.happened(EventKind.HOOK):
+        if not event.nodes and event.location:
+            number = bisect(context.passes, event.number, key=_number)
+            rows.setdefault(event.location, Counter())[number] += 1
+    yield from _growing(context, rows, _BACKWARD_HOOKS)
+    rows = {}
+    is_hooked = any(calls_in(context, word) for word in _FORWARD_HOOKS)
+    for frame in context.frames if is_hooked else ():
+        for data in frame.graph._node.values() if frame.kind is FrameKind.AFTER_BACKWARD else ():
+            if data["kind"] is NodeKind.OPERATION and data.get("source"):
+                for line in locations_of([data["source"]]):
+                    rows.setdefault(line, Counter())[frame.pass_number] += 1
+    yield from _growing(context, rows, _FORWARD_HOOKS)
+
+
+def _growing(
+    context: Context, rows: dict[SourceLocation, Counter[int]], words: tuple[str, ...]
+) -> Iterator[_Hooked]:
+    for line, counts in rows.items():
+        numbers = sorted(counts)
+        steps = {(counts[b] - counts[a]) / (b - a) for a, b in pairwise(numbers)}
+        if len(numbers) < _SEVERAL or len(steps) != 1 or min(steps) < 1:
+            continue
+        for made in (made for word in words for made in calls_in(context, word)):
+            if line.file == made.file and (name := hook_registered_at(made, line, words)):
+                ends = counts[numbers[0]], counts[numbers[-1]]
+                yield _Hooked(name, line, made, ends)
+                break
