@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import at_line, locations_of, mention, nodes_in, statement_at
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import Step, is_all_zero, is_sum, is_wrong, keeps_each, number_of
 from gradviz.facts import Action, BackwardDetails, EventKind
@@ -273,6 +274,33 @@ def no_loss(step: Step) -> Block | None:
         return None
     fix = "check whether the target was computed from the prediction, and the scale of the inputs"
     return Block(step.target, why, fix)
+
+
+LOGS = ("log", "log2", "log10")
+_AT_ONCE_BY = "compute it at once by torch.{}(), which does not overflow"
+
+
+def _adds_one(data: NodeData) -> bool:
+    """Whether the line of an operation adds the number 1."""
+    lines = locations_of([data.get("source", "")])
+    sums = (each for line in lines for each in nodes_in(statement_at(line), ast.BinOp))
+    pairs = ((each.left, each.right) for each in sums if isinstance(each.op, ast.Add))
+    return any(getattr(each, "value", 0) == 1 for pair in pairs for each in pair)
+
+
+def fix_of_exp(graph: GradGraph, key: str) -> str:
+    """The function of torch that computes what an exponential is the first part of; "" for none."""
+    if graph.nodes[key].get("op") != "exp":
+        return ""
+    users = [(each, graph.nodes[each].get("op", "")) for each in graph.successors(key)]
+    after = {(op, graph.nodes[e].get("op", "")) for user, op in users for e in graph[user]}
+    adds = [user for user, op in users if op == "add" and _adds_one(graph.nodes[user])]
+    logs = {graph.nodes[each].get("op") for user in adds for each in graph[user]}
+    if logs.intersection(LOGS) or any(op == "log1p" for _, op in users):
+        return _AT_ONCE_BY.format("nn.functional.softplus")
+    if after & {("sum", op) for op in LOGS}:
+        return _AT_ONCE_BY.format("logsumexp")
+    return _AT_ONCE_BY.format("softmax") if ("sum", "div") in after else ""
 
 
 class _Constant(NamedTuple):

@@ -129,7 +129,7 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     own, reads = cut.edge.get("source"), number_reads(context)
     reads = [e for e in reads if e.number > since and _untracked(context).isdisjoint(e.nodes)]
     reads = [e for e in reads if str(e.location) != own]
-    is_whole = cut.target == key and cut.edge.get("cause") is Cause.DETACH  # as loss.detach()
+    is_whole = cut.target == key and not context.happened_to(key, EventKind.OPERATION)
     read = reads[-1] if reads and not is_whole else None
     if read is not None and not is_unused_by(read.location, context.name_of(key)):
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"

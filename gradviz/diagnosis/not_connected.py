@@ -435,7 +435,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
 
 def _retained_late(context: Context, question: Question) -> Evidence | None:
     """A pass ran through a result on which ``retain_grad()`` was called after it."""
-    if question.is_leaf or not context.passes or question.key not in context.graph:
+    is_retained = not question.is_leaf and "grad" in question.data
+    if not is_retained or not context.passes or question.key not in context.graph:
         return None
     of_passes = [each for each in context.frames if each.kind is FrameKind.AFTER_BACKWARD]
     rows = [each for each in of_passes if question.key in each.graph]

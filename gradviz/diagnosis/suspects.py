@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,11 +11,9 @@ from gradviz.diagnosis.lines import (
     as_read,
     called_on,
     lines_with_graph,
-    locations_of,
     mention,
-    nodes_in,
-    statement_at,
 )
+from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
@@ -65,7 +62,7 @@ _MASK_LATER = (
 )
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
-_MASKED_SUM = "its result is infinite; its input is masked, and of a row of -inf alone it is -inf"
+_MASKED_SUM = "its input is masked, and of a row of -inf alone its result is -inf"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _NEAR_AN_END = dict.fromkeys(
     ("acos", "asin", "atanh", "erfinv"),
@@ -76,12 +73,10 @@ _ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
 _BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
 _NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
-_LOGS = ("log", "log2", "log10")
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
     "sigmoid": "compute both at once, by torch.nn.functional.logsigmoid(), or a loss with logits",
 }
-_AT_ONCE_BY = "compute it at once by torch.{}(), which does not overflow"
 _OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
 _SOFTMAXES = ("softmax", "log_softmax")
 _FEW = 32  # operations of which all nodes before them are stored
@@ -276,7 +271,7 @@ def _with_input(
 def _fix_near(graph: GradGraph, key: str) -> str:
     """What to do about an operation near a value where it is not finite."""
     of, made = graph.nodes[key].get("op", ""), key
-    for _ in range(_NEAR if of in _LOGS else 0):
+    for _ in range(_NEAR if of in LOGS else 0):
         inputs = [source for source, _ in graph.inputs(made)]
         made = inputs[0] if inputs else made
         op = graph.nodes[made].get("op", "")
@@ -293,30 +288,7 @@ def _fix_of(graph: GradGraph, key: str) -> str:
         return f"look at what backward of {data.get('op')} returns"
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
     usual = HALF if "float16" in dtypes else _fix_near(graph, key)
-    return _fix_of_exp(graph, key) or _OF_OP.get(data.get("op", "")) or usual
-
-
-def _adds_one(data: NodeData) -> bool:
-    """Whether the line of an operation adds the number 1."""
-    lines = locations_of([data.get("source", "")])
-    sums = (each for line in lines for each in nodes_in(statement_at(line), ast.BinOp))
-    pairs = ((each.left, each.right) for each in sums if isinstance(each.op, ast.Add))
-    return any(getattr(each, "value", 0) == 1 for pair in pairs for each in pair)
-
-
-def _fix_of_exp(graph: GradGraph, key: str) -> str:
-    """The function of torch that computes what an exponential is the first part of; "" for none."""
-    if graph.nodes[key].get("op") != "exp":
-        return ""
-    users = [(each, graph.nodes[each].get("op", "")) for each in graph.successors(key)]
-    after = {(op, graph.nodes[e].get("op", "")) for user, op in users for e in graph[user]}
-    adds = [user for user, op in users if op == "add" and _adds_one(graph.nodes[user])]
-    logs = {graph.nodes[each].get("op") for user in adds for each in graph[user]}
-    if logs.intersection(_LOGS) or any(op == "log1p" for _, op in users):
-        return _AT_ONCE_BY.format("nn.functional.softplus")
-    if after & {("sum", op) for op in _LOGS}:
-        return _AT_ONCE_BY.format("logsumexp")
-    return _AT_ONCE_BY.format("softmax") if ("sum", "div") in after else ""
+    return fix_of_exp(graph, key) or _OF_OP.get(data.get("op", "")) or usual
 
 
 def _fix_of_seen(graph: GradGraph, key: str) -> str:
@@ -366,8 +338,6 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             continue
         if op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
             yield Suspect(key, _MASKED, _UNMASK, in_forward=True, has_nan_input=True)
-        elif op == "logsumexp" and made.inf and not outside and _is_masked(values, key):
-            yield Suspect(key, _MASKED_SUM, _UNMASK, in_forward=True)
         elif why := _too_few(values, key):
             yield Suspect(key, why, _SINGLE, in_forward=True)
         elif wrong:
@@ -375,16 +345,18 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         elif why := _why_singular(values, key):
             fix = _fix_near(values.graph, key)
             yield Suspect(key, why, fix, in_forward=True, has_nan_input=op in _OF_POSITIVE)
+        elif made.inf and (masked := _masked_sum(values, key)):
+            yield Suspect(masked, _MASKED_SUM, _UNMASK, in_forward=True)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
-            fix = _fix_of_exp(values.graph, key) or _fix_of_result(op, made, False)
+            fix = fix_of_exp(values.graph, key) or _fix_of_result(op, made, False)
             if op in _SOFTMAXES and made.nan:
                 why += ": a row of -inf alone, as where a mask hides all of it, gives NaN"
                 fix = f"{_UNMASK}; if no row is, {fix}"
             yield Suspect(key, why, fix, False, in_forward=True)
         else:
             why = "its result is not finite, its inputs are"
-            fix = _fix_of_exp(values.graph, key) or _fix_of_result(op, made, True)
+            fix = fix_of_exp(values.graph, key) or _fix_of_result(op, made, True)
             yield Suspect(key, why, fix, in_forward=True)
 
 
@@ -424,6 +396,20 @@ def _is_masked(values: Values, key: str) -> bool:
         elif op not in _TURNS and op not in ("mul", "div"):
             return False
     return False
+
+
+def _masked_sum(values: Values, key: str) -> str:
+    """The logsumexp of a masked input from which an operation only rearranges or sums; or ""."""
+    nodes = values.graph.nodes
+    for _ in range(_NEAR):
+        op = nodes[key].get("op", "")
+        if op == "logsumexp":
+            return key if _is_masked(values, key) else ""
+        if op not in ("mean", "sum", "neg") and not operation(op).rearranges:
+            break
+        if not (key := values.source_of(key, 0)):
+            break
+    return ""
 
 
 def nan_parameter(values: Values, key: str) -> str:
