@@ -230,6 +230,8 @@ def _forgetful(context: Context, question: Question) -> Evidence | None:
     if any(rows[-1][0].number < each.number < rows[0][0].number for each in writes):
         return None  # it begins again from other values, as for another task
     (step, details), made = rows[0], calls_in(context, rows[0][1].optimizer)
+    if details.optimizer == "LBFGS" or "closure" in step.location.text:
+        return None  # a step is a whole minimization
     words = {"step": mention(step.location), "optimizer": details.optimizer}
     words["made"] = f", created at {mention(made[0])}" if len(made) == 1 else ""
     words["count"] = f"{'last ' * (len(rows) < len(own))}{counted(len(rows), 'step')}"
