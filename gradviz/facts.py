@@ -110,6 +110,8 @@ class Action(str, Enum):
     """``DistributedDataParallel`` averaged ``.grad`` after a backward pass."""
     HOOKED = "from its communication hook"
     """A communication hook of the program returned what it wrote into ``.grad`` instead."""
+    NOT_COMBINED = "from its communication hook, which called no collective"
+    """Such a hook returned what is of this rank alone."""
     REDUCED = "combined over the ranks"
     """A function of ``torch.distributed`` wrote gradients of several ranks into ``.grad``."""
     RECEIVED = "received from another rank"
@@ -235,6 +237,7 @@ class GradientDetails:
         ranks: number of ranks over which ``DistributedDataParallel`` averaged it; 0 for none.
         unaveraged: number of ranks of a ``DistributedDataParallel`` module that contains the leaf
             and did not average it in this pass; 0 for none.
+        is_beside: whether it is FSDP2 instead that reduced others in this pass, and not it.
     """
 
     before: TensorSummary | None
@@ -243,6 +246,7 @@ class GradientDetails:
     pass_number: int = 0
     ranks: int = 0
     unaveraged: int = 0
+    is_beside: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gradviz.diagnosis import (
     no_graph,
     plain_errors,
     relative_size,
+    silent_faults,
     used_up,
     wrong_arguments,
 )
@@ -104,6 +105,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *used_up.RULES,
     *in_place.RULES,
     *wrong_arguments.RULES,
+    silent_faults.step_before_sharding,
     *plain_errors.RULES,
 )
 

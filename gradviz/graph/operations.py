@@ -408,6 +408,8 @@ _TWINS = {
     "gather": "gather(tensor, dst)",
     "reduce": "reduce(tensor, dst)",
     "reduce_scatter": "reduce_scatter(output, input_list)",
+    "reduce_scatter_single": "reduce_scatter(output, input.chunk(world_size))",
+    "reduce_scatter_tensor": "reduce_scatter(output, input.chunk(world_size))",
     "scatter": "scatter(tensors, src)",
 }
 """The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""

@@ -336,7 +336,7 @@ class Observer(Listener):
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
         """``DistributedDataParallel`` averages ``.grad`` at the end of a pass: an event."""
-        leaves = [leaf for leaf in changed if done.averaging.ranks_of(leaf.ref())[0]]
+        leaves = [leaf for leaf in changed if done.averaging.has_written(leaf.ref())]
         if leaves:
             entry = Entry(EventKind.GRAD, "DistributedDataParallel", done.location, "")
             entry.identities = [leaf.identity for leaf in leaves]

@@ -279,8 +279,7 @@ class AddedGradient:
         leaf: the leaf.
         after: its gradient after the pass.
         number: of the pass.
-        ranks: over which it was averaged.
-        unaveraged: ranks over which it was not, see `GradientDetails`.
+        ranks: over which it was averaged, and the rest of `GradientDetails`.
     """
 
     __slots__ = ("_after", "_before", "_facts")
@@ -291,11 +290,10 @@ class AddedGradient:
         leaf: Leaf,
         after: TensorSummary | Kept | None,
         number: int,
-        ranks: int,
-        unaveraged: int,
+        *ranks: int,
     ) -> None:
         self._before, self._after = before.kept(leaf), after
-        self._facts = leaf.passes, number, ranks, unaveraged
+        self._facts: tuple[Any, ...] = leaf.passes, number, *ranks
 
     def __call__(self, key_of: object = None) -> GradientDetails:
         """The details."""
