@@ -49,6 +49,8 @@ from gradviz.diagnosis.overview import (
     as_so_far,
     hooks_piled_up,
     in_overview,
+    piled_up,
+    step_rules,
 )
 from gradviz.diagnosis.reading import (
     context_at_end,
@@ -81,6 +83,7 @@ _ALONE = (
     unseen,
     all_frozen,
     switched_off,
+    piled_up,
 )  # not about a tensor that is asked for
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
@@ -98,6 +101,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *zero_rules,
     *clipping_rules,
     *training_rules,
+    *step_rules,
     *loss_rules,
     *last_rules,
     *_ALONE,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Sequence
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.losses import LOSSES
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.subjects import ErrorContext
@@ -219,91 +218,6 @@ grown: Rule[Any, Any] = Rule(
     "lower the learning rate, or scale the inputs",
     events=(EventKind.STEP,),
     docs="Both are over 1,000 times what they were at the first pass of the line.",
-)
-
-
-def _forgetful(context: Context, question: Question) -> Evidence | None:
-    """Each of its last steps was the first of a new optimizer, which keeps a state."""
-    own = [row for row in context.steps if question.key in row[1].changed]
-    rows = [*takewhile(lambda row: row[1].is_new, reversed(own))]
-    if len(rows) < _NEW or len({(str(e.location), each.optimizer) for e, each in rows}) > 1:
-        return None
-    writes = context.happened_to(question.key, EventKind.IN_PLACE)
-    if any(rows[-1][0].number < each.number < rows[0][0].number for each in writes):
-        return None  # it begins again from other values, as for another task
-    (step, details), made = rows[0], calls_in(context, rows[0][1].optimizer)
-    if details.optimizer == "LBFGS" or "closure" in step.location.text:
-        return None  # a step is a whole minimization
-    words = {"step": mention(step.location), "optimizer": details.optimizer}
-    words["made"] = f", created at {mention(made[0])}" if len(made) == 1 else ""
-    words["count"] = f"{'last ' * (len(rows) < len(own))}{counted(len(rows), 'step')}"
-    return Evidence(words, locations=(*made[:1], step.location))
-
-
-def _erased(context: Context, question: Question) -> Evidence | None:
-    rows = [row for row in context.steps if question.key in row[1].changed][-1:]
-    if not rows or question.key not in rows[0][1].erased:
-        return None
-    line = rows[0][0].location
-    words = {"optimizer": rows[0][1].optimizer, "line": mention(line)}
-    return Evidence(words, locations=(line,))
-
-
-def _upwards(context: Context, question: Question) -> Evidence | None:
-    """``maximize=True`` for a loss of torch that grows from pass to pass."""
-    rows = [row for row in context.steps if question.key in row[1].changed][-1:]
-    if not rows or not rows[0][1].maximizes or question.kind is not NodeKind.PARAMETER:
-        return None
-    kept = [frame for frame in context.frames if frame.kind is FrameKind.AFTER_BACKWARD]
-    found, name = list[float](), "the loss"
-    for graph in (frame.graph for frame in kept if question.key in frame.graph):
-        roots = context.roots_of(graph)
-        makers = {graph.nodes[maker].get("op") for root in roots for maker, _ in graph.inputs(root)}
-        value = graph.nodes[roots[0]].get("value") if len(roots) == 1 else None
-        if value is None or not value.values or not makers or not makers <= _LOSSES:
-            return None
-        found.append(value.values[0].real)
-        name = graph.nodes[roots[0]].get("name", name)
-    if len(found) < _SEVERAL or any(b <= a for a, b in pairwise(found)):
-        return None
-    line = rows[0][0].location
-    words = {"optimizer": rows[0][1].optimizer, "line": mention(line), "root": name}
-    words |= {"before": number_text(found[0]), "after": number_text(found[-1])}
-    return Evidence(words, locations=(line,))
-
-
-_LOSSES = frozenset(("nll_loss", "nll_loss2d", *LOSSES))
-_NEW = 3  # steps
-step_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "a new optimizer for each step",
-        Verdict.WRONG_STEP,
-        _forgetful,
-        "each of the {count} of {optimizer} at {step} was the first of a new optimizer{made}: what "
-        "it keeps from step to step, such as averages of gradients, is lost",
-        "create the optimizer once, before the loop",
-        events=(EventKind.STEP,),
-        docs="Of optimizers that keep a state, where nothing writes into the parameter in between.",
-    ),
-    Rule(
-        "a weight decay that erases it",
-        Verdict.WRONG_STEP,
-        _erased,
-        "each step of {optimizer} at {line} multiplies it by 1 - lr * weight_decay, which is not "
-        "above 0, so that its own values are lost",
-        "lower weight_decay, or lr: their product must be far below 1",
-        events=(EventKind.STEP,),
-    ),
-    Rule(
-        "a loss that is maximized",
-        Verdict.WRONG_STEP,
-        _upwards,
-        "{optimizer} at {line} follows its gradient upwards, as maximize=True says, and {root} "
-        "grew from {before} to {after}",
-        "leave out maximize=True; nothing, if that loss is to grow, as that of an attack",
-        events=(EventKind.STEP,),
-        docs="Of a loss function of torch, whose result grows in each pass.",
-    ),
 )
 
 

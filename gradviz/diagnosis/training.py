@@ -17,7 +17,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import OF_THE_CALLED, step_rules, unchanged, undone
+from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged, undone
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets
 from gradviz.graph import (
@@ -548,7 +548,6 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "{steps} changed no value of it: {why}",
         events=(EventKind.STEP,),
     ),
-    *step_rules,
     Rule(
         "a step with scaled gradients",
         Verdict.EXPLODING,
