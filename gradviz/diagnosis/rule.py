@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
@@ -68,16 +68,6 @@ class Evidence:
 S = TypeVar("S", bound=RuleSubject)
 E = TypeVar("E", bound=Evidence)
 Sentence = str | Callable[[E], str]
-
-
-class Block(NamedTuple):
-    """An operation that passes no gradient to one of its inputs."""
-
-    key: str
-    why: str
-    fix: str
-    is_consequence: bool = False  # whether it blocks because of zeros that were computed before
-    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
 
 
 @dataclass(frozen=True)

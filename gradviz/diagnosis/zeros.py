@@ -9,9 +9,9 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import as_read, at_line, locations_of
-from gradviz.diagnosis.losses import LOSSES_WITHOUT_SLOPE, no_label, no_loss
+from gradviz.diagnosis.losses import LOSSES, Block, no_label, no_loss
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Block, Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
 from gradviz.diagnosis.values import (
     ADDS,
@@ -26,7 +26,7 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.facts import EventKind, Loss
+from gradviz.facts import EventKind, Loss, LostGradient
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -41,6 +41,7 @@ from gradviz.graph import (
 from gradviz.graph.operations import OF_A_LIBRARY, Blocks, operation, words
 from gradviz.wording import inputs_text
 
+_MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 _FEW = 4  # causes that are stored for each node
 
 
@@ -125,10 +126,8 @@ _UNQUANTIZED = "every value is outside of the range that its scale and zero poin
 _SCALE = "choose a scale and a zero point whose range holds the values"
 _ONE_STEP = "the sequence has one step, and its initial hidden state is all zeros"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
-_CONSTANT = (
-    "look at what is computed from that result: it does not change with it, as a plain sum of "
-    "normalized values or of probabilities is a constant; compare with a target, or weigh them"
-)
+_CONSTANT = "look at what is computed from that result: it does not change with it, as a plain sum "
+_CONSTANT += "of normalized values or of probabilities; compare with a target, or weigh them"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -317,24 +316,19 @@ def _one_entry(step: Step) -> Block | None:
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
         return None if step.op == "log_softmax" else _only_summed(step)
-    value = "0" if step.op == "log_softmax" else "1"
-    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
+    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
+    why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
     fix += "dimension of the classes"
-    if step.data.get("grad_fn", "").startswith("SafeSoftmax"):  # only of attention
-        fix = _MORE_KEYS
-    return Block(step.target, f"{why} for every input", fix)
-
-
-_MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
+    is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
+    return Block(step.target, why, _MORE_KEYS if is_attention else fix)
 
 
 def _one_key(step: Step) -> Block | None:
-    """Attention over one key, whose weight is 1."""
-    shapes = [each.shape for each in step.data.get("saved", ()) if each.argument == "key"]
-    if step.number > 1 or not any(shape[-2:-1] == (1,) for shape in shapes):
-        return None
-    return Block(step.target, "it has one key, whose weight is 1 for every query", _MORE_KEYS)
+    """Attention over one key."""
+    saved = step.data.get("saved", ()) if step.number < 2 else ()
+    is_one = any(each.argument == "key" and each.shape[-2:-1] == (1,) for each in saved)
+    return Block(step.target, "its only key has weight 1", _MORE_KEYS) if is_one else None
 
 
 def _smaller_elsewhere(step: Step) -> Block | None:
@@ -357,7 +351,8 @@ def _normalized(step: Step) -> Block | None:
     weight, has_weight = step.input(1), bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
         is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
-        if step.op == "batch_norm" or is_one or not has_weight:
+        is_left = "training" in step.options  # False: it uses running statistics
+        if not is_left and (step.op == "batch_norm" or is_one or not has_weight):
             return _only_summed(step)
         return None
     source = step.values.before_views(step.source_of(1))
@@ -388,7 +383,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
-    **dict.fromkeys(LOSSES_WITHOUT_SLOPE, no_loss),
+    **dict.fromkeys(LOSSES, no_loss),
 }
 
 
@@ -462,10 +457,17 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+    if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
+        words["what"] = f"{op}{where} returned zeros in backward: {_UNIFORM}"
+        words["fix"] = _of_uniform(values, key)
     if nodes[key].get("op") in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
+    if operation(nodes[key].get("op", "")).ends:
+        words["what"] = f"{op}{where} blocks the gradient: it is saturated at every element that "
+        words["what"] += "a gradient came to"
+        words["fix"] = _SMALL
     if nodes[key].get("op", "").startswith("grid_sampler"):
         words["fix"] = _GRID
     if operation(nodes[key].get("op", "")).draws:
@@ -479,6 +481,19 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, tuple(found), locations_of([line]), key)
 
 
+_DROPPED = "pass a p below 1: with p=1 dropout sets every element to 0"
+_UNIFORM = "the same gradient came for each of its entries, which sum to 1 for every input"
+_EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
+_EQUAL += "have a maximum or a minimum, as an entropy has"
+
+
+def _of_uniform(values: Values, key: str) -> str:
+    """What to do about a softmax to which the same gradient came for each entry."""
+    made = values.of(key)
+    is_equal = made is not None and largest(made) == smallest(made) and made.is_finite
+    return _EQUAL if is_equal else _CONSTANT
+
+
 def _called(context: Context, key: str, op: str) -> str:
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
     return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
@@ -489,28 +504,35 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     grad, values = question.data.get("grad"), context.values_of_pass(question, is_zero=True)
     if grad is None or grad.norm is None or is_wrong(grad) or values is None:
         return None
-    nodes = values.graph.nodes
+    graph, nodes = values.graph, values.graph.nodes
     if values.only_summed and (blocks := _searched(context, values, True).blocks_of(question.key)):
         words, key = _words_of(context, values, blocks[0]), blocks[0].key
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
     else:
-        started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
-        is_at_start = bool(context.lost_in_pass(Loss.ROUNDED, started))  # and not at an optimum
-        lost = context.lost_in_pass(Loss.ROUNDED) if is_at_start else {}
-        graph = values.graph
+        lost = _rounded(context)
         if not (found := lost and stops_on_every_way(graph, graph.roots, question.key, lost)):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
         op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
         what = f"the gradients that the uses of the result of {op} return add up to 0"
+        if lost[key, 0].loss is Loss.UNIFORM:
+            what, fix = f"in backward of {op}, {_UNIFORM}", _of_uniform(values, key)
     line = locations_of([nodes[key].get("source", "")])
     return Evidence({"what": what, "fix": fix}, (key,), line, key)
 
 
+def _rounded(context: Context) -> dict[tuple[str, int], LostGradient]:
+    """Where the latest pass returned rounding errors, if the first pass did: not at an optimum."""
+    started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
+    kinds = [e for e in (Loss.ROUNDED, Loss.UNIFORM) if context.lost_in_pass(e, started)]
+    return {key: lost for each in kinds for key, lost in context.lost_in_pass(each).items()}
+
+
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
     data = values.graph.nodes[block.key]
-    words = {"op": _called(context, block.key, data.get("op", "")), "why": block.why}
-    return {**words, "where": at_line(data.get("source", "")), "fix": block.fix}
+    op = _called(context, block.key, data.get("op", ""))
+    words = {"op": op, "why": block.why, "where": at_line(data.get("source", ""))}
+    return {**words, "fix": _DROPPED if op == "dropout (mul)" else block.fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
@@ -566,9 +588,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.ZERO,
         _noise,
         "its gradient is 0 up to rounding errors: {what}",
-        docs="The sum of normalized values, or of the probabilities of a softmax, is a constant. "
-        "A recording compares the gradients from the uses of a small result with their sum, in the "
-        "first pass and in the latest.",
+        docs="A recording compares the gradients from the uses of a small result with their sum.",
     ),
     Rule(
         "zeros, cause not known",
