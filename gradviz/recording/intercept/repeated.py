@@ -164,15 +164,17 @@ def _add_untracked(
         return False
     word, provenance = word_of(func), state.provenance
     cause = mode or Cause.NOT_DIFFERENTIABLE
-    inputs = []
-    for each in () if word in SHAPE_ONLY else args:
-        if type(each) is torch.Tensor or type(each) is Parameter:
+    inputs, has_data = [], word not in SHAPE_ONLY
+    for each in args:
+        if result is each:
+            return False
+        if has_data and (type(each) is torch.Tensor or type(each) is Parameter):
             if each.requires_grad:
                 data = state.input_from(each, cause, location, word)
             else:
                 data = provenance.untracked(each).as_input()
             inputs.append(data)
-    if any(result is each for each in args) or isinstance(provenance.tensors.of(result), Leaf):
+    if isinstance(provenance.tensors.of(result), Leaf):
         return False
     made = provenance.add_result(result, word, location, inputs)
     state.log(Entry(EventKind.OPERATION, word, location, None, (made.identity,)))
