@@ -163,6 +163,8 @@ class Loss(str, Enum):
     """All zeros, because the gradients from the uses of its result add up to zeros."""
     ROUNDED = "rounded"
     """Rounding errors, because those gradients add up to zeros but for them."""
+    UNIFORM = "uniform"
+    """Zeros or rounding errors, of a softmax to which the same gradient came for each entry."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,9 @@ class StepDetails:
         names: names of those whose version counter increased, in order; "" for one without a name.
         same: keys of those whose version counter increased and in which no value changed.
         at_rest: keys of the parameters whose learning rate is 0.
+        is_new: whether the optimizer had no state before it, and has one since.
+        erased: keys of the parameters that it multiplied by 0 or less, by its weight decay.
+        maximizes: whether it followed gradients upwards: ``maximize=True``.
     """
 
     optimizer: str
@@ -272,6 +277,9 @@ class StepDetails:
     names: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     at_rest: tuple[str, ...] = ()
+    is_new: bool = False
+    erased: tuple[str, ...] = ()
+    maximizes: bool = False
 
 
 @dataclass(frozen=True)

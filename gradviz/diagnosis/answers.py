@@ -442,6 +442,8 @@ class Verdict(str, Enum):
     """It has a gradient, but no optimizer that made a step contains it."""
     NO_STEP = "no step", Group.TRAINING
     """Its optimizer has made no step with its gradient."""
+    WRONG_STEP = "wrong step", Group.TRAINING
+    """Its optimizer forgets earlier steps, erases its values, or follows a loss upwards."""
     NOT_REGISTERED = "not registered", Group.TRAINING
     """A parameter that the model uses, but that is not among its parameters."""
     MOVED = "frozen but updated", Group.TRAINING

@@ -408,6 +408,19 @@ def transforms_in(files: Iterable[str]) -> list[SourceLocation]:
     return found
 
 
+def hook_registered_at(made: SourceLocation, line: SourceLocation, words: Container[str]) -> str:
+    """The name of the hook that a line registers, if another line is in it; "" for another."""
+    around = {each.name for each in functions_around(line)}
+    for call in nodes_in(statement_at(made), ast.Call):
+        hook = call.args[0] if call.args and called_name(call) in words else None
+        if isinstance(hook, ast.Lambda) and hook.lineno <= line.line <= (hook.end_lineno or 0):
+            return "the hook"
+        name = ast.unparse(hook).rpartition(".")[2] if hook is not None else ""
+        if name in around:
+            return name
+    return ""
+
+
 def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of files that call a function, as ``name()`` or ``x.name()``, with a keyword."""
     return [

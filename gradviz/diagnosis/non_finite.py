@@ -16,6 +16,7 @@ from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import around_last_step, grown_by_steps, unchanged
 from gradviz.diagnosis.suspects import (
     DIVIDING,
+    HALF,
     KEEP_AWAY,
     Suspect,
     Suspects,
@@ -47,6 +48,7 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * infinity is NaN"
+_FIRST = "find the first result that is not finite: torch.isfinite(x).all()"
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
@@ -243,7 +245,9 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}
     words["grad"] = "zero" if is_zero else "finite"
     if suspect is None:
-        words |= {"known": "", "found": "", "skipped": "", "fix": KEEP_AWAY}
+        dtypes = {graph.nodes[key].get("dtype") for key in ancestors(graph, wrong)}
+        fix = HALF if "float16" in dtypes else _FIRST
+        words |= {"known": "", "found": "", "skipped": "", "fix": fix}
         return Evidence(words, (wrong[0],))
     skipped = _skipped_step(context, question, suspect.in_forward)
     words |= {"known": ": the first known is at ", "skipped": skipped, "fix": suspect.fix}

@@ -34,8 +34,8 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, NodeData, NodeKind, word_of
+from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
+from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
 
@@ -427,4 +427,61 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "was not recorded",
         lambda found: RECORD,
     ),
+)
+
+
+# Reachable tensors without a gradient.
+
+
+def _retained_late(context: Context, question: Question) -> Evidence | None:
+    """A pass ran through a result on which ``retain_grad()`` was called after it."""
+    is_retained = not question.is_leaf and "grad" in question.data
+    if not is_retained or not context.passes or question.key not in context.graph:
+        return None
+    of_passes = [each for each in context.frames if each.kind is FrameKind.AFTER_BACKWARD]
+    rows = [each for each in of_passes if question.key in each.graph]
+    event = context.pass_of.get(rows[-1].pass_number) if rows else None
+    if event is None or getattr(event.details, "inputs", None) is not None:
+        return None
+    if rows[-1].graph.nodes[question.key].get("retains_grad"):
+        return None
+    line = event.location
+    return Evidence({"line": mention(line), "name": question.code}, locations=(line,))
+
+
+def _returned_none(context: Context, question: Question) -> Evidence | None:
+    """Every way to a leaf leads through an input for which a Function returned None."""
+    lost = context.lost_in_pass(Loss.MISSING)
+    if not lost or not question.is_leaf or question.key not in context.graph:
+        return None
+    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
+    if not found:
+        return None
+    data = context.graph.nodes[found[0]]
+    line, op = data.get("source", ""), data.get("op", "")
+    fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
+    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
+    words = {"function": op or word_of(data), "fix": fix}
+    words["where"] = f", applied at {mention(line)}," if line else ""
+    return Evidence(words, tuple(found), locations_of([line]), found[0])
+
+
+retained_late: Rule[Any, Any] = Rule(
+    "retain_grad() after the pass",
+    Verdict.NON_LEAF,
+    _retained_late,
+    "retain_grad() was not called on it before backward at {line}, which ran through it",
+    "call {name}.retain_grad() before backward",
+    events=(EventKind.BACKWARD,),
+    when=(Reach.REACHABLE,),
+)
+
+returned_none: Rule[Any, Any] = Rule(
+    "a Function returned no gradient for it",
+    Verdict.CUT,
+    _returned_none,
+    "the backward of {function}{where} returned None for the input that it leads to",
+    events=(EventKind.BACKWARD,),
+    docs="A recording looks at what the backward of each Function returns.",
+    when=(Reach.REACHABLE,),
 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import TURN_ON, left_off
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
@@ -276,7 +277,9 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     events = context.happened(EventKind.OPERATION)
     used = (event.number for event in events if not made.isdisjoint(event.nodes))
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
-    if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
+    is_late = bool(off) and next(used, math.inf) < off[0].number < held.step.number
+    is_never = not context.happened(EventKind.BACKWARD)  # so that nothing at all was trained
+    if not is_whole or not (is_late or is_never):
         return None
     own = (step for step, other in context.steps if other.held == keys)
     later = sum(step.number > off[0].number for step in own)
@@ -287,6 +290,7 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     words["when"] = ", before any of them got a gradient"
     words["fix"] = "switch requires_grad on again before their own forward pass: "
     words["fix"] += "module.requires_grad_(True)"
+    words["fix"] += "; or, if another model was to be frozen, make that one a copy by deepcopy"
     if added:
         words["fix"] = f"nothing, if they stay frozen on purpose; else {words['fix']}"
         words["when"] = f", and were not unfrozen for the {counted(later, 'step')} since then"
@@ -302,6 +306,30 @@ all_frozen: Rule[Any, Any] = Rule(
 )
 
 
+def _switched_off(context: Context, held: Held) -> Evidence | None:
+    """Gradients were switched off and stay so, and steps after that had none to use."""
+    off, details = left_off(context), held.step.details
+    if off is None or not isinstance(details, StepDetails) or details.changed:
+        return None
+    own = [e for e, other in context.steps if other.held == details.held and e.number > off.number]
+    is_trained = any(context.happened_to(key, _ADDED) for key in details.held)
+    if not own or not is_trained or any(each.number > off.number for each in context.passes):
+        return None
+    words = {"line": mention(held.step.location), "off": mention(off.location)}
+    words |= {"count": counted(len(own), "step"), "fix": TURN_ON.format(off.location)}
+    return Evidence(words, locations=(off.location, held.step.location))
+
+
+switched_off: Rule[Any, Any] = Rule(
+    "an optimizer that steps while gradients are off",
+    Verdict.NO_STEP,
+    _switched_off,
+    "its step at {line} changes nothing: gradients are off since set_grad_enabled(False) at {off}, "
+    "and no backward pass ran for the {count} since then",
+    events=(EventKind.STEP, EventKind.MODE),
+)
+
+
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
     steps = context.steps
@@ -310,7 +338,9 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     own = len(context.held.intersection({*explained, *context.flat}) - seen)
     held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
     each_last = {details.held: (details.optimizer, event) for event, details in steps}
-    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    held += [
+        (rule, Held(*each)) for each in each_last.values() for rule in (all_frozen, switched_off)
+    ]
     found = (first_answer([rule], context, each) for rule, each in held)
     return [each for each in found if each is not None]
 

@@ -509,6 +509,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "step": _unless(1),
     "stride": _unless(1),
     "threshold": _unless(0),
+    "training": _unless(True),
     "value": _unless(1),
     "weight": _text,
 }

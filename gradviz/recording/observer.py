@@ -46,7 +46,8 @@ from gradviz.recording.passes import (
     Before,
     HeldParameter,
     Microbatches,
-    differences,
+    StepRows,
+    has_state,
     held_by,
     is_transform,
     leaves_of,
@@ -124,7 +125,7 @@ class Observer(Listener):
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
-        self._held: list[HeldParameter] = []
+        self._held, self._is_new = list[HeldParameter](), False
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
         self._is_resumed = False  # after steps that were not recorded, until a backward pass
@@ -424,7 +425,7 @@ class Observer(Listener):
         self._state.end_gradient_change()
         try:
             with quietly():
-                self._held = held_by(optimizer)
+                self._held, self._is_new = held_by(optimizer), not has_state(optimizer)
         except Exception as error:
             self._state.failed(error)
         name = type(optimizer).__module__
@@ -436,6 +437,7 @@ class Observer(Listener):
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer ended a step: log one event."""
         if self._hears():
+            self._is_new = self._is_new and has_state(optimizer)
             self._end_step(type(optimizer).__name__)
         if self.sampling is not None and self._is_here():
             self.sampling.after(optimizer)
@@ -454,7 +456,7 @@ class Observer(Listener):
 
     def _log_step(self, optimizer: str) -> None:
         state, location = self._state, self._state.location()
-        held, changed, at_rest, names, values = [], [], [], [], []
+        held, changed, names, values = [], [], [], []
         count = creation_count() if self._pass is None else self._pass.count
         for each in self._held:
             if (tensor := each.ref()) is None:
@@ -462,16 +464,14 @@ class Observer(Listener):
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
             found = state.provenance.identities(tensor) if record is None else (record.identity,)
             identity = next(iter(found), None)
-            held.append(identity)
-            at_rest += [identity] * each.at_rest
-            after = version_of(tensor)
-            if after != each.version:
+            held.append((identity, each))
+            if (after := version_of(tensor)) != each.version:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append((tensor, each))
                 facts = location, storage_address(tensor), each.version, after, count
                 state.changes.append(InPlaceChange("step", *facts))
-        details = step_details(optimizer, held, changed, differences(values), names, at_rest)
+        details = step_details(StepRows(optimizer, held, changed, names, self._is_new), values)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
