@@ -164,15 +164,17 @@ def _add_untracked(
         return False
     word, provenance = word_of(func), state.provenance
     cause = mode or Cause.NOT_DIFFERENTIABLE
-    inputs = []
-    for each in args[: DATA_INPUTS.get(word)]:
-        if type(each) is torch.Tensor or type(each) is Parameter:
+    inputs, used = [], DATA_INPUTS.get(word, len(args))
+    for number, each in enumerate(args):
+        if result is each:
+            return False
+        if number < used and (type(each) is torch.Tensor or type(each) is Parameter):
             if each.requires_grad:
                 data = state.input_from(each, cause, location, word)
             else:
                 data = provenance.untracked(each).as_input()
             inputs.append(data)
-    if any(result is each for each in args) or isinstance(provenance.tensors.of(result), Leaf):
+    if isinstance(provenance.tensors.of(result), Leaf):
         return False
     made = provenance.add_result(result, word, location, inputs)
     state.log(Entry(EventKind.OPERATION, word, location, None, (made.identity,)))
