@@ -8,7 +8,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import as_read, at_line, locations_of
+from gradviz.diagnosis.lines import as_read_at, at_line, locations_of
 from gradviz.diagnosis.losses import LOSSES, Block, no_label, no_loss
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
@@ -203,10 +203,10 @@ def _zero_factor(step: Step) -> Block | None:
     source = step.values.before_views(step.source_of(partner))
     origin = step.values.origin_of_zeros(source) if source else ""
     nodes = step.values.graph.nodes
-    named = f", {as_read(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
+    named = f", {as_read_at(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
     why = f"the other factor{named} is all zeros"
-    if origin and _NAMED & nodes[origin].keys() and f", {as_read(nodes[origin])}," != named:
-        why += f", because {as_read(nodes[origin])} is"
+    if origin and _NAMED & nodes[origin].keys() and f", {as_read_at(nodes[origin])}," != named:
+        why += f", because {as_read_at(nodes[origin])} is"
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
