@@ -41,6 +41,7 @@ class Unregistered(NamedTuple):
             that is no module; ``"tensor"`` if the attribute is the tensor itself.
         owner: the class of the module that owns it: ``"Net"``.
         of_modules: whether the container contains modules; otherwise parameters.
+        inner: type of the container in the container that contains them; "" for none.
     """
 
     tensor: torch.Tensor
@@ -49,6 +50,7 @@ class Unregistered(NamedTuple):
     kind: str
     owner: str
     of_modules: bool
+    inner: str = ""
 
 
 class IneffectiveFlag(NamedTuple):
@@ -98,7 +100,7 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         buffers = dict(owner.named_buffers(recurse=False))
         for attribute, value in [*own, *buffers.items()]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
-                rows = [(value, f"{prefix}{attribute}", False)]
+                rows = [(value, f"{prefix}{attribute}", False, "")]
             elif isinstance(value, (list, tuple, dict)) or _is_of_the_same_code(value, owner):
                 rows = list(_parameters_in(value, f"{prefix}{attribute}"))
             else:
@@ -107,10 +109,10 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
             kind = next(plain, kind)
             kind = "buffer" if attribute in buffers else kind
-            for tensor, name, is_module in rows:
+            for tensor, name, is_module, inner in rows:
                 if id(tensor) not in registered:
                     container, cls = f"{prefix}{attribute}", type(owner).__name__
-                    row = Unregistered(tensor, name, container, kind, cls, is_module)
+                    row = Unregistered(tensor, name, container, kind, cls, is_module, inner)
                     found.setdefault(id(tensor), row)
     return list(found.values())
 
@@ -143,16 +145,20 @@ def _is_of_the_same_code(value: object, owner: nn.Module) -> bool:
     return not is_other and cls.__module__ == type(owner).__module__
 
 
-def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
+def _parameters_in(
+    container: Any, name: str, inner: str = ""
+) -> Iterator[tuple[torch.Tensor, str, bool, str]]:
     is_object = not isinstance(container, (list, tuple, dict))
     container = getattr(container, "__dict__", {}) if is_object else container
     items = container.items() if isinstance(container, dict) else enumerate(container)
     for key, value in islice(items, _MOST):
         path = f"{name}.{key}" if is_object else f"{name}[{key!r}]"
         if isinstance(value, nn.Module):
-            yield from ((p, f"{path}.{own}", True) for own, p in value.named_parameters())
+            yield from ((p, f"{path}.{own}", True, inner) for own, p in value.named_parameters())
         elif isinstance(value, nn.Parameter) or _is_plain_leaf(value):
-            yield value, path, False
+            yield value, path, False, inner
+        elif type(value) in (list, tuple, dict) and not (is_object or inner):
+            yield from _parameters_in(value, path, type(value).__name__)
 
 
 def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
@@ -403,7 +409,7 @@ class SeenSets:
         for row in unregistered(module):
             if row.kind in ("tensor", "buffer") and id(row.tensor) in inputs:
                 continue  # an input that the module keeps
-            container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
+            container = PlainContainer(*row[2:])
             self.plain.setdefault(self._identity_of(row.tensor), container)
         for flag in ineffective_flags([module]):
             found = Flag(flag.attribute, flag.owner, flag.parameter)
