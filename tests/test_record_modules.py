@@ -370,7 +370,7 @@ def test_parts_that_were_not_called_are_told_from_results_that_are_not_used() ->
     assert said["spare.weight"] == f"{unused} it: spare was not called"
     expected = f"{unused} it: layers.1, layers.2, layers.3 were not called"
     assert said["layers.1.bias"] == said["layers.3.weight"] == expected
-    called = f"its module was called, and {unused} the result"
+    called = "its module was called, and no operation that loss was computed from ran in it"
     assert said["dropped.weight"] == said["embedding.weight"] == called
     # Attention reads the weight of its part, and does not call it.
     assert said["attention.out_proj.weight"] == f"{unused} it"
@@ -507,3 +507,21 @@ def test_what_frozen_layers_ran_tears_no_call_apart(folds: bool) -> None:
         data.get("name") for data in graph.nodes.values() if data["kind"] is NodeKind.UNTRACKED
     ]
     assert "hidden" not in drawn  # the body made it
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_of_a_parameter_that_forward_does_not_use_the_result_is_not_blamed(inner: bool) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask, self.fc = nn.Parameter(torch.ones(4)), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.fc(x)
+
+    model = nn.Sequential(Masked(), nn.Linear(4, 1)) if inner else Masked()
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+    said = reasons(model, run)["0.mask" if inner else "mask"]
+    assert said == "not used by loss"

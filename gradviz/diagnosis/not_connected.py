@@ -210,7 +210,26 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 
 def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
-    return _not_used(context, question) if question.call and not was_used else None
+    if not question.call or was_used or question.name.rpartition(".")[0] in _used_modules(context):
+        return None
+    return _not_used(context, question)
+
+
+def _used_modules(context: Context) -> frozenset[str]:
+    """The paths of modules with operations or parameters that the roots were computed from."""
+
+    def search() -> frozenset[str]:
+        nodes = [context.graph.nodes[key] for key in context.reachable]
+        paths = {data["module"] for data in nodes if data.get("module")}
+        paths |= {
+            data.get("name", "").rpartition(".")[0]
+            for data in nodes
+            if data["kind"] is NodeKind.PARAMETER
+        }
+        parts = [path.split(".") for path in paths]
+        return frozenset(".".join(part[:end]) for part in parts for end in range(len(part) + 1))
+
+    return context.cached("used modules", search)
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
@@ -398,8 +417,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "the result of its module is not used",
         Verdict.NOT_CONNECTED,
         _result_not_used,
-        "its module was called, and no operation that {root} was computed from uses the result",
-        "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
+        "its module was called, and no operation that {root} was computed from ran in it",
+        "use its result in what {root} is computed from, without nn.Parameter(), .data or a copy",
         needs=Needs.RECORDING,
     ),
     Rule(

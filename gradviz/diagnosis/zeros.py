@@ -8,7 +8,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import as_read, at_line, locations_of
+from gradviz.diagnosis.lines import as_read_at, at_line, locations_of
 from gradviz.diagnosis.losses import LOSSES, Block, no_label, no_loss
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
@@ -41,6 +41,7 @@ from gradviz.graph import (
 from gradviz.graph.operations import OF_A_LIBRARY, Blocks, operation, words
 from gradviz.wording import inputs_text
 
+_MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 _FEW = 4  # causes that are stored for each node
 
 
@@ -125,10 +126,8 @@ _UNQUANTIZED = "every value is outside of the range that its scale and zero poin
 _SCALE = "choose a scale and a zero point whose range holds the values"
 _ONE_STEP = "the sequence has one step, and its initial hidden state is all zeros"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
-_CONSTANT = (
-    "look at what is computed from that result: it does not change with it, as a plain sum of "
-    "normalized values or of probabilities is a constant; compare with a target, or weigh them"
-)
+_CONSTANT = "look at what is computed from that result: it does not change with it, as a plain sum "
+_CONSTANT += "of normalized values or of probabilities; compare with a target, or weigh them"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -204,10 +203,10 @@ def _zero_factor(step: Step) -> Block | None:
     source = step.values.before_views(step.source_of(partner))
     origin = step.values.origin_of_zeros(source) if source else ""
     nodes = step.values.graph.nodes
-    named = f", {as_read(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
+    named = f", {as_read_at(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
     why = f"the other factor{named} is all zeros"
-    if origin and _NAMED & nodes[origin].keys() and f", {as_read(nodes[origin])}," != named:
-        why += f", because {as_read(nodes[origin])} is"
+    if origin and _NAMED & nodes[origin].keys() and f", {as_read_at(nodes[origin])}," != named:
+        why += f", because {as_read_at(nodes[origin])} is"
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
@@ -317,11 +316,19 @@ def _one_entry(step: Step) -> Block | None:
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
         return None if step.op == "log_softmax" else _only_summed(step)
-    value = "0" if step.op == "log_softmax" else "1"
-    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
+    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
+    why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
     fix += "dimension of the classes"
-    return Block(step.target, f"{why} for every input", fix)
+    is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
+    return Block(step.target, why, _MORE_KEYS if is_attention else fix)
+
+
+def _one_key(step: Step) -> Block | None:
+    """Attention over one key."""
+    saved = step.data.get("saved", ()) if step.number < 2 else ()
+    is_one = any(each.argument == "key" and each.shape[-2:-1] == (1,) for each in saved)
+    return Block(step.target, "its only key has weight 1", _MORE_KEYS) if is_one else None
 
 
 def _smaller_elsewhere(step: Step) -> Block | None:
@@ -369,6 +376,7 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
 }
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
+    "scaled_dot_product_attention": _one_key,
     "threshold_backward": _step_function,
     **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax", "exp"), _one_entry),
@@ -496,12 +504,12 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     grad, values = question.data.get("grad"), context.values_of_pass(question, is_zero=True)
     if grad is None or grad.norm is None or is_wrong(grad) or values is None:
         return None
-    nodes, norm = values.graph.nodes, f"{grad.norm:.4g}"
+    graph, nodes = values.graph, values.graph.nodes
     if values.only_summed and (blocks := _searched(context, values, True).blocks_of(question.key)):
         words, key = _words_of(context, values, blocks[0]), blocks[0].key
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
     else:
-        lost, graph = _rounded(context), values.graph
+        lost = _rounded(context)
         if not (found := lost and stops_on_every_way(graph, graph.roots, question.key, lost)):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
@@ -510,7 +518,7 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         if lost[key, 0].loss is Loss.UNIFORM:
             what, fix = f"in backward of {op}, {_UNIFORM}", _of_uniform(values, key)
     line = locations_of([nodes[key].get("source", "")])
-    return Evidence({"norm": norm, "what": what, "fix": fix}, (key,), line, key)
+    return Evidence({"what": what, "fix": fix}, (key,), line, key)
 
 
 def _rounded(context: Context) -> dict[tuple[str, int], LostGradient]:
@@ -579,10 +587,8 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "a gradient of rounding errors",
         Verdict.ZERO,
         _noise,
-        "its gradient, of norm {norm}, is 0 up to rounding errors: {what}",
-        docs="The sum of normalized values, or of the probabilities of a softmax, is a constant. "
-        "A recording compares the gradients from the uses of a small result with their sum, in the "
-        "first pass and in the latest.",
+        "its gradient is 0 up to rounding errors: {what}",
+        docs="A recording compares the gradients from the uses of a small result with their sum.",
     ),
     Rule(
         "zeros, cause not known",

@@ -210,7 +210,9 @@ class Averaging:
         is_sharded = _STATES in sys.modules and has_other_ranks()
         self._sharded = _reduced_gradients() if is_sharded else None
         hooks = (hook for each in alive for hook, _ in getattr(each, "_comm_hooks", ()))
-        is_own = any(not getattr(hook, "__module__", "").startswith("torch.") for hook in hooks)
+        names = [getattr(hook, "__module__", "") for hook in hooks]
+        # The hook of torch that ``post_localSGD`` names averages over some of the ranks only.
+        is_own = any(not n.startswith("torch.") or "post_localSGD" in n for n in names)
         self.action = Action.HOOKED if is_own else Action.AVERAGED
         self._calls = _collectives() if is_own else None
         self._ignored: set[int] = set()

@@ -90,31 +90,39 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         >>> [(each.name, each.container) for each in unregistered(Net())]
         [('layers[0].weight', 'layers')]
     """
-    registered = set(map(id, parameters_of(module)))
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
-        prefix = f"{path}." if path else ""
-        own = [(name, value) for name, value in vars(owner).items() if name not in _OF_MODULES]
-        buffers = dict(owner.named_buffers(recurse=False))
+        attributes = vars(owner)
+        own = [(n, v) for n, v in attributes.items() if type(v) not in _SIMPLE]
+        buffers = attributes.get("_buffers") or {}
         for attribute, value in [*own, *buffers.items()]:
-            if type(value) is torch.Tensor and _is_plain_leaf(value):
-                rows = [(value, f"{prefix}{attribute}", False, "")]
-            elif isinstance(value, (list, tuple, dict)) or _is_of_the_same_code(value, owner):
-                rows = list(_parameters_in(value, f"{prefix}{attribute}"))
-            else:
-                continue
-            kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
-            plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
-            kind = next(plain, kind)
-            kind = "buffer" if attribute in buffers else kind
-            for tensor, name, is_module, inner in rows:
-                if id(tensor) not in registered:
-                    container, cls = f"{prefix}{attribute}", type(owner).__name__
-                    row = Unregistered(tensor, name, container, kind, cls, is_module, inner)
-                    found.setdefault(id(tensor), row)
-    return list(found.values())
+            if attribute not in _OF_MODULES:
+                for row in _rows_of(owner, f"{path}." * bool(path), attribute, value, buffers):
+                    found.setdefault(id(row.tensor), row)
+    registered = set(map(id, parameters_of(module))) if found else ()
+    return [row for key, row in found.items() if key not in registered]
+
+
+_SIMPLE = frozenset((bool, int, float, str, type(None)))
+
+
+def _rows_of(
+    owner: nn.Module, prefix: str, attribute: str, value: object, buffers: Container[str]
+) -> Iterator[Unregistered]:
+    """The parameters and plain leaves in an attribute of a module."""
+    rows: Iterable[tuple[torch.Tensor, str, bool, str]] = ()
+    if type(value) is torch.Tensor and _is_plain_leaf(value):
+        rows = [(value, f"{prefix}{attribute}", False, "")]
+    elif isinstance(value, (list, tuple, dict)) or _is_of_the_same_code(value, owner):
+        rows = _parameters_in(value, f"{prefix}{attribute}")
+    kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+    plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
+    kind = "buffer" if attribute in buffers else next(plain, kind)
+    for tensor, name, is_module, inner in rows:
+        where = f"{prefix}{attribute}", kind, type(owner).__name__
+        yield Unregistered(tensor, name, *where, is_module, inner)
 
 
 def own_type(module: nn.Module) -> type:
