@@ -164,7 +164,7 @@ class Loss(str, Enum):
     ROUNDED = "rounded"
     """Rounding errors, because those gradients add up to zeros but for them."""
     UNIFORM = "uniform"
-    """Zeros or rounding errors, of a softmax to which the same gradient came for each entry."""
+    """Zeros or rounding errors, of a softmax or layer norm: the same came for each entry."""
 
 
 @dataclass(frozen=True)
@@ -471,12 +471,14 @@ class PlainContainer(NamedTuple):
         kind: ``"list"``, ``"tuple"``, ``"dict"``, or the class of an object that is no module.
         owner: the class of the model: ``"Net"``.
         of_modules: whether it contains modules; otherwise parameters.
+        inner: type of the container in it that contains them; "" for none.
     """
 
     container: str
     kind: str
     owner: str
     of_modules: bool
+    inner: str = ""
 
 
 class Flag(NamedTuple):

@@ -455,21 +455,23 @@ def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
 
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
     """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    if (norms := _around_clip(context, key, clip)) is None and clip.word != "clip_grad_value_":
+        others = (_around_clip(context, each, clip) for each in clip.nodes)  # all are scaled alike
+        return any(each is not None and each[0] != each[1] for each in others)
+    return norms is not None and norms[0] != norms[1]
+
+
+def _around_clip(context: Context, key: str, clip: Event) -> tuple[float, float] | None:
+    """The norms of a gradient before and after it was clipped; None if a frame lacks one."""
     history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
-    at = history.index(clip.number)
-    frames = [each for each in context.frames if key in each.graph]
-    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
-        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
-        return any(_has_changed(context, each, clip) for each in seen)
-    # The frames between two changes of the gradient have the same gradient.
+    frames = [each for each in context.frames if key in each.graph]  # none inside a checkpoint
+    at = history.index(clip.number) if clip.number in history else 0
     later = history[at + 1] if history[at + 1 :] else math.inf
     before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
     after = [each for each in frames if clip.number <= each.follows < later]
-    if not before or not after:
-        return False
-    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
-    norms = [each.norm if each is not None else None for each in grads]
-    return None not in norms and norms[0] != norms[1]
+    grads = (each.graph.nodes[key].get("grad") for each in (*before[-1:], *after[:1]))
+    norms = [each.norm for each in grads if each is not None and each.norm is not None]
+    return (norms[0], norms[1]) if len(norms) > 1 else None
 
 
 # Hooks, which change gradients in the pass.

@@ -482,7 +482,7 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
 
 
 _DROPPED = "pass a p below 1: with p=1 dropout sets every element to 0"
-_UNIFORM = "the same gradient came for each of its entries, which sum to 1 for every input"
+_UNIFORM = "the same gradient came for each of its entries, whose sum is the same for every input"
 _EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
 _EQUAL += "have a maximum or a minimum, as an entropy has"
 

@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.nodes import (
     Edges,
-    dim_of_softmax,
+    dim_of_sum,
     leaf_of,
     operation_type,
     read_saved,
@@ -466,10 +466,9 @@ class GradientFlow:
                 facts = sequence_number(node), tuple(wanted if is_function else ()), fed
                 look = functools.partial(self._look, facts, uses)
                 self._handles.append(node.register_hook(look))
-                if operation_type(node).op == "softmax":
-                    see = functools.partial(
-                        self._look_at_softmax, (sequence_number(node), dim_of_softmax(node))
-                    )
+                if operation_type(node).op in ("softmax", "layer_norm"):
+                    row = sequence_number(node), dim_of_sum(node)
+                    see = functools.partial(self._look_at_sum, row)
                     self._handles.append(node.register_hook(see))
 
     def end(self) -> None:
@@ -516,10 +515,10 @@ class GradientFlow:
             if at < len(returned) and (norm := self._small_norm(returned[at])):
                 self._largest[number] = max(norm, self._largest.get(number, 0.0))
 
-    def _look_at_softmax(
+    def _look_at_sum(
         self, facts: tuple[int, int], returned: Sequence[Any], came: Sequence[Any]
     ) -> None:
-        """Whether the same gradient came for each entry: their sum is 1 for every input."""
+        """Whether the same gradient came for all entries, whose sum is the same for every input."""
         try:
             with quietly(), torch.no_grad():
                 norm, (created, dim) = self._small_norm(came[0]), facts

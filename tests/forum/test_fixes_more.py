@@ -359,6 +359,30 @@ FIXES = {
             "        self.bank = self.bank.clone()\n        self.bank[index] =",
         )
     ],
+    "experts_in_a_dict_of_lists": [
+        (
+            'self.experts = {"text": [nn.Linear(dim, dim)], "image": [nn.Linear(dim, dim)]}',
+            "self.experts = nn.ModuleDict("
+            '{k: nn.ModuleList([nn.Linear(dim, dim)]) for k in ("text", "image")})',
+        )
+    ],
+    "normalized_embedding_is_summed": [(".mean(dim=-1)  # here", " @ torch.linspace(0, 1, 16)")],
+    "penalty_is_computed_once_for_all_epochs": [
+        ("penalty = 0.01 * roughness(net[0])  # here\n", ""),
+        ("    x, y = torch", "    penalty = 0.01 * roughness(net[0])\n    x, y = torch"),
+    ],
+    "clip_before_the_scaler_unscales": [
+        ("    nn.utils.clip", "    scaler.unscale_(optimizer)\n    nn.utils.clip")
+    ],
+    "renormalized_table_is_used_before": [
+        ("self.items.weight.t()", "self.items.weight.clone().t()")
+    ],
+    "clipped_after_each_step": [
+        (
+            "    opt.step()\n    nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # here\n",
+            "    nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n    opt.step()\n",
+        )
+    ],
 }
 
 
