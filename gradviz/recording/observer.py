@@ -110,7 +110,6 @@ class Observer(Listener):
 
     Attributes:
         is_listening: whether the steps of optimizers are recorded.
-        rejoin: lets calls be recorded again, if an error ended the step of an optimizer.
         sampling: which steps are recorded; None for all.
         frame_store: the frames.
         snapshots: takes the snapshots.
@@ -137,7 +136,6 @@ class Observer(Listener):
         self._readings: dict[int, LeafReading] = {}
         self._lost_results = LostResults(state, self.snapshots)
         self.is_listening = False
-        self.rejoin: Callable[[], None] = lambda: None
         self.sampling: Sampling | None = None
         state.event_log.key_of = self.snapshots.keys.known
         state.on_gradient_change = self._after_grad
@@ -155,12 +153,13 @@ class Observer(Listener):
         with quietly():
             self.snapshots.begin(code)
 
+    # Backward passes.
+
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run: the forward pass is over."""
         state = self._state
         if state.is_other_task():
             return
-        self.rejoin()
         self._lost_results.end()
         try:
             state.end_gradient_change()
@@ -394,6 +393,8 @@ class Observer(Listener):
             entry.identities = created[:1]
         self._add(FrameKind.FAILED_BACKWARD, graph, self._state.log(entry))
 
+    # Gradients and steps.
+
     def _after_grad(self, entry: Entry) -> None:
         if self._is_resumed:
             return  # steps before this one were not recorded: no frame shows what changed
@@ -411,16 +412,16 @@ class Observer(Listener):
         is_in_pass = self._pass is not None and is_foreign_thread()
         return is_in_pass or threading.get_ident() == self._thread
 
-    def before_step(self, optimizer: Any) -> bool:
-        """An optimizer begins a step; returns whether it is recorded."""
+    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """An optimizer begins a step."""
         if not self._is_here():
             self.snapshots.sets.elsewhere += not is_recorded(threading.get_ident())
-            return False
+            return
         if self.sampling is not None:
             self.sampling.before(optimizer)
         self.snapshots.sets.begin_step(optimizer)
         if not self._hears():
-            return False
+            return
         self._state.end_gradient_change()
         try:
             with quietly():
@@ -430,11 +431,10 @@ class Observer(Listener):
         name = type(optimizer).__module__
         module = sys.modules.get(name) if name.startswith("torch.optim.") else None
         self._state.step_file = str(getattr(module, "__file__", ""))
-        self._state.stepping = sys._getframe(3).f_code  # 2 calls every hook
+        self._state.stepping = sys._getframe(2).f_code  # 1 calls every hook
         self._state.update_alert()
-        return True
 
-    def after_step(self, optimizer: Any) -> None:
+    def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer ended a step: log one event."""
         if self._hears():
             self._is_new = self._is_new and has_state(optimizer)
