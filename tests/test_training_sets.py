@@ -438,3 +438,22 @@ def test_an_error_in_a_module_leaves_no_loss_that_could_use_it() -> None:
     with pytest.raises(ValueError, match="not yet"), gradviz.record(net) as run:
         net(torch.ones(1, 2))
     assert [each.verdict for each in gradviz.explain(run)] == [Verdict.OTHER_ERROR]
+
+
+def test_a_cut_in_the_last_pass_is_named_where_earlier_ones_had_none() -> None:
+    model = two_layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradviz.record() as run:
+        for step in range(3):
+            hidden = model["body"](torch.ones(4, 3)).tanh()
+            if step == 2:
+                hidden = hidden.detach()
+            loss = model["head"](hidden).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    told = gradviz.explain(model["body"].weight, run)
+    assert isinstance(told, gradviz.Explanation)
+    assert told.verdict is Verdict.CLEARED
+    assert "its path is cut by detach() at " in told.reason
+    assert told.fix.endswith("leave out the detach(); nothing, if that pass may leave it out")

@@ -13,8 +13,10 @@ from gradviz.diagnosis.cuts import (
     cut_words,
     fix_of_cut,
     is_known_cut,
+    known_cuts,
     left_off,
     lines_of,
+    other_cuts,
 )
 from gradviz.diagnosis.lines import (
     at_line,
@@ -72,6 +74,11 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
             what = "raised an error" if has_failed else "added nothing to it"
             where += f"; after that, backward at {mention(again.location)} {what}"
             fix = _FAILED if has_failed else _LEFT_OUT
+            is_last = again is context.passes[-1] and not has_failed
+            if is_last and (cuts := known_cuts(context, question)):
+                where += f": its path is cut by {cut_words(context, cuts[0])}"
+                where += other_cuts(context, cuts)
+                fix = f"{fix_of_cut(context, cuts[0])}; nothing, if that pass may leave it out"
     words = {"added": mention(added[-1].location), "where": where, "fix": fix}
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
