@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from gradviz.errors import UsageError
-from gradviz.graph import TENSORS, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import LEAVES, TENSORS, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
@@ -45,7 +45,14 @@ _SPREAD = 1.5  # links and leaves widen a rank that has several
 _OPEN = 1.25  # how far the estimate of a small open graph, mostly too large, may exceed a page
 _NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are no gain
 _PACKED = 0.9  # the height of a picture compared with its ranks
+_NARROW = (1_299.0, 1_000.0, 750.0, 500.0, 350.0)  # points
+_MOST_PAGES = 5  # graphs on one page
+_MANY_ROOTS = 8  # leaves that are asked about; more are drawn in boxes where there is no room
+_CHUNKS = (12, 8, 5, 3)
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
+
+
+PageSize = tuple[int, int] | tuple[int, int, float]
 
 
 @view
@@ -83,26 +90,32 @@ def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
     return fit_pages(graph, [(most, pages)])[0]
 
 
-def fit_pages(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGraph]:
+def fit_pages(graph: GradGraph, sizes: Sequence[PageSize]) -> list[GradGraph]:
     """`fit_page` for several sizes at once: each folding is made once.
 
     Args:
         graph: as it was recorded.
-        sizes: ``most`` and ``pages`` of each page.
+        sizes: ``most`` and ``pages`` of each page, and perhaps its width in points.
 
     Returns:
         A graph for each size; the same object where two are equal.
     """
+    if not sizes:
+        return []
     if graph.graph.get("flow") == "gradient":
         return [reverse_flow(seen) for seen in fit_pages(reverse_flow(graph), sizes)]
     with collector_paused():
         return _fitted(graph, sizes)
 
 
-def _fitted(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGraph]:
+def _fitted(graph: GradGraph, sizes: Sequence[PageSize]) -> list[GradGraph]:
     sheets = [
-        _Page(most, _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST))
-        for most, pages in sizes
+        _Page(
+            most,
+            _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST),
+            *(width or (_WIDEST,)),
+        )
+        for most, pages, *width in sizes
     ]
     if graph.number_of_nodes() > min(page.most for page in sheets) * _HOPELESS:
         graph = fold_rows_of_leaves(graph)
@@ -170,6 +183,12 @@ def smaller_pages(
     yield from fit_pages(graph, [(60, 1), (30, 1)])
 
 
+def narrow_sizes(pages: int) -> list[PageSize]:
+    """Sizes of pages, ever narrower, for pictures with so many graphs on half a page."""
+    most = sorted({min(n, _MOST_PAGES) for n in (max(1, pages // 2), pages, 2 * pages)})
+    return [(60, n, width) for n in most[: 3 if pages > 1 else 1] for width in _NARROW]
+
+
 def _with_clones(graph: GradGraph, most: int) -> GradGraph:
     """Copy shared leaves to their uses; not if the graph is already too large."""
     if graph.number_of_nodes() > most:
@@ -196,10 +215,11 @@ def _note(best: GradGraph, how: str, most: int) -> str:
 
 
 class _Page(NamedTuple):
-    """How many nodes a graph may have, and how high its picture may be, in points."""
+    """How many nodes a graph may have, and how high and wide its picture may be, in points."""
 
     most: int
     height: float
+    width: float
 
 
 def _fitting(graph: GradGraph, page: _Page) -> GradGraph | None:
@@ -220,8 +240,8 @@ def _excess(graph: GradGraph, page: _Page) -> float:
 
 def _excess_of(size: tuple[float, float], page: _Page) -> float:
     width, height = size[0], size[1] * _PACKED
-    columns = max(1, int(_COLUMNS // max(width, 1)))
-    return max(width / _WIDEST, height / (columns * page.height))
+    columns = max(1, int(min(_COLUMNS, page.width) // max(width, 1)))
+    return max(width / page.width, height / (columns * page.height))
 
 
 def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[GradGraph, str]]:
@@ -230,7 +250,10 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
     most = max(page.most for page in pages)
     left = list(pages)
     is_alone = graph.graph.get("frames", 1) == 1
-    for seen, word, needed in _candidates(graph, most, is_alone):
+    is_narrow = all(page.width < _WIDEST for page in pages)
+    if is_narrow:
+        graph = _without_roots(graph)
+    for seen, word, needed in _candidates(graph, most, is_alone, is_narrow):
         count = seen.number_of_nodes()
         shown: tuple[float, float] | None = None
         for page in left[:]:
@@ -272,7 +295,7 @@ def _with_chains(
 
 
 def _candidates(
-    graph: GradGraph, most: int, is_alone: bool
+    graph: GradGraph, most: int, is_alone: bool, is_narrow: bool
 ) -> Iterator[tuple[GradGraph, str, int]]:
     """Foldings with their words, from the finest; and the nodes before it, or 0.
 
@@ -289,7 +312,8 @@ def _candidates(
         for seen, word in _narrower(way, how, most):
             yield seen, word, 0
         ways.append((way, how))
-    for way, how in (*ways, *_outermost(graph)):
+    ways += _outermost(graph)
+    for way, how in ways:
         outside = fold_outside_of_modules(way) if len(way) <= most * _HOPELESS**2 else way
         if len(outside) < len(way):
             for fewer in (outside, fold_outside_of_modules(fold_calls(outside))):
@@ -300,6 +324,35 @@ def _candidates(
                         f"{how or 'module'} and outside of modules",
                         0,
                     )
+    if is_narrow:
+        small = [each for each in ways if len(each[0]) <= most * _HOPELESS]
+        yield from _fewer(graph, small)
+
+
+def _fewer(
+    graph: GradGraph, ways: Sequence[tuple[GradGraph, str]]
+) -> Iterator[tuple[GradGraph, str, int]]:
+    """Foldings for what is still too wide: modules with other names as one, then few chunks."""
+    for way, how in ways:
+        outside = fold_outside_of_modules(way)
+        for base, fewest in ((way, 3), (way, 2), (outside, 2)):
+            alike = fold_siblings(base, fewest=fewest, shapes=False, names=False)
+            yield hide_untracked(dock_leaves(alike)), f"{how or 'module'} and alike branches", 0
+    whole = hide_bookkeeping(graph)
+    smallest = min((way for way, _ in ways), key=len, default=whole)
+    whole = fold_chains(smallest if 2 * len(smallest) < len(whole) else whole)
+    for count in _CHUNKS:
+        yield hide_untracked(dock_leaves(fold_chunks(whole, count))), "chunks", 0
+
+
+def _without_roots(graph: GradGraph) -> GradGraph:
+    """The graph with leaves that were asked about as any others, if there are many."""
+    roots = [key for key in graph.roots if graph._node[key]["kind"] in LEAVES]
+    if len(roots) > _MANY_ROOTS:
+        graph = graph.copy()
+        for key in roots:
+            del graph._node[key]["root"]
+    return graph
 
 
 def _outermost(graph: GradGraph) -> Iterator[tuple[GradGraph, str]]:
