@@ -296,8 +296,7 @@ class Drawing:
             story, scene = self.shown, compose(self.shown, style, runs=runs)
         tried, whole = {outline_of(story): story}, scene
         for tries, smaller in enumerate(self._smaller(story, runs)):
-            # Some are tried also where it is only rather wide.
-            if fits_a_page(scene) and (scene.width <= NARROW or tries >= 4):
+            if fits_a_page(scene) and (scene.width <= NARROW or tries >= 4):  # rather wide
                 break
             if (outline := outline_of(smaller)) not in tried:
                 tried[outline] = smaller
@@ -305,7 +304,8 @@ class Drawing:
                     other = compose(smaller, style, runs=runs)
                 story, scene = (smaller, other) if is_better(other, scene) else (story, scene)
         largest = [max(len(frame.graph) for frame in each) for each in (story, self.shown)]
-        is_poor = 2 * largest[0] < largest[1] and excess(whole) <= _NEARLY
+        is_high = whole.width <= NARROW and excess(whole) <= _NEARLY
+        is_poor = is_high and 2 * largest[0] < largest[1]
         readable = self._readable(list(tried.values()), runs)
         while (is_poor or not is_readable(scene)) and (found := next(readable, None)):
             with stage("layout"):
@@ -343,9 +343,9 @@ class Drawing:
             return
         narrow = replace(style, card_width=_CARD)
         yield tried[0], narrow
-        sizes = narrow_sizes(len(moments_of(tried[0], runs)) if len(runs) > 1 else 1)
-        if self.options["focus"] is not None:
-            sizes = []  # what is in focus stays open
+        is_open = self.options["focus"] is not None  # what is in focus
+        pages = len(moments_of(tried[0], runs)) if len(runs) > 1 else 1
+        sizes = [] if is_open else narrow_sizes(pages)
 
         @cache
         def fold(at: int, some: tuple[PageSize, ...]) -> list[GradGraph]:

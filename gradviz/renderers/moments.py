@@ -21,7 +21,7 @@ from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story, with_graphs
 from gradviz.views.groups import count_of, norm_of, sums_of
-from gradviz.views.page import PageSize
+from gradviz.views.page import CHUNKED, PageSize
 
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
@@ -238,7 +238,8 @@ class _Ladder:
         most = len(found[0][1])
         different = {tuple(graph): (way, graph) for way, graph in reversed(found)}
         steps = [step for step in different.values() if len(step[1]) <= most]
-        self.steps = sorted(steps, key=lambda step: -len(step[1]))
+        # Modules and alike branches say more than chunks of operations, however many.
+        self.steps = sorted(steps, key=lambda step: (CHUNKED in step[1].graph, -len(step[1])))
         narrow = (n for n, (_, graph) in enumerate(self.steps) if self._size_of(graph)[0] <= 1)
         self.level = next(narrow, len(self.steps) - 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from gradviz.views.siblings import (
     fold_outside_of_modules,
     fold_rows_of_leaves,
     fold_siblings,
+    gradient_state,
 )
 from gradviz.views.view import reverse_flow, view
 
@@ -47,7 +49,9 @@ _NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are
 _PACKED = 0.9  # the height of a picture compared with its ranks
 _NARROW = (1_299.0, 1_000.0, 750.0, 500.0, 350.0)  # points
 _MOST_PAGES = 5  # graphs on one page
-_MANY_ROOTS = 8  # leaves that are asked about; more are drawn in boxes where there is no room
+CHUNKED = "chunked"
+"""The attribute of a graph whose operations were put in chunks, for want of another folding."""
+_FEW_LEAVES = 8  # in one state, or that are asked about, that stay out of boxes
 _CHUNKS = (12, 8, 5, 3)
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
@@ -136,6 +140,7 @@ def _fitted(graph: GradGraph, sizes: Sequence[PageSize]) -> list[GradGraph]:
 
 def _folded(graph: GradGraph, best: GradGraph, how: str, most: int) -> GradGraph:
     """The best folding of a graph, folded further if it is too large, with a note."""
+    best.graph.pop("apart", None)
     seen = _with_clones(best, 2 * most)
     for fold, word in ((fold_chains, "chains"), (fold_chunks(most // 2), "chunks")):
         if seen.number_of_nodes() > 2 * most:
@@ -252,7 +257,7 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
     is_alone = graph.graph.get("frames", 1) == 1
     is_narrow = all(page.width < _WIDEST for page in pages)
     if is_narrow:
-        graph = _without_roots(graph)
+        graph = _with_few_apart(graph)
     for seen, word, needed in _candidates(graph, most, is_alone, is_narrow):
         count = seen.number_of_nodes()
         shown: tuple[float, float] | None = None
@@ -342,17 +347,40 @@ def _fewer(
     smallest = min((way for way, _ in ways), key=len, default=whole)
     whole = fold_chains(smallest if 2 * len(smallest) < len(whole) else whole)
     for count in _CHUNKS:
-        yield hide_untracked(dock_leaves(fold_chunks(whole, count))), "chunks", 0
+        few = hide_untracked(dock_leaves(fold_chunks(whole, count)))
+        few.graph[CHUNKED] = True
+        yield few, "chunks", 0
 
 
-def _without_roots(graph: GradGraph) -> GradGraph:
-    """The graph with leaves that were asked about as any others, if there are many."""
-    roots = [key for key in graph.roots if graph._node[key]["kind"] in LEAVES]
-    if len(roots) > _MANY_ROOTS:
-        graph = graph.copy()
-        for key in roots:
-            del graph._node[key]["root"]
+def _with_few_apart(graph: GradGraph) -> GradGraph:
+    """The graph with few leaves in a state of their own kept out of groups, and many roots not.
+
+    Where all is folded, a leaf without a gradient, a frozen one or one with NaN keeps its name.
+    """
+    graph = graph.copy()
+    modules = graph.graph.get("modules", {})
+    leaves = {
+        key: data
+        for key, data in graph._node.items()
+        if data["kind"] in LEAVES
+        or (data.get("requires_grad") is False and _module_of(data) in modules)
+    }
+    states = {
+        key: (gradient_state(data), data.get("requires_grad"), data.get("verdict"))
+        for key, data in leaves.items()
+    }
+    counts = Counter(states.values())
+    usual = {state for state, count in counts.items() if count > _FEW_LEAVES}
+    usual.update(state for state, _ in counts.most_common(1))
+    graph.graph["apart"] = frozenset(key for key, state in states.items() if state not in usual)
+    roots = [data for data in leaves.values() if "root" in data]
+    for data in roots if len(roots) > _FEW_LEAVES else ():
+        del data["root"]
     return graph
+
+
+def _module_of(data: Mapping[str, Any]) -> str:
+    return str(data.get("name", "")).rpartition(".")[0]
 
 
 def _outermost(graph: GradGraph) -> Iterator[tuple[GradGraph, str]]:
@@ -440,6 +468,8 @@ _LINK = 22.0  # the width of a link that passes a rank
 _ROW = 17.0
 _RANK = 58.0  # a box of one row, and the gap below it
 _LONGEST = 52  # characters of a value
+CHUNKED = "chunked"
+"""The attribute of a graph whose operations were put in chunks, for want of another folding."""
 _FEW = 8  # values that are written out
 
 
