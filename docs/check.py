@@ -1,6 +1,6 @@
-"""Checks the built site: every link within it leads somewhere, and no page is wider than a phone.
+"""Checks the built site: links within it, pages wider than a phone, and text that is too small.
 
-``python docs/check.py docs/_build/html``; the second check needs Chromium, and says so where it is
+``python docs/check.py docs/_build/html``; the last two need Chromium, and say so where it is
 not installed.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 PHONE, DESKTOP = 390, 1280
+TEXT, SMALLEST = 11, 9  # px: the smallest text in a picture as it is drawn, and as it may be shown
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -38,7 +39,12 @@ frame.style.cssText = "border:0;height:900px";
     await new Promise(done => { frame.onload = done; frame.src = page; });
     for (const box of frame.contentDocument.querySelectorAll("details")) box.open = true;
     const wide = frame.contentDocument.scrollingElement.scrollWidth;
-    if (wide > width) found.push([page, width, wide]);
+    if (wide > width) found.push([page, width, `${wide} px wide`]);
+    for (const picture of frame.contentDocument.querySelectorAll("article img.gradviz")) {
+      const size = picture.getBoundingClientRect().width;  // 0 in the other theme
+      const text = TEXT * size / picture.naturalWidth;
+      if (size && text < SMALLEST) found.push([page, width, `text of ${text.toFixed(1)} px`]);
+    }
   }
   document.getElementById("out").textContent = JSON.stringify(found);
 })();
@@ -78,20 +84,20 @@ def broken_links(folder: Path) -> list[str]:
     return broken
 
 
-def wide_pages(folder: Path, chromium: str) -> list[str]:
-    """Each page that has to be scrolled sideways, on a phone or a desk."""
+def misfits(folder: Path, chromium: str) -> list[str]:
+    """Pages that have to be scrolled sideways, and small pictures, on a phone or a desk."""
     pages = [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
     jobs: Any = [[page.resolve().as_uri(), width] for width in (PHONE, DESKTOP) for page in pages]
     with tempfile.TemporaryDirectory() as scratch:
         harness = Path(scratch) / "measure.html"
-        harness.write_text(_MEASURE.replace("JOBS", json.dumps(jobs)), encoding="utf-8")
+        script = _MEASURE.replace("JOBS", json.dumps(jobs))
+        script = script.replace("TEXT", str(TEXT)).replace("SMALLEST", str(SMALLEST))
+        harness.write_text(script, encoding="utf-8")
         command = [chromium, *_FLAGS, f"--user-data-dir={scratch}/profile", harness.as_uri()]
         run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     said = run.stdout.split('<pre id="out">')[1].split("</pre>")[0]
     found = json.loads(html.unescape(said))
-    return [
-        f"{Path(page).name}: {wide} px wide on a screen of {width}" for page, width, wide in found
-    ]
+    return [f"{Path(page).name}: {what} on a screen of {width}" for page, width, what in found]
 
 
 def main() -> None:
@@ -100,7 +106,7 @@ def main() -> None:
     wrong = [f"broken link on {each}" for each in broken_links(folder)]
     chromium = shutil.which("chromium")
     if chromium:
-        wrong += wide_pages(folder, chromium)
+        wrong += misfits(folder, chromium)
     else:
         print("chromium is not installed: the width of the pages is not checked")
     print(*wrong, sep="\n", end="\n" if wrong else "")

@@ -110,6 +110,8 @@ class Action(str, Enum):
     """``DistributedDataParallel`` averaged ``.grad`` after a backward pass."""
     HOOKED = "from its communication hook"
     """A communication hook of the program returned what it wrote into ``.grad`` instead."""
+    NOT_COMBINED = "from its communication hook, which called no collective"
+    """Such a hook returned what is of this rank alone."""
     REDUCED = "combined over the ranks"
     """A function of ``torch.distributed`` wrote gradients of several ranks into ``.grad``."""
     RECEIVED = "received from another rank"
@@ -161,6 +163,8 @@ class Loss(str, Enum):
     """All zeros, because the gradients from the uses of its result add up to zeros."""
     ROUNDED = "rounded"
     """Rounding errors, because those gradients add up to zeros but for them."""
+    UNIFORM = "uniform"
+    """Zeros or rounding errors, of a softmax or layer norm: the same came for each entry."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +237,7 @@ class GradientDetails:
         ranks: number of ranks over which ``DistributedDataParallel`` averaged it; 0 for none.
         unaveraged: number of ranks of a ``DistributedDataParallel`` module that contains the leaf
             and did not average it in this pass; 0 for none.
+        is_beside: whether it is FSDP2 instead that reduced others in this pass, and not it.
     """
 
     before: TensorSummary | None
@@ -241,6 +246,7 @@ class GradientDetails:
     pass_number: int = 0
     ranks: int = 0
     unaveraged: int = 0
+    is_beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,6 +263,9 @@ class StepDetails:
         names: names of those whose version counter increased, in order; "" for one without a name.
         same: keys of those whose version counter increased and in which no value changed.
         at_rest: keys of the parameters whose learning rate is 0.
+        is_new: whether the optimizer had no state before it, and has one since.
+        erased: keys of the parameters that it multiplied by 0 or less, by its weight decay.
+        maximizes: whether it followed gradients upwards: ``maximize=True``.
     """
 
     optimizer: str
@@ -268,6 +277,9 @@ class StepDetails:
     names: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     at_rest: tuple[str, ...] = ()
+    is_new: bool = False
+    erased: tuple[str, ...] = ()
+    maximizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -459,12 +471,14 @@ class PlainContainer(NamedTuple):
         kind: ``"list"``, ``"tuple"``, ``"dict"``, or the class of an object that is no module.
         owner: the class of the model: ``"Net"``.
         of_modules: whether it contains modules; otherwise parameters.
+        inner: type of the container in it that contains them; "" for none.
     """
 
     container: str
     kind: str
     owner: str
     of_modules: bool
+    inner: str = ""
 
 
 class Flag(NamedTuple):

@@ -411,8 +411,8 @@ def spread_text(spread: RankSpread) -> str:
     return "; ".join(parts) or "differs over the ranks"
 
 
-def how_to_register(container: str, kind: str, of_modules: bool) -> str:
-    """How to register what a model keeps in a plain container.
+def how_to_register(container: str, kind: str, of_modules: bool, inner: str = "") -> str:
+    """How to register what a model keeps in a plain container, or in ``inner`` ones inside of it.
 
     Example:
         >>> how_to_register("layers", "list", True)
@@ -421,7 +421,9 @@ def how_to_register(container: str, kind: str, of_modules: bool) -> str:
     if kind not in ("list", "tuple", "dict"):
         return f"make the class {kind} an nn.Module, with super().__init__() in its __init__"
     what = "Module" if of_modules else "Parameter"
-    return f"put {container} into nn.{what}{'Dict' if kind == 'dict' else 'List'}"
+    each = f", and each {inner} in it into nn.{what}{'Dict' if inner == 'dict' else 'List'}"
+    dict_or_list = "Dict" if kind == "dict" else "List"
+    return f"put {container} into nn.{what}{dict_or_list}{each if inner else ''}"
 
 
 def clearing_word(word: str) -> str:

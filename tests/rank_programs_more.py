@@ -17,8 +17,10 @@ from rank_programs import Result, TwoHeads, answers
 from torch import nn
 from torch.distributed._functional_collectives import all_gather_tensor_autograd
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.nn.functional import reduce_scatter
 
 import gradviz
 
@@ -105,6 +107,119 @@ def communication_hooks(rank: int) -> Result:
     return found
 
 
+def hook_that_calls_no_collective(rank: int) -> Result:
+    def own(state, bucket):  # type: ignore[no-untyped-def]  # torch reads annotations
+        done: Any = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    def fixed(state, bucket):  # type: ignore[no-untyped-def]
+        return default_hooks.allreduce_hook(None, bucket)
+
+    found: Result = {}
+    for hook in (own, fixed):
+        model = nn.parallel.DistributedDataParallel(TwoHeads(), find_unused_parameters=True)
+        model.register_comm_hook(None, hook)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with gradviz.record(model) as run:
+            model(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+            optimizer.step()
+        told = gradviz.explain(run)
+        found[hook.__name__] = [sorted({*answers(told).values()}), told[0].reason]
+    return found
+
+
+def zeros_in_all_parts(rank: int) -> Result:
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    torch.nn.init.constant_(net[0].bias, -100.0)
+    cpu = torch.device("cpu")
+    model = FullyShardedDataParallel(net, use_orig_params=True, device_id=cpu)
+    with gradviz.record(model) as run:
+        (loss := model(torch.ones(3, 4)).square().sum()).backward()
+    table = str(gradviz.summary(loss, names=model))
+    story = gradviz.gather(run)
+    told = {} if story is None else answers(gradviz.explain(story))
+    return {"summary": table, "gathered": told}
+
+
+def step_before_fsdp_reduced(rank: int) -> Result:
+    model = FullyShardedDataParallel(nn.Linear(4, 4), device_id=torch.device("cpu"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = []
+    for is_fixed in (False, True):
+        try:
+            with gradviz.record(model) as run:
+                with model.no_sync():
+                    model(torch.ones(3, 4)).sum().backward()
+                if is_fixed:
+                    model(torch.ones(3, 4)).sum().backward()
+                optimizer.step()
+        except RuntimeError as error:
+            said += [gradviz.explain(error).reason, gradviz.explain(run)[0].reason]
+            optimizer.zero_grad()
+    return {"said": said}
+
+
+def parameters_averaged_as_one_tensor(rank: int) -> Result:
+    found = {}
+    for way in ("averager", "data", "copy_"):
+        net = TwoHeads()
+        averager = PeriodicModelAverager(period=2, warmup_steps=0)
+        model = nn.parallel.DistributedDataParallel(net)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with gradviz.record(net) as run, model.no_sync():
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+                optimizer.step()
+                if way == "averager":
+                    averager.average_parameters(net.parameters())
+                    continue
+                flat = torch.cat([each.data.flatten() for each in net.parameters()]) / 2
+                dist.all_reduce(flat)
+                own = [*net.parameters()]
+                parts = flat.split([each.numel() for each in own])
+                for each, part in zip(own, parts, strict=True):
+                    if way == "data":
+                        each.data = part.view_as(each)
+                    else:
+                        each.data.copy_(part.view_as(each))
+        found[way] = answers(gradviz.explain(run))
+    return found
+
+
+def parameter_that_is_not_sharded(rank: int) -> Result:
+    found = {}
+    for word, ignored in (("ignored", ["b.weight"]), ("fixed", [])):
+        net = TwoHeads()
+        own = {net.get_parameter(name) for name in ignored}
+        fully_shard(net, mesh=init_device_mesh("cpu", (2,)), ignored_params=own)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with gradviz.record(net) as run:
+            net(torch.full((1, 2), rank + 1.0)).square().sum().backward()
+            optimizer.step()
+        told = gradviz.explain(run)
+        found[word] = {"verdicts": answers(told), "reason": told.of("b.weight").reason}
+    return found
+
+
+def scattered_and_reduced(rank: int) -> Result:
+    found = {}
+    for word in ("plain", "fixed"):
+        net = TwoHeads()
+        with gradviz.record(net) as run:
+            z = net.a(torch.full((2, 2), rank + 1.0))
+            out = torch.zeros(1, 1)
+            if word == "plain":
+                dist.reduce_scatter_tensor(out, z)
+            else:
+                out = reduce_scatter(out, list(z.chunk(2)))
+            net.b(out.expand(1, 2)).sum().backward()
+        told = gradviz.explain(run)
+        found[word] = {"verdicts": answers(told), "fix": told.of("a.weight").fix}
+    return found
+
+
 def combined_on_one_rank(rank: int) -> Result:
     net = TwoHeads()
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
@@ -146,6 +261,12 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     flat_rows_that_are_on_one_rank,
     first_pass_of_a_static_graph,
     communication_hooks,
+    hook_that_calls_no_collective,
+    zeros_in_all_parts,
+    step_before_fsdp_reduced,
+    parameters_averaged_as_one_tensor,
+    parameter_that_is_not_sharded,
+    scattered_and_reduced,
     combined_on_one_rank,
     parameters_from_one_rank,
     collectives_with_derivatives,

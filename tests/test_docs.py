@@ -66,8 +66,14 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.tool
-def test_pages_wider_than_a_phone_are_found(tmp_path: Path) -> None:
-    (tmp_path / "narrow.html").write_text("<p>words</p>")
+def test_wide_pages_and_small_pictures_are_found(tmp_path: Path) -> None:
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="400" height="9"></svg>'
+    (tmp_path / "picture.svg").write_text(svg)
+    shown = '<article><img class="gradviz" src="picture.svg" style="width: {}px"></article>'
+    (tmp_path / "narrow.html").write_text("<p>words</p>" + shown.format(340))
+    (tmp_path / "small.html").write_text(shown.format(300))
     (tmp_path / "wide.html").write_text('<p style="width: 500px">words</p>')
-    wide = checker().wide_pages(tmp_path, shutil.which("chromium"))
-    assert [each.split(":")[0] for each in wide] == ["wide.html"]
+    found = checker().misfits(tmp_path, shutil.which("chromium"))
+    assert found[0] == "small.html: text of 8.3 px on a screen of 390"
+    assert found[1].startswith("wide.html: 5") and found[1].endswith("wide on a screen of 390")
+    assert found[2:] == ["small.html: text of 8.3 px on a screen of 1280"]

@@ -243,9 +243,58 @@ def test_the_first_pass_of_a_static_graph_is_averaged(found: list[dict[str, Any]
 def test_what_a_communication_hook_of_the_program_returns(found: list[dict[str, Any]]) -> None:
     for each in found:
         assert each["communication_hooks"] == {
-            "own": "4 gradients from its communication hook",
+            "own": "4 gradients from its communication hook, which called no collective",
             "allreduce_hook": "4 gradients averaged over the ranks",
         }
+
+
+def test_a_communication_hook_that_calls_no_collective(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["hook_that_calls_no_collective"]
+        assert told["own"][0] == ["not averaged"]
+        assert told["own"][1].endswith("which replaces the average, called no collective")
+        assert told["fixed"][0] == ["fine"]
+
+
+def test_a_gradient_whose_parts_on_all_ranks_are_zeros(found: list[dict[str, Any]]) -> None:
+    told = found[0]["zeros_in_all_parts"]["gathered"]
+    names = ("0.weight", "rank 1: 0.bias", "rank 1: 2.weight")
+    assert told == {**dict.fromkeys(names, "zero"), "rank 1: 2.bias": "fine"}
+
+
+def test_the_summary_counts_a_flat_parameter_once(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        table = each["zeros_in_all_parts"]["summary"]
+        assert "\ntotal         12      15 " in table and "modules without a row" not in table
+        assert "(no module): FullyShardedDataParallel merged the parameters" in table
+
+
+def test_a_step_before_fsdp_reduced_the_gradients(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        said = each["step_before_fsdp_reduced"]["said"]
+        assert len(said) == 2 and all("after backward in no_sync()" in each for each in said)
+
+
+def test_parameters_that_are_averaged_as_one_tensor(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        for verdicts in each["parameters_averaged_as_one_tensor"].values():
+            assert set(verdicts.values()) == {"fine"}
+
+
+def test_a_parameter_that_fully_shard_ignores(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["parameter_that_is_not_sharded"]
+        wrong = {name for name, verdict in told["ignored"]["verdicts"].items() if verdict != "fine"}
+        assert wrong == {"b.weight"} and "fully_shard did not average" in told["ignored"]["reason"]
+        assert set(told["fixed"]["verdicts"].values()) == {"fine"}
+
+
+def test_the_replacement_of_reduce_scatter_tensor(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["scattered_and_reduced"]
+        assert told["plain"]["verdicts"]["a.weight"] == "changed unseen"
+        assert told["plain"]["fix"].endswith(".reduce_scatter(output, input.chunk(world_size))")
+        assert set(told["fixed"]["verdicts"].values()) == {"fine"}
 
 
 def test_gradients_that_are_combined_on_one_rank(found: list[dict[str, Any]]) -> None:

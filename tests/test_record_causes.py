@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 import gradviz
 from gradviz import Verdict
 from gradviz.diagnosis.values import Values
-from gradviz.graph import EdgeKind, NodeKind
+from gradviz.graph import Cause, EdgeKind, NodeKind
 
 __all__ = ["strict"]
 
@@ -481,3 +482,49 @@ def test_what_a_pass_suggests_is_read_once_for_all_parameters(
     found = gradviz.explain(model, run)
     assert {each.verdict for each in found} == {gradviz.Verdict.NAN}
     assert 0 < len(made) < 6
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        lambda h: torch.arange(6.0).view_as(h),
+        lambda h: torch.ones(3).expand_as(h),
+        lambda h: torch.arange(6.0).reshape_as(h),
+        lambda h: torch.ones(2, 3, dtype=torch.int).type_as(h),
+        lambda h: torch.ones(2, 3, dtype=torch.int).to(h),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 3])
+def test_of_a_tensor_that_only_gives_its_shape_or_dtype_no_data_flows(
+    like: Any, times: int
+) -> None:
+    x, weight = torch.ones(2, 3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    with gradviz.record() as run:
+        for _ in range(times):
+            hidden = x * 2
+            loss = (weight * like(hidden)).sum()
+            loss.backward()
+    assert gradviz.explain(x, run).verdict is Verdict.NOT_CONNECTED
+    graph = run.story.frames[-1].graph
+    causes = {data["cause"] for *_, data in graph.edges(data=True) if "cause" in data}
+    assert causes <= {Cause.CONSTANT}
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_over_one_key(heads: int) -> None:
+    layers = nn.ModuleDict({name: nn.Linear(4, 4) for name in "qkv"})
+
+    def reason(keys: int) -> str:
+        x = torch.randn(2, keys, 4)
+        layers.zero_grad()
+        with gradviz.record(layers) as run:
+            q, k, v = (layers[name](x) for name in "qkv")
+            if heads > 1:
+                q, k, v = (each.view(2, keys, heads, -1).transpose(1, 2) for each in (q, k, v))
+            made = nn.functional.scaled_dot_product_attention(q, k, v)
+            loss = (made - 1).pow(2).mean()
+            loss.backward()
+        return gradviz.explain(layers["q"].weight, run).reason
+
+    assert "one entry" in reason(1) or "only key" in reason(1)
+    assert reason(3).startswith("it has a gradient")

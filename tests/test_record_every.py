@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 import gradviz
 from gradviz.errors import UsageError
 from gradviz.renderers.heatmap import heatmap, heatmap_text
-from gradviz.story import GradientNorms, NormState
+from gradviz.story import GradientNorms, NormState, merged_norm
 
 
 def train(steps: int, seed: int = 0) -> tuple[nn.Module, list[list[float]]]:
@@ -132,6 +132,23 @@ def test_many_steps_share_columns_and_keep_what_is_odd() -> None:
     assert len(norms.steps) <= 1_024 and norms.last == 2_500
     bad = [at for at in range(len(norms.steps)) if norms.state(0, at) is NormState.NOT_FINITE]
     assert len(bad) == 1 and norms.steps[bad[0]] <= 1_112 < norms.steps[bad[0] + 1]
+
+
+def test_norms_that_are_read_while_it_records_lose_no_step() -> None:
+    w = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.SGD([w], 0.0)
+    odd, steps = {777: math.inf, 1_050: 0.0, 1_200: math.nan}, 1_500
+    with gradviz.record(every=10_000) as run:
+        for number in range(steps):
+            w.grad = None if number % 7 == 3 else torch.full((1,), odd.get(number, 1.0 + number))
+            optimizer.step()
+            if number % 300 == 299:
+                assert run.gradient_norms.last == number + 1
+    norms = run.gradient_norms
+    alone = [None if n % 7 == 3 else odd.get(n, 1.0 + n) for n in range(steps)]
+    pairs = [merged_norm(alone[at : at + 2]) for at in range(0, steps, 2)]
+    assert norms.last == steps and norms.steps == tuple(range(1, steps, 2))
+    assert str(list(norms.norms[0])) == str(pairs)
 
 
 def test_two_optimizers_and_sparse_gradients() -> None:

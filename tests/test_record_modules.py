@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz.graph import NodeKind
 from gradviz.recording.module_stack import ModuleStack
-from gradviz.views import group_by_module, infer_modules
+from gradviz.views import fold_repeats, group_by_module, infer_modules
 
 __all__ = ["no_hook_is_left", "strict"]
 
@@ -370,7 +370,7 @@ def test_parts_that_were_not_called_are_told_from_results_that_are_not_used() ->
     assert said["spare.weight"] == f"{unused} it: spare was not called"
     expected = f"{unused} it: layers.1, layers.2, layers.3 were not called"
     assert said["layers.1.bias"] == said["layers.3.weight"] == expected
-    called = f"its module was called, and {unused} the result"
+    called = "its module was called, and no operation that loss was computed from ran in it"
     assert said["dropped.weight"] == said["embedding.weight"] == called
     # Attention reads the weight of its part, and does not call it.
     assert said["attention.out_proj.weight"] == f"{unused} it"
@@ -463,3 +463,65 @@ def test_a_turn_between_two_calls_of_a_module() -> None:
     groups = [data["name"] for _, data in graph.nodes(data=True) if data["kind"] is NodeKind.GROUP]
     assert loss.requires_grad
     assert sorted(groups) == ["head", "norm", "norm"]
+
+
+class Adapted(nn.Module):
+    """A frozen layer with a part of low rank beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(4, 4).requires_grad_(False)
+        self.down, self.up = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        hidden = self.base(x)
+        return hidden + self.up(self.down(x))
+
+
+class AdaptedBody(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4).requires_grad_(False)
+        self.blocks = nn.ModuleList(Adapted() for _ in range(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.norm(x)
+        for block in self.blocks:
+            hidden = hidden + block(hidden).tanh()
+        return hidden
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_what_frozen_layers_ran_tears_no_call_apart(folds: bool) -> None:
+    stem, body, head = nn.Linear(3, 4).requires_grad_(False), AdaptedBody(), nn.Linear(4, 1)
+    model = nn.Sequential(stem, body, head)
+    with gradviz.record(model) as run:
+        model(torch.rand(2, 3)).sum().backward()
+    graph = run.story.frames[-1].graph
+    graph = group_by_module(fold_repeats(graph) if folds else graph, depth=1)
+    groups = {data["name"]: data for data in graph.nodes.values() if "members" in data}
+    assert sorted(groups) == ["1", "2"]
+    assert groups["1"]["module_class"] == "AdaptedBody"
+    assert groups["1"]["frozen"] == 8 * (16 + 4) + 8
+    drawn = [
+        data.get("name") for data in graph.nodes.values() if data["kind"] is NodeKind.UNTRACKED
+    ]
+    assert "hidden" not in drawn  # the body made it
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_of_a_parameter_that_forward_does_not_use_the_result_is_not_blamed(inner: bool) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask, self.fc = nn.Parameter(torch.ones(4)), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.fc(x)
+
+    model = nn.Sequential(Masked(), nn.Linear(4, 1)) if inner else Masked()
+    with gradviz.record(model) as run:
+        loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+    said = reasons(model, run)["0.mask" if inner else "mask"]
+    assert said == "not used by loss"

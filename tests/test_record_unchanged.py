@@ -364,3 +364,80 @@ class Own(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def _modes() -> int:
+    return len(torch.overrides._get_current_function_mode_stack())
+
+
+def _clip(optimizer: Any, *_: object) -> None:
+    nn.utils.clip_grad_norm_([each for g in optimizer.param_groups for each in g["params"]], 0.1)
+
+
+@pytest.mark.parametrize("way", ["plain", "hook", "closure"])
+def test_only_a_step_of_torch_alone_runs_without_the_mode(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    module: Any = sys.modules[torch.optim.SGD.__module__]
+    original = module._single_tensor_sgd
+
+    def watched(*args: Any, **kwargs: Any) -> None:
+        seen.append(_modes())
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(module, "_single_tensor_sgd", watched)
+    w = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([w], 0.1, foreach=False)
+    if way == "hook":
+        optimizer.register_step_pre_hook(_clip)
+    with gradviz.record() as run:
+        (w * w).sum().backward()
+        optimizer.step(*([lambda: 1.0] if way == "closure" else []))
+        assert _modes() == 1
+    assert seen == [0 if way == "plain" else 1]
+    assert _modes() == 0 and not run._state.notes
+    clipped = [event for event in run.events if event.word == "clip_grad_norm_"]
+    assert bool(clipped) is (way == "hook")
+
+
+def test_a_step_that_raises_does_not_end_the_recording_of_calls() -> None:
+    w = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([w], 0.1)
+    with gradviz.record() as run:
+        (w * 2).sum().backward()
+        grad, w.data = w.grad, torch.ones(3)
+        with pytest.raises(RuntimeError):
+            optimizer.step()
+        w.data, w.grad = torch.ones(2), grad
+        (w * 3).sum().backward()
+        assert _modes() == 1
+        (w * 4).exp().sum().backward()
+        optimizer.step()
+        assert _modes() == 1
+    assert _modes() == 0
+    assert [event.word for event in run.events][-6:-2] == ["mul", "exp", "sum", "backward"]
+
+
+def test_the_step_of_another_thread_leaves_the_modes_of_both_as_they_are() -> None:
+    w = torch.ones(2, requires_grad=True)
+    v = torch.ones(2, requires_grad=True)
+    one, other = torch.optim.SGD([w], 0.1), torch.optim.SGD([v], 0.1)
+    seen: list[int] = []
+
+    def elsewhere() -> None:
+        v.grad = torch.ones(2)
+        other.step()
+        seen.append(_modes())
+
+    def step_elsewhere(*_: object) -> None:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+
+    w.register_post_accumulate_grad_hook(step_elsewhere)
+    with gradviz.record():
+        (w * 2).sum().backward()
+        one.step()
+        assert _modes() == 1
+    assert seen == [0] and _modes() == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from gradviz.capture.autograd.nodes import (
     leaf_of,
     parameters_inside,
 )
-from gradviz.capture.autograd.sharded import flat_name, waiting_gradient
+from gradviz.capture.autograd.sharded import flat_name, flat_parameters, waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -427,20 +427,25 @@ def trace_subjects(
             builder.graph.graph["is_traced"] = True
         if modules := _modules_in(builder.graph, names.modules):
             builder.graph.graph["modules"] = modules
-            builder.graph.graph.update(_other_parameters(names, modules, builder.walk))
+            merged = flat_parameters((), builder.walk.leaves.values())
+            builder.graph.graph.update(_other_parameters(names, modules, builder.walk, merged))
+            if merged:
+                builder.graph.graph["is_merged"] = True
         return builder.graph
 
 
 def _other_parameters(
-    names: Names, modules: Mapping[str, str], walk: Walk
+    names: Names, modules: Mapping[str, str], walk: Walk, merged: Container[int]
 ) -> dict[str, dict[str, int]]:
     """The numbers of elements of the parameters of these modules that are not in the graph.
 
-    They are ``frozen`` if they do not require grad, else ``unreached``.
+    They are ``frozen`` if they do not require grad, else ``unreached``. Those that are merged into
+    a parameter of the graph are none of them.
     """
     found: dict[str, dict[str, int]] = {}
     for tensor, name, _ in names:
-        if name.rpartition(".")[0] not in modules or not isinstance(tensor, torch.nn.Parameter):
+        is_parameter = isinstance(tensor, torch.nn.Parameter) and id(tensor) not in merged
+        if name.rpartition(".")[0] not in modules or not is_parameter:
             continue
         if not tensor.requires_grad:
             found.setdefault("frozen", {})[name] = tensor.numel()

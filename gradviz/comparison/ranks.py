@@ -18,12 +18,19 @@ from gradviz import serialize
 from gradviz.comparison import Comparison, compare
 from gradviz.comparison.changes import side_by_side
 from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.values import is_all_zero
 from gradviz.errors import UsageError
-from gradviz.facts import FrameKind, RankRecord, RankState, RankTensor, SavedVerdict
+from gradviz.facts import (
+    FrameKind,
+    GradientDetails,
+    RankRecord,
+    RankState,
+    RankTensor,
+    SavedVerdict,
+)
 from gradviz.graph import GradGraph, NodeData, NodeKind, RankSpread, TensorSummary
 from gradviz.graph.text import must_be, number_text
 from gradviz.story import Frame, Story, recorded_in
-from gradviz.views.groups import is_known, norm_of
 from gradviz.wording import frame_title, rank_notes, rank_state_text, ranks_text
 
 if TYPE_CHECKING:
@@ -48,6 +55,7 @@ class RankPart:
         tensors: the tensors with a ``.grad`` or a value; the nodes are positions in the graph.
         verdicts: on its recording; the nodes are positions too.
         waited: names of the parameters for which ``DistributedDataParallel`` waits.
+        zeros: names of sharded parameters; the part of the gradient on this rank is all zeros.
     """
 
     rank: int
@@ -56,6 +64,7 @@ class RankPart:
     tensors: tuple[RankTensor, ...] = ()
     verdicts: tuple[SavedVerdict, ...] = ()
     waited: tuple[str, ...] = ()
+    zeros: tuple[str, ...] = ()
 
 
 def gather(run: object, *, timeout: float = SECONDS) -> Story | None:
@@ -210,8 +219,8 @@ def own_part(run: object, rank: int, names: Names) -> tuple[RankPart, Frame]:
         )
         for each in story.verdicts or ()
     )
-    digest, waited = _digest(frame.graph), _waited(run, names)
-    return RankPart(rank, digest, frame.pass_number, tensors, verdicts, waited), frame
+    marks = _waited(run, names), _zero_parts(run, story, frame.pass_number)
+    return RankPart(rank, _digest(frame.graph), frame.pass_number, tensors, verdicts, *marks), frame
 
 
 def _waited(run: object, names: Names) -> tuple[str, ...]:
@@ -224,6 +233,26 @@ def _waited(run: object, names: Names) -> tuple[str, ...]:
     awaited = awaited_parameters()
     named = [*names, *run._snapshots.parameters(), *run._leaves()] if awaited else []
     return tuple(dict.fromkeys(each.name for each in named if id(each.tensor) in awaited))
+
+
+def _zero_parts(run: object, story: Story, pass_number: int) -> tuple[str, ...]:
+    """The names of sharded parameters to whose part on this rank a pass added only zeros."""
+    from gradviz.capture.autograd.sharded import flat_parameters
+    from gradviz.recording.api import Recording
+
+    parts, found = set(), []
+    if isinstance(run, Recording) and (
+        flat := flat_parameters((series := run._snapshots).recorded_modules())
+    ):
+        parts = {each.name for each in series.parameters() if id(each.tensor) in flat}
+    for event in story.events:
+        details, name = event.details, event.name.removesuffix(".grad")
+        if not isinstance(details, GradientDetails) or details.pass_number != pass_number:
+            continue
+        grad = details.after
+        if grad is not None and (grad.is_part or name in parts) and is_all_zero(grad):
+            found.append(name)
+    return tuple(found)
 
 
 def latest_backward(story: Story) -> Frame:
@@ -312,7 +341,7 @@ def story_of_ranks(
         ]
         drawn.setdefault(each.number, replace(each.frame, title=_title(ranks, each.frame)))
     title = f"{size:,} ranks" if size > 1 else ""
-    verdicts = [*_of_states(records.values()), *_merged(parts, structures)]
+    verdicts = [*_of_states(records.values()), *_merged(parts, structures, size)]
     story = [drawn[number] for number in sorted(drawn)]
     return Story(story, title, verdicts=verdicts, ranks=records.values())
 
@@ -383,10 +412,10 @@ def _of_states(records: Iterable[RankRecord]) -> Iterator[SavedVerdict]:
 
 
 def _merged(
-    parts: Sequence[RankPart], structures: Mapping[str, _Structure]
+    parts: Sequence[RankPart], structures: Mapping[str, _Structure], size: int
 ) -> Iterator[SavedVerdict]:
     """The verdicts of all ranks; equal ones become one, with the ranks that have it."""
-    found: dict[tuple[str, ...], tuple[SavedVerdict, list[int]]] = {}
+    found: dict[tuple[str, str, str], tuple[SavedVerdict, list[int]]] = {}
     for part in parts:
         for each in part.verdicts:
             structure = structures[part.digest]
@@ -399,9 +428,17 @@ def _merged(
                 said = replace(said, nodes=keys, culprit=culprit, frame=structure.number)
                 found[key] = said, []
             found[key][1].append(part.rank)
-    everyone = [part.rank for part in parts if part.digest]
-    for verdict, ranks in found.values():
-        yield replace(verdict, ranks=() if ranks == everyone else tuple(ranks))
+    wrong = {name for name, verdict, _ in found if verdict not in _WITHOUT_FAULT}
+    zeros = {part.rank: {*part.zeros} - wrong for part in parts if part.digest}
+    for (name, _, _), (verdict, ranks) in found.items():
+        if len(zeros) == size and all(name in zeros[rank] for rank in ranks):
+            verdict = replace(verdict, verdict=Verdict.ZERO.value, reason=_ALL_ZERO, fix=_UNSHARDED)
+        yield replace(verdict, ranks=() if len(ranks) == size else tuple(ranks))
+
+
+_WITHOUT_FAULT = (Verdict.FINE.value, Verdict.LEFT_OUT.value)
+_ALL_ZERO = "the parts of its gradient on all ranks are all zeros"
+_UNSHARDED = "record the program in one process, without FullyShardedDataParallel, and explain that"
 
 
 def _awaited(verdict: SavedVerdict) -> SavedVerdict:
@@ -503,8 +540,8 @@ def _spread(
     present = {rank: grad for rank, grad in grads.items() if grad is not None}
     missing = tuple(rank for rank in grads if rank not in present) if present else ()
     wrong = tuple(rank for rank, grad in present.items() if not grad.is_finite)
-    finite = {rank: grad for rank, grad in present.items() if rank not in wrong and is_known(grad)}
-    norms = {rank: norm_of(grad) for rank, grad in finite.items()}
+    finite = {rank: grad for rank, grad in present.items() if rank not in wrong and grad.is_read}
+    norms = {rank: grad.finite_norm for rank, grad in finite.items()}
     least, greatest = min(norms.values(), default=0.0), max(norms.values(), default=0.0)
     differ = greatest - least > _EQUAL * greatest or _have_other_values(list(finite.values()))
     not_finite = wrong if len(wrong) < len(present) else ()

@@ -172,9 +172,13 @@ class Explanations(Sequence[Explanation], Shown):
             (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
             for group in _groups([each for each in others if each.verdict is not Verdict.FINE])
         ]
-        if fine:
-            other = "other " if rows else ""
-            rows.append((f"{len(fine):,} {other}{_noun(fine)}", "fine", "", ""))
+        on_ranks = [fine] if fine else []
+        if rows or errors:  # of ranks, on some of which they were not found fine
+            on_ranks = _groups([replace(each, reason="") for each in fine], fewest=1)
+        for group in on_ranks:
+            where = f"{group[0].ranks}: " if group[0].ranks and on_ranks != [fine] else ""
+            other = "" if where or not rows else "other "
+            rows.append((f"{where}{len(group):,} {other}{_noun(group)}", "fine", "", ""))
         widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
         table = []
         for at, (name, state, reason, fix) in enumerate(rows):
@@ -438,6 +442,8 @@ class Verdict(str, Enum):
     """It has a gradient, but no optimizer that made a step contains it."""
     NO_STEP = "no step", Group.TRAINING
     """Its optimizer has made no step with its gradient."""
+    WRONG_STEP = "wrong step", Group.TRAINING
+    """Its optimizer forgets earlier steps, erases its values, or follows a loss upwards."""
     NOT_REGISTERED = "not registered", Group.TRAINING
     """A parameter that the model uses, but that is not among its parameters."""
     MOVED = "frozen but updated", Group.TRAINING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
+from itertools import takewhile
 from math import inf
 
 from gradviz.diagnosis.context import Context, Question
@@ -23,7 +24,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.values import is_only_added
-from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
     Cause,
@@ -253,7 +254,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     facts = CutFacts.of(context, cut)
     line, inside, off = facts.line, facts.inside, facts.switched_off
-    if off is not None and left_off(context) is off:
+    if off is not None and off in _still_off(context):
         return TURN_ON.format(off.location)
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
@@ -288,6 +289,20 @@ def _of_straight_through(facts: CutFacts) -> str:
     fix = f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
     fix += f"a loss of its own{', computed before this line' * is_replaced}: "
     return f"{fix}torch.nn.functional.mse_loss({other}, {kept}.detach())"
+
+
+def _of_two_passes(facts: CutFacts) -> str:
+    """Of a detached result that serves the passes of two losses, as that of a generator."""
+    if facts.cause is not Cause.DETACH or _copies(facts):
+        return ""
+    root, others = facts.context.root_names, list[str]()
+    for frame in facts.context.frames if facts.context.passes else ():
+        nodes = frame.graph.nodes
+        if frame.kind is FrameKind.AFTER_BACKWARD and facts.cut.target in nodes:
+            others += [nodes[key].get("name", "") for key in facts.context.roots_of(frame.graph)]
+    others = [each for each in dict.fromkeys(others) if each not in ("", root)]
+    fix = f"compute {root} from the result without detach(), and only {{}} from the detached one"
+    return fix.format(" and ".join(others)) if others else ""
 
 
 def _of_one_of_several(facts: CutFacts) -> str:
@@ -336,7 +351,7 @@ def _of_cause(facts: CutFacts) -> str:
 
 
 _FIXES = (
-    *(_of_call, _of_straight_through, _of_one_of_several),
+    *(_of_call, _of_straight_through, _of_two_passes, _of_one_of_several),
     *(_of_mode, _of_part, _of_write, _of_cause),
 )
 """The fixes of a cut; the first that applies is proposed."""
@@ -377,9 +392,12 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 
 def left_off(context: Context) -> Event | None:
-    """The call of ``set_grad_enabled(False)`` that was never undone, or None."""
-    modes = context.happened(EventKind.MODE)
-    return modes[-1] if modes and _is_switch(modes[-1]) else None
+    """The ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
+    return next(reversed(_still_off(context)), None)
+
+
+def _still_off(context: Context) -> list[Event]:
+    return [*takewhile(_is_switch, reversed(context.happened(EventKind.MODE)))]
 
 
 def _is_switch(event: Event) -> bool:

@@ -16,6 +16,7 @@ from gradviz.diagnosis import (
     no_graph,
     plain_errors,
     relative_size,
+    silent_faults,
     used_up,
     wrong_arguments,
 )
@@ -29,7 +30,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.losses import loss_rules, target_of_kl_div
+from gradviz.diagnosis.losses import loss_rules, target_of_kl_div, unseen_rules
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -43,7 +44,14 @@ from gradviz.diagnosis.non_finite import (
     non_finite_rules,
 )
 from gradviz.diagnosis.not_connected import not_connected_rules
-from gradviz.diagnosis.overview import ListedAnswer, as_so_far, in_overview
+from gradviz.diagnosis.overview import (
+    ListedAnswer,
+    as_so_far,
+    hooks_piled_up,
+    in_overview,
+    piled_up,
+    step_rules,
+)
 from gradviz.diagnosis.reading import (
     context_at_end,
     context_of,
@@ -54,7 +62,7 @@ from gradviz.diagnosis.reading import (
     with_values,
 )
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.silent_faults import all_frozen, unseen, unused_by_steps
+from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     first_training_rules,
@@ -70,7 +78,13 @@ from gradviz.story import Story, recorded_in
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-_ALONE = (relative_size.cut_term, unseen, all_frozen)  # not about a tensor that is asked for
+_ALONE = (
+    relative_size.cut_term,
+    unseen,
+    all_frozen,
+    switched_off,
+    piled_up,
+)  # not about a tensor that is asked for
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
     *event_rules,
@@ -83,9 +97,11 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     target_of_kl_div,
     *non_finite_rules,
+    *unseen_rules,
     *zero_rules,
     *clipping_rules,
     *training_rules,
+    *step_rules,
     *loss_rules,
     *last_rules,
     *_ALONE,
@@ -93,6 +109,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *used_up.RULES,
     *in_place.RULES,
     *wrong_arguments.RULES,
+    silent_faults.step_before_sharding,
     *plain_errors.RULES,
 )
 
@@ -274,7 +291,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
-        explanations = Explanations((*explanations, *rows))
+        explanations = Explanations((*explanations, *rows, *hooks_piled_up(context)))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.

@@ -9,7 +9,6 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
-from gradviz.diagnosis.in_place import unseen_rules
 from gradviz.diagnosis.lines import at_line, mention
 from gradviz.diagnosis.relative_size import is_update, passes_for_inputs, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -499,7 +498,6 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
 
 
 last_rules: tuple[Rule[Any, Any], ...] = (
-    *unseen_rules,
     not_averaged,
     combined_at_another_time,
     Rule(

@@ -7,7 +7,7 @@ from collections.abc import Container
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, Question
+from gradviz.diagnosis.context import RECORD, Context
 from gradviz.diagnosis.lines import (
     at_line,
     called_name,
@@ -24,9 +24,9 @@ from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
-from gradviz.facts import Action, BackwardDetails, Problem, ProblemKind
-from gradviz.graph import GradGraph, ancestors, descendants, word_of
-from gradviz.graph.operations import Blocks, forward_word, operation, twin_of
+from gradviz.facts import Problem, ProblemKind
+from gradviz.graph import GradGraph, word_of
+from gradviz.graph.operations import forward_word
 from gradviz.graph.text import as_code
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -470,113 +470,4 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "{what} was changed in place{at}, which autograd cannot record",
     ),
     *rules_of(_TABLE),
-)
-
-
-# A change of which backward raises no error: through ``.data``, or by torch.distributed.
-
-
-def _changed_through_an_alias(context: Context, question: Question) -> Evidence | None:
-    """The latest pass computed its gradient with values that a leaf got after its use."""
-    graph, key = context.before, question.key
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    if graph is None or key not in graph or not added or not context.passes:
-        return None
-    last, details = context.passes[-1].number, context.passes[-1].details
-    written = [event for event in _writes_to_leaves(context, graph) if event.number < last]
-    if not written or added[-1].number < last or not isinstance(details, BackwardDetails):
-        return None
-    path = descendants(graph, [key]) & ancestors(graph, details.roots)
-    for event in reversed(written):
-        for leaf in event.nodes:
-            for user in _products_with(graph, leaf, path):
-                made = context.happened_to(user, EventKind.OPERATION)
-                if made and made[-1].number < event.number:
-                    return _of_alias(graph, event, leaf, user)
-    return None
-
-
-def _writes_to_leaves(context: Context, graph: GradGraph) -> list[Event]:
-    """The changes in place of leaves that were used before, in order."""
-
-    def find() -> list[Event]:
-        found = {key for key, data in graph.nodes(data=True) if data.get("stale")}
-        events = context.happened(EventKind.IN_PLACE)
-        events = [each for each in events if each.action is not Action.DATA_REPLACED]
-        return [event for event in events if found.intersection(event.nodes)]
-
-    return context.cached("writes to leaves", find)
-
-
-def _products_with(graph: GradGraph, leaf: str, path: set[str]) -> list[str]:
-    """The products on a path that saved a leaf as one factor, and get the other from the path."""
-    storage = graph.nodes[leaf].get("storage") if leaf in graph else None
-    found = []
-    for user in path if storage is not None else ():
-        row = operation(graph.nodes[user].get("op", ""))
-        factors = {*(row.factors or ((0, 1) if row.blocks is Blocks.OTHER_FACTOR else ()))}
-        kept = graph.nodes[user].get("saved", ())
-        saved = {each.input for each in kept if each.storage == storage}
-        own = {edge.get("input", 0) for source, edge in graph.inputs(user) if source in path}
-        if saved & factors and factors & own - saved:
-            found.append(user)
-    return sorted(found, key=lambda key: int(key[1:]))
-
-
-def _of_alias(graph: GradGraph, event: Event, leaf: str, user: str) -> Evidence:
-    line = graph.nodes[user].get("source", "")
-    words = {
-        "what": f"{event.word} at {mention(event.location)}",
-        "name": graph.nodes[leaf].get("name", "a leaf"),
-        "user": f"{word_of(graph.nodes[user])}{at_line(line)}",
-    }
-    return Evidence(words, (leaf, user), (event.location, *locations_of([line])))
-
-
-def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
-    """A function of torch.distributed changed a tensor on the path, before the latest pass.
-
-    The value of a root does not matter: its own gradient is 1.
-    """
-    changes = context.happened(EventKind.IN_PLACE)
-    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    unseen = [event for event in every if added and event.number < added[-1].number]
-    if not unseen:
-        return None
-    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
-    path = context.path(question.key) - set(context.roots) - makers
-    for event in reversed(unseen):
-        if found := path.intersection(event.nodes):
-            data = context.graph.nodes[min(found)]
-            words = {
-                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
-                "name": data.get("name") or f"the result of {word_of(data)}",
-                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
-            }
-            return Evidence(words, locations=(event.location,))
-    return None
-
-
-unseen_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "a function of torch.distributed changed a tensor on the path",
-        Verdict.CHANGED_UNSEEN,
-        _changed_by_a_collective,
-        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
-        "gradient is the one without it",
-        events=(EventKind.IN_PLACE,),
-        docs="Such a function writes into a tensor of the graph and does not raise its version "
-        "counter.",
-    ),
-    Rule(
-        "a leaf was changed after its use, through an alias",
-        Verdict.CHANGED_UNSEEN,
-        _changed_through_an_alias,
-        "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
-        "notice that, and this gradient was computed with the values after it",
-        "write into {name} after backward()",
-        events=(EventKind.IN_PLACE,),
-        docs="x.data shares the memory of x and has a version counter of its own.",
-    ),
 )

@@ -210,12 +210,17 @@ def as_read(data: NodeData) -> str:
     is_data = data["kind"] is NodeKind.UNTRACKED and "name" not in data
     for location in locations_of([data.get("source", "")]) if is_data else ():
         for node in nodes_in(statement_at(location), ast.Subscript, ast.Call, ast.BinOp):
-            is_it = _is_named(node, op, _SIGNED.get(op)) or (
-                isinstance(node, ast.Subscript) and op == "getitem"
-            )
+            is_item = op == "getitem" and isinstance(node, ast.Subscript)
+            is_it = is_item or _is_named(node, op, _SIGNED.get(op))
             if is_it and node.lineno == location.line and len(text := ast.unparse(node)) < _SHORT:
                 texts.add(text)
     return texts.pop() if len(texts) == 1 else op
+
+
+def as_read_at(data: NodeData) -> str:
+    """`as_read`; of an operation whose result has no name, with its line."""
+    is_named = data["kind"] is not NodeKind.OPERATION or "name" in data or "source" not in data
+    return as_read(data) if is_named else f"{as_read(data)} at {data['source']}"
 
 
 def operands(expression: ast.expr) -> list[ast.expr]:
@@ -406,6 +411,19 @@ def transforms_in(files: Iterable[str]) -> list[SourceLocation]:
             if ast.unparse(node.func) in names
         ]
     return found
+
+
+def hook_registered_at(made: SourceLocation, line: SourceLocation, words: Container[str]) -> str:
+    """The name of the hook that a line registers, if another line is in it; "" for another."""
+    around = {each.name for each in functions_around(line)}
+    for call in nodes_in(statement_at(made), ast.Call):
+        hook = call.args[0] if call.args and called_name(call) in words else None
+        if isinstance(hook, ast.Lambda) and hook.lineno <= line.line <= (hook.end_lineno or 0):
+            return "the hook"
+        name = ast.unparse(hook).rpartition(".")[2] if hook is not None else ""
+        if name in around:
+            return name
+    return ""
 
 
 def calls(files: Iterable[str], name: str, keyword: str = "") -> list[SourceLocation]:

@@ -1,7 +1,8 @@
-"""Losses that compute another thing than is meant, and raise nothing."""
+"""Losses, and changes in place, that compute another thing than is meant, and raise nothing."""
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,10 +10,10 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of
+from gradviz.diagnosis.lines import at_line, locations_of, mention, nodes_in, statement_at
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import is_sum, is_wrong, keeps_each, number_of
-from gradviz.facts import EventKind
+from gradviz.diagnosis.values import Step, is_all_zero, is_sum, is_wrong, keeps_each, number_of
+from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import (
     EdgeData,
     EdgeKind,
@@ -20,15 +21,22 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     ancestors,
+    descendants,
     is_gradient,
     losses_of_all_pairs,
+    word_of,
 )
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import Blocks, operation, twin_of
 from gradviz.graph.text import shape_text
+from gradviz.story import Event
 
 COMPARE = (
     "compare the results with a target, or weigh them: a sum or mean square of normalized values "
     "is nearly a constant"
+)
+LOSSES = (
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
+    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
 )
 
 
@@ -237,6 +245,64 @@ def only_squares(graph: GradGraph, key: str) -> bool | None:
     return squares
 
 
+class Block(NamedTuple):
+    """An operation that passes no gradient to one of its inputs."""
+
+    key: str
+    why: str
+    fix: str
+    is_consequence: bool = False  # whether it blocks because of zeros that were computed before
+    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
+
+
+def no_label(step: Step) -> Block | None:
+    """A loss over labels that are all ignored; one of each sample has no total weight."""
+    weight = step.values.saved(step.target, "total_weight")
+    is_reduced = step.options.get("reduction") != "none"
+    if is_reduced and weight is not None and is_all_zero(weight):
+        ignored = step.options.get("ignore_index", "-100")
+        why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
+        return Block(step.target, why, "check the labels: at least one in a batch must count")
+    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
+    return None if is_before else no_loss(step)
+
+
+def no_loss(step: Step) -> Block | None:
+    """A loss of exactly 0, where its slope is 0."""
+    why, made = "its result is exactly 0, where its slope is 0", step.made
+    if made is None or not made.numel or not is_all_zero(made):
+        return None
+    fix = "check whether the target was computed from the prediction, and the scale of the inputs"
+    return Block(step.target, why, fix)
+
+
+LOGS = ("log", "log2", "log10")
+_AT_ONCE_BY = "compute it at once by torch.{}(), which does not overflow"
+
+
+def _adds_one(data: NodeData) -> bool:
+    """Whether the line of an operation adds the number 1."""
+    lines = locations_of([data.get("source", "")])
+    sums = (each for line in lines for each in nodes_in(statement_at(line), ast.BinOp))
+    pairs = ((each.left, each.right) for each in sums if isinstance(each.op, ast.Add))
+    return any(getattr(each, "value", 0) == 1 for pair in pairs for each in pair)
+
+
+def fix_of_exp(graph: GradGraph, key: str) -> str:
+    """The function of torch that computes what an exponential is the first part of; "" for none."""
+    if graph.nodes[key].get("op") != "exp":
+        return ""
+    users = [(each, graph.nodes[each].get("op", "")) for each in graph.successors(key)]
+    after = {(op, graph.nodes[e].get("op", "")) for user, op in users for e in graph[user]}
+    adds = [user for user, op in users if op == "add" and _adds_one(graph.nodes[user])]
+    logs = {graph.nodes[each].get("op") for user in adds for each in graph[user]}
+    if logs.intersection(LOGS) or any(op == "log1p" for _, op in users):
+        return _AT_ONCE_BY.format("nn.functional.softplus")
+    if after & {("sum", op) for op in LOGS}:
+        return _AT_ONCE_BY.format("logsumexp")
+    return _AT_ONCE_BY.format("softmax") if ("sum", "div") in after else ""
+
+
 class _Constant(NamedTuple):
     """A normalization without weight, and the nodes that reach the roots only through it."""
 
@@ -249,8 +315,8 @@ def _constants(graph: GradGraph, roots: Sequence[str]) -> list[_Constant]:
     found = [
         key
         for key, data in graph.nodes(data=True)
-        # batch_norm, which is like these in training alone, has the same node in evaluation.
-        if data.get("op") in ("layer_norm", "group_norm")
+        if data.get("op") in ("layer_norm", "group_norm", "batch_norm")
+        and "training" not in data.get("options", {})  # False: of a batch_norm in evaluation
         and all(edge.get("input", 0) == 0 for _, edge in graph.inputs(key))
         and only_squares(graph, key)
     ]
@@ -300,7 +366,7 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         "only the sum of the squares of the results of {op}{at} goes into {root}: without a weight "
         "it is nearly the same for every input",
         COMPARE,
-        docs="Of layer_norm and group_norm without weight and bias.",
+        docs="Of layer_norm, group_norm and batch_norm without weight and bias.",
     ),
 )
 
@@ -310,4 +376,182 @@ target_of_kl_div: Rule[Any, Any] = Rule(
     _target,
     _GIVEN,
     events=(EventKind.OPERATION,),
+)
+
+
+# A change of which backward raises no error: through ``.data``, or by torch.distributed.
+
+
+def _changed_through_an_alias(context: Context, question: Question) -> Evidence | None:
+    """The latest pass computed its gradient with values that were written after their use."""
+    graph, key = context.before, question.key
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    if graph is None or key not in graph or not added or not context.passes:
+        return None
+    last, details = context.passes[-1].number, context.passes[-1].details
+    name = "writes past autograd"
+    rows = context.cached(name, lambda: _writes_past_autograd(context, graph, last))
+    if not rows or added[-1].number < last or not isinstance(details, BackwardDetails):
+        return None
+    path = descendants(graph, [key]) & ancestors(graph, details.roots)
+    for event, written_to, user in rows:
+        if user in _savers_of(graph, written_to, path):
+            return _of_alias(graph, event, written_to, user)
+    return None
+
+
+def _writes_past_autograd(
+    context: Context, graph: GradGraph, last: int
+) -> list[tuple[Event, str, str]]:
+    """The changes in place before a pass of what an operation had saved before, the latest first.
+
+    Returns:
+        The event, what was changed, and the operation.
+    """
+    rows, found = graph.nodes(data=True), list[tuple[Event, str, str]]()
+    keys = {key for key, data in rows if data.get("stale") or data["kind"] in _KEPT}
+    every = {*graph}
+    for event in reversed(context.happened(EventKind.IN_PLACE)):
+        if event.number < last and event.action is not Action.DATA_REPLACED:
+            for key in keys.intersection(event.nodes):
+                for user in _savers_of(graph, key, every):
+                    made = context.happened_to(user, EventKind.OPERATION)
+                    if made and made[-1].number < event.number:
+                        found.append((event, key, user))
+    return found
+
+
+_KEPT = (NodeKind.OPERATION, NodeKind.UNTRACKED)
+
+
+def _savers_of(graph: GradGraph, key: str, path: set[str]) -> list[str]:
+    """The operations on a path that saved a tensor, and whose gradient depends on its values."""
+    if key not in graph or graph.nodes[key]["kind"] not in _KEPT:
+        return _products_with(graph, key, path)
+    kept = (each.argument for each in graph.nodes[key].get("saved", ()))
+    own = [key] if key in path and any(each.startswith("result") for each in kept) else []
+    found = set()
+    for _, user, edge in graph.out_edges(key, data=True):
+        data = graph.nodes[user]
+        row, saved = operation(data.get("op", "")), {each.input for each in data.get("saved", ())}
+        is_product = row.factors or row.blocks is Blocks.OTHER_FACTOR
+        others = {source for source, _ in graph.inputs(user)} & path - {key}
+        if user in path and edge.get("input", 0) in saved and (others or not is_product):
+            found.add(user)
+    return [*own, *sorted(found, key=lambda each: int(each[1:]))]
+
+
+def _products_with(graph: GradGraph, leaf: str, path: set[str]) -> list[str]:
+    """The products on a path that saved a leaf as one factor, and get the other from the path."""
+    storage = graph.nodes[leaf].get("storage") if leaf in graph else None
+    found = []
+    for user in path if storage is not None else ():
+        row = operation(graph.nodes[user].get("op", ""))
+        factors = {*(row.factors or ((0, 1) if row.blocks is Blocks.OTHER_FACTOR else ()))}
+        kept = graph.nodes[user].get("saved", ())
+        saved = {each.input for each in kept if each.storage == storage}
+        own = {edge.get("input", 0) for source, edge in graph.inputs(user) if source in path}
+        if saved & factors and factors & own - saved:
+            found.append(user)
+    return sorted(found, key=lambda key: int(key[1:]))
+
+
+def _of_alias(graph: GradGraph, event: Event, key: str, user: str) -> Evidence:
+    data, maker = graph.nodes[key], graph.nodes[user]
+    is_made, line = data["kind"] is NodeKind.OPERATION, maker.get("source", "")
+    name = data.get("name") or (f"the result of {word_of(data)}" if is_made else "a tensor")
+    fix = f"{'compute a new tensor instead, or ' * is_made}write into {name} after backward()"
+    words = {"what": f"{event.word} at {mention(event.location)}", "name": name, "fix": fix}
+    words["user"] = f"{maker.get('op', 'an operation')}{at_line(line)}"
+    return Evidence(words, (key, user), (event.location, *locations_of([line])))
+
+
+def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
+
+    The value of a root does not matter: its own gradient is 1.
+    """
+    changes = context.happened(EventKind.IN_PLACE)
+    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [event for event in every if added and event.number < added[-1].number]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=(event.location,))
+    return None
+
+
+def _changed_by_recomputing(context: Context, question: Question) -> Evidence | None:
+    """A checkpoint that computed again in backward changed data that an operation inside uses."""
+    graph, after = context.before, context.graph_of_latest_pass(question.key)
+    if graph is None or after is None or question.key not in graph:
+        return None
+    key = ("recomputed", id(graph), id(after))
+    for event, user in context.cached(key, lambda: _recomputed(context, graph, after)):
+        if user in descendants(graph, [question.key]):
+            (changed,) = [each for each in event.nodes if each in graph][:1]
+            name, line = (
+                graph.nodes[changed].get("name", "data"),
+                graph.nodes[user].get("source", ""),
+            )
+            words = {"what": f"{event.word} at {mention(event.location)}", "name": name}
+            words["user"] = f"{graph.nodes[user].get('op', 'an operation')}{at_line(line)}"
+            return Evidence(words, (changed, user), (event.location, *locations_of([line])))
+    return None
+
+
+def _recomputed(context: Context, graph: GradGraph, after: GradGraph) -> list[tuple[Event, str]]:
+    """The changes in place that ran again in the pass, and the operations with that input."""
+    found = list[tuple[Event, str]]()
+    for key in (key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.UNTRACKED):
+        versions = [each.nodes[key].get("version", 0) for each in (graph, after) if key in each]
+        events = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.location.is_own]
+        for user in graph.successors(key) if versions[0] < versions[-1] and events else ():
+            row = operation(graph.nodes[user].get("op", ""))
+            saved = graph.nodes[user].get("saved", ())
+            if saved and not row.normalizes and not any(each.dtype for each in saved):
+                found.append((events[-1], user))  # a hook of the checkpoint keeps what it saved
+    return found
+
+
+unseen_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_a_collective,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        events=(EventKind.IN_PLACE,),
+        docs="Such a function writes into a tensor of the graph and does not raise its version "
+        "counter.",
+    ),
+    Rule(
+        "a leaf or result was changed after its use, through an alias",
+        Verdict.CHANGED_UNSEEN,
+        _changed_through_an_alias,
+        "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
+        "notice that, and this gradient was computed with the values after it",
+        events=(EventKind.IN_PLACE,),
+        docs="x.data shares the memory of x and has a version counter of its own.",
+    ),
+    Rule(
+        "data that a checkpoint changes again",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_recomputing,
+        "{what} changed {name} again, as a checkpoint was computed again in backward: {user} used "
+        "other values there than in the forward pass",
+        "change {name} outside of the function that is checkpointed",
+        events=(EventKind.IN_PLACE,),
+        docs="A counter or a running average in a function under torch.utils.checkpoint.",
+    ),
 )

@@ -25,18 +25,18 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import frozen_from_start
 from gradviz.diagnosis.no_graph import lost_on_the_way
+from gradviz.diagnosis.not_connected import retained_late, returned_none
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
-from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
+from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails
 from gradviz.graph import (
+    EdgeKind,
     GradGraph,
     NodeData,
     NodeKind,
     ancestors,
     is_gradient,
-    stops_on_every_way,
-    word_of,
 )
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import joined
@@ -318,7 +318,13 @@ def _lost_result(context: Context) -> Evidence | None:
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
     if (off := left_off(context)) is None:
-        return Evidence({"why": ""})
+        edges = context.graph.out_edges([question.key], data=True)
+        cuts = [CutEdge(*e) for e in edges if e[2]["kind"] is EdgeKind.CUT and is_known_cut(e[2])]
+        if not cuts:
+            return Evidence({"why": ""})
+        words = {"why": f": what was is cut off by {cut_words(context, cuts[-1])}"}
+        words["fix"] = fix_of_cut(context, cuts[-1])
+        return Evidence(words, (cuts[-1].target,), lines_of(context, cuts[-1]))
     why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
     words = {"why": why, "fix": TURN_ON.format(off.location)}
     return Evidence(words, locations=(off.location,))
@@ -348,23 +354,6 @@ def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
     if context.freed and context.freed & context.path(question.key):
         sign = "the saved tensors are freed"
     return Evidence({"root": context.root_names, "sign": sign}) if sign else None
-
-
-def _returned_none(context: Context, question: Question) -> Evidence | None:
-    """Every way to a leaf leads through an input for which a Function returned None."""
-    lost = context.lost_in_pass(Loss.MISSING)
-    if not lost or not question.is_leaf or question.key not in context.graph:
-        return None
-    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
-    if not found:
-        return None
-    data = context.graph.nodes[found[0]]
-    line, op = data.get("source", ""), data.get("op", "")
-    fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
-    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
-    words = {"function": op or word_of(data), "fix": fix}
-    words["where"] = f", applied at {mention(line)}," if line else ""
-    return Evidence(words, tuple(found), locations_of([line]), found[0])
 
 
 def _without_derivative(context: Context, question: Question) -> Evidence | None:
@@ -444,6 +433,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         docs="Without a recording, the result is searched among the variables of the caller.",
         when=(Reach.NO_ROOT,),
     ),
+    retained_late,
     Rule(
         "connected, and a backward pass has run",
         Verdict.NOT_KNOWN,
@@ -455,15 +445,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         docs="Freed saved tensors, or a gradient elsewhere, show that backward has run.",
         when=(Reach.REACHABLE,),
     ),
-    Rule(
-        "a Function returned no gradient for it",
-        Verdict.CUT,
-        _returned_none,
-        "the backward of {function}{where} returned None for the input that it leads to",
-        events=(EventKind.BACKWARD,),
-        docs="A recording looks at what the backward of each Function returns.",
-        when=(Reach.REACHABLE,),
-    ),
+    returned_none,
     Rule(
         "connected, and backward has not run",
         Verdict.NOT_RUN,

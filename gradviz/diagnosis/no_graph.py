@@ -126,11 +126,12 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
         if str(line) == cut.edge.get("source"):
             fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
-    # What was cut off before has no graph that a number could leave.
-    cut_off, own = _untracked(context), cut.edge.get("source")
-    reads = [e for e in number_reads(context) if e.number > since and cut_off.isdisjoint(e.nodes)]
+    own, reads = cut.edge.get("source"), number_reads(context)
+    reads = [e for e in reads if e.number > since and _untracked(context).isdisjoint(e.nodes)]
     reads = [e for e in reads if str(e.location) != own]
-    if reads and not is_unused_by((read := reads[-1]).location, context.name_of(key)):
+    is_whole = cut.target == key and not context.happened_to(key, EventKind.OPERATION)
+    read = reads[-1] if reads and not is_whole else None
+    if read is not None and not is_unused_by(read.location, context.name_of(key)):
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"
         fix += f"; or {read.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
         lines = (*lines, read.location)

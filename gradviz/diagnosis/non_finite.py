@@ -16,6 +16,7 @@ from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import around_last_step, grown_by_steps, unchanged
 from gradviz.diagnosis.suspects import (
     DIVIDING,
+    HALF,
     KEEP_AWAY,
     Suspect,
     Suspects,
@@ -47,6 +48,7 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _UNCHOSEN = f"{KEEP_AWAY}, also where torch.where() takes its other branch: 0 * infinity is NaN"
+_FIRST = "find the first result that is not finite: torch.isfinite(x).all()"
 _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another type"
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
@@ -243,7 +245,9 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}
     words["grad"] = "zero" if is_zero else "finite"
     if suspect is None:
-        words |= {"known": "", "found": "", "skipped": "", "fix": KEEP_AWAY}
+        dtypes = {graph.nodes[key].get("dtype") for key in ancestors(graph, wrong)}
+        fix = HALF if "float16" in dtypes else _FIRST
+        words |= {"known": "", "found": "", "skipped": "", "fix": fix}
         return Evidence(words, (wrong[0],))
     skipped = _skipped_step(context, question, suspect.in_forward)
     words |= {"known": ": the first known is at ", "skipped": skipped, "fix": suspect.fix}
@@ -451,21 +455,23 @@ def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
 
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
     """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    if (norms := _around_clip(context, key, clip)) is None and clip.word != "clip_grad_value_":
+        others = (_around_clip(context, each, clip) for each in clip.nodes)  # all are scaled alike
+        return any(each is not None and each[0] != each[1] for each in others)
+    return norms is not None and norms[0] != norms[1]
+
+
+def _around_clip(context: Context, key: str, clip: Event) -> tuple[float, float] | None:
+    """The norms of a gradient before and after it was clipped; None if a frame lacks one."""
     history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
-    at = history.index(clip.number)
-    frames = [each for each in context.frames if key in each.graph]
-    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
-        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
-        return any(_has_changed(context, each, clip) for each in seen)
-    # The frames between two changes of the gradient have the same gradient.
+    frames = [each for each in context.frames if key in each.graph]  # none inside a checkpoint
+    at = history.index(clip.number) if clip.number in history else 0
     later = history[at + 1] if history[at + 1 :] else math.inf
     before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
     after = [each for each in frames if clip.number <= each.follows < later]
-    if not before or not after:
-        return False
-    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
-    norms = [each.norm if each is not None else None for each in grads]
-    return None not in norms and norms[0] != norms[1]
+    grads = (each.graph.nodes[key].get("grad") for each in (*before[-1:], *after[:1]))
+    norms = [each.norm for each in grads if each is not None and each.norm is not None]
+    return (norms[0], norms[1]) if len(norms) > 1 else None
 
 
 # Hooks, which change gradients in the pass.

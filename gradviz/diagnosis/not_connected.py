@@ -34,8 +34,8 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, NodeData, NodeKind, word_of
+from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
+from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
 
@@ -210,7 +210,26 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 
 def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
-    return _not_used(context, question) if question.call and not was_used else None
+    if not question.call or was_used or question.name.rpartition(".")[0] in _used_modules(context):
+        return None
+    return _not_used(context, question)
+
+
+def _used_modules(context: Context) -> frozenset[str]:
+    """The paths of modules with operations or parameters that the roots were computed from."""
+
+    def search() -> frozenset[str]:
+        nodes = [context.graph.nodes[key] for key in context.reachable]
+        paths = {data["module"] for data in nodes if data.get("module")}
+        paths |= {
+            data.get("name", "").rpartition(".")[0]
+            for data in nodes
+            if data["kind"] is NodeKind.PARAMETER
+        }
+        parts = [path.split(".") for path in paths]
+        return frozenset(".".join(part[:end]) for part in parts for end in range(len(part) + 1))
+
+    return context.cached("used modules", search)
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
@@ -398,8 +417,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "the result of its module is not used",
         Verdict.NOT_CONNECTED,
         _result_not_used,
-        "its module was called, and no operation that {root} was computed from uses the result",
-        "use that result in what {root} is computed from, without nn.Parameter(), .data or a copy",
+        "its module was called, and no operation that {root} was computed from ran in it",
+        "use its result in what {root} is computed from, without nn.Parameter(), .data or a copy",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -427,4 +446,61 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "was not recorded",
         lambda found: RECORD,
     ),
+)
+
+
+# Reachable tensors without a gradient.
+
+
+def _retained_late(context: Context, question: Question) -> Evidence | None:
+    """A pass ran through a result on which ``retain_grad()`` was called after it."""
+    is_retained = not question.is_leaf and "grad" in question.data
+    if not is_retained or not context.passes or question.key not in context.graph:
+        return None
+    of_passes = [each for each in context.frames if each.kind is FrameKind.AFTER_BACKWARD]
+    rows = [each for each in of_passes if question.key in each.graph]
+    event = context.pass_of.get(rows[-1].pass_number) if rows else None
+    if event is None or getattr(event.details, "inputs", None) is not None:
+        return None
+    if rows[-1].graph.nodes[question.key].get("retains_grad"):
+        return None
+    line = event.location
+    return Evidence({"line": mention(line), "name": question.code}, locations=(line,))
+
+
+def _returned_none(context: Context, question: Question) -> Evidence | None:
+    """Every way to a leaf leads through an input for which a Function returned None."""
+    lost = context.lost_in_pass(Loss.MISSING)
+    if not lost or not question.is_leaf or question.key not in context.graph:
+        return None
+    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
+    if not found:
+        return None
+    data = context.graph.nodes[found[0]]
+    line, op = data.get("source", ""), data.get("op", "")
+    fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
+    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
+    words = {"function": op or word_of(data), "fix": fix}
+    words["where"] = f", applied at {mention(line)}," if line else ""
+    return Evidence(words, tuple(found), locations_of([line]), found[0])
+
+
+retained_late: Rule[Any, Any] = Rule(
+    "retain_grad() after the pass",
+    Verdict.NON_LEAF,
+    _retained_late,
+    "retain_grad() was not called on it before backward at {line}, which ran through it",
+    "call {name}.retain_grad() before backward",
+    events=(EventKind.BACKWARD,),
+    when=(Reach.REACHABLE,),
+)
+
+returned_none: Rule[Any, Any] = Rule(
+    "a Function returned no gradient for it",
+    Verdict.CUT,
+    _returned_none,
+    "the backward of {function}{where} returned None for the input that it leads to",
+    events=(EventKind.BACKWARD,),
+    docs="A recording looks at what the backward of each Function returns.",
+    when=(Reach.REACHABLE,),
 )

@@ -7,16 +7,26 @@ A gradient that a step used before it was cleared is fine, and so is a target ne
 from __future__ import annotations
 
 from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise, takewhile
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis import relative_size
-from gradviz.diagnosis.answers import Explanation, Verdict
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import first_on_line, mention, transforms_in
+from gradviz.diagnosis.lines import (
+    first_on_line,
+    hook_registered_at,
+    locations_of,
+    mention,
+    transforms_in,
+)
+from gradviz.diagnosis.losses import LOSSES
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_gradient import (
     cleared_in_hooks,
     is_cleared,
@@ -24,11 +34,13 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
 )
 from gradviz.diagnosis.non_finite import has_mild_hooks
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import is_flat_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
-from gradviz.facts import Action, EventKind, GradientDetails, Loss
+from gradviz.facts import Action, EventKind, FrameKind, GradientDetails, Loss, SourceLocation
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 _IN_NONE = "no optimizer holds it"
@@ -40,6 +52,7 @@ _FAULTS_OF_A_STEP = (
     Verdict.LOSS_INPUT,
 )
 _number = attrgetter("number")
+_SEVERAL, _PASSES = 3, 2  # passes: of hooks, and of a loss
 
 
 @dataclass(frozen=True)
@@ -362,3 +375,166 @@ def _replaces_a_trained_one(context: Context, key: str) -> bool:
     since = next((e.number for e in context.happened_to(key, EventKind.ACCUMULATE)), 0)
     histories = (context.history_of(e) for e in context.copies.get(key, ()) if e in context.held)
     return any(all(e.number < since or e.kind is EventKind.STEP for e in h) for h in histories)
+
+
+# Steps that move a tensor in another way than is meant.
+
+
+def _forgetful(context: Context, question: Question) -> Evidence | None:
+    """Each of its last steps was the first of a new optimizer, which keeps a state."""
+    own = [row for row in context.steps if question.key in row[1].changed]
+    rows = [*takewhile(lambda row: row[1].is_new, reversed(own))]
+    if len(rows) < _NEW or len({(str(e.location), each.optimizer) for e, each in rows}) > 1:
+        return None
+    writes = context.happened_to(question.key, EventKind.IN_PLACE)
+    if any(rows[-1][0].number < each.number < rows[0][0].number for each in writes):
+        return None  # it begins again from other values, as for another task
+    (step, details), made = rows[0], calls_in(context, rows[0][1].optimizer)
+    if details.optimizer == "LBFGS" or "closure" in step.location.text:
+        return None  # a step is a whole minimization
+    words = {"step": mention(step.location), "optimizer": details.optimizer}
+    words["made"] = f", created at {mention(made[0])}" if len(made) == 1 else ""
+    words["count"] = f"{'last ' * (len(rows) < len(own))}{counted(len(rows), 'step')}"
+    return Evidence(words, locations=(*made[:1], step.location))
+
+
+def _erased(context: Context, question: Question) -> Evidence | None:
+    rows = [row for row in context.steps if question.key in row[1].changed][-1:]
+    if not rows or question.key not in rows[0][1].erased:
+        return None
+    line = rows[0][0].location
+    words = {"optimizer": rows[0][1].optimizer, "line": mention(line)}
+    return Evidence(words, locations=(line,))
+
+
+def _upwards(context: Context, question: Question) -> Evidence | None:
+    """``maximize=True`` for a loss of torch that grows from pass to pass."""
+    rows = [row for row in context.steps if question.key in row[1].changed][-1:]
+    if not rows or not rows[0][1].maximizes or question.kind is not NodeKind.PARAMETER:
+        return None
+    kept = [frame for frame in context.frames if frame.kind is FrameKind.AFTER_BACKWARD]
+    found, name = list[float](), "the loss"
+    for graph in (frame.graph for frame in kept if question.key in frame.graph):
+        roots = context.roots_of(graph)
+        makers = {graph.nodes[maker].get("op") for root in roots for maker, _ in graph.inputs(root)}
+        value = graph.nodes[roots[0]].get("value") if len(roots) == 1 else None
+        if value is None or not value.values or not makers or not makers <= _LOSSES:
+            return None
+        found.append(value.values[0].real)
+        name = graph.nodes[roots[0]].get("name", name)
+    if len(found) < _PASSES or any(b <= a for a, b in pairwise(found)):
+        return None
+    line = rows[0][0].location
+    words = {"optimizer": rows[0][1].optimizer, "line": mention(line), "root": name}
+    words |= {"before": number_text(found[0]), "after": number_text(found[-1])}
+    return Evidence(words, locations=(line,))
+
+
+_LOSSES = frozenset(("nll_loss", "nll_loss2d", *LOSSES))
+_NEW = 3  # steps
+step_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a new optimizer for each step",
+        Verdict.WRONG_STEP,
+        _forgetful,
+        "each of the {count} of {optimizer} at {step} was the first of a new optimizer{made}: what "
+        "it keeps from step to step, such as averages of gradients, is lost",
+        "create the optimizer once, before the loop",
+        events=(EventKind.STEP,),
+        docs="Of optimizers that keep a state, where nothing writes into the parameter in between.",
+    ),
+    Rule(
+        "a weight decay that erases it",
+        Verdict.WRONG_STEP,
+        _erased,
+        "each step of {optimizer} at {line} multiplies it by 1 - lr * weight_decay, which is not "
+        "above 0, so that its own values are lost",
+        "lower weight_decay, or lr: their product must be far below 1",
+        events=(EventKind.STEP,),
+    ),
+    Rule(
+        "a loss that is maximized",
+        Verdict.WRONG_STEP,
+        _upwards,
+        "{optimizer} at {line} follows its gradient upwards, as maximize=True says, and {root} "
+        "grew from {before} to {after}",
+        "leave out maximize=True; nothing, if that loss is to grow, as that of an attack",
+        events=(EventKind.STEP,),
+        docs="Of a loss function of torch, whose result grows in each pass.",
+    ),
+)
+
+
+# Hooks of modules, which are on no tensor that is explained.
+
+
+class _Hooked(NamedTuple):
+    """A line that registers a hook again before each pass, and that of the hook."""
+
+    name: str
+    line: SourceLocation
+    made: SourceLocation
+    counts: tuple[int, int]
+    key: str = ""
+    group: Group = Group.GRADIENT
+    kind: None = None
+
+
+piled_up: Rule[Any, Any] = Rule(
+    "a hook of a module that is registered again before each pass",
+    Verdict.HOOK,
+    lambda _, it: Evidence(
+        {
+            "made": mention(it.made),
+            "line": it.line,
+            "first": counted(it.counts[0], "time"),
+            "last": counted(it.counts[1], "time"),
+        },
+        locations=(it.made, it.line),
+    ),
+    "each time that {made} runs, it registers the hook once more: {line} ran {first} in the first "
+    "recorded pass and {last} in the last one, and all of them act",
+    "register it once, before the loop; or remove it after the pass: handle.remove()",
+    events=(EventKind.BACKWARD,),
+    docs="The number of its calls grows by the same number from pass to pass.",
+)
+_BACKWARD_HOOKS = ("register_full_backward_hook", "register_full_backward_pre_hook")
+_FORWARD_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
+
+
+def hooks_piled_up(context: Context) -> list[Explanation]:
+    """An explanation of each hook of modules of which each pass has more than the one before."""
+    found = [first_answer([piled_up], context, each) for each in _hooks_of_modules(context)]
+    return [each for each in found if each is not None]
+
+
+def _hooks_of_modules(context: Context) -> Iterator[_Hooked]:
+    rows: dict[SourceLocation, Counter[int]] = {}
+    for event in context.happened(EventKind.HOOK):
+        if not event.nodes and event.location:
+            number = bisect(context.passes, event.number, key=_number)
+            rows.setdefault(event.location, Counter())[number] += 1
+    yield from _growing(context, rows, _BACKWARD_HOOKS)
+    rows = {}
+    is_hooked = any(calls_in(context, word) for word in _FORWARD_HOOKS)
+    for frame in context.frames if is_hooked else ():
+        for data in frame.graph._node.values() if frame.kind is FrameKind.AFTER_BACKWARD else ():
+            if data["kind"] is NodeKind.OPERATION and data.get("source"):
+                for line in locations_of([data["source"]]):
+                    rows.setdefault(line, Counter())[frame.pass_number] += 1
+    yield from _growing(context, rows, _FORWARD_HOOKS)
+
+
+def _growing(
+    context: Context, rows: dict[SourceLocation, Counter[int]], words: tuple[str, ...]
+) -> Iterator[_Hooked]:
+    for line, counts in rows.items():
+        numbers = sorted(counts)
+        steps = {(counts[b] - counts[a]) / (b - a) for a, b in pairwise(numbers)}
+        if len(numbers) < _SEVERAL or len(steps) != 1 or min(steps) < 1:
+            continue
+        for made in (made for word in words for made in calls_in(context, word)):
+            if line.file == made.file and (name := hook_registered_at(made, line, words)):
+                ends = counts[numbers[0]], counts[numbers[-1]]
+                yield _Hooked(name, line, made, ends)
+                break

@@ -1,17 +1,20 @@
-"""Steps and optimizers that do another thing than is meant, and raise nothing."""
+"""Steps and optimizers that do another thing than is meant; only the last rule has an error."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import TURN_ON, left_off
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.values import CLIP_LIMITS, Values, is_all_zero, is_wrong
 from gradviz.facts import FROM_OTHERS, Action, EventKind, FrameKind, GradientDetails, StepDetails
 from gradviz.graph import NodeKind, ancestors, word_of
@@ -274,7 +277,9 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     events = context.happened(EventKind.OPERATION)
     used = (event.number for event in events if not made.isdisjoint(event.nodes))
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
-    if not is_whole or not next(used, math.inf) < off[0].number < held.step.number:
+    is_late = bool(off) and next(used, math.inf) < off[0].number < held.step.number
+    is_never = not context.happened(EventKind.BACKWARD)  # so that nothing at all was trained
+    if not is_whole or not (is_late or is_never):
         return None
     own = (step for step, other in context.steps if other.held == keys)
     later = sum(step.number > off[0].number for step in own)
@@ -285,6 +290,7 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     words["when"] = ", before any of them got a gradient"
     words["fix"] = "switch requires_grad on again before their own forward pass: "
     words["fix"] += "module.requires_grad_(True)"
+    words["fix"] += "; or, if another model was to be frozen, make that one a copy by deepcopy"
     if added:
         words["fix"] = f"nothing, if they stay frozen on purpose; else {words['fix']}"
         words["when"] = f", and were not unfrozen for the {counted(later, 'step')} since then"
@@ -300,6 +306,30 @@ all_frozen: Rule[Any, Any] = Rule(
 )
 
 
+def _switched_off(context: Context, held: Held) -> Evidence | None:
+    """Gradients were switched off and stay so, and steps after that had none to use."""
+    off, details = left_off(context), held.step.details
+    if off is None or not isinstance(details, StepDetails) or details.changed:
+        return None
+    own = [e for e, other in context.steps if other.held == details.held and e.number > off.number]
+    is_trained = any(context.happened_to(key, _ADDED) for key in details.held)
+    if not own or not is_trained or any(each.number > off.number for each in context.passes):
+        return None
+    words = {"line": mention(held.step.location), "off": mention(off.location)}
+    words |= {"count": counted(len(own), "step"), "fix": TURN_ON.format(off.location)}
+    return Evidence(words, locations=(off.location, held.step.location))
+
+
+switched_off: Rule[Any, Any] = Rule(
+    "an optimizer that steps while gradients are off",
+    Verdict.NO_STEP,
+    _switched_off,
+    "its step at {line} changes nothing: gradients are off since set_grad_enabled(False) at {off}, "
+    "and no backward pass ran for the {count} since then",
+    events=(EventKind.STEP, EventKind.MODE),
+)
+
+
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
     steps = context.steps
@@ -308,7 +338,9 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     own = len(context.held.intersection({*explained, *context.flat}) - seen)
     held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
     each_last = {details.held: (details.optimizer, event) for event, details in steps}
-    held += [(all_frozen, Held(*each)) for each in each_last.values()]
+    held += [
+        (rule, Held(*each)) for each in each_last.values() for rule in (all_frozen, switched_off)
+    ]
     found = (first_answer([rule], context, each) for rule, each in held)
     return [each for each in found if each is not None]
 
@@ -337,8 +369,9 @@ def _last_step(events: Sequence[Event]) -> int:
     return max((at for at, each in enumerate(events) if each.kind is EventKind.STEP), default=0)
 
 
-_BY_DDP = (Action.AVERAGED, Action.HOOKED)
-_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED)  # changes after which it is still of one rank
+_BY_DDP = (Action.AVERAGED, Action.HOOKED, Action.NOT_COMBINED)
+_OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED, Action.NOT_COMBINED)
+"""Changes after which it is still of one rank."""
 
 
 def _not_averaged(context: Context, question: Question) -> Evidence | None:
@@ -352,22 +385,43 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
         return None
     changes = [*context.happened_to(key, EventKind.GRAD)]
     between = [each for each in changes if used[-1].number < each.number < step.number]
-    writes = [*changes, *context.happened_to(key, EventKind.IN_PLACE)]
-    is_combined = any(each.action in FROM_OTHERS for each in writes)
-    if is_combined or any(each.action not in _OF_ONE_RANK for each in between):
+    if _is_combined(context, key) or any(each.action not in _OF_ONE_RANK for each in between):
         return None
+    is_hooked = any(each.action is Action.NOT_COMBINED for each in between)
     others = any(
         event.action in _BY_DDP and used[-1].number < event.number < step.number
         for event in context.happened(EventKind.GRAD)
     )
+    why, fix = (_HOOK, _RETURN) if is_hooked else (_FROZEN_THEN, _MAKE_LATER)
+    if not others:
+        why, fix = (_NOT_SHARDED, _SHARD) if details.is_beside else (_PAST_IT, _CALL_IT)
     words = {
         "step": f"the step at {mention(step.location)}",
+        "by": "fully_shard" if details.is_beside else "DistributedDataParallel",
         "ranks": details.unaveraged,
         "line": f"backward at {mention(used[-1].location)}",
-        "why": _FROZEN_THEN if others else _PAST_IT,
-        "fix": _MAKE_LATER if others else _CALL_IT,
+        "why": why,
+        "fix": fix,
     }
     return Evidence(words, locations=(used[-1].location, step.location))
+
+
+def _is_combined(context: Context, key: str) -> bool:
+    """Whether the program combines gradients or values of a parameter over the ranks.
+
+    Many parameters are combined as one tensor, whose parts are then written back.
+    """
+    written = context.happened_to(key, EventKind.IN_PLACE)
+    called = (EventKind.GRAD, EventKind.OPERATION)
+    known = [*written, *(event for kind in called for event in context.happened_to(key, kind))]
+    if any(event.action in FROM_OTHERS for event in known):
+        return True
+    others = context.happened(EventKind.IN_PLACE)
+    since = next((event.number for event in others if event.action in FROM_OTHERS), math.inf)
+    return any(event.word in _WRITTEN_BACK and event.number > since for event in written)
+
+
+_WRITTEN_BACK = ("copy_", "data", "set_")
 
 
 def _combined_at_another_time(context: Context, question: Question) -> Evidence | None:
@@ -425,6 +479,13 @@ combined_at_another_time: Rule[Any, Any] = Rule(
 
 
 _FROZEN_THEN = "DistributedDataParallel was created while the parameter was frozen, or without it"
+_HOOK = "its communication hook, which replaces the average, called no collective"
+_RETURN = (
+    "from that hook return default_hooks.allreduce_hook(None, bucket), which is in "
+    "torch.distributed.algorithms.ddp_comm_hooks; or do not register it"
+)
+_NOT_SHARDED = "it is none of the parameters that it shards, as in ignored_params"
+_SHARD = "call fully_shard on a module that contains it, without it in ignored_params"
 _PAST_IT = "the forward pass was not a call of the DistributedDataParallel module, or in no_sync()"
 _MAKE_LATER = (
     "create DistributedDataParallel of a module that contains it, after requires_grad is set"
@@ -438,9 +499,36 @@ not_averaged: Rule[Any, Any] = Rule(
     "a step used the gradient of one rank",
     Verdict.NOT_AVERAGED,
     _not_averaged,
-    "{step} used the gradient of this rank alone: DistributedDataParallel did not average it over "
-    "the {ranks} ranks in {line}, since {why}",
+    "{step} used the gradient of this rank alone: {by} did not average it over the {ranks} ranks "
+    "in {line}, since {why}",
     events=(EventKind.STEP,),
     docs="The copies of the model on the ranks differ from then on. Not where the program itself "
     "combines gradients or parameters over the ranks.",
+)
+
+
+def _step_before_sharding(context: Context, error: ErrorContext) -> Evidence | None:
+    """FSDP1 has not reduced the gradients: they have the shapes of the whole parameters."""
+    from gradviz.capture.autograd.sharded import has_other_ranks
+
+    is_likely = has_other_ranks() and "torch.distributed.fsdp" in sys.modules
+    if not is_likely or not any(text in error.text for text in _OF_SHAPES):
+        return None
+    recording = error.asked.recording
+    named = [*(error.names or ()), *(recording._snapshots.parameters() if recording else ())]
+    leaves = {id(each.tensor): each for each in named if each.tensor.is_leaf}.values()
+    rows = [(each, each.tensor.grad) for each in leaves]
+    whole = [each for each, grad in rows if grad is not None and grad.shape != each.tensor.shape]
+    return error.evidence(name=whole[0].name) if whole else None
+
+
+_OF_SHAPES = ("must match the size of tensor", "doesn't match the broadcast shape")
+
+step_before_sharding: Rule[Any, Any] = Rule(
+    "a step before FullyShardedDataParallel reduced the gradients",
+    Verdict.DISTRIBUTED,
+    _step_before_sharding,
+    "a step found{at} a gradient of another shape than the parameter, {name}: after backward in "
+    "no_sync(), FullyShardedDataParallel has neither reduced nor sharded the gradients",
+    "call the last backward() before the step, with its forward pass, outside of no_sync()",
 )

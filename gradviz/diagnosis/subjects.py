@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group
-from gradviz.diagnosis.lines import mention, statement_at
+from gradviz.diagnosis.lines import mention, nodes_in, statement_at
 from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
 from gradviz.facts import PartCall, Problem, SourceLocation
@@ -266,26 +266,25 @@ def locations_of_error(error: BaseException) -> tuple[SourceLocation, SourceLoca
 
 def result_of(error: BaseException | None) -> Any:
     """The non-leaf tensor that torch refused: the innermost one in torch's own frames."""
-    for package, held in _frames(error):
-        for name in ("param", "self", "input", "tensor"):
-            if package == "torch" and _is_non_leaf(held.get(name)):
-                return held[name]
-    return None
+    rows = (held for package, held in _frames(error) if package == "torch")
+    found = (held.get(name) for held in rows for name in ("param", "self", "input", "tensor"))
+    return next(filter(_is_non_leaf, found), None)
 
 
 def hooked_by(error: BaseException | None) -> list[Any]:
-    """The tensor on which ``register_hook`` raised; [] if it was another call."""
-    frames = (each for each in _frames_of(error) if each.f_code.co_name == "register_hook")
-    return [_locals_of(each)["self"] for each in frames if "self" in each.f_locals][:1]
+    """The tensor on which ``register_hook`` or ``retain_grad`` raised; [] for another call."""
+    held = variables_of(error) if error is not None else {}
+    statement = statement_at(locations_of_error(error)[0]) if held and error else None
+    calls = (each for each in nodes_in(statement, ast.Attribute) if each.attr == "retain_grad")
+    own = (each.get("self") for each in _variables_in(error, "register_hook"))
+    tensors = (*own, *(value_of(each.value, held) for each in calls))
+    return [each for each in tensors if hasattr(type(each), "grad_fn")][:1]
 
 
 def function_of(error: BaseException | None) -> Any:
     """The context of the user's ``Function`` in whose backward the error was raised; or None."""
-    for package, held in _frames(error):
-        ctx = held.get("ctx")
-        if package != "torch" and type(ctx).__name__.endswith("Backward"):
-            return ctx
-    return None
+    held = (each.get("ctx") for package, each in _frames(error) if package != "torch")
+    return next((each for each in held if type(each).__name__.endswith("Backward")), None)
 
 
 def grad_call_of(error: BaseException | None) -> GradCall | None:
@@ -301,11 +300,8 @@ def grad_call_of(error: BaseException | None) -> GradCall | None:
 
 def clipped_by(error: BaseException | None) -> list[Any]:
     """The tensors that ``clip_grad_norm_`` was given when it raised; [] if unknown."""
-    for frame in _frames_of(error):
-        if frame.f_code.co_name == "clip_grad_norm_":
-            held = _as_tuple(_locals_of(frame).get("parameters"))
-            return [each for each in held if hasattr(type(each), "grad_fn")]
-    return []
+    given = (_as_tuple(e.get("parameters")) for e in _variables_in(error, "clip_grad_norm_"))
+    return [each for each in next(given, ()) if hasattr(type(each), "grad_fn")]
 
 
 def calls_of(error: BaseException) -> list[tuple[str, str]]:
@@ -436,6 +432,10 @@ def _frames_of(error: BaseException | None) -> list[FrameType]:
     """The frames of the traceback, the innermost last."""
     trace = error.__traceback__ if error is not None else None
     return [frame for frame, _ in walk_tb(trace)]
+
+
+def _variables_in(error: BaseException | None, name: str) -> Iterator[dict[str, Any]]:
+    return (_locals_of(each) for each in _frames_of(error) if each.f_code.co_name == name)
 
 
 def _locals_of(frame: FrameType) -> dict[str, Any]:

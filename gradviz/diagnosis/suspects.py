@@ -13,6 +13,7 @@ from gradviz.diagnosis.lines import (
     lines_with_graph,
     mention,
 )
+from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
@@ -37,7 +38,7 @@ _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
     "torch.nn.utils.clip_grad_norm_() before each step"
 )
-_HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
+HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
 _EQUAL = "compute the loss from the {} alone, or add a small random matrix before"
 _SINGULAR = ("linalg_svd", "svd", "linalg_eigh", "linalg_eig")
 _SINGLE = (
@@ -61,6 +62,7 @@ _MASK_LATER = (
 )
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
+_MASKED_SUM = "its input is masked, and of a row of -inf alone its result is -inf"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _NEAR_AN_END = dict.fromkeys(
     ("acos", "asin", "atanh", "erfinv"),
@@ -71,7 +73,6 @@ _ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
 _BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
 _NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
-_LOGS = ("log", "log2", "log10")
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
     "sigmoid": "compute both at once, by torch.nn.functional.logsigmoid(), or a loss with logits",
@@ -270,7 +271,7 @@ def _with_input(
 def _fix_near(graph: GradGraph, key: str) -> str:
     """What to do about an operation near a value where it is not finite."""
     of, made = graph.nodes[key].get("op", ""), key
-    for _ in range(_NEAR if of in _LOGS else 0):
+    for _ in range(_NEAR if of in LOGS else 0):
         inputs = [source for source, _ in graph.inputs(made)]
         made = inputs[0] if inputs else made
         op = graph.nodes[made].get("op", "")
@@ -286,8 +287,8 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     if data.get("grad_fn", "").endswith("Backward"):  # of a Function, without a number
         return f"look at what backward of {data.get('op')} returns"
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
-    usual = _HALF if "float16" in dtypes else _fix_near(graph, key)
-    return _OF_OP.get(data.get("op", "")) or usual
+    usual = HALF if "float16" in dtypes else _fix_near(graph, key)
+    return fix_of_exp(graph, key) or _OF_OP.get(data.get("op", "")) or usual
 
 
 def _fix_of_seen(graph: GradGraph, key: str) -> str:
@@ -300,7 +301,7 @@ def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     """What to do about an operation whose inputs are finite, or not known."""
     is_overflow = made.inf > 0 and not made.nan
     if is_overflow and made.dtype == "float16":
-        return _HALF
+        return HALF
     is_near = op == "div" or operation(op).not_finite_at
     if not is_near and not is_known:
         return _LOOK
@@ -344,15 +345,18 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         elif why := _why_singular(values, key):
             fix = _fix_near(values.graph, key)
             yield Suspect(key, why, fix, in_forward=True, has_nan_input=op in _OF_POSITIVE)
+        elif made.inf and (masked := _masked_sum(values, key)):
+            yield Suspect(masked, _MASKED_SUM, _UNMASK, in_forward=True)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
-            fix = _fix_of_result(op, made, False)
+            fix = fix_of_exp(values.graph, key) or _fix_of_result(op, made, False)
             if op in _SOFTMAXES and made.nan:
                 why += ": a row of -inf alone, as where a mask hides all of it, gives NaN"
                 fix = f"{_UNMASK}; if no row is, {fix}"
             yield Suspect(key, why, fix, False, in_forward=True)
         else:
-            fix, why = _fix_of_result(op, made, True), "its result is not finite, its inputs are"
+            why = "its result is not finite, its inputs are"
+            fix = fix_of_exp(values.graph, key) or _fix_of_result(op, made, True)
             yield Suspect(key, why, fix, in_forward=True)
 
 
@@ -392,6 +396,20 @@ def _is_masked(values: Values, key: str) -> bool:
         elif op not in _TURNS and op not in ("mul", "div"):
             return False
     return False
+
+
+def _masked_sum(values: Values, key: str) -> str:
+    """The logsumexp of a masked input from which an operation only rearranges or sums; or ""."""
+    nodes = values.graph.nodes
+    for _ in range(_NEAR):
+        op = nodes[key].get("op", "")
+        if op == "logsumexp":
+            return key if _is_masked(values, key) else ""
+        if op not in ("mean", "sum", "neg") and not operation(op).rearranges:
+            break
+        if not (key := values.source_of(key, 0)):
+            break
+    return ""
 
 
 def nan_parameter(values: Values, key: str) -> str:

@@ -83,7 +83,8 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     if plain is None or _is_held(context, question):
         return None
     holder = _holder(context, question)
-    kind, register = plain.kind, how_to_register(plain.container, plain.kind, plain.of_modules)
+    kind, more = plain.kind, (plain.of_modules, plain.inner)
+    register = how_to_register(plain.container, kind, *more)
     is_alone = kind in ("tensor", "buffer")
     if (is_alone or question.data["kind"] is NodeKind.LEAF) and len(
         context.happened_to(question.key, _ADDED)

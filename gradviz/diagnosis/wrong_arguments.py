@@ -464,7 +464,7 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
         "container": row.container,
         "plain": row.kind,
         "line": at_line(lines[0]) if lines else "",
-        "register": how_to_register(f"self.{row.container}", row.kind, row.of_modules),
+        "register": how_to_register(f"self.{row.container}", row.kind, row.of_modules, row.inner),
     }
     return error.evidence(locations=lines, words=words)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import as_read, at_line, locations_of
+from gradviz.diagnosis.lines import as_read_at, at_line, locations_of
+from gradviz.diagnosis.losses import LOSSES, Block, no_label, no_loss
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
@@ -25,7 +26,7 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.facts import EventKind, Loss
+from gradviz.facts import EventKind, Loss, LostGradient
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -40,17 +41,8 @@ from gradviz.graph import (
 from gradviz.graph.operations import OF_A_LIBRARY, Blocks, operation, words
 from gradviz.wording import inputs_text
 
+_MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 _FEW = 4  # causes that are stored for each node
-
-
-class Block(NamedTuple):
-    """An operation that passes no gradient to one of its inputs."""
-
-    key: str
-    why: str
-    fix: str
-    is_consequence: bool = False  # whether it blocks because of zeros that were computed before
-    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
 
 
 class ZeroSearch:
@@ -134,10 +126,8 @@ _UNQUANTIZED = "every value is outside of the range that its scale and zero poin
 _SCALE = "choose a scale and a zero point whose range holds the values"
 _ONE_STEP = "the sequence has one step, and its initial hidden state is all zeros"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
-_CONSTANT = (
-    "look at what is computed from that result: it does not change with it, as a plain sum of "
-    "normalized values or of probabilities is a constant; compare with a target, or weigh them"
-)
+_CONSTANT = "look at what is computed from that result: it does not change with it, as a plain sum "
+_CONSTANT += "of normalized values or of probabilities; compare with a target, or weigh them"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -213,10 +203,10 @@ def _zero_factor(step: Step) -> Block | None:
     source = step.values.before_views(step.source_of(partner))
     origin = step.values.origin_of_zeros(source) if source else ""
     nodes = step.values.graph.nodes
-    named = f", {as_read(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
+    named = f", {as_read_at(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
     why = f"the other factor{named} is all zeros"
-    if origin and _NAMED & nodes[origin].keys() and f", {as_read(nodes[origin])}," != named:
-        why += f", because {as_read(nodes[origin])} is"
+    if origin and _NAMED & nodes[origin].keys() and f", {as_read_at(nodes[origin])}," != named:
+        why += f", because {as_read_at(nodes[origin])} is"
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)
@@ -326,32 +316,19 @@ def _one_entry(step: Step) -> Block | None:
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
         return None if step.op == "log_softmax" else _only_summed(step)
-    value = "0" if step.op == "log_softmax" else "1"
-    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
+    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
+    why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
     fix += "dimension of the classes"
-    return Block(step.target, f"{why} for every input", fix)
+    is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
+    return Block(step.target, why, _MORE_KEYS if is_attention else fix)
 
 
-def _no_label(step: Step) -> Block | None:
-    """A loss over labels that are all ignored; one of each sample has no total weight."""
-    weight = step.values.saved(step.target, "total_weight")
-    is_reduced = step.options.get("reduction") != "none"
-    if is_reduced and weight is not None and is_all_zero(weight):
-        ignored = step.options.get("ignore_index", "-100")
-        why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
-        return Block(step.target, why, "check the labels: at least one in a batch must count")
-    is_before = step.given is not None and is_all_zero(step.given)  # a softmax of one entry
-    return None if is_before else _no_loss(step)
-
-
-def _no_loss(step: Step) -> Block | None:
-    """A loss of exactly 0, where its slope is 0."""
-    why, made = "its result is exactly 0, where its slope is 0", step.made
-    if made is None or not made.numel or not is_all_zero(made):
-        return None
-    fix = "check whether the target was computed from the prediction, and the scale of the inputs"
-    return Block(step.target, why, fix)
+def _one_key(step: Step) -> Block | None:
+    """Attention over one key."""
+    saved = step.data.get("saved", ()) if step.number < 2 else ()
+    is_one = any(each.argument == "key" and each.shape[-2:-1] == (1,) for each in saved)
+    return Block(step.target, "its only key has weight 1", _MORE_KEYS) if is_one else None
 
 
 def _smaller_elsewhere(step: Step) -> Block | None:
@@ -374,7 +351,8 @@ def _normalized(step: Step) -> Block | None:
     weight, has_weight = step.input(1), bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
         is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
-        if step.op == "batch_norm" or is_one or not has_weight:
+        is_left = "training" in step.options  # False: it uses running statistics
+        if not is_left and (step.op == "batch_norm" or is_one or not has_weight):
             return _only_summed(step)
         return None
     source = step.values.before_views(step.source_of(1))
@@ -396,19 +374,16 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.STEPS: _step_function,
     Blocks.UNDER_THRESHOLD: _below_threshold,
 }
-_LOSSES = (
-    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
-    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
-)
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
+    "scaled_dot_product_attention": _one_key,
     "threshold_backward": _step_function,
     **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax", "exp"), _one_entry),
-    **dict.fromkeys(("nll_loss", "nll_loss2d"), _no_label),
+    **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
     **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
-    **dict.fromkeys(_LOSSES, _no_loss),
+    **dict.fromkeys(LOSSES, no_loss),
 }
 
 
@@ -482,10 +457,17 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         what = f"the gradients that the uses of the result of {op}{where} return"
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+    if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
+        words["what"] = f"{op}{where} returned zeros in backward: {_UNIFORM}"
+        words["fix"] = _of_uniform(values, key)
     if nodes[key].get("op") in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
+    if operation(nodes[key].get("op", "")).ends:
+        words["what"] = f"{op}{where} blocks the gradient: it is saturated at every element that "
+        words["what"] += "a gradient came to"
+        words["fix"] = _SMALL
     if nodes[key].get("op", "").startswith("grid_sampler"):
         words["fix"] = _GRID
     if operation(nodes[key].get("op", "")).draws:
@@ -499,6 +481,19 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, tuple(found), locations_of([line]), key)
 
 
+_DROPPED = "pass a p below 1: with p=1 dropout sets every element to 0"
+_UNIFORM = "the same gradient came for each of its entries, whose sum is the same for every input"
+_EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
+_EQUAL += "have a maximum or a minimum, as an entropy has"
+
+
+def _of_uniform(values: Values, key: str) -> str:
+    """What to do about a softmax to which the same gradient came for each entry."""
+    made = values.of(key)
+    is_equal = made is not None and largest(made) == smallest(made) and made.is_finite
+    return _EQUAL if is_equal else _CONSTANT
+
+
 def _called(context: Context, key: str, op: str) -> str:
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
     return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
@@ -509,28 +504,35 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     grad, values = question.data.get("grad"), context.values_of_pass(question, is_zero=True)
     if grad is None or grad.norm is None or is_wrong(grad) or values is None:
         return None
-    nodes, norm = values.graph.nodes, f"{grad.norm:.4g}"
+    graph, nodes = values.graph, values.graph.nodes
     if values.only_summed and (blocks := _searched(context, values, True).blocks_of(question.key)):
         words, key = _words_of(context, values, blocks[0]), blocks[0].key
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
     else:
-        started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
-        is_at_start = bool(context.lost_in_pass(Loss.ROUNDED, started))  # and not at an optimum
-        lost = context.lost_in_pass(Loss.ROUNDED) if is_at_start else {}
-        graph = values.graph
+        lost = _rounded(context)
         if not (found := lost and stops_on_every_way(graph, graph.roots, question.key, lost)):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
         op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
         what = f"the gradients that the uses of the result of {op} return add up to 0"
+        if lost[key, 0].loss is Loss.UNIFORM:
+            what, fix = f"in backward of {op}, {_UNIFORM}", _of_uniform(values, key)
     line = locations_of([nodes[key].get("source", "")])
-    return Evidence({"norm": norm, "what": what, "fix": fix}, (key,), line, key)
+    return Evidence({"what": what, "fix": fix}, (key,), line, key)
+
+
+def _rounded(context: Context) -> dict[tuple[str, int], LostGradient]:
+    """Where the latest pass returned rounding errors, if the first pass did: not at an optimum."""
+    started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
+    kinds = [e for e in (Loss.ROUNDED, Loss.UNIFORM) if context.lost_in_pass(e, started)]
+    return {key: lost for each in kinds for key, lost in context.lost_in_pass(each).items()}
 
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
     data = values.graph.nodes[block.key]
-    words = {"op": _called(context, block.key, data.get("op", "")), "why": block.why}
-    return {**words, "where": at_line(data.get("source", "")), "fix": block.fix}
+    op = _called(context, block.key, data.get("op", ""))
+    words = {"op": op, "why": block.why, "where": at_line(data.get("source", ""))}
+    return {**words, "fix": _DROPPED if op == "dropout (mul)" else block.fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
@@ -585,10 +587,8 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "a gradient of rounding errors",
         Verdict.ZERO,
         _noise,
-        "its gradient, of norm {norm}, is 0 up to rounding errors: {what}",
-        docs="The sum of normalized values, or of the probabilities of a softmax, is a constant. "
-        "A recording compares the gradients from the uses of a small result with their sum, in the "
-        "first pass and in the latest.",
+        "its gradient is 0 up to rounding errors: {what}",
+        docs="A recording compares the gradients from the uses of a small result with their sum.",
     ),
     Rule(
         "zeros, cause not known",

@@ -116,6 +116,9 @@ class Summary:
             notes.append(f"modules to depth {found.depth} of {found.deepest}")
         if found.inferred:
             notes.append("modules inferred from names and order, not recorded")
+        if {"is_merged", "is_traced"} <= self.graph.graph.keys():
+            flat = "FullyShardedDataParallel merged the parameters of several modules"
+            notes.append(f"(no module): {flat}; gradviz.record knows what ran in which one")
         checkpoints = [n for _, n in self.graph.nodes(data=True) if n.get("opaque") == REENTRANT]
         if checkpoints:
             inside = [name for each in checkpoints for name in each.get("runs_with", ())]

@@ -60,6 +60,7 @@ class Operation:
         updates: its in-place form computes the new value from the old one, as an SGD step does.
         draws: its result is random.
         shape_only: uses only the shape of its input, or where it has elements, not its data.
+        first_only: of the tensors after the first, uses only shape, dtype and device.
         from_nothing: creates or fills a tensor without data from another tensor.
         reads_value: returns Python or numpy values.
         query: returns a property of a tensor and creates no tensor.
@@ -86,6 +87,7 @@ class Operation:
     updates: bool = False
     draws: bool = False
     shape_only: bool = False
+    first_only: bool = False
     from_nothing: bool = False
     reads_value: bool = False
     query: bool = False
@@ -145,12 +147,14 @@ _ROWS: tuple[Operation, ...] = (
     _op("detach",       views=True),
     _op("diagonal",     views=True),
     _op("expand",       rearranges=True, views=True),
+    _op("expand_as",    rearranges=True, views=True, first_only=True),
     _op("flatten",      rearranges=True),
     _op("movedim",      views=True),
     _op("narrow",       views=True),
     _op("permute",      rearranges=True, views=True),
     _op("real",         views=True),
     _op("reshape",      rearranges=True),
+    _op("reshape_as",   rearranges=True, first_only=True),
     _op("reshape_alias", rearranges=True, views=True),
     _op("select",       views=True),
     _op("slice",        views=True),
@@ -165,10 +169,12 @@ _ROWS: tuple[Operation, ...] = (
     _op("unfold",       views=True),
     _op("unsqueeze",    rearranges=True, views=True),
     _op("view",         rearranges=True, views=True, kernels=("unsafe_view",)),
+    _op("view_as",      rearranges=True, views=True, first_only=True),
     _op("view_as_complex", views=True),
     _op("view_as_real", views=True),
     _op("clone",        converts=True),
-    _op("to",           converts=True, kernels=("to_copy",)),
+    _op("to",           converts=True, kernels=("to_copy",), first_only=True),
+    _op("type_as",      converts=True, first_only=True),
     # Element by element
     _op("abs",          blocks=Blocks.FLAT_AT_ZERO),
     _op("acos",         read=True, not_finite_at=(1.0, -1.0)),
@@ -242,7 +248,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("lstm",         saves=_STATES, factors=(2, 5), kernels=("mkldnn_rnn_layer",)),
     _op("scaled_dot_product_attention", saves=("query", "key", "value")),
     _op("log_softmax",  read=True),
-    _op("softmax",      read=True),
+    _op("softmax",      read=True, kernels=("safe_softmax",)),
     # Choosing, sorting, pooling
     _op("cummax",       sorts=True),
     _op("cummin",       sorts=True),
@@ -408,6 +414,8 @@ _TWINS = {
     "gather": "gather(tensor, dst)",
     "reduce": "reduce(tensor, dst)",
     "reduce_scatter": "reduce_scatter(output, input_list)",
+    "reduce_scatter_single": "reduce_scatter(output, input.chunk(world_size))",
+    "reduce_scatter_tensor": "reduce_scatter(output, input.chunk(world_size))",
     "scatter": "scatter(tensors, src)",
 }
 """The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""
@@ -507,6 +515,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "step": _unless(1),
     "stride": _unless(1),
     "threshold": _unless(0),
+    "training": _unless(True),
     "value": _unless(1),
     "weight": _text,
 }

@@ -5,6 +5,7 @@ All values are plain: there are no tensors, and everything can be saved as JSON.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -161,6 +162,18 @@ class TensorSummary:
     def is_finite(self) -> bool:
         """Whether no element is known to be NaN or infinite."""
         return not (self.nan or self.inf)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether any value of the tensor was read."""
+        return self.norm is not None or self.values is not None or not self.is_finite
+
+    @property
+    def finite_norm(self) -> float:
+        """Euclidean norm of the finite elements; 0 if unknown."""
+        if self.norm is not None:
+            return self.norm if math.isfinite(self.norm) else 0.0
+        return math.hypot(*(abs(each) for each in self.values or () if math.isfinite(abs(each))))
 
 
 class SavedTensor(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
@@ -17,6 +18,7 @@ from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten
 from gradviz.capture.autograd.engine import (
     enter_task,
     is_innermost,
+    is_plain_step,
     leave_task,
     listen,
     modes_below,
@@ -143,6 +145,8 @@ class Recording(Shown):
         self._snapshots = self._observer.snapshots
         self._mode: Any = RecordingMode(self._state)
         self._steps_end: Callable[[], None] | None = None
+        self._aside = 0  # the thread, while torch's own code makes a step in it
+        self._observer.rejoin = self._rejoin
         self._report_collective = partial(collectives.look, self._state)
         failed = self._state.failed
         switch, names = self._record_next, self._observer.snapshots.names_now
@@ -331,7 +335,7 @@ class Recording(Shown):
         self._arguments = ()  # keep no module alive
         observer = self._observer
         observer.begin(sys._getframe(1).f_code)
-        self._steps_end = step_hook(observer.before_step, observer.after_step)
+        self._steps_end = step_hook(self._before_step, self._after_step)
         self._listen()
         return self
 
@@ -345,7 +349,31 @@ class Recording(Shown):
         self._mode.__enter__()
         self._observer.is_listening = True
 
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Leave the mode while torch's own code makes a step, of whose calls none is recorded."""
+        self._rejoin()
+        if not self._observer.before_step(optimizer) or not is_innermost(self._mode):
+            return
+        try:
+            is_plain = is_plain_step(optimizer, args, kwargs)
+        except Exception as error:
+            self._state.failed(error)
+            return
+        if is_plain:
+            self._mode.__exit__(None, None, None)
+            self._aside = threading.get_ident()
+
+    def _after_step(self, optimizer: Any, *_: object) -> None:
+        self._rejoin()
+        self._observer.after_step(optimizer)
+
+    def _rejoin(self) -> None:
+        if self._aside == threading.get_ident():
+            self._aside = 0
+            self._mode.__enter__()
+
     def _stop_listening(self) -> None:
+        self._rejoin()  # if an error ended a step
         self._mode.__exit__(None, None, None)
         restore_warnings()
         self._state.module_stack.end()

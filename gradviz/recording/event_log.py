@@ -220,8 +220,11 @@ def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | Non
 QUERIES = tuple(sorted(words(lambda row: row.query)))
 """Functions that return a property of a tensor, and create no tensor."""
 
-SHAPE_ONLY = words(lambda row: row.shape_only)
-"""Functions that use only the shape of a tensor, not its data."""
+DATA_INPUTS = {
+    **dict.fromkeys(sorted(words(lambda row: row.shape_only)), 0),
+    **dict.fromkeys(sorted(words(lambda row: row.first_only)), 1),
+}
+"""Of how many tensors a function uses the data; of others it uses at most the shape."""
 
 _REFLECTED = ("radd", "rsub", "rmul", "rdiv", "rpow", "rmatmul", "rmod", "rfloordiv", "rtruediv")
 _IN_PLACE = ("iadd", "isub", "imul", "itruediv", "ipow", "iand", "ior")

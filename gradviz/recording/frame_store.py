@@ -433,9 +433,10 @@ class _OptimizerSteps:
             if len(self._part) == self._per_column:
                 self._columns.append(_merged(self._part))
                 self._part = []
-        if len(self._columns) >= _COLUMNS:
-            self._per_column *= 2
-            self._columns = [_merged(self._columns[at : at + 2]) for at in range(0, _COLUMNS, 2)]
+            if len(self._columns) == _COLUMNS:
+                self._per_column *= 2
+                pairs = zip(self._columns[::2], self._columns[1::2], strict=True)
+                self._columns = [*map(_merged, pairs)]
 
     @property
     def norms(self) -> GradientNorms:

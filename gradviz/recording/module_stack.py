@@ -127,7 +127,7 @@ class ModuleStack(Listener):
         notes_all_calls: whether calls of modules that are not known beforehand are recorded too.
         find_root: in a recording of a whole program, finds the module of a variable that contains
             a called one, with the name of the variable; None if no variable holds it.
-        running: the path of the module that each thread is running; "" for none.
+        running: the path and the calls of the module that each thread is running; empty for none.
 
     Example:
         >>> import torch
@@ -154,7 +154,7 @@ class ModuleStack(Listener):
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._known: dict[int, tuple[weakref.ref[nn.Module], list[Path]]] = {}
         self._tracks: dict[int, _Track] = {}
-        self.running: dict[int, str] = {}
+        self.running: dict[int, tuple[str, tuple[int, ...]]] = {}
         self._past: list[_Track] = []
         self._paused = 0
         self._count = 0
@@ -199,7 +199,8 @@ class ModuleStack(Listener):
     def _mark(self, track: _Track, span: ModuleCall | None) -> None:
         """What this thread creates from here on belongs to this call."""
         track.mark(span)
-        self.running[threading.get_ident()] = "" if span is None else span.module
+        known = ("", ()) if span is None or not span.module else (span.module, span.calls)
+        self.running[threading.get_ident()] = known
 
     def calls_of_parameters(self, modules: Sequence[nn.Module]) -> dict[int, PartCall]:
         """Whether the modules of parameters were called, by the ``id`` of the parameters.

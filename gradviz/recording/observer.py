@@ -46,7 +46,8 @@ from gradviz.recording.passes import (
     Before,
     HeldParameter,
     Microbatches,
-    differences,
+    StepRows,
+    has_state,
     held_by,
     is_transform,
     leaves_of,
@@ -109,6 +110,7 @@ class Observer(Listener):
 
     Attributes:
         is_listening: whether the steps of optimizers are recorded.
+        rejoin: lets calls be recorded again, if an error ended the step of an optimizer.
         sampling: which steps are recorded; None for all.
         frame_store: the frames.
         snapshots: takes the snapshots.
@@ -124,7 +126,7 @@ class Observer(Listener):
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
-        self._held: list[HeldParameter] = []
+        self._held, self._is_new = list[HeldParameter](), False
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
         self._is_resumed = False  # after steps that were not recorded, until a backward pass
@@ -135,6 +137,7 @@ class Observer(Listener):
         self._readings: dict[int, LeafReading] = {}
         self._lost_results = LostResults(state, self.snapshots)
         self.is_listening = False
+        self.rejoin: Callable[[], None] = lambda: None
         self.sampling: Sampling | None = None
         state.event_log.key_of = self.snapshots.keys.known
         state.on_gradient_change = self._after_grad
@@ -152,13 +155,12 @@ class Observer(Listener):
         with quietly():
             self.snapshots.begin(code)
 
-    # Backward passes.
-
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run: the forward pass is over."""
         state = self._state
         if state.is_other_task():
             return
+        self.rejoin()
         self._lost_results.end()
         try:
             state.end_gradient_change()
@@ -335,7 +337,7 @@ class Observer(Listener):
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
         """``DistributedDataParallel`` averages ``.grad`` at the end of a pass: an event."""
-        leaves = [leaf for leaf in changed if done.averaging.ranks_of(leaf.ref())[0]]
+        leaves = [leaf for leaf in changed if done.averaging.has_written(leaf.ref())]
         if leaves:
             entry = Entry(EventKind.GRAD, "DistributedDataParallel", done.location, "")
             entry.identities = [leaf.identity for leaf in leaves]
@@ -392,8 +394,6 @@ class Observer(Listener):
             entry.identities = created[:1]
         self._add(FrameKind.FAILED_BACKWARD, graph, self._state.log(entry))
 
-    # Gradients and steps.
-
     def _after_grad(self, entry: Entry) -> None:
         if self._is_resumed:
             return  # steps before this one were not recorded: no frame shows what changed
@@ -411,31 +411,33 @@ class Observer(Listener):
         is_in_pass = self._pass is not None and is_foreign_thread()
         return is_in_pass or threading.get_ident() == self._thread
 
-    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """An optimizer begins a step."""
+    def before_step(self, optimizer: Any) -> bool:
+        """An optimizer begins a step; returns whether it is recorded."""
         if not self._is_here():
             self.snapshots.sets.elsewhere += not is_recorded(threading.get_ident())
-            return
+            return False
         if self.sampling is not None:
             self.sampling.before(optimizer)
         self.snapshots.sets.begin_step(optimizer)
         if not self._hears():
-            return
+            return False
         self._state.end_gradient_change()
         try:
             with quietly():
-                self._held = held_by(optimizer)
+                self._held, self._is_new = held_by(optimizer), not has_state(optimizer)
         except Exception as error:
             self._state.failed(error)
         name = type(optimizer).__module__
         module = sys.modules.get(name) if name.startswith("torch.optim.") else None
         self._state.step_file = str(getattr(module, "__file__", ""))
-        self._state.stepping = sys._getframe(2).f_code  # 1 calls every hook
+        self._state.stepping = sys._getframe(3).f_code  # 2 calls every hook
         self._state.update_alert()
+        return True
 
-    def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def after_step(self, optimizer: Any) -> None:
         """An optimizer ended a step: log one event."""
         if self._hears():
+            self._is_new = self._is_new and has_state(optimizer)
             self._end_step(type(optimizer).__name__)
         if self.sampling is not None and self._is_here():
             self.sampling.after(optimizer)
@@ -454,7 +456,7 @@ class Observer(Listener):
 
     def _log_step(self, optimizer: str) -> None:
         state, location = self._state, self._state.location()
-        held, changed, at_rest, names, values = [], [], [], [], []
+        held, changed, names, values = [], [], [], []
         count = creation_count() if self._pass is None else self._pass.count
         for each in self._held:
             if (tensor := each.ref()) is None:
@@ -462,16 +464,14 @@ class Observer(Listener):
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
             found = state.provenance.identities(tensor) if record is None else (record.identity,)
             identity = next(iter(found), None)
-            held.append(identity)
-            at_rest += [identity] * each.at_rest
-            after = version_of(tensor)
-            if after != each.version:
+            held.append((identity, each))
+            if (after := version_of(tensor)) != each.version:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append((tensor, each))
                 facts = location, storage_address(tensor), each.version, after, count
                 state.changes.append(InPlaceChange("step", *facts))
-        details = step_details(optimizer, held, changed, differences(values), names, at_rest)
+        details = step_details(StepRows(optimizer, held, changed, names, self._is_new), values)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)

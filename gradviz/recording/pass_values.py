@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.nodes import (
     Edges,
+    dim_of_sum,
     leaf_of,
     operation_type,
     read_saved,
@@ -372,9 +373,9 @@ class Losses:
             self._judge(look, ())
             self.has_lost = bool(self._lost)
 
-    def add_rounded(self, created: int, inputs: int) -> None:
-        """The gradients from the uses of a result add up to rounding errors."""
-        self._lost += [(created, at, Loss.ROUNDED) for at in range(inputs)]
+    def add_small(self, created: int, inputs: int, loss: Loss) -> None:
+        """An operation returned rounding errors."""
+        self._lost += [(created, at, loss) for at in range(inputs)]
 
     def end(self, pieces: Sequence[torch.Tensor]) -> None:
         """The pass is over; these are the numbers on devices."""
@@ -465,6 +466,10 @@ class GradientFlow:
                 facts = sequence_number(node), tuple(wanted if is_function else ()), fed
                 look = functools.partial(self._look, facts, uses)
                 self._handles.append(node.register_hook(look))
+                if operation_type(node).op in ("softmax", "layer_norm"):
+                    row = sequence_number(node), dim_of_sum(node)
+                    see = functools.partial(self._look_at_sum, row)
+                    self._handles.append(node.register_hook(see))
 
     def end(self) -> None:
         """Remove the hooks."""
@@ -505,10 +510,27 @@ class GradientFlow:
         if (largest := self._largest.pop(created, 0.0)) and len(came) == 1:
             norm = self._small_norm(came[0])
             if norm and norm < _ROUNDED * torch.finfo(came[0].dtype).eps * largest:
-                self.losses.add_rounded(created, len(returned))
+                self.losses.add_small(created, len(returned), Loss.ROUNDED)
         for at, number in fed.items():
             if at < len(returned) and (norm := self._small_norm(returned[at])):
                 self._largest[number] = max(norm, self._largest.get(number, 0.0))
+
+    def _look_at_sum(
+        self, facts: tuple[int, int], returned: Sequence[Any], came: Sequence[Any]
+    ) -> None:
+        """Whether the same gradient came for all entries, whose sum is the same for every input."""
+        try:
+            with quietly(), torch.no_grad():
+                norm, (created, dim) = self._small_norm(came[0]), facts
+                if not norm or not self._is_readable(returned[0]):
+                    return
+                least = _ROUNDED * torch.finfo(came[0].dtype).eps * norm
+                spread = came[0].amax(dim) - came[0].amin(dim)
+                norms = self._norm(returned[0]), self._norm(spread)
+                if all(isinstance(each, float) and each < least for each in norms):
+                    self.losses.add_small(created, 1, Loss.UNIFORM)
+        except Exception as error:
+            self._failed(error)
 
     def _small_norm(self, gradient: Any) -> float:
         is_small = self._is_readable(gradient) and gradient.is_cpu and gradient.numel() <= _SMALL

@@ -279,8 +279,7 @@ class AddedGradient:
         leaf: the leaf.
         after: its gradient after the pass.
         number: of the pass.
-        ranks: over which it was averaged.
-        unaveraged: ranks over which it was not, see `GradientDetails`.
+        ranks: over which it was averaged, and the rest of `GradientDetails`.
     """
 
     __slots__ = ("_after", "_before", "_facts")
@@ -291,11 +290,10 @@ class AddedGradient:
         leaf: Leaf,
         after: TensorSummary | Kept | None,
         number: int,
-        ranks: int,
-        unaveraged: int,
+        *ranks: int,
     ) -> None:
         self._before, self._after = before.kept(leaf), after
-        self._facts = leaf.passes, number, ranks, unaveraged
+        self._facts: tuple[Any, ...] = leaf.passes, number, *ranks
 
     def __call__(self, key_of: object = None) -> GradientDetails:
         """The details."""
@@ -315,12 +313,16 @@ class HeldParameter(NamedTuple):
         version: its version counter.
         values: a copy, until the step ends; None if it is too large.
         at_rest: whether its learning rate is 0.
+        is_erased: whether a step multiplies it by 0 or less, as the weight decay is that large.
+        is_maximized: whether a step follows the gradient upwards.
     """
 
     ref: Callable[[], torch.Tensor | None]
     version: int
     values: Any
     at_rest: bool = False
+    is_erased: bool = False
+    is_maximized: bool = False
 
 
 def held_by(optimizer: Any) -> list[HeldParameter]:
@@ -333,10 +335,10 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
     found = []
     there = _copies_there(groups) if is_small else {}
     for group in groups:
-        at_rest = _rests(group)
+        facts = _rests(group), _erases(optimizer, group), group.get("maximize") is True
         for each in {id(each): each for each in group["params"]}.values():
             values = there.get(id(each), _copy(each)) if is_small else None
-            found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
+            found.append(HeldParameter(weakref.ref(each), version_of(each), values, *facts))
     return [each for each in found if _is_trained(each.ref())] or found
 
 
@@ -348,6 +350,15 @@ def is_at_rest(optimizer: Any) -> bool:
 def _rests(group: Mapping[str, Any]) -> bool:
     rate = group.get("lr")
     return (not isinstance(rate, torch.Tensor) or rate.is_cpu) and bool(rate == 0)
+
+
+def _erases(optimizer: Any, group: Mapping[str, Any]) -> bool:
+    """Whether a step multiplies a parameter by 1 - lr * weight_decay, and that is not above 0."""
+    rate, decay = group.get("lr"), group.get("weight_decay")
+    if not isinstance(rate, (int, float)) or not isinstance(decay, (int, float)):
+        return False
+    is_decoupled = group.get("decoupled_weight_decay") is True
+    return rate * decay >= 1 and (is_decoupled or type(optimizer).__name__ in ("SGD", "AdamW"))
 
 
 def _is_trained(tensor: torch.Tensor | None) -> bool:
@@ -420,41 +431,64 @@ def differences(
     return read
 
 
+class StepRows(NamedTuple):
+    """What is known of a step when it ends.
+
+    Args:
+        optimizer: its class.
+        held: the identities of its parameters, and what they were before.
+        changed: the identities of those that the step changed.
+        names: the names of those.
+        is_new: whether the optimizer had no state before, and has one now.
+    """
+
+    optimizer: str
+    held: Sequence[tuple[Hashable, HeldParameter]]
+    changed: Sequence[Hashable]
+    names: Sequence[str]
+    is_new: bool
+
+
 def step_details(
-    optimizer: str,
-    held: Sequence[Hashable],
-    changed: Sequence[Hashable],
-    find_other: Callable[[], Sequence[bool | None]],
-    names: Sequence[str],
-    at_rest: Sequence[Hashable],
+    rows: StepRows, values: Sequence[tuple[torch.Tensor, HeldParameter]]
 ) -> Callable[[KeyOf], StepDetails]:
     """Creates the details of a step.
 
     Args:
-        optimizer: its class.
-        held: the identities of its parameters.
-        changed: the identities of those that the step changed.
-        find_other: returns whether those have other values now; None where that is not known.
-        names: the names of those.
-        at_rest: the identities of its parameters whose learning rate is 0.
+        rows: what is known of it.
+        values: the parameters that it changed, and what they were before.
     """
+    find_other = differences(values)
 
     def details(key_of: KeyOf) -> StepDetails:
         are_other = find_other()
-        same = [each for each, moved in zip(changed, are_other, strict=True) if moved is False]
+        same = [each for each, moved in zip(rows.changed, are_other, strict=True) if moved is False]
+
+        def keys(identities: Iterable[Hashable]) -> tuple[str, ...]:
+            return tuple(filter(None, map(key_of, identities)))
+
         return StepDetails(
-            optimizer,
-            tuple(filter(None, map(key_of, held))),
-            tuple(filter(None, map(key_of, changed))),
-            len(held),
-            len(changed),
+            rows.optimizer,
+            keys(identity for identity, _ in rows.held),
+            keys(rows.changed),
+            len(rows.held),
+            len(rows.changed),
             None if None in are_other else sum(map(bool, are_other)),
-            tuple(names),
-            tuple(filter(None, map(key_of, same))),
-            tuple(filter(None, map(key_of, at_rest))),
+            tuple(rows.names),
+            keys(same),
+            keys(identity for identity, each in rows.held if each.at_rest),
+            rows.is_new,
+            keys(identity for identity, each in rows.held if each.is_erased),
+            any(each.is_maximized for _, each in rows.held),
         )
 
     return details
+
+
+def has_state(optimizer: Any) -> bool:
+    """Whether an optimizer keeps something of earlier steps, such as running averages."""
+    state = getattr(optimizer, "state", None)
+    return isinstance(state, dict) and any(isinstance(e, dict) and e for e in state.values())
 
 
 _SCHEDULES = "torch.distributed.pipelining"

@@ -14,7 +14,7 @@ from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, 
 from gradviz.capture.autograd.tensors import Several, memory_of, storage_address, version_of
 from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
-from gradviz.graph import Buffers, GradGraph, ancestors
+from gradviz.graph import Buffers, GradGraph, SavedTensor, ancestors
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.recording.tensor_records import Leaf
@@ -66,7 +66,8 @@ def error_details(
     elif read is not None and read.kind is MessageKind.FREED:
         problem = _used_up(operations, history)
     if problem is not None:
-        problem = replace(problem, op=graph.nodes[problem.node].get("op", ""))
+        op = problem.op or graph.nodes[problem.node].get("op", "")
+        problem = replace(problem, op=op)
         graph.nodes[problem.node]["problem"] = problem
     return ErrorDetails(type(error).__name__, message, problem)
 
@@ -127,11 +128,17 @@ def _changed(
 def _changed_in_a_copy(
     found: TorchMessage, graph: GradGraph, operations: Mapping[int, str], state: RecordingState
 ) -> Problem | None:
-    """Find the change if an operation wrote into a view: its node is inside of a ``CopySlices``.
+    """Find the change of what cannot be read, if one recorded tensor alone has those versions.
 
-    What it saved cannot be read. It is known if one recorded tensor alone has those versions.
+    If an operation wrote into a view, its node is inside of a ``CopySlices``. A checkpoint saves
+    its inputs itself, and hooks pack what the operations inside save.
     """
-    copies = [n for n, key in operations.items() if graph.nodes[key].get("op") == "copy_slices"]
+    nodes = graph.nodes
+    copies = [n for n, key in operations.items() if nodes[key].get("op") == "copy_slices"]
+    packed = [
+        n for n, key in operations.items() if any(map(_is_packed, nodes[key].get("saved", ())))
+    ]
+    copies += packed
     latest = {change.storage: change.after for change in state.changes}
     first = {change.created: change for change in reversed(state.changes)}
     find = state.event_log.find
@@ -151,15 +158,21 @@ def _changed_in_a_copy(
     fits = [change for change in fits if not change.is_alias] or fits
     if len({change.storage for change in fits}) != 1:
         return None
-    key = operations[max(created for created in copies if is_later(fits[0], created))]
+    created = max(created for created in copies if is_later(fits[0], created))
     problem = Problem(
         ProblemKind.CHANGED_IN_PLACE,
-        key,
+        operations[created],
+        op="checkpoint" if created in packed else "",
         name=_leaf_name(fits[0].storage, graph, state),
         wanted=found.wanted,
         found=found.found,
     )
     return _with_change(problem, fits[0], state)
+
+
+def _is_packed(saved: SavedTensor) -> bool:
+    """Whether a hook keeps a saved tensor, so that nothing is known of it."""
+    return not saved.dtype
 
 
 def _leaf_name(storage: object, graph: GradGraph, state: RecordingState) -> str:

@@ -67,11 +67,11 @@ class Provenance:
         arrays: the addresses of storages that NumPy can write, which no recording sees.
         copied: by the numbers of leaves, those whose values were written into them, as they are
             or averaged.
-        running: the path of the module that each thread is running; "" for none.
+        running: the call of a module that each thread is running, see `ModuleStack.running`.
     """
 
     def __init__(self) -> None:
-        self.running: Mapping[int, str] = {}
+        self.running: Mapping[int, tuple[str, tuple[int, ...]]] = {}
         self.arrays: set[object] = set()
         self.copied: dict[int, int] = {}
         self.written: dict[int, list[Written]] = {}
@@ -180,7 +180,7 @@ class Provenance:
     ) -> UntrackedTensor:
         """Add the record of an untracked result of a call."""
         record = UntrackedTensor.computed(self._count, word, location, inputs)
-        record.module = self.running.get(threading.get_ident(), "")
+        record.ran_in = self.running.get(threading.get_ident(), ("", ()))
         return self._enter(tensor, record)
 
     def _enter(self, tensor: torch.Tensor | None, untracked: UntrackedTensor) -> UntrackedTensor:

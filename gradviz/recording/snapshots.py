@@ -107,7 +107,8 @@ class SnapshotSeries:
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         self._classes_before = names.modules
         graph = self.trace(roots, names)
-        self.sets.look(each for frame in self._frames() for each in variables_of(frame))
+        variables = (each for frame in self._frames() for each in variables_of(frame))
+        self.sets.look({id(each): each for each in variables}.values())
         self.sets.call((each, name) for each, name, _ in names.entries)
         self._contents[graph] = contents_of(roots, self.snapshot.operations, graph._node)
         self._roots = [weakly(root) for root in roots]

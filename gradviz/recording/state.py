@@ -28,7 +28,7 @@ from gradviz.capture.autograd.tensors import (
 )
 from gradviz.facts import SCALER, Action
 from gradviz.graph import Cause
-from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
+from gradviz.recording.event_log import DATA_INPUTS, Entry, EventLog, Operation, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.module_stack import FunctionCalls, ModuleStack, called_from, is_forward
 from gradviz.recording.provenance import Provenance
@@ -518,7 +518,7 @@ class RecordingState:
         if mode is not None and location.code is not None and is_forward(location.code):
             location = called_from(self.verdicts) or location
         cause = mode or Cause.NOT_DIFFERENTIABLE
-        given = () if word in SHAPE_ONLY else given
+        given = given[: DATA_INPUTS.get(word)]
         own = self.function_calls.inputs_of_torch() if location.offset < 0 else ()
         inputs = [self.input_from(each, cause, location, word) for each in (*given, *own)]
         self.add_untracked(word, inputs, new, location)

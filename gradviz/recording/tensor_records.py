@@ -367,7 +367,8 @@ class UntrackedTensor:
         alias: the data that it had before any was written into it: the two may share memory.
         grad_of: the leaf whose ``.grad`` it is.
         version: how often it had been changed in place when it was last seen.
-        module: the path of the module whose call computed it; "" for none, and if unknown.
+        ran_in: the call of a module that computed it: the path of the module, and the numbers of
+            the calls as in `ModuleCall`; empty for none, and if unknown.
         ref: weak reference to the tensor.
         identity: of its node in every frame.
     """
@@ -382,7 +383,7 @@ class UntrackedTensor:
     leaf: Leaf | None = None
     grad_of: Leaf | None = None
     version: int = 0
-    module: str = ""
+    ran_in: tuple[str, tuple[int, ...]] = ("", ())
     replaced: tuple[tuple[int, Input], ...] = ()
     alias: Input | None = None
     _facts: tuple[Any, Any, Any] | None = None  # shape, dtype and device as torch gives them

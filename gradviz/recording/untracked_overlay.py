@@ -243,7 +243,7 @@ class UntrackedOverlay:
             data["requires_grad"] = False
         more = {"version": version, "source": line.source, "inside": str(line.inside or "")}
         more |= {"inference": untracked.cause is Cause.INFERENCE_MODE}
-        more["module"] = "" if is_tracked else untracked.module
+        more["module"], more["calls"] = ("", ()) if is_tracked else untracked.ran_in
         data.update({name: value for name, value in more.items() if value})
         if key in self._graph:
             self._graph.nodes[key].update(data)

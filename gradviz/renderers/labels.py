@@ -34,7 +34,6 @@ from gradviz.graph.text import (
     shape_text,
     summary_text,
 )
-from gradviz.views.groups import norm_of
 from gradviz.views.module_classes import shapes_entering
 from gradviz.wording import problem_text, spread_text
 
@@ -153,7 +152,7 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
         and (gradient.numel > 1 or gradient.values is None)
         and "grad_range" not in data
     ):
-        text = f"norm {number_text(norm_of(gradient))}"
+        text = f"norm {number_text(gradient.finite_norm)}"
     elif by == "saved_bytes" and "level" in data:
         own = data.get("saved_bytes", 0)
         total = data.get("saved_total", own)

@@ -20,7 +20,7 @@ from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, 
 from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story, with_graphs
-from gradviz.views.groups import count_of, norm_of, sums_of
+from gradviz.views.groups import count_of, sums_of
 from gradviz.views.page import CHUNKED, PageSize
 
 _MOST_ROWS = 8
@@ -343,4 +343,4 @@ def _cell(data: NodeData | None) -> TextSpan:
         return TextSpan(summary_text(grad), loud_role(grad))
     if grad.values is not None and grad.numel <= _FEW:
         return TextSpan(summary_text(grad), Role.VALUE)
-    return TextSpan(f"norm {number_text(norm_of(grad))}", Role.VALUE)
+    return TextSpan(f"norm {number_text(grad.finite_norm)}", Role.VALUE)

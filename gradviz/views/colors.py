@@ -13,7 +13,6 @@ from gradviz.errors import UsageError
 from gradviz.graph import LEAVES, EdgeKind, GradGraph, Mark, NodeKind, TensorSummary, descendants
 from gradviz.graph.text import must_be
 from gradviz.views.focus import nodes_called
-from gradviz.views.groups import is_known, norm_of
 from gradviz.views.view import along_the_data, view
 
 SCALES = ("grad_norm", "saved_bytes", "device", "dtype")
@@ -119,12 +118,12 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
     """Put the levels and marks on a graph; returns the ends of the scale."""
     known = {key: found for key in graph if (found := _gradient(graph, key)) is not None}
     norms = {
-        key: graph.nodes[key].get("grad_range", (0.0, norm_of(found)))[1]
+        key: graph.nodes[key].get("grad_range", (0.0, found.finite_norm))[1]
         for key, found in known.items()
         if found.is_finite
     }
     carried = [data["grad"] for *_, data in graph.edges(data=True) if "grad" in data]
-    along = [norm_of(found) for found in carried if is_known(found) and found.is_finite]
+    along = [found.finite_norm for found in carried if found.is_read and found.is_finite]
     above = [norm for norm in (*norms.values(), *along) if norm > 0]
     high = max(above, default=0.0)
     low = min([*above, high / _DECADE])  # so that small differences look small
@@ -147,10 +146,10 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
             or start.get("accumulations", 1) > 1
         )
         held = data.get("grad") if is_sum else known.get(holder, data.get("grad"))
-        if held is not None and is_known(held):
-            data.update(_place(held, norm_of(held), low, high))
+        if held is not None and held.is_read:
+            data.update(_place(held, held.finite_norm, low, high))
             if held.is_finite:
-                data["norm"] = _round(norm_of(held))
+                data["norm"] = _round(held.finite_norm)
         elif source in dead and target in dead:
             data["mark"] = Mark.ZERO
     return {"low": _round(low), "high": _round(high)} if above else {}
@@ -194,7 +193,7 @@ def _gradient(graph: GradGraph, key: str) -> TensorSummary | None:
     if original in graph:
         data = graph.nodes[original]
     found: TensorSummary | None = data.get("grad")
-    return found if found is not None and is_known(found) else None
+    return found if found is not None and found.is_read else None
 
 
 def _round(norm: float) -> float:

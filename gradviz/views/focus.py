@@ -11,7 +11,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, ancestors, descendants, every
 from gradviz.graph.text import Path, counted, must_be
-from gradviz.views.groups import Part, contract, count_of_nodes, norm_of
+from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.modules import module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, reverse_flow, view
@@ -213,7 +213,7 @@ def _weight(data: dict[str, Any], by: str) -> float:
     if by == "grad_norm":
         gradient = data.get("grad")
         wrong = gradient is not None and not gradient.is_finite
-        return float("inf") if wrong else norm_of(gradient) if gradient else 0.0
+        return float("inf") if wrong else gradient.finite_norm if gradient else 0.0
     if data["kind"] is NodeKind.GROUP:
         return float(data.get("parameters", 0) + data.get("leaf_elements", 0))
     count = math.prod(data.get("shape", (0,)))

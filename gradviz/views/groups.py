@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 import numpy as np
@@ -55,25 +55,6 @@ def keep_inside() -> Iterator[None]:
         yield
     finally:
         _keeps_inside.reset(token)
-
-
-def is_known(summary: TensorSummary) -> bool:
-    """Whether any value of the tensor was read."""
-    has_values = summary.norm is not None or summary.values is not None
-    return has_values or not summary.is_finite
-
-
-def norm_of(summary: TensorSummary) -> float:
-    """Euclidean norm of the finite elements; 0 if unknown.
-
-    Example:
-        >>> norm_of(TensorSummary((2,), "float32", "cpu", values=(3.0, 4.0)))
-        5.0
-    """
-    if summary.norm is not None:
-        return summary.norm if math.isfinite(summary.norm) else 0.0
-    finite = [abs(value) for value in summary.values or () if math.isfinite(abs(value))]
-    return math.hypot(*finite)
 
 
 def count_of(graph: GradGraph) -> int:
@@ -141,10 +122,18 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
         data["changes"] = changes
     if spreads := [node["ranks"] for node in nodes if "ranks" in node]:
         data["ranks"] = RankSpread.of_group(spreads)
+    if calls := _common_calls(found.calls):
+        data["calls"] = calls
     if contents := found.contents():
         more = ("…",) if len(contents) > _MOST_CONTENTS else ()
         data["contents"] = (*contents[:_MOST_CONTENTS], *more)
     return data
+
+
+def _common_calls(calls: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The calls of modules around all operations, from the outermost on."""
+    same = takewhile(lambda level: level.count(level[0]) == len(level), zip(*calls, strict=False))
+    return tuple(level[0] for level in same)
 
 
 def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -178,6 +167,7 @@ class _Count:
         saved_bytes, hooks: sums.
         first: the lowest sequence number, if any is known.
         states: their `Buffers`, by ``id``, because hashing an enum takes a Python call.
+        calls: the calls of modules in which its operations ran; () for none.
         modules: the modules in which they ran.
         words: the number of operations by word.
     """
@@ -187,7 +177,8 @@ class _Count:
         self.states: dict[int, object] = {}
         self.modules: dict[str | None, None] = {}
         self.words: dict[str | None, int] = {}
-        states, modules, words = self.states, self.modules, self.words
+        self.calls: dict[tuple[int, ...], None] = {}
+        states, modules, words, calls = self.states, self.modules, self.words, self.calls
         operation = NodeKind.OPERATION  # a lookup per node would take longer than everything else
         saved_bytes = hooks = reshapes = 0
         first = None
@@ -196,6 +187,7 @@ class _Count:
             if node["kind"] is operation:
                 word = get("op")
                 words[word] = words.get(word, 0) + 1
+                calls[get("calls", ())] = None
                 if "reshapes" in node:
                     reshapes += node["reshapes"]
             else:
@@ -210,6 +202,8 @@ class _Count:
             state = get("buffers")
             states[id(state)] = state
             modules[get("module")] = None
+        groups = (node for node in self.others if node["kind"] is NodeKind.GROUP)
+        calls.update((node.get("calls", ()), None) for node in groups)
         self.operations = len(nodes) - len(self.others) + reshapes
         self.saved_bytes, self.hooks, self.first = saved_bytes, hooks, first
 
@@ -226,12 +220,12 @@ def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
     """All gradients as one long tensor; its norm is None when any of them was not read."""
     if not gradients:
         return None
-    unread = sum(not is_known(gradient) for gradient in gradients)
+    unread = sum(not gradient.is_read for gradient in gradients)
     return TensorSummary(
         (sum(gradient.numel for gradient in gradients),),
         gradients[0].dtype,
         gradients[0].device,
-        norm=None if unread else math.hypot(*map(norm_of, gradients)),
+        norm=None if unread else math.hypot(*(each.finite_norm for each in gradients)),
         nan=sum(gradient.nan for gradient in gradients),
         inf=sum(gradient.inf for gradient in gradients),
         note=f"{unread:,} not read" if unread else "",
@@ -431,9 +425,9 @@ class _PartInside:
             data = self.nodes[place][1]
             if "grad" not in data or data["kind"] not in (*LEAVES, NodeKind.GROUP):
                 continue
-            if len(steps) != 1 or not data["grad"] or not is_known(data["grad"]):
+            if len(steps) != 1 or not data["grad"] or not data["grad"].is_read:
                 return None
-            norms[min(steps)].append(norm_of(data["grad"]))
+            norms[min(steps)].append(data["grad"].finite_norm)
         totals = [math.hypot(*found) for found in norms]
         return (min(totals), max(totals)) if all(norms) else None
 
@@ -537,7 +531,9 @@ def _belongs(data: dict[str, Any], part: Part) -> bool:
     module, kind = part.data.get("module", ""), data["kind"]
     if part.everything or kind is NodeKind.PARAMETER or "name" not in data:
         return kind is not NodeKind.LEAF or part.everything or not module
-    return bool(module) and str(data["name"]).startswith(f"{module}.")
+    # What the module itself made is no input of it, whatever the name of its variable.
+    places = str(data["name"]), str(data.get("module", ""))
+    return bool(module) and any(f"{place}.".startswith(f"{module}.") for place in places)
 
 
 def _add_edges(
@@ -584,7 +580,7 @@ def _add_edges(
 def _carried(node: dict[str, Any], edge: EdgeData) -> dict[str, Any]:
     """The gradient of an edge whose source becomes part of a group."""
     kept = node.get("grad") if node["kind"] is NodeKind.OPERATION else None
-    return {"grad": kept} if kept and is_known(kept) and not edge.get("output") else {}
+    return {"grad": kept} if kept and kept.is_read and not edge.get("output") else {}
 
 
 def _edges_to_draw(inside: _PartInside) -> Iterator[tuple[int, int, int]]:

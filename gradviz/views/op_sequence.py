@@ -28,6 +28,7 @@ _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
 _PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
 _AFTER_OPERATIONS = -0.5  # without a number, -1, and before those with one
+_BEFORE = 0.25  # the first operation of a call
 _AT_EACH_STEP = ("weight_hh_l", "bias_hh_l")  # of ``nn.RNN`` and ``nn.GRU``
 
 
@@ -233,8 +234,8 @@ def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
     """In order of creation as far as the inputs allow.
 
     A node without a number follows its inputs; an untracked tensor that no operation precedes is
-    right before its first user, so that it is not between the operations of another module. Nodes
-    in or after a cycle are left out.
+    right before its first user, or the call of a module that uses it, so that it is not between the
+    operations of another module. Nodes in or after a cycle are left out.
     """
     numbers: dict[str, float] = {key: graph._node[key].get("sequence_nr", -1) for key in keys}
     order = _by_these_numbers(graph, numbers)
@@ -246,10 +247,15 @@ def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
         numbers[key] = _AFTER_OPERATIONS
         if all(source in free for source in graph._pred[key] if source in numbers):
             free.add(key)
+    begins: dict[Any, float] = {}  # the call of each module, by its first operation
+    for key in order:
+        if numbers[key] >= 0 and (calls := graph._node[key].get("calls")):
+            begins.setdefault(calls, numbers[key] - _BEFORE)
     for key in reversed(order):
         if key in free:
-            users = (numbers.get(user, -1) for user in graph._succ[key])
-            numbers[key] = min((number for number in users if number >= 0), default=-1)
+            users = [user for user in graph._succ[key] if numbers.get(user, -1) > _AFTER_OPERATIONS]
+            starts = (begins.get(graph._node[user].get("calls"), numbers[user]) for user in users)
+            numbers[key] = min(starts, default=-1)
     return _by_these_numbers(graph, numbers)
 
 

@@ -317,7 +317,10 @@ def _candidates(
         for seen, word in _narrower(way, how, most):
             yield seen, word, 0
         ways.append((way, how))
-    ways += _outermost(graph)
+    # Modules are clearer than repeats of operations.
+    ways.sort(key=lambda row: not _has_modules(row[0]))
+    at = sum(_has_modules(way) for way, _ in ways)
+    ways = [*ways[:at], *_outermost(graph), *ways[at:]]
     for way, how in ways:
         outside = fold_outside_of_modules(way) if len(way) <= most * _HOPELESS**2 else way
         if len(outside) < len(way):
@@ -383,12 +386,19 @@ def _module_of(data: Mapping[str, Any]) -> str:
     return str(data.get("name", "")).rpartition(".")[0]
 
 
+def _has_modules(graph: GradGraph) -> bool:
+    """Whether there are groups that are calls of modules."""
+    groups = (data for data in graph._node.values() if data["kind"] is NodeKind.GROUP)
+    return any(data.get("module") and "repeat" not in data for data in groups)
+
+
 def _outermost(graph: GradGraph) -> Iterator[tuple[GradGraph, str]]:
-    """The graph with each call of the outermost modules as one node."""
+    """The graph with each call of the outer modules as one node."""
     sequence = op_sequence(graph)
     paths = module_paths(sequence)
-    if parts := module_parts(sequence, paths, root_of(paths) + 1):
-        yield hide_bookkeeping(group_parts(graph, parts, 1)), "module (depth 1)"
+    for depth in (2, 1):
+        if parts := module_parts(sequence, paths, root_of(paths) + depth):
+            yield hide_bookkeeping(group_parts(graph, parts, depth)), f"module (depth {depth})"
 
 
 def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph, str]]:

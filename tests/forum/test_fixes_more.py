@@ -255,6 +255,134 @@ FIXES = {
     "average_is_copied_into_the_model": [("p.copy_(a)", "a.copy_(p)")],
     "checkpoint_is_loaded_in_the_loop": [("    net.load_state_dict(saved)\n", "")],
     "gradients_are_assigned_as_a_pair": [("(w * 2).sum()", "(w * unused).sum()")],
+    "optimizer_in_each_step": [
+        (
+            "for step in range(5):\n"
+            "    opt = torch.optim.Adam(model.parameters(), lr=1e-3)  # here\n",
+            "opt = torch.optim.Adam(model.parameters(), lr=1e-3)\nfor step in range(5):\n",
+        )
+    ],
+    "maximize_a_loss": [(", maximize=True", "")],
+    "weight_decay_too_large": [("weight_decay=10.0", "weight_decay=1e-2")],
+    "sgd_decay_above_one": [("lr=1.0", "lr=1e-2")],
+    "frozen_teacher_is_the_student": [
+        ("import torch\nfrom", "import copy\n\nimport torch\nfrom"),
+        ("teacher = student", "teacher = copy.deepcopy(student)"),
+    ],
+    "frozen_by_the_name_of_no_layer": [
+        ("loss = model", "model.requires_grad_(True)\n    loss = model")
+    ],
+    "grad_left_off_after_validation": [
+        (
+            "    torch.set_grad_enabled(False)  # here\n    val =",
+            "    with torch.set_grad_enabled(False):\n        val =",
+        )
+    ],
+    "bn_no_affine_squares": [(".pow(2).mean()", ".sub(1.5).abs().mean()")],
+    "softmax_sum_log": [("p.sum(-1)", "(p * torch.arange(5.0)).sum(-1)")],
+    "dropout_one": [("Dropout(1.0)", "Dropout(0.1)")],
+    "overflow_softplus_by_hand": [
+        ("torch.log(1 + torch.exp(net(x)))", "torch.nn.functional.softplus(net(x))")
+    ],
+    "logsumexp_by_hand": [("net(x).exp().sum(-1).log()", "torch.logsumexp(net(x), -1)")],
+    "softmax_by_hand_overflows": [
+        ("net(x).exp()", "torch.softmax(net(x), -1)"),
+        ("(e / e.sum(-1, keepdim=True))", "e"),
+    ],
+    "checkpoint_input_changed": [("x.mul_(2)", "x = x.mul(2)")],
+    "checkpoint_counts": [
+        ("        self.shift += 1  # here\n", ""),
+        ("    opt.zero_grad()\n", "    opt.zero_grad()\n    net.shift += 1\n"),
+    ],
+    "data_of_saved_tanh": [("h.data.clamp_(0, 1)", "h = h.clamp(0, 1)")],
+    "data_of_a_saved_factor": [
+        ("scale.data.mul_(3)  # here\nout.backward()", "out.backward()\nscale.data.mul_(3)")
+    ],
+    "retain_grad_after_backward": [
+        (
+            "h.pow(2).sum().backward()\nh.retain_grad()  # here",
+            "h.retain_grad()\nh.pow(2).sum().backward()",
+        )
+    ],
+    "forward_hooks_pile_up": [
+        (
+            "for _ in range(4):\n    net[0].register_forward_hook(lambda m, i, o: o * 0.5)  # here",
+            "net[0].register_forward_hook(lambda m, i, o: o * 0.5)\nfor _ in range(4):",
+        )
+    ],
+    "backward_hooks_pile_up": [
+        (
+            "for _ in range(4):\n    net[2].register_full_backward_hook(halve)  # here",
+            "net[2].register_full_backward_hook(halve)\nfor _ in range(4):",
+        )
+    ],
+    "generator_step_reuses_the_detached_images": [
+        ("gen(torch.randn(16, 8)).detach()", "gen(torch.randn(16, 8))"),
+        (
+            "logits = torch.cat([disc(real), disc(fake)])",
+            "logits = disc(torch.cat([real, fake.detach()]))",
+        ),
+    ],
+    "step_of_a_trainer_returns_a_detached_loss": [("loss.detach()", "loss")],
+    "ratio_of_a_policy_with_itself": [
+        ("old_log_prob = log_prob\n", "old_log_prob = log_prob.detach()\n")
+    ],
+    "both_halves_of_an_adapter_start_at_zero": [
+        ("torch.zeros(rank, base.in_features)", "torch.randn(rank, base.in_features)")
+    ],
+    "cell_state_keeps_its_history": [
+        (
+            "y, state = self.lstm(",
+            "state = tuple(each.detach() for each in state)\n        y, state = self.lstm(",
+        )
+    ],
+    "weights_of_the_tasks_are_added_late": [
+        (
+            "criterion = UncertaintyLoss(2)\n",
+            "criterion = UncertaintyLoss(2)\n"
+            'optimizer.add_param_group({"params": [criterion.log_vars]})\n',
+        )
+    ],
+    "learned_schedule_is_computed_in_the_constructor": [
+        (
+            "level = self.alpha_bar[t]",
+            "self.alpha_bar = torch.cumprod(1 - torch.sigmoid(self.raw), dim=0)\n"
+            "        level = self.alpha_bar[t]",
+        )
+    ],
+    "covariance_is_updated_in_its_slot": [
+        ("            cov[t + 1] =", "            cov = cov.clone()\n            cov[t + 1] =")
+    ],
+    "bank_is_refreshed_before_backward": [
+        (
+            "        self.bank[index] =",
+            "        self.bank = self.bank.clone()\n        self.bank[index] =",
+        )
+    ],
+    "experts_in_a_dict_of_lists": [
+        (
+            'self.experts = {"text": [nn.Linear(dim, dim)], "image": [nn.Linear(dim, dim)]}',
+            "self.experts = nn.ModuleDict("
+            '{k: nn.ModuleList([nn.Linear(dim, dim)]) for k in ("text", "image")})',
+        )
+    ],
+    "normalized_embedding_is_summed": [(".mean(dim=-1)  # here", " @ torch.linspace(0, 1, 16)")],
+    "penalty_is_computed_once_for_all_epochs": [
+        ("penalty = 0.01 * roughness(net[0])  # here\n", ""),
+        ("    x, y = torch", "    penalty = 0.01 * roughness(net[0])\n    x, y = torch"),
+    ],
+    "clip_before_the_scaler_unscales": [
+        ("    nn.utils.clip", "    scaler.unscale_(optimizer)\n    nn.utils.clip")
+    ],
+    "renormalized_table_is_used_before": [
+        ("self.items.weight.t()", "self.items.weight.clone().t()")
+    ],
+    "clipped_after_each_step": [
+        (
+            "    opt.step()\n    nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # here\n",
+            "    nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n    opt.step()\n",
+        )
+    ],
 }
 
 

@@ -106,6 +106,25 @@ def is_innermost(mode: object) -> bool:
     return bool(stack) and stack[-1] is mode
 
 
+def is_plain_step(optimizer: Any, args: Any, kwargs: Any) -> bool:
+    """Whether only code of torch runs in a step: no closure, and no hook of the program.
+
+    Private: the tables of hooks, for which there is no public list.
+
+    Args:
+        optimizer: the optimizer.
+        args: as torch passes them to a hook of the step: the optimizer is the first.
+        kwargs: as torch passes them.
+    """
+    if not type(optimizer).__module__.startswith("torch.optim.") or len(args) > 1 or kwargs:
+        return False
+    tables: Any = sys.modules[torch.optim.Optimizer.__module__]
+    every = (tables._global_optimizer_pre_hooks, tables._global_optimizer_post_hooks)
+    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    has_hooks = any(own) or any(len(each) > 1 for each in every)  # one of them is ours
+    return not has_hooks and not optimizer.defaults.get("differentiable")
+
+
 @dataclass(frozen=True, eq=False)
 class BackwardCall:
     """The arguments of a backward pass.

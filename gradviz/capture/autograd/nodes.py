@@ -398,6 +398,15 @@ def _number_in(node: Node, kind: OperationType) -> str:
         return ""
 
 
+def dim_of_sum(node: Node) -> int:
+    """The dimension over which the sum of a softmax, or of a layer norm, is the same for any input.
+
+    Private: ``_saved_dim``, an unsigned number.
+    """
+    dim: int = getattr(node, "_saved_dim", -1)
+    return dim - (1 << 64) if dim > 1 << 62 else dim
+
+
 _MOST_INSIDE = 1_000  # parameters of a checkpointed module
 
 

@@ -195,7 +195,8 @@ class Averaging:
     Private: ``reducer.get_backward_stats()``, the times of its parameters, which change in a pass
     that it takes part in; ``_static_graph_delay_allreduce_enqueued``, which the first pass with
     ``static_graph=True`` sets instead; ``_get_zeros_like_grad_buckets()``, which names its
-    parameters, if some were frozen or unfrozen since; ``_comm_hooks``, its communication hooks.
+    parameters, if some were frozen or unfrozen since; ``_comm_hooks``, its communication hooks;
+    ``pg_map`` and ``_get_sequence_number_for_group``, whether a hook of the program communicated.
 
     Args:
         modules: from `data_parallel_modules`.
@@ -205,10 +206,15 @@ class Averaging:
         alive = [module for ref in modules if (module := ref()) is not None]
         self._before = [(weakref.ref(module), _progress(module)) for module in alive]
         self._averaged: set[int] = set()
-        self._ranks = 0
+        self._ranks, self._is_sharding = 0, False
+        is_sharded = _STATES in sys.modules and has_other_ranks()
+        self._sharded = _reduced_gradients() if is_sharded else None
         hooks = (hook for each in alive for hook, _ in getattr(each, "_comm_hooks", ()))
-        is_own = any(not getattr(hook, "__module__", "").startswith("torch.") for hook in hooks)
+        names = [getattr(hook, "__module__", "") for hook in hooks]
+        # The hook of torch that ``post_localSGD`` names averages over some of the ranks only.
+        is_own = any(not n.startswith("torch.") or "post_localSGD" in n for n in names)
         self.action = Action.HOOKED if is_own else Action.AVERAGED
+        self._calls = _collectives() if is_own else None
         self._ignored: set[int] = set()
         self.possible: dict[int, int] = {}
         """The number of ranks, by the ``id`` of each parameter of these modules."""
@@ -227,16 +233,53 @@ class Averaging:
             module = ref()
             if module is not None and (before is None or before != _progress(module)):
                 self._averaged.update(map(id, reduced(module)))
+                if self._calls is not None:  # it asks the ranks which parameters are unused
+                    self._calls += module.find_unused_parameters
+        after = _reduced_gradients() if self._sharded is not None else {}
+        sizes = [each[-1] for key, each in after.items() if each != (self._sharded or {}).get(key)]
+        self._is_sharding = bool(sizes)
+        self._ranks = max((self._ranks, *sizes))
+        if self._calls is not None and self._calls == _collectives():
+            self.action = Action.NOT_COMBINED
 
-    def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int]:
-        """The ranks over which a gradient was averaged, and over which it was not.
+    def ranks_of(self, leaf: torch.Tensor | None) -> tuple[int, int, bool]:
+        """Over how many ranks a gradient was averaged, and was not; if FSDP2 averaged others.
 
-        A parameter outside of all modules counts too, if the pass averaged others.
+        A parameter outside of all modules counts too, if the pass averaged others, or FSDP2 did.
         """
-        is_beside = bool(self._averaged) and type(leaf) is torch.nn.Parameter
+        is_beside = bool(self._averaged) or self._is_sharding
+        is_beside &= type(leaf) is torch.nn.Parameter
         is_beside &= id(leaf) not in self._ignored
         ranks = self.possible.get(id(leaf), self._ranks if is_beside else 0)
-        return (ranks, 0) if id(leaf) in self._averaged else (0, ranks)
+        is_averaged = self.has_written(leaf) and self.action is not Action.NOT_COMBINED
+        is_beside &= id(leaf) not in self.possible and not self._averaged
+        return (ranks, 0, False) if is_averaged else (0, ranks, is_beside)
+
+    def has_written(self, leaf: torch.Tensor | None) -> bool:
+        """Whether it wrote the gradient of a leaf."""
+        return id(leaf) in self._averaged
+
+
+def _reduced_gradients() -> dict[int, tuple[int, int, int]]:
+    """What changes in a pass in which FSDP2 reduces a gradient, and its number of ranks, by ``id``.
+
+    Private: ``mesh_info``, and what `_managed` names.
+    """
+    found = ((each, each.sharded_param.grad) for each in _managed())
+    return {
+        id(each): (id(grad), grad._version, each.mesh_info.mesh.size())
+        for each, grad in found
+        if grad is not None
+    }
+
+
+def _collectives() -> int | None:
+    """How often this process has communicated with others; None if a backend does not count it."""
+    try:
+        groups: Any = dist.distributed_c10d._world.pg_map
+        return sum(int(group._get_sequence_number_for_group()) for group in groups)
+    except Exception:
+        return None
 
 
 def _progress(module: Any) -> tuple[object, list[int]] | None:

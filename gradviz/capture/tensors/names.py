@@ -221,20 +221,31 @@ def _not_a_tensor(name: str, value: object) -> str:
     return f"names gives {shortly(name)} for {shortly(value)}, which is not a tensor"
 
 
+_LISTINGS = (torch.nn.Module.named_parameters, torch.nn.Module.named_buffers)
+
+
 def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor, str]]:
     """Parameters and buffers by all their names, in the order of registration.
 
     Unregistered ones, in plain lists, come last.
     """
-    pairs: list[tuple[torch.Tensor, str]] = []
-    owner = type(module).__name__
-    for listing in (module.named_parameters, module.named_buffers):
-        try:
-            found = list(listing(remove_duplicate=False))
-        except (RecursionError, TypeError):
-            # A module that contains itself, or whose method does not accept the option.
-            found = list(listing())
-        pairs.extend((sharded_parameter(t), prefix + plain_name(name, owner)) for name, t in found)
+    kind, owner = type(module), type(module).__name__
+    listings = (module.named_parameters, module.named_buffers)
+    members: list[tuple[str, torch.Tensor]] = []
+    try:
+        if (kind.named_parameters, kind.named_buffers) == _LISTINGS:  # one walk for both
+            inner = list(module.named_modules(remove_duplicate=False))
+            for name in ("_parameters", "_buffers"):
+                for path, each in inner:
+                    path = f"{path}." if path else ""
+                    rows = getattr(each, name).items()
+                    members += [(f"{path}{n}", t) for n, t in rows if t is not None]
+        else:
+            members = [row for listing in listings for row in listing(remove_duplicate=False)]
+    except (RecursionError, TypeError):
+        # A module that contains itself, or whose method does not accept the option.
+        members = [row for listing in listings for row in listing()]
+    pairs = [(sharded_parameter(t), prefix + plain_name(name, owner)) for name, t in members]
     pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
     return pairs
 

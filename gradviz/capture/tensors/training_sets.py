@@ -41,6 +41,7 @@ class Unregistered(NamedTuple):
             that is no module; ``"tensor"`` if the attribute is the tensor itself.
         owner: the class of the module that owns it: ``"Net"``.
         of_modules: whether the container contains modules; otherwise parameters.
+        inner: type of the container in the container that contains them; "" for none.
     """
 
     tensor: torch.Tensor
@@ -49,6 +50,7 @@ class Unregistered(NamedTuple):
     kind: str
     owner: str
     of_modules: bool
+    inner: str = ""
 
 
 class IneffectiveFlag(NamedTuple):
@@ -88,31 +90,39 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         >>> [(each.name, each.container) for each in unregistered(Net())]
         [('layers[0].weight', 'layers')]
     """
-    registered = set(map(id, parameters_of(module)))
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
-        prefix = f"{path}." if path else ""
-        own = [(name, value) for name, value in vars(owner).items() if name not in _OF_MODULES]
-        buffers = dict(owner.named_buffers(recurse=False))
+        attributes = vars(owner)
+        own = [(n, v) for n, v in attributes.items() if type(v) not in _SIMPLE]
+        buffers = attributes.get("_buffers") or {}
         for attribute, value in [*own, *buffers.items()]:
-            if type(value) is torch.Tensor and _is_plain_leaf(value):
-                rows = [(value, f"{prefix}{attribute}", False)]
-            elif isinstance(value, (list, tuple, dict)) or _is_of_the_same_code(value, owner):
-                rows = list(_parameters_in(value, f"{prefix}{attribute}"))
-            else:
-                continue
-            kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
-            plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
-            kind = next(plain, kind)
-            kind = "buffer" if attribute in buffers else kind
-            for tensor, name, is_module in rows:
-                if id(tensor) not in registered:
-                    container, cls = f"{prefix}{attribute}", type(owner).__name__
-                    row = Unregistered(tensor, name, container, kind, cls, is_module)
-                    found.setdefault(id(tensor), row)
-    return list(found.values())
+            if attribute not in _OF_MODULES:
+                for row in _rows_of(owner, f"{path}." * bool(path), attribute, value, buffers):
+                    found.setdefault(id(row.tensor), row)
+    registered = set(map(id, parameters_of(module))) if found else ()
+    return [row for key, row in found.items() if key not in registered]
+
+
+_SIMPLE = frozenset((bool, int, float, str, type(None)))
+
+
+def _rows_of(
+    owner: nn.Module, prefix: str, attribute: str, value: object, buffers: Container[str]
+) -> Iterator[Unregistered]:
+    """The parameters and plain leaves in an attribute of a module."""
+    rows: Iterable[tuple[torch.Tensor, str, bool, str]] = ()
+    if type(value) is torch.Tensor and _is_plain_leaf(value):
+        rows = [(value, f"{prefix}{attribute}", False, "")]
+    elif isinstance(value, (list, tuple, dict)) or _is_of_the_same_code(value, owner):
+        rows = _parameters_in(value, f"{prefix}{attribute}")
+    kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+    plain = (cls.__name__ for cls in (dict, list, tuple) if isinstance(value, cls))
+    kind = "buffer" if attribute in buffers else next(plain, kind)
+    for tensor, name, is_module, inner in rows:
+        where = f"{prefix}{attribute}", kind, type(owner).__name__
+        yield Unregistered(tensor, name, *where, is_module, inner)
 
 
 def own_type(module: nn.Module) -> type:
@@ -143,16 +153,20 @@ def _is_of_the_same_code(value: object, owner: nn.Module) -> bool:
     return not is_other and cls.__module__ == type(owner).__module__
 
 
-def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
+def _parameters_in(
+    container: Any, name: str, inner: str = ""
+) -> Iterator[tuple[torch.Tensor, str, bool, str]]:
     is_object = not isinstance(container, (list, tuple, dict))
     container = getattr(container, "__dict__", {}) if is_object else container
     items = container.items() if isinstance(container, dict) else enumerate(container)
     for key, value in islice(items, _MOST):
         path = f"{name}.{key}" if is_object else f"{name}[{key!r}]"
         if isinstance(value, nn.Module):
-            yield from ((p, f"{path}.{own}", True) for own, p in value.named_parameters())
+            yield from ((p, f"{path}.{own}", True, inner) for own, p in value.named_parameters())
         elif isinstance(value, nn.Parameter) or _is_plain_leaf(value):
-            yield value, path, False
+            yield value, path, False, inner
+        elif type(value) in (list, tuple, dict) and not (is_object or inner):
+            yield from _parameters_in(value, path, type(value).__name__)
 
 
 def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
@@ -403,7 +417,7 @@ class SeenSets:
         for row in unregistered(module):
             if row.kind in ("tensor", "buffer") and id(row.tensor) in inputs:
                 continue  # an input that the module keeps
-            container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
+            container = PlainContainer(*row[2:])
             self.plain.setdefault(self._identity_of(row.tensor), container)
         for flag in ineffective_flags([module]):
             found = Flag(flag.attribute, flag.owner, flag.parameter)

@@ -25,20 +25,23 @@ from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import CutSite, Input, Leaf, UntrackedTensor, leaves_in
 
+_AVERAGERS = "torch.distributed.algorithms.model_averaging."
+
 
 def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
     """Read the arguments of a function of ``torch.distributed`` before it is called.
 
-    Calls that torch itself makes, for example in FSDP, are not recorded.
+    Calls that torch itself makes, for example in FSDP, are not recorded, unless they average
+    parameters between steps.
 
     Returns:
         The function to call after it, unless it raised; None to ignore the call.
     """
     try:
-        module = call.caller.f_globals.get("__name__", "") if call.caller is not None else ""
+        module = _module_of(call)
         if state.paused or state.stepping is not None or state.is_other_task():
             return None
-        if module.startswith("torch.") or state.is_inside():
+        if (module.startswith("torch.") and not _is_averager(call)) or state.is_inside():
             return None
         with quietly():
             mode = state.cause_of_mode() if call.word in OF_DTENSOR else None
@@ -49,6 +52,14 @@ def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
     except Exception as error:
         state.failed(error)
         return None
+
+
+def _module_of(call: Collective) -> str:
+    return call.caller.f_globals.get("__name__", "") if call.caller is not None else ""
+
+
+def _is_averager(call: Collective) -> bool:
+    return _module_of(call).startswith(_AVERAGERS)
 
 
 def _guarded(
@@ -63,7 +74,7 @@ def _guarded(
 
 def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
     """Log the change of the tensors that it wrote: gradients, and all others."""
-    if not call.written:
+    if not call.written or _is_averager(call):
         _log_sent(state, call, site, given)
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
     if owners:
@@ -95,7 +106,7 @@ def _log_sent(
 ) -> None:
     """Log that the gradients or values of leaves, or what was computed from them, were sent."""
     leaves: list[Leaf] = []
-    if call.word in SENDING:
+    if call.word in SENDING or _is_averager(call):
         leaves_sent = leaves_in(reduce(or_, (each.lost for each in given), 0))
         identities = [Leaf(number).identity for number in leaves_sent]
         if not identities:
@@ -105,8 +116,9 @@ def _log_sent(
         identities = [leaf.identity for leaf in leaves]
     name = f"{leaves[0].name}.grad" if leaves and leaves[0].name else ""
     action = None if call.word == REPLAY else Action.SENT
+    action = Action.REDUCED if call.written else action
     operation = Entry(EventKind.OPERATION, call.word, site.location, name, identities, action)
-    state.log(operation)
+    state.log(operation).is_hidden = False
 
 
 def _action(word: str) -> Action:
@@ -155,7 +167,8 @@ def _log_untracked(
     identities += [leaf.identity for leaf in leaves]
     kind = EventKind.CUT if is_cut and not leaves else EventKind.IN_PLACE
     entry = state.log(Entry(kind, site.word, site.location, identities=identities))
-    entry.count, entry.action = len(written), _action(site.word) if leaves else None
+    is_seen = leaves or kind is EventKind.IN_PLACE
+    entry.count, entry.action = len(written), _action(site.word) if is_seen else None
     if leaves:
         entry.name = leaves[0].name if len(leaves) == 1 else ""
 

@@ -67,8 +67,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         record = state.provenance.tensors.of(target)
         is_leaf = isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf)
         if not state.is_tracked(target):
-            changed = _change_untracked(state, call, target, word, location)
-            identities = tuple(each.identity for each in changed)
+            identities = _change_untracked(state, call, target, word, location)
         elif not is_leaf:
             _change_result(state, call, target, word, location)
         else:
@@ -194,11 +193,12 @@ def _change_result(
 
 def _change_untracked(
     state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
-) -> list[UntrackedTensor | Leaf]:
+) -> tuple[Hashable, ...]:
     """An untracked tensor was changed: the arguments of the call become its inputs.
 
     Returns:
-        Its record, and those of the leaves that share its memory: ``w.data.sub_(...)``.
+        Its identity, and those of leaves, data and operations whose memory it shares:
+        ``w.data.sub_(...)``.
     """
     untracked = state.provenance.untracked(target)
     mattered = untracked.matters
@@ -216,7 +216,8 @@ def _change_untracked(
     if untracked.matters and not mattered:
         untracked.cause = untracked.inputs[-1].cause
         state.provenance.show(untracked)
-    return [untracked, *(record for record in aliased if isinstance(record, Leaf))]
+    made = () if result is None else (result.created,)
+    return (untracked.identity, *(record.identity for record in aliased), *made)
 
 
 def _write_into(

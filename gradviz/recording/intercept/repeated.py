@@ -20,7 +20,7 @@ from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.tensors import is_quiet, storage_address
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
-from gradviz.recording.event_log import SHAPE_ONLY, Entry, word_of
+from gradviz.recording.event_log import DATA_INPUTS, Entry, word_of
 from gradviz.recording.module_stack import is_forward
 from gradviz.recording.source_lines import CodeLocation, caller_of, user_location
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall
@@ -164,15 +164,17 @@ def _add_untracked(
         return False
     word, provenance = word_of(func), state.provenance
     cause = mode or Cause.NOT_DIFFERENTIABLE
-    inputs = []
-    for each in () if word in SHAPE_ONLY else args:
-        if type(each) is torch.Tensor or type(each) is Parameter:
+    inputs, used = [], DATA_INPUTS.get(word, len(args))
+    for number, each in enumerate(args):
+        if result is each:
+            return False
+        if number < used and (type(each) is torch.Tensor or type(each) is Parameter):
             if each.requires_grad:
                 data = state.input_from(each, cause, location, word)
             else:
                 data = provenance.untracked(each).as_input()
             inputs.append(data)
-    if any(result is each for each in args) or isinstance(provenance.tensors.of(result), Leaf):
+    if isinstance(provenance.tensors.of(result), Leaf):
         return False
     made = provenance.add_result(result, word, location, inputs)
     state.log(Entry(EventKind.OPERATION, word, location, None, (made.identity,)))
