@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -187,3 +188,32 @@ def test_which_of_two_changes_an_operation_on_a_view_needs_is_not_guessed() -> N
     with pytest.raises(RuntimeError) as raised, gradviz.record() as run:
         program()
     assert "add_" not in gradviz.explain(raised.value, run).reason
+
+
+def changed_in_place() -> gradviz.Recording:
+    x = torch.ones(3, requires_grad=True)
+    with gradviz.record() as run:
+        y = x.exp()
+        loss = (y * 2).sum()
+        y.add_(1)
+        loss.backward()
+    return run
+
+
+def test_an_error_finds_the_recording_that_saw_it() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        changed_in_place()
+    assert "add_ at tests/test_record_failures.py" in gradviz.explain(caught.value).reason
+
+
+def test_an_error_that_came_later_is_not_explained_by_a_recording() -> None:
+    x = torch.ones(3, requires_grad=True)
+    with gradviz.record() as run:
+        y = x.exp()
+        loss = (y * 2).sum()
+        y.add_(1)
+        with contextlib.suppress(RuntimeError):
+            loss.backward()
+    with pytest.raises(RuntimeError) as caught:
+        loss.backward()
+    assert len(run.frames) > 0 and not run.saw(caught.value)

@@ -63,7 +63,7 @@ from gradviz.diagnosis.reading import (
 )
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
-from gradviz.diagnosis.subjects import Asked, with_names_in
+from gradviz.diagnosis.subjects import Asked, is_recording, with_names_in
 from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
@@ -219,6 +219,20 @@ def answer(
         return _answer_to(asked, found)
 
 
+def _recording_of(error: BaseException) -> Any:
+    """The recording that saw an exception, if the code that raised it has a variable for it."""
+    from gradviz.capture.tensors.names import locals_of
+
+    trace = error.__traceback__
+    while trace is not None:
+        for value in locals_of(trace.tb_frame).values():
+            recording: Any = value if is_recording(value) else None
+            if recording is not None and recording.saw(error):
+                return recording
+        trace = trace.tb_next
+    return None
+
+
 def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.modules:
         from gradviz.capture.tensors.names import Names
@@ -226,6 +240,8 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
         own = [named for module in asked.modules for named in Names.of(module, None)]
         found = Names([*own, *found])
     if asked.error is not None:
+        if asked.recording is None:
+            asked = replace(asked, recording=_recording_of(asked.error))
         return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)

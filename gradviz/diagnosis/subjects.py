@@ -74,13 +74,13 @@ class Asked:
         """
         asked = Asked(names=names)
         rest: list[object] = []
-        if _is_recording(loss) or isinstance(loss, BaseException):
+        if is_recording(loss) or isinstance(loss, BaseException):
             subjects, loss = (*subjects, loss), None  # explain(w, loss=run)
         for subject in subjects:
             if isinstance(subject, BaseException):
                 _once(asked.error, "errors")
                 asked.error = subject
-            elif _is_recording(subject):
+            elif is_recording(subject):
                 _once(asked.recording, "recordings")
                 asked.recording = subject
             else:
@@ -173,7 +173,8 @@ def _once(before: object, what: str) -> None:
         raise UsageError(f"cannot explain two {what} at once: ask for one after the other")
 
 
-def _is_recording(subject: object) -> bool:
+def is_recording(subject: object) -> bool:
+    """Whether it is a `Recording`."""
     return type(subject).__name__ == "Recording" and hasattr(type(subject), "story")
 
 
@@ -574,10 +575,8 @@ def original_of(error: ErrorContext) -> str:
 
 def names_of(names: Names) -> dict[int, str]:
     """The names of tensors, by their ``id``; the first name counts."""
-    called: dict[int, str] = {}
-    for named in names.readable:
-        called.setdefault(id(named.tensor), named.name)
-    return called
+    rows = [(id(named.tensor), named.name) for named in names.readable]
+    return {**dict(rows), **dict(reversed(rows))}
 
 
 def unused_by_ddp(error: ErrorContext) -> tuple[str, bool]:

@@ -155,6 +155,7 @@ class Recording(Shown):
         if every is not None:
             self._state.before_cut = None
         self._phase = "new"
+        self._ended_by = 0
         self._was_stopped = False  # by SystemExit, perhaps between a forward pass and its backward
         self._was_cut = False  # by a command, or Ctrl-C: what follows a pass may not have run
         self._whole: Story | None = None  # set when the recording ends
@@ -416,6 +417,28 @@ class Recording(Shown):
         is_ours = self._was_stopped and type(error) is not SystemExit  # a command
         self._was_cut = is_ours or isinstance(error, KeyboardInterrupt)
         self._observer.end(error)
+        self._ended_by = id(error)
+
+    def saw(self, error: BaseException) -> bool:
+        """Whether an exception was raised while the recording ran: it ended it, or a pass in it.
+
+        Args:
+            error: the exception, with its traceback.
+
+        Example:
+            >>> with record() as run: pass
+            >>> run.saw(ValueError())
+            False
+        """
+        if id(error) not in (self._ended_by, self._observer.seen_error):
+            return False
+        lines, trace = set[int](), error.__traceback__
+        while trace is not None:
+            lines.add(trace.tb_lineno)
+            trace = trace.tb_next
+        last = [event for event in self.events if event.kind is EventKind.ERROR][-1:]
+        # An exception that is gone may have had the same id.
+        return [e.word for e in last if e.location.line in lines] == [type(error).__name__]
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Record each call of a function.

@@ -128,7 +128,7 @@ class Observer(Listener):
         self._passes = 0
         self._held, self._is_new = list[HeldParameter](), False
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
-        self._seen_error = 0
+        self.seen_error = 0
         self._is_resumed = False  # after steps that were not recorded, until a backward pass
         self._was_wrong = False  # whether the latest pass left gradients that are not finite
         self._data_parallel: list[weakref.ref[Any]] | None = None
@@ -254,7 +254,7 @@ class Observer(Listener):
         is_same_step = self._microbatches.is_same_step(call.accumulates)
         changed = done.before.count_passes(state, is_same_step)  # some, if the pass has failed
         if isinstance(outcome, BaseException):
-            self._seen_error = id(outcome)
+            self.seen_error = id(outcome)
             self._fail(outcome, done, changed)
             return
         if on_gradients or on_leaves or done.steps or done.flow.losses.has_lost:
@@ -498,7 +498,7 @@ class Observer(Listener):
                 self._steady.leave()
                 is_unseen = self.sampling is None and creation_count() > self._shown_until
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
-                if error is not None and id(error) != self._seen_error and not quiet_exit:
+                if error is not None and id(error) != self.seen_error and not quiet_exit:
                     location = location_of(error, state.verdicts)
                     entry = Entry(EventKind.ERROR, type(error).__name__, location)
                     entry.details = ErrorDetails(entry.word, str(error))
