@@ -1,11 +1,12 @@
 """How large the text of a picture is on a page, and how high the picture: wide and real programs.
 
 Run it as ``python benchmarks/looks.py [NAME ...] [--sizes 3,26,100] [--recorded] [--models]``. For
-each program it draws the default picture and prints the smallest text when the SVG is shown
-``WIDTH`` pixels wide (a narrower picture is shown as it is), its height then, and the number of
-boxes. Goal: text of at least 9 px, at most 2,000 px high. ``--recorded`` draws the story of two
-training steps instead of one result; ``--models`` measures real models with random weights
-(those of ``transformers`` where it is installed); ``--save FOLDER`` keeps the pictures.
+each program it draws the default picture and prints the smallest text when the SVG is shown 1,400
+and 700 pixels wide (a narrower picture is shown as it is), its width in points, its height at 1,400
+pixels, and the number of boxes. Goal: text of at least 9 and 7 px, at most 2,000 px high.
+``--recorded`` draws the story of two training steps instead of one result; ``--models`` measures
+real models with random weights (those of ``transformers`` where it is installed), ``--wide`` the
+programs of ``wide_models``; ``--save FOLDER`` keeps the pictures.
 ``--sheets FOLDER`` draws the examples, the models of the site and the pictures of the README
 instead, and writes contact sheets of them as a reader sees them: light and dark, 1,400, 700 and 390
 pixels wide; as PNG too where ``chromium`` is installed.
@@ -37,8 +38,9 @@ from gradviz.serialize import loads
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 scene_faults: Any = importlib.import_module("scene_faults")
 
-WIDTH = 1_400
-SMALLEST, HIGHEST = 9.0, 2_000
+GOALS = {1_400: 9.0, 700: 7.0}
+"""The smallest text in pixels by the width at which a picture is shown."""
+WIDTH, HIGHEST = 1_400, 2_000
 
 
 class Ensemble(nn.Module):
@@ -296,13 +298,13 @@ MODELS: dict[str, Callable[[], Program]] = {
 }
 
 
-def looks(svg: str) -> tuple[float, float, float]:
-    """The smallest text, the width and the height of an SVG, shown at most ``WIDTH`` wide."""
+def looks(svg: str, at: float = WIDTH) -> tuple[float, float, float]:
+    """The smallest text, the width and the height of an SVG, shown at most so many pixels wide."""
     box = re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"', svg)
     assert box is not None
     width, height = float(box[1]), float(box[2])
     size = re.search(r'<svg[^>]* width="([\d.]+)(px|pt)?"', svg)
-    shown = min(float(size[1]) * (4 / 3 if size[2] == "pt" else 1) if size else width, WIDTH)
+    shown = min(float(size[1]) * (4 / 3 if size[2] == "pt" else 1) if size else width, at)
     scale = shown / width
     texts = [float(each) for each in re.findall(r'font-size="([\d.]+)"', svg)]
     return min(texts, default=0.0) * scale, width, height * scale
@@ -310,9 +312,14 @@ def looks(svg: str) -> tuple[float, float, float]:
 
 def drawing_of(program: Program, is_recorded: bool) -> Any:
     """The default picture of a result, or of two recorded training steps."""
-    model, loss_of = program
+    model, loss_of, *steps = program
     if not is_recorded:
         return gradviz.draw(loss_of(), names=model)
+    if steps:
+        with gradviz.record(*[model] * isinstance(model, nn.Module)) as run:
+            for _ in range(2):
+                steps[0]()
+        return gradviz.draw(run)
     leaves = list(model.parameters() if isinstance(model, nn.Module) else model.values())
     optimizer = torch.optim.SGD(leaves, lr=0.1)
     with gradviz.record(*[model] * isinstance(model, nn.Module)) as run:
@@ -329,14 +336,16 @@ def row(name: str, k: int, program: Program, options: argparse.Namespace) -> boo
     drawing = drawing_of(program, options.recorded)
     svg = drawing.svg
     took = time.perf_counter() - start
-    text, width, height = looks(svg)
+    texts = [looks(svg, at)[0] for at in GOALS]
+    _, width, height = looks(svg)
     boxes = sum(len(frame.graph) for frame in drawing.shown)
     found = scene_faults.faults_of(drawing)
-    is_wrong = text < SMALLEST or height > HIGHEST or bool(found)
+    is_small = any(text < goal for text, goal in zip(texts, GOALS.values(), strict=True))
+    is_wrong = is_small or height > HIGHEST or bool(found)
     if options.save:
         options.save.mkdir(parents=True, exist_ok=True)
         (options.save / f"{name}-{k}.svg").write_text(svg, encoding="utf-8")
-    figures = f"{k:5}{text:9.1f}{width:8,.0f}{height:8,.0f}{boxes:7}{took:7.1f}"
+    figures = f"{k:5}{texts[0]:9.1f}{texts[1]:8.1f}{width:8,.0f}{height:8,.0f}{boxes:7}{took:7.1f}"
     print(f"{name:14}{figures}{len(found):8}{' <-' if is_wrong else ''}", flush=True)
     for fault in found:
         print(f"    {fault}")
@@ -418,20 +427,25 @@ def main() -> None:
     parser.add_argument("--sizes", default="3,8,26,100,400")
     parser.add_argument("--recorded", action="store_true")
     parser.add_argument("--models", action="store_true")
+    parser.add_argument("--wide", action="store_true")
     parser.add_argument("--save", type=Path)
     parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
     if options.sheets:
         sheets(options.sheets)
         return
-    titles = f"{'text px':>9}{'width':>8}{'height':>8}{'boxes':>7}{'s':>7}{'faults':>8}"
+    titles = (
+        f"{'at 1,400':>9}{'at 700':>8}{'width':>8}{'height':>8}{'boxes':>7}{'s':>7}{'faults':>8}"
+    )
     print(f"{'program':14}{'k':>5}{titles}")
     missed = count = 0
-    if options.models:
-        for name in options.names or MODELS:
+    if options.models or options.wide:
+        wide: Any = importlib.import_module("wide_models")
+        known = {**(MODELS if options.models else {}), **(wide.PROGRAMS if options.wide else {})}
+        for name in options.names or known:
             torch.manual_seed(0)
             try:
-                program = MODELS[name]()
+                program = known[name]()
             except ImportError as error:
                 print(f"{name:14} left out: {error}")
                 continue

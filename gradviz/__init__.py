@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _to_html(answer: Any) -> str:
-    html: str = import_module("gradviz.frontends.drawing").answer_html(answer)
+    html: str = import_module("gradviz.frontends.viewing").answer_html(answer)
     return html
 
 

@@ -298,3 +298,12 @@ def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     if isinstance(story, Story) and not story and story.notes:
         raise UsageError(story.notes[0])
     return story if isinstance(story, Story) else None
+
+
+def story_of(story: GradGraph | Frame | Story, title: str) -> Story:
+    """A graph or frame as a story of one frame; a title, if there is one, replaces its own."""
+    if isinstance(story, GradGraph):
+        story = Frame("", story)
+    if isinstance(story, Frame):
+        story = Story((story,), "")
+    return replace(story, title=title or story.title)

@@ -10,9 +10,9 @@ from torch.nn import functional
 import gradviz
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.graph.text import summary_text
-from gradviz.renderers.compose import NARROW
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.module_frames import opened_modules
+from gradviz.renderers.scene import NARROW
 from gradviz.views import dock_leaves, fold_chunks, fold_repeats, group_by_module, hide_bookkeeping
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence

@@ -8,7 +8,7 @@ import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
@@ -29,30 +29,45 @@ from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
-from gradviz.renderers.compose import NARROW, compose, fits_a_page, is_better
+from gradviz.renderers.compose import compose, size_of
 from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.mermaid import to_mermaid
-from gradviz.renderers.moments import moments_of, outline_of, results_apart, runs_of_frames
-from gradviz.renderers.scene import Scene
+from gradviz.renderers.moments import (
+    finest_foldings,
+    moments_of,
+    outline_of,
+    results_apart,
+    runs_of_frames,
+)
+from gradviz.renderers.scene import (
+    NARROW,
+    Scene,
+    SheetStyle,
+    excess,
+    fits_a_page,
+    is_better,
+    is_readable,
+)
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import events_text, to_text
 from gradviz.renderers.theme import Theme
 from gradviz.shown import Shown
-from gradviz.story import Frame, GradientNorms, Story, recorded_in, with_graphs
-from gradviz.views import DEFAULT, View, apply, dock_leaves
+from gradviz.story import Frame, GradientNorms, Story, recorded_in, story_of, with_graphs
+from gradviz.views import DEFAULT, apply, dock_leaves, through_views
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
-from gradviz.views.page import fit_pages, smaller_pages
+from gradviz.views.page import PageSize, fit_pages, narrow_sizes, smaller_pages
 from gradviz.views.siblings import dock_alike
 
 if TYPE_CHECKING:
     import graphviz
     from typing_extensions import Unpack
 
-    from gradviz.diagnosis import Explanation
     from gradviz.renderers.html import Answer
 
 _MOST_PAGES = 5  # graphs of a story on one page
+_CARD = 280.0  # points: the widest node where there is little room
+_NEARLY = 1.25  # how many times too large a picture may be for nodes that are only made narrower
 _PDF_SECONDS = 10  # the time limit in a notebook for the PDF, which only LaTeX uses
 
 
@@ -150,7 +165,7 @@ class Drawing:
         **options: Unpack[PictureOptions],
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
-        self.story = _story(story, self.options["title"])
+        self.story = story_of(story, self.options["title"])
         self.target, self.command = "", ("draw", "", "")
         """For the viewer: the command line's name of the subject; command, arguments, frames."""
         self._answer: Any = None
@@ -188,7 +203,11 @@ class Drawing:
         from gradviz.diagnosis.answers import saved_explanations
 
         found = saved_explanations(self._answered)
-        return () if found is None else tuple(map(_answer, found.all))
+        if found is None:
+            return ()
+        from gradviz.renderers.html import answer_of
+
+        return tuple(map(answer_of, found.all))
 
     @property
     def theme(self) -> Theme:
@@ -229,14 +248,14 @@ class Drawing:
     @cached_property
     def _painted(self) -> list[GradGraph]:
         """The graphs before any view, with the colors and marks of the options."""
-        return _through([frame.graph for frame in self._marked], self.options.marks())
+        return through_views([frame.graph for frame in self._marked], self.options.marks())
 
     def _through_views(self) -> Story:
         whole, frames = [frame.graph for frame in self._marked], []
         with stage("folding"):
             seen = [apply(graph, self._views) for graph in self._painted]
             seen = dock_alike(seen, runs_of_frames(whole))
-        called = _through(whole, self.options.relabel())
+        called = through_views(whole, self.options.relabel())
         for at, frame in enumerate(self._marked):
             text = caption_of(replace(frame, graph=called[at]), at > 0 and not self.story.ranks)
             frames.append(replace(frame, graph=self._relabeled(seen[at]), caption=text))
@@ -261,7 +280,7 @@ class Drawing:
             frame = replace(self.story[0], graph=self._answer.whole_graph)
             whole = results_apart(replace(self.story, frames=(frame,)))
         if changes := [*self.options.marks(), *self.options.relabel()]:
-            whole = with_graphs(whole, _through([frame.graph for frame in whole], changes))
+            whole = with_graphs(whole, through_views([frame.graph for frame in whole], changes))
         from gradviz.renderers.html import ViewerPage, to_html
 
         with stage("layout"):
@@ -275,22 +294,31 @@ class Drawing:
         style, runs = self.options.style(), runs_of_frames([each.graph for each in self._marked])
         with stage("layout"):
             story, scene = self.shown, compose(self.shown, style, runs=runs)
-        tried = {outline_of(story)}
+        tried, whole = {outline_of(story): story}, scene
         for tries, smaller in enumerate(self._smaller(story, runs)):
-            # Some are tried also where it is only rather wide.
-            if fits_a_page(scene) and (scene.width <= NARROW or tries >= 4):
+            if fits_a_page(scene) and (scene.width <= NARROW or tries >= 4):  # rather wide
                 break
             if (outline := outline_of(smaller)) not in tried:
-                tried.add(outline)
+                tried[outline] = smaller
                 with stage("layout"):
                     other = compose(smaller, style, runs=runs)
                 story, scene = (smaller, other) if is_better(other, scene) else (story, scene)
+        largest = [max(len(frame.graph) for frame in each) for each in (story, self.shown)]
+        is_high = whole.width <= NARROW and excess(whole) <= _NEARLY
+        is_poor = is_high and 2 * largest[0] < largest[1]
+        readable = self._readable(list(tried.values()), runs)
+        while (is_poor or not is_readable(scene)) and (found := next(readable, None)):
+            with stage("layout"):
+                other = compose(*found, runs=runs)
+            if is_readable(other) or (not is_poor and excess(other) < excess(scene)):
+                story, scene = found[0], other
+            is_poor = False
         return story, scene
 
     def _smaller(self, shown: Story, runs: Sequence[int]) -> Iterator[Story]:
         """The story with parameters in boxes, then folded as if pages were smaller."""
         seen = [frame.graph for frame in shown]
-        if tuple(self._views) == DEFAULT:
+        if self._is_default:
             yield with_graphs(shown, list(map(dock_leaves, seen)))
             if len(seen) == 1:
                 yield with_graphs(shown, fit_pages(seen[0], [(30, 1)]))
@@ -300,12 +328,43 @@ class Drawing:
             with stage("folding"):
                 ways: list[Any] = [fit_pages(graph, sizes) for graph in self._painted]
         else:
-            is_chosen = self.options["depth"] is not None or self.options["focus"] is not None
             near = self.options["focus"], self.options["radius"]
-            rows = zip(seen, self._painted, strict=True) if is_chosen else []
+            rows = zip(seen, self._painted, strict=True) if self._is_chosen else []
             ways = [smaller_pages(graph, whole, *near) for graph, whole in rows]
         for graphs in zip(*ways, strict=True):
             yield with_graphs(shown, list(map(self._relabeled, graphs)))
+
+    def _readable(
+        self, tried: list[Story], runs: Sequence[int]
+    ) -> Iterator[tuple[Story, SheetStyle]]:
+        """Stories and styles for text that is large enough on half a page, the finest first."""
+        style = self.options.style()
+        if style.sideways or not (self._is_default or self._is_chosen):
+            return
+        narrow = replace(style, card_width=_CARD)
+        yield tried[0], narrow
+        is_open = self.options["focus"] is not None  # what is in focus
+        pages = len(moments_of(tried[0], runs)) if len(runs) > 1 else 1
+        sizes = [] if is_open else narrow_sizes(pages)
+
+        @cache
+        def fold(at: int, some: tuple[PageSize, ...]) -> list[GradGraph]:
+            with stage("folding"):
+                return list(map(self._relabeled, fit_pages(self._painted[at], some)))
+
+        # Of one graph, more of it in narrow nodes is better than less in wide ones.
+        for like in (narrow, style) if len(runs) == 1 else (style, narrow):
+            size = partial(size_of, style=like, is_alone=len(runs) == 1)
+            for mixed in finest_foldings(tried, runs, sizes, fold, size):
+                yield mixed, like
+
+    @property
+    def _is_default(self) -> bool:
+        return tuple(self._views) == DEFAULT
+
+    @property
+    def _is_chosen(self) -> bool:
+        return self.options["depth"] is not None or self.options["focus"] is not None
 
     @cached_property
     def svg(self) -> str:
@@ -539,54 +598,3 @@ class _NormsDrawing(Drawing):
 
     def __repr__(self) -> str:
         return f"Drawing of {len(self.norms.names)} gradients at {len(self.norms.steps)} steps"
-
-
-def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGraph]:
-    """Graphs through views of which each has to find its name in one of the graphs at least."""
-    seen = list(graphs)
-    for one in views:
-        faults = []
-        for number, graph in enumerate(seen):
-            try:
-                seen[number] = one(graph)
-            except UsageError as error:
-                faults.append(error)
-        if seen and len(faults) == len(seen):
-            raise faults[-1]
-    return seen
-
-
-def _story(story: GradGraph | Frame | Story, title: str) -> Story:
-    if isinstance(story, GradGraph):
-        story = Frame("", story)
-    if isinstance(story, Frame):
-        story = Story((story,), "")
-    return replace(story, title=title or story.title)
-
-
-def _answer(explanation: Explanation) -> Answer:
-    from gradviz.diagnosis import Verdict
-    from gradviz.renderers.html import Answer
-
-    verdict = explanation.verdict
-    words = explanation.name, verdict.value, verdict.state, explanation.reason, explanation.fix
-    places = explanation.nodes, explanation.culprit, explanation.lines
-    return Answer(*words, *places, verdict is Verdict.FINE)
-
-
-def answer_html(answer: Any) -> str:
-    """An answer as HTML: its text, and the picture of its story.
-
-    A story and a recording are only pictures; an explanation, a comparison or a check has text and
-    a picture.
-
-    Args:
-        answer: a frame, a story, or anything that has a ``story``.
-    """
-    if isinstance(answer, GradientNorms):
-        return str(answer.draw()._repr_html_())
-    words = preformatted(str(answer)) if "__str__" in vars(type(answer)) else ""
-    story = answer if isinstance(answer, (Frame, Story)) else answer.story
-    if isinstance(story, Story) and not story:
-        return words or preformatted("\n".join(story.notes) or "nothing was recorded")
-    return words + Drawing(story)._repr_html_()

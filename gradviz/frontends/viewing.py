@@ -1,4 +1,4 @@
-"""`view`: a picture to explore in a notebook or a browser, and the data of its page."""
+"""`view`: a picture to explore, and its page's data; answers as HTML."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gradviz.frontends.drawing import Drawing, drawn
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.options import PictureOptions, with_options
 from gradviz.graph.text import must_be
+from gradviz.story import Frame, GradientNorms, Story
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -144,3 +145,21 @@ def _file_name(name: str) -> str:
     kept = "".join(char if char.isalnum() else "-" for char in name)
     words: Sequence[str] = [word for word in kept.split("-") if word]
     return "-".join(words)[:60] or "graph"
+
+
+def answer_html(answer: Any) -> str:
+    """An answer as HTML: its text, and the picture of its story.
+
+    A story and a recording are only pictures; an explanation, a comparison or a check has text and
+    a picture.
+
+    Args:
+        answer: a frame, a story, or anything that has a ``story``.
+    """
+    if isinstance(answer, GradientNorms):
+        return str(answer.draw()._repr_html_())
+    words = preformatted(str(answer)) if "__str__" in vars(type(answer)) else ""
+    story = answer if isinstance(answer, (Frame, Story)) else answer.story
+    if isinstance(story, Story) and not story:
+        return words or preformatted("\n".join(story.notes) or "nothing was recorded")
+    return words + Drawing(story)._repr_html_()

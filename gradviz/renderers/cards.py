@@ -6,6 +6,7 @@ import functools
 import shlex
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from gradviz.graph import EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
@@ -21,6 +22,7 @@ _ROW = 21.0
 _SIDE = 11.0
 _GAP = 6.0
 _BAR = 4.0
+_HEADING = 40.0  # points: a narrower start of a line is a heading: "=", ".grad"
 _EVEN = 24  # numbers of lines that are tried
 _BAR_ROOM = 4.0
 _BASELINE = 4.6
@@ -109,6 +111,53 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
     if bar is not None:
         height += _BAR_ROOM
     return Card(label, look, width, height, bar)
+
+
+def label_within(label: Label, widest: float) -> Label:
+    """The same label with lines wrapped, as far as possible, so that its card is so narrow.
+
+    Example:
+        >>> from gradviz.renderers.labels import Role
+        >>> spans = [TextSpan(word, Role.FACT) for word in ("decoder.block.0", "T5Block", "59 ops")]
+        >>> label = label_within(Label(tuple(spans)), 150)
+        >>> [span.text for span in label.head], [span.text for span in label.rows[0]]
+        (['decoder.block.0', 'T5Block'], ['59 ops'])
+    """
+    room = widest - 2 * _SIDE
+    head, *rows = (part for line in (label.head, *label.rows) for part in _broken(line, room))
+    return Label(head, tuple(rows))
+
+
+def _broken(line: Line, room: float) -> list[Line]:
+    """A line in parts that fit, if each word does; a heading stays with the words after it."""
+    lines: list[list[TextSpan]] = [[]]
+    for span in line:
+        is_heading = line_width(tuple(lines[-1])) < _HEADING
+        if line_width((*lines[-1], span)) > room and not is_heading:
+            lines.append([])
+        text = ""
+        for word in _words_of(span, room):
+            longer = f"{text} {word}" if text else word
+            if text and line_width((*lines[-1], TextSpan(longer, span.role))) > room:
+                lines[-1].append(TextSpan(text, span.role))
+                lines.append([])
+                longer = word
+            text = longer
+        lines[-1].append(TextSpan(text, span.role))
+    return [tuple(each) for each in lines]
+
+
+def _words_of(span: TextSpan, room: float) -> list[str]:
+    """The parts of a text: those of a list, or single words if one of them is too long."""
+    words = span.text.split(" ")
+    parts = words[:1]
+    for before, word in pairwise(words):
+        if before.endswith(",") or word in ("=", "→"):
+            parts.append(word)
+        else:
+            parts[-1] += f" {word}"
+    is_long = any(line_width((TextSpan(part, span.role),)) > room - _HEADING for part in parts)
+    return words if is_long else parts
 
 
 def line_width(line: Line) -> float:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.cards import Card, card_of, line_width, set_line, tooltip_of, wrapped
+from gradviz.renderers.cards import (
+    Card,
+    card_of,
+    label_within,
+    line_width,
+    set_line,
+    tooltip_of,
+    wrapped,
+)
 from gradviz.renderers.edges import (
     EdgePlaces,
     Rect,
@@ -20,11 +29,13 @@ from gradviz.renderers.edges import (
     labels_beside,
     least_widths,
     output_numbers,
+    through_middle,
+    with_short_sources,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.layout.engines import Cluster, lay_out
 from gradviz.renderers.layout.routing import Box, Layout, Link, Route
-from gradviz.renderers.layout.wrapping import wrap
+from gradviz.renderers.layout.wrapping import parts_in_rows, wrap
 from gradviz.renderers.module_frames import (
     ModuleFrame,
     clusters_of,
@@ -41,6 +52,8 @@ from gradviz.renderers.moments import (
     runs_of_frames,
 )
 from gradviz.renderers.scene import (
+    NARROW,
+    PAGE_HEIGHT,
     GroupChain,
     Point,
     Rectangle,
@@ -50,6 +63,8 @@ from gradviz.renderers.scene import (
     SheetStyle,
     Shifted,
     extent,
+    fits_a_page,
+    is_readable,
 )
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.story import Frame, Story
@@ -60,7 +75,9 @@ _BETWEEN = 14.0
 _LINE = 16.0
 _TITLE = 28.0  # from the top of a frame's title to its panel
 _NARROWEST_PANEL = 150.0
-_WIDEST_ROW = 1064.0
+_WIDEST_ROW = NARROW - 2 * _MARGIN
+_WIDEST_PANEL = _WIDEST_ROW - 2 * _PAD
+_SMALL_GAP = 14.4  # points between boxes side by side, where they are made narrow
 _NARROWEST = 284.0  # with margins it fits a phone
 
 
@@ -81,58 +98,39 @@ def compose(
     """
     style = style or SheetStyle()
     graphs = [frame.graph for frame in story]
-    panels = panels_of(graphs, limit, columns=len(story) == 1, sideways=style.sideways)
     if len(story) == 1:
+        panels = panels_of(graphs, style, limit, columns=_WIDEST_ROW)
         return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])), style)
+    scenes: list[Scene] = []
+    for scene in _scenes(story, style, limit, runs or runs_of_frames(graphs)):
+        if is_readable(scene):
+            return scene
+        scenes.append(scene)
+    return next(filter(fits_a_page, scenes), scenes[-1])
+
+
+def _scenes(story: Story, style: SheetStyle, limit: float, runs: Sequence[int]) -> Iterator[Scene]:
+    """Pictures of a story: of all frames, then of ever fewer."""
     every = [Moment(frame, number) for number, frame in enumerate(story, 1)]
-    scene = _in_rows(story, every, panels, style)
-    if fits_a_page(scene):
-        return scene
-    runs = runs or runs_of_frames([frame.graph for frame in story])
+    yield _in_rows(story, every, panels_of([frame.graph for frame in story], style, limit), style)
     moments = moments_of(story, runs)
     # Each for itself: frames of one graph are drawn once, so that columns are no hindrance.
     panels = [
-        panels_of([moment.frame.graph], limit, columns=True, sideways=style.sideways)[0]
+        panels_of([moment.frame.graph], style, limit, columns=_WIDEST_PANEL)[0]
         for moment in moments
     ]
-    scene = _in_rows(story, moments, panels, style)
+    yield _in_rows(story, moments, panels, style)
     fewer = drawn_once(moments)
-    if fits_a_page(scene) or len(fewer) == len(moments):
-        return scene
-    drawn = {moment.number: panel for moment, panel in zip(moments, panels, strict=True)}
-    return _in_rows(story, fewer, [drawn[moment.number] for moment in fewer], style)
+    if len(fewer) < len(moments):
+        drawn = {moment.number: panel for moment, panel in zip(moments, panels, strict=True)}
+        yield _in_rows(story, fewer, [drawn[moment.number] for moment in fewer], style)
 
 
-def fits_a_page(scene: Scene) -> bool:
-    """Whether the text is large enough and the page not too high, shown `PAGE_WIDTH` wide.
-
-    Example:
-        >>> fits_a_page(Scene(1_000, 1_900)), fits_a_page(Scene(2_000, 500))
-        (True, False)
-    """
-    return _excess(scene) <= 1
-
-
-def _excess(scene: Scene) -> float:
-    """How many times too small the text is, or too high the picture, shown `PAGE_WIDTH` wide."""
-    scale = min(1.0, PAGE_WIDTH / scene.width)
-    return max(_SMALLEST_SCALE / scale, scene.height * scale / PAGE_HEIGHT)
-
-
-def is_better(other: Scene, scene: Scene) -> bool:
-    """Whether another picture of the same fits better, and keeps a third or half of its boxes."""
-    if not fits_a_page(scene):
-        return _excess(other) < _excess(scene)
-    boxes, all_boxes = (sum(g.kind.startswith("node") for g in s.groups) for s in (other, scene))
-    is_narrower = other.width <= max(NARROW, _CLEARLY * scene.width)
-    share = 3 if other.width <= NARROW else 2
-    return fits_a_page(other) and is_narrower and share * boxes >= all_boxes
-
-
-NARROW = 1_100  # points: then text of 11 points is 7 pixels high at a width of 700 pixels
-_CLEARLY = 0.8  # of its width, for which a picture gives up single leaves
-PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
-_SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
+def size_of(graph: GradGraph, style: SheetStyle, is_alone: bool) -> tuple[float, float]:
+    """Width and height of a graph, alone or in a story; the width as a share of the room for it."""
+    room = _WIDEST_ROW if is_alone else _WIDEST_PANEL
+    (panel,) = panels_of([graph], style, columns=room)
+    return panel.width / room, panel.height
 
 
 def _in_rows(
@@ -162,7 +160,7 @@ def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 2
     """
     style = style or SheetStyle()
     graphs = [frame.graph for frame in story]
-    panels = panels_of(graphs, limit, columns=True, sideways=style.sideways)
+    panels = panels_of(graphs, style, limit, columns=_WIDEST_ROW)
     return [
         _sheet(Story((frame,), frame.title), [panel], [[panel]], [], style)
         for panel, frame in zip(panels, story, strict=True)
@@ -378,46 +376,58 @@ class Panel:
 
 
 def panels_of(
-    graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False, sideways: bool = False
+    graphs: Sequence[GradGraph],
+    style: SheetStyle | None = None,
+    limit: float = 20.0,
+    columns: float = 0.0,
 ) -> list[Panel]:
     """Lay out and draw graphs that are shown side by side.
 
     Args:
         graphs: as they will be drawn, views applied. A node that consecutive graphs share (with
             the same key) has the same position in each.
+        style: how wide cards may be, and whether the data flows from left to right.
         limit: time limit of the layout engine for each, in seconds.
-        columns: break tall pictures into columns; used if each graph has its own sheet.
-        sideways: let the data flow from left to right.
+        columns: break tall pictures into columns that are so wide together, in points; used if each
+            graph has its own sheet. 0 for no columns.
     """
-    return [
-        panel
-        for group in alike_frames(graphs)
-        for panel in _panels_in_the_same_places(group, limit, columns, sideways)
-    ]
+    way = _Way(style or SheetStyle(), limit, columns)
+    if way.style.card_width is not None:
+        graphs = list(map(with_short_sources, graphs))
+    groups = alike_frames(graphs)
+    return [panel for group in groups for panel in _panels_in_the_same_places(group, way)]
 
 
-def _panels_in_the_same_places(
-    graphs: Sequence[GradGraph], limit: float, columns: bool, sideways: bool
-) -> list[Panel]:
+class _Way(NamedTuple):
+    """How graphs are laid out, see `panels_of`."""
+
+    style: SheetStyle
+    limit: float
+    columns: float
+
+
+def _panels_in_the_same_places(graphs: Sequence[GradGraph], way: _Way) -> list[Panel]:
     """The panels. Opened modules get frames, and relative names, where there is room for them."""
-    framed = set[str]().union(*map(opened_modules, graphs)) if not sideways else set[str]()
-    is_split = columns
+    framed = set[str]()
+    if not way.style.sideways:
+        framed = framed.union(*map(opened_modules, graphs))
+    split = way
     while framed:
-        panels = _placed(graphs, limit, is_split, sideways, framed)
+        panels = _placed(graphs, split, framed)
         drawn = set[str]().union(*(panel.framed for panel in panels))
         width, height = _size(panels)
-        if is_split and width > _WIDEST_ROW:
-            is_split = False
+        if split.columns and width > _WIDEST_ROW:
+            split = way._replace(columns=0.0)
             continue
         if height > PAGE_HEIGHT or width > _WIDEST_ROW:
-            plain = _placed(graphs, limit, columns, sideways)
+            plain = _placed(graphs, way)
             least = _size(plain)
             if height > max(PAGE_HEIGHT, least[1]) or width > max(_WIDEST_ROW, least[0]):
                 return plain
         if framed <= drawn:
             return panels
         framed &= drawn
-    return _placed(graphs, limit, columns, sideways)
+    return _placed(graphs, way)
 
 
 def _size(panels: Sequence[Panel]) -> tuple[float, float]:
@@ -426,15 +436,12 @@ def _size(panels: Sequence[Panel]) -> tuple[float, float]:
 
 
 def _placed(
-    graphs: Sequence[GradGraph],
-    limit: float,
-    columns: bool,
-    sideways: bool,
-    framed: AbstractSet[str] = frozenset(),
+    graphs: Sequence[GradGraph], way: _Way, framed: AbstractSet[str] = frozenset()
 ) -> list[Panel]:
+    sideways = way.style.sideways
     clusters = clusters_of(graphs[0], framed) if framed else []
     shown = [with_short_names(graph, framed) for graph in graphs] if framed else graphs
-    cards = [_cards(graph) for graph in shown]
+    cards = [_cards(graph, way.style.card_width) for graph in shown]
     boxes: dict[str, Box] = {}
     causes: set[str] = set()
     links: dict[object, Link] = {}
@@ -451,11 +458,9 @@ def _placed(
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    layout = _laid_out(
-        list(boxes.values()), list(links.values()), limit, columns, sideways, clusters
-    )
+    layout = _laid_out(list(boxes.values()), list(links.values()), way, clusters)
     routes = {
-        key: _through_middle(route, link, causes, layout.centers, sideways)
+        key: through_middle(route, link, causes, layout.centers, sideways)
         for (key, link), route in zip(links.items(), layout.routes, strict=True)
     }
     panels: list[Panel] = []
@@ -480,7 +485,7 @@ def _placed(
             short, old = with_short_names(graph, paths), own
             own = {
                 key: replace(card, width=old[key].width, height=old[key].height)
-                for key, card in _cards(short).items()
+                for key, card in _cards(short, way.style.card_width).items()
             }
         groups: Iterable[ShapeGroup] = _Drawn(short, own, places)
         if len(own) <= _HELD:
@@ -488,19 +493,6 @@ def _placed(
         panels.append(Panel(layout.width, layout.height, groups, layout.engine, paths))
         rects += [frame.box for frame in frames]
     return [_cropped(panel) for panel in _with_room(panels, rects)]
-
-
-def _through_middle(
-    route: Route, link: Link, causes: AbstractSet[str], centers: Mapping[str, Point], sideways: bool
-) -> Route:
-    """The route, but that it meets the box of a cause in its middle, where no text is."""
-    points = list(route)
-    for key, end, bend, far in ((link.source, 0, 1, 2), (link.target, -1, -2, -3)):
-        if key in causes:
-            (x, y), (cx, cy), (fx, fy) = points[end], centers[key], points[far]
-            points[end] = (x, cy) if sideways else (cx, y)
-            points[bend] = ((x + fx) / 2, cy) if sideways else (cx, (y + fy) / 2)
-    return tuple(points)
 
 
 def _cropped(panel: Panel) -> Panel:
@@ -550,18 +542,17 @@ def _with_room(panels: list[Panel], frames: Sequence[Rect]) -> list[Panel]:
 
 
 def _laid_out(
-    boxes: list[Box],
-    links: list[Link],
-    limit: float,
-    columns: bool,
-    sideways: bool,
-    clusters: Sequence[Cluster],
+    boxes: list[Box], links: list[Link], way: _Way, clusters: Sequence[Cluster]
 ) -> Layout:
     """The layout; one from left to right is that of the turned boxes, turned back."""
+    sideways = way.style.sideways
     placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
-    layout = lay_out(placed, links, limit=limit, clusters=clusters)
-    if columns:
-        layout = wrap(placed, layout, is_turned=sideways, clusters=clusters)
+    gap = {} if way.style.card_width is None else {"gap": _SMALL_GAP}
+    layout = lay_out(placed, links, limit=way.limit, clusters=clusters, **gap)
+    if not sideways:
+        layout = parts_in_rows(placed, links, layout, way.columns or _WIDEST_PANEL)
+    if way.columns:
+        layout = wrap(placed, layout, widest=way.columns, is_turned=sideways, clusters=clusters)
     return layout.transposed() if sideways else layout
 
 
@@ -585,9 +576,13 @@ class _Drawn:
             yield _node_group(self.graph, key, card, self.places.centers[key])
 
 
-def _cards(graph: GradGraph) -> dict[str, Card]:
+def _cards(graph: GradGraph, widest: float | None) -> dict[str, Card]:
     return {
-        key: card_of(label, graph.nodes[key], bar_of(graph, graph.nodes[key]))
+        key: card_of(
+            label if widest is None else label_within(label, widest),
+            graph.nodes[key],
+            bar_of(graph, graph.nodes[key]),
+        )
         for key, label in labels_of(graph).items()
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark
 from gradviz.renderers.cards import edge_tooltip, line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, cause_word
-from gradviz.renderers.layout.routing import Box, Point, Route
+from gradviz.renderers.layout.routing import Box, Link, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text, extent
 from gradviz.renderers.theme import edge_look
 
@@ -147,6 +147,36 @@ def _cause(start: Point, end: Point, data: Any, sideways: bool) -> list[Shape]:
     texts = [set_line(line, left, foot + _CAUSE_LINE * at) for at, (line, left) in rows]
     across = Curve((start, start, end, end), "cut", 1.3, dashed=True)
     return [across, *_break_mark((x, y), _unit(start, end), "cut"), *texts]
+
+
+def through_middle(
+    route: Route, link: Link, causes: Container[str], centers: Mapping[str, Point], sideways: bool
+) -> Route:
+    """The route, but that it meets the box of a cause in its middle, where no text is."""
+    points = list(route)
+    for key, end, bend, far in ((link.source, 0, 1, 2), (link.target, -1, -2, -3)):
+        if key in causes:
+            (x, y), (cx, cy), (fx, fy) = points[end], centers[key], points[far]
+            points[end] = (x, cy) if sideways else (cx, y)
+            points[bend] = ((x + fx) / 2, cy) if sideways else (cx, (y + fy) / 2)
+    return tuple(points)
+
+
+def with_short_sources(graph: GradGraph) -> GradGraph:
+    """The graph with the files of recorded cuts by name, without their folders.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_nodes_from("ab")
+        >>> _ = graph.add_edge("a", "b", 0, kind=EdgeKind.CUT, source="models/text/loss.py:12")
+        >>> [data["source"] for *_, data in with_short_sources(graph).edges(data=True)]
+        ['loss.py:12']
+    """
+    short: GradGraph = graph.copy()
+    for *_, data in short.edges(data=True):
+        if "/" in data.get("source", ""):
+            data["source"] = data["source"].rpartition("/")[2]
+    return short
 
 
 def _unit(start: Point, end: Point) -> Point:
@@ -293,7 +323,7 @@ def labels_beside(
             points = list(_from_start(routes[key]))
             label: Line = (TextSpan(text.words[0].text, Role.FACT),)
             rows = (_around(label, points, aside) for aside in (_APART, *_ASIDE))
-            placed[key] = _free([text, *chain.from_iterable(rows)], occupied)
+            placed[key] = _free(chain([text], chain.from_iterable(rows)), occupied)
     for edge in drawn:
         box, words = cause_box(graph, edge, places.sideways), _words_beside(graph, edge)
         if words:
@@ -301,8 +331,8 @@ def labels_beside(
             halves = [routes[box.key], routes[key]] if box else [routes[key]]
             label = (TextSpan(words, Role.FACT),)
             along = [_point_on(route, share) for route in halves for share in _ALONG]
-            beside = [place for aside in _ASIDE for place in _around(label, along, aside)]
-            counts[key] = _free(beside, occupied)
+            beside = (_around(label, along, aside) for aside in _ASIDE)
+            counts[key] = _free(chain.from_iterable(beside), occupied)
     return replace(places, numbers=placed, counts=counts, signs=signs)
 
 
@@ -320,26 +350,25 @@ def _room_of_sign(point: Point) -> Rect:
 
 def _around(label: Line, points: Sequence[Point], aside: float) -> Iterator[Text]:
     """Places of a label beside points of a line: right and left, then below and above them."""
-    width = line_width(label)
+    width, text = line_width(label), set_line(label, 0, 0)
     for x, y in points:
-        for across, down in ((aside, 4), (-aside - width, 4), (aside, 14), (-aside - width, 14)):
-            yield set_line(label, x + across, y + down)
-        for across, down in ((aside, -4), (-aside - width, -4)):
-            yield set_line(label, x + across, y + down)
+        for down in (4, 14, -4):
+            for across in (aside, -aside - width):
+                yield text._replace(x=x + across, y=y + down)
     for x, y in points:  # centered below and above, where data flows from left to right
         for foot in (y + aside + 8, y - aside):
-            yield set_line(label, x - width / 2, foot)
+            yield text._replace(x=x - width / 2, y=foot)
 
 
-def _free(places: Sequence[Text], occupied: _Occupied) -> Text:
+def _free(places: Iterable[Text], occupied: _Occupied) -> Text:
     """The first place that is free, or else the first on no box; it is occupied then."""
-    hits = {0: None, 1: None, 2: places[0]}
+    hits: dict[int, Text] = {}
     for place in places:
         hit = occupied.hits(extent(place))
-        hits[hit] = hits[hit] or place
+        hits.setdefault(hit, place)
         if not hit:
             break
-    text = hits[0] or hits[1] or places[0]
+    text = hits[min(hits)]
     occupied.add(extent(text))
     return text
 

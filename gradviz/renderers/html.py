@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradviz import viewer
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, is_box_of_leaves
@@ -48,6 +48,9 @@ from gradviz.views import apply
 from gradviz.views.colors import saved_totals
 from gradviz.views.details import hide_bookkeeping
 from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
+
+if TYPE_CHECKING:
+    from gradviz.diagnosis import Explanation
 
 _ROLES = tuple(Role)
 _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
@@ -446,3 +449,13 @@ def _colors(palette: Mapping[str, tuple[str, str]]) -> str:
 @media (prefers-color-scheme: dark) {{ :root[data-theme="auto"] {{ {dark} }} }}
 {classes}
 """
+
+
+def answer_of(explanation: Explanation) -> Answer:
+    """An explanation, for the list of the viewer."""
+    from gradviz.diagnosis import Verdict
+
+    verdict = explanation.verdict
+    words = explanation.name, verdict.value, verdict.state, explanation.reason, explanation.fix
+    places = explanation.nodes, explanation.culprit, explanation.lines
+    return Answer(*words, *places, verdict is Verdict.FINE)

@@ -437,10 +437,18 @@ def _short(text: str, longest: int = _LONGEST_NAME) -> str:
         '…blocks.1.layers.2.layers.attention.qkv'
         >>> _short("blocks.1.layers.2.layers.attention.qkv", 30)
         'blocks.1…2…attention.qkv'
+        >>> _short("autograd.grad → mul → sub → linear …", 30)
+        'autograd.grad → mul → sub …'
     """
     text = clean(text)
     if len(text) <= longest:
         return text
+    if " → " in text:  # operations, of which the first ones are known
+        shorter = text.removesuffix(" …")
+        while " → " in shorter:
+            shorter = shorter.rpartition(" → ")[0]
+            if len(shorter) <= longest - 2:
+                return f"{shorter} …"
     parts = text.split(".")
     numbers = [at for at, part in enumerate(parts) if part.rpartition(" ")[2].isdecimal()]
     numbers = numbers or [len(parts)]

@@ -298,7 +298,8 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
     given = {source: graph.nodes[source] for key in keys for source in graph.predecessors(key)}
     own = {key for key, data in given.items() if f"{data.get('name')}".startswith(f"{path}.")}
     own |= keys
-    tensors = {graph.nodes[key].get("clone_of", key): graph.nodes[key] for key in own}
+    once = {graph.nodes[key].get("clone_of", key): key for key in sorted(own)}
+    tensors = {key: graph.nodes[key if key in graph else copy] for key, copy in once.items()}
     is_known = own.issuperset(key for key, data in given.items() if is_box_of_leaves(data))
     counts = {**elements_of(tensors.values()), **undrawn} if is_known else {}
     return (*spans, *element_spans(counts))

@@ -9,8 +9,9 @@ repeat, as in the steps of a training loop, the first and the last of them are d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from typing import Any, cast
 
@@ -18,11 +19,13 @@ from gradviz.facts import FrameKind
 from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
 from gradviz.graph.text import counted, is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
-from gradviz.story import Frame, Story
+from gradviz.story import Frame, Story, with_graphs
 from gradviz.views.groups import count_of, sums_of
+from gradviz.views.page import CHUNKED, PageSize
 
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
+_CLEARLY = 0.9  # of its height, for which a graph is folded further
 _FEW = 4  # values that fit into a cell
 
 
@@ -172,6 +175,97 @@ def outline_of(story: Story) -> tuple[tuple[object, ...], ...]:
     return tuple(tuple((k, n.get("first"), n.get("members")) for k, n in each) for each in nodes)
 
 
+Fold = Callable[[int, tuple[PageSize, ...]], Sequence[GradGraph]]
+"""Folds a frame, by its number from 0 on, for pages of these sizes."""
+
+
+def finest_foldings(
+    stories: Sequence[Story],
+    runs: Sequence[int],
+    sizes: Sequence[PageSize],
+    fold: Fold,
+    size_of: Callable[[GradGraph], tuple[float, float]],
+) -> Iterator[Story]:
+    """Mix foldings of a story: each graph as fine as its width allows, then the highest coarser.
+
+    Args:
+        stories: foldings of one story; the first is the finest.
+        runs: for each frame, a number that frames of the same graph share.
+        sizes: for which graphs are folded further.
+        fold: folds a frame for such sizes.
+        size_of: the width of a graph as a share of the room for it, and its height.
+    """
+    # Steps of a loop have the same structure, and are to keep it.
+    structures: dict[int, Hashable] = {}
+    classes: dict[Hashable, list[int]] = {}
+    for at, frame in enumerate(stories[0]):
+        structure = structures.setdefault(runs[at], _structure(frame.graph))
+        classes.setdefault(structure, []).append(at)
+    ladders = [_Ladder(stories, frames, fold, cache(size_of)) for frames in classes.values()]
+    for ladder in ladders:
+        ladder.extend(tuple(sizes))
+    while True:
+        graphs = {at: graph for ladder in ladders for at, graph in ladder.graphs()}
+        yield with_graphs(stories[0], [graphs[at] for at in range(len(runs))])
+        for ladder in sorted(ladders, key=_Ladder.height, reverse=True):
+            if ladder.go_down():
+                break
+        else:
+            return
+
+
+class _Ladder:
+    """The foldings of frames that share a structure, from fine to coarse, and the chosen one."""
+
+    def __init__(
+        self,
+        stories: Sequence[Story],
+        frames: Sequence[int],
+        fold: Fold,
+        size_of: Callable[[GradGraph], tuple[float, float]],
+    ) -> None:
+        self._stories, self._frames, self._fold, self._size_of = stories, frames, fold, size_of
+        self._shown = max(frames, key=lambda at: _worth(stories[0][at].graph))
+        self.steps: list[tuple[Story | PageSize, GradGraph]] = []
+        self.level = 0
+
+    def extend(self, sizes: tuple[PageSize, ...]) -> None:
+        """Add foldings for pages of these sizes, and choose the finest that is narrow enough."""
+        found: list[tuple[Story | PageSize, GradGraph]] = [
+            (story, story[self._shown].graph) for story in self._stories
+        ]
+        found += zip(sizes, self._fold(self._shown, sizes), strict=True)
+        most = len(found[0][1])
+        different = {tuple(graph): (way, graph) for way, graph in reversed(found)}
+        steps = [step for step in different.values() if len(step[1]) <= most]
+        # Modules and alike branches say more than chunks of operations, however many.
+        self.steps = sorted(steps, key=lambda step: (CHUNKED in step[1].graph, -len(step[1])))
+        narrow = (n for n, (_, graph) in enumerate(self.steps) if self._size_of(graph)[0] <= 1)
+        self.level = next(narrow, len(self.steps) - 1)
+
+    def graphs(self) -> Iterator[tuple[int, GradGraph]]:
+        """The number of each frame, with its graph at the chosen level."""
+        way, shown = self.steps[self.level]
+        for at in self._frames:
+            if isinstance(way, Story):
+                yield at, way[at].graph
+            else:
+                yield at, shown if at == self._shown else self._fold(at, (way,))[0]
+
+    def go_down(self) -> bool:
+        """Choose the next coarser folding that is clearly less high, if there is one."""
+        for level in range(self.level + 1, len(self.steps)):
+            width, height = self._size_of(self.steps[level][1])
+            if width <= 1 and height < _CLEARLY * self.height():
+                self.level = level
+                return True
+        return False
+
+    def height(self) -> float:
+        """The height of the graph at the chosen level."""
+        return self._size_of(self.steps[self.level][1])[1]
+
+
 def _structure(graph: GradGraph) -> Hashable:
     """Equal for graphs of the same operations, independent of their values."""
     facts = (
@@ -218,7 +312,8 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
 def _row_name(data: NodeData) -> str:
     if data.get("name") or data["kind"] is not NodeKind.GROUP:
         return str(data.get("name") or "a leaf")
-    return f"{data.get('op', 'leaves')} ({counted(data.get('members', 0), 'op')})"
+    members = data.get("members", 0)
+    return f"{data.get('op', 'leaves')}" + f" ({counted(members, 'op')})" * bool(members)
 
 
 def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:

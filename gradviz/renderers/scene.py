@@ -145,12 +145,14 @@ class SheetStyle:
         legend: draw the legend.
         width: of the picture, in points; None for its own.
         font_size: of names on nodes, in points, all else in proportion; None for its own.
+        card_width: of the widest node, in points: longer text is wrapped; None for any.
     """
 
     sideways: bool = False
     legend: bool = True
     width: float | None = None
     font_size: float | None = None
+    card_width: float | None = None
 
 
 @dataclass(frozen=True)
@@ -167,3 +169,46 @@ class Scene:
     title: str = ""
     description: str = ""
     zoom: float | None = None
+
+
+NARROW = 1_100.0  # points: then text of 11 points is 7 pixels high at a width of 700 pixels
+PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
+_SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels on a page
+_CLEARLY = 0.8  # of its width, for which a picture gives up single leaves
+
+
+def fits_a_page(scene: Scene) -> bool:
+    """Whether the text is large enough and the page not too high, shown `PAGE_WIDTH` wide.
+
+    Example:
+        >>> fits_a_page(Scene(1_000, 1_900)), fits_a_page(Scene(2_000, 500))
+        (True, False)
+    """
+    return excess(scene, PAGE_WIDTH / _SMALLEST_SCALE) <= 1
+
+
+def is_readable(scene: Scene) -> bool:
+    """Whether it fits a page, and its text is large enough on half a page, 700 pixels wide.
+
+    Example:
+        >>> is_readable(Scene(1_000, 1_900)), is_readable(Scene(1_200, 500))
+        (True, False)
+    """
+    return excess(scene) <= 1
+
+
+def excess(scene: Scene, widest: float = NARROW) -> float:
+    """How many times wider a picture is than ``widest`` points, or too high for a page."""
+    scale = min(1.0, PAGE_WIDTH / scene.width)
+    return max(scene.width / widest, scene.height * scale / PAGE_HEIGHT)
+
+
+def is_better(other: Scene, scene: Scene) -> bool:
+    """Whether another picture of the same fits better, and keeps a third or half of its boxes."""
+    if not fits_a_page(scene):
+        page = PAGE_WIDTH / _SMALLEST_SCALE
+        return excess(other, page) < excess(scene, page)
+    boxes, all_boxes = (sum(g.kind.startswith("node") for g in s.groups) for s in (other, scene))
+    is_narrower = other.width <= max(NARROW, _CLEARLY * scene.width)
+    share = 3 if other.width <= NARROW else 2
+    return fits_a_page(other) and is_narrower and share * boxes >= all_boxes

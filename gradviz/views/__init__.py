@@ -47,6 +47,7 @@ __all__ = [
     "paint",
     "relabel",
     "reverse_flow",
+    "through_views",
     "top",
     "view",
 ]
@@ -103,6 +104,21 @@ def apply(graph: GradGraph, views: Sequence[View] | None = None) -> GradGraph:
             )
         graph = seen
     return graph
+
+
+def through_views(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGraph]:
+    """Graphs through views of which each has to find its name in one of the graphs at least."""
+    seen = list(graphs)
+    for one in views:
+        faults = []
+        for number, graph in enumerate(seen):
+            try:
+                seen[number] = one(graph)
+            except UsageError as error:
+                faults.append(error)
+        if seen and len(faults) == len(seen):
+            raise faults[-1]
+    return seen
 
 
 def __getattr__(name: str) -> View:

@@ -341,6 +341,7 @@ class _PartInside:
     def __init__(self, graph: GradGraph, parts: Sequence[Part]) -> None:
         self.nodes: list[tuple[str, dict[str, Any]]] = list(graph._node.items())
         self.edges = graph.edge_columns()
+        self.apart: frozenset[str] = graph.graph.get("apart", frozenset())  # leaves in no part
         self.ends = ModuleEnds(graph.graph.get("modules", {}))
         self.sources = np.asarray(self.edges.sources)
         self.targets = np.asarray(self.edges.targets)
@@ -475,7 +476,7 @@ def _take_in_leaves(
     """Add to each part the leaves that nothing else uses; returns the leaves to leave out."""
     owner, original = inside.owner, inside.original
     part_of = [None if number == _OUTSIDE else number for number in owner]
-    leaves, accumulates = _aside(inside)
+    (leaves, accumulates), gone = _aside(inside), set[int]()
     users: dict[int, set[int | None]] = {place: set() for place in accumulates}
     ways: dict[int, list[int]] = {}
     aside = np.zeros(len(inside.nodes), bool)
@@ -492,13 +493,12 @@ def _take_in_leaves(
         if source in own:
             found = users.setdefault(original.get(source, source), set())
             found |= users[user] if user in accumulates else {part_of[user]}
-    gone: set[int] = set()
     for place in leaves:
         found = users.get(original.get(place, place), set())
-        data = inside.nodes[original.get(place, place)][1]
-        if not found or "root" in data:
+        key, data = inside.nodes[original.get(place, place)]
+        if not found or "root" in data or key in inside.apart:
             continue
-        ends = (place, *ways.get(place, ()))
+        ends = place, *ways.get(place, ())
         if len(found) == 1 and None not in found:
             (number,) = found
             if number is not None and _belongs(data, parts[number]):

@@ -332,3 +332,27 @@ def _words(nodes: Sequence[Any]) -> Iterator[str]:
         elif not operation(op).rearranges:
             yield op or str(node.get("name", "?"))
         before = op
+
+
+def chunk_ends(sequence: OpSequence, size: int) -> list[int]:
+    """The ends of the chunks, after ``size`` operations or up to a quarter fewer."""
+    crossing = _crossing(sequence)
+    cuts = [0]
+    while cuts[-1] < len(sequence):
+        last = cuts[-1] + size
+        first = last - size // 4
+        window = crossing[first : last + 1][::-1]  # of equal counts the last one
+        cuts.append(len(sequence) if last >= len(sequence) else last - int(np.argmin(window)))
+    return cuts
+
+
+def _crossing(sequence: OpSequence) -> Ints:
+    """For each operation, the number of earlier results that it or a later one uses."""
+    last_use = np.arange(len(sequence))
+    users = np.repeat(np.arange(len(sequence)), np.diff(sequence.starts))
+    inside = sequence.sources >= 0
+    np.maximum.at(last_use, sequence.sources[inside], users[inside])
+    change = np.zeros(len(sequence) + 2, np.int64)
+    change[1 : len(sequence) + 1] += 1
+    np.add.at(change, last_use + 1, -1)
+    return np.cumsum(change)

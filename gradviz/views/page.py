@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
 
 from gradviz.errors import UsageError
-from gradviz.graph import TENSORS, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import LEAVES, TENSORS, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
@@ -31,6 +32,7 @@ from gradviz.views.siblings import (
     fold_outside_of_modules,
     fold_rows_of_leaves,
     fold_siblings,
+    gradient_state,
 )
 from gradviz.views.view import reverse_flow, view
 
@@ -45,7 +47,16 @@ _SPREAD = 1.5  # links and leaves widen a rank that has several
 _OPEN = 1.25  # how far the estimate of a small open graph, mostly too large, may exceed a page
 _NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are no gain
 _PACKED = 0.9  # the height of a picture compared with its ranks
+_NARROW = (1_299.0, 1_000.0, 750.0, 500.0, 350.0)  # points
+_MOST_PAGES = 5  # graphs on one page
+CHUNKED = "chunked"
+"""The attribute of a graph whose operations were put in chunks, for want of another folding."""
+_FEW_LEAVES = 8  # in one state, or that are asked about, that stay out of boxes
+_CHUNKS = (12, 8, 5, 3)
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
+
+
+PageSize = tuple[int, int] | tuple[int, int, float]
 
 
 @view
@@ -83,26 +94,32 @@ def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
     return fit_pages(graph, [(most, pages)])[0]
 
 
-def fit_pages(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGraph]:
+def fit_pages(graph: GradGraph, sizes: Sequence[PageSize]) -> list[GradGraph]:
     """`fit_page` for several sizes at once: each folding is made once.
 
     Args:
         graph: as it was recorded.
-        sizes: ``most`` and ``pages`` of each page.
+        sizes: ``most`` and ``pages`` of each page, and perhaps its width in points.
 
     Returns:
         A graph for each size; the same object where two are equal.
     """
+    if not sizes:
+        return []
     if graph.graph.get("flow") == "gradient":
         return [reverse_flow(seen) for seen in fit_pages(reverse_flow(graph), sizes)]
     with collector_paused():
         return _fitted(graph, sizes)
 
 
-def _fitted(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGraph]:
+def _fitted(graph: GradGraph, sizes: Sequence[PageSize]) -> list[GradGraph]:
     sheets = [
-        _Page(most, _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST))
-        for most, pages in sizes
+        _Page(
+            most,
+            _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST),
+            *(width or (_WIDEST,)),
+        )
+        for most, pages, *width in sizes
     ]
     if graph.number_of_nodes() > min(page.most for page in sheets) * _HOPELESS:
         graph = fold_rows_of_leaves(graph)
@@ -123,6 +140,7 @@ def _fitted(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGrap
 
 def _folded(graph: GradGraph, best: GradGraph, how: str, most: int) -> GradGraph:
     """The best folding of a graph, folded further if it is too large, with a note."""
+    best.graph.pop("apart", None)
     seen = _with_clones(best, 2 * most)
     for fold, word in ((fold_chains, "chains"), (fold_chunks(most // 2), "chunks")):
         if seen.number_of_nodes() > 2 * most:
@@ -170,6 +188,12 @@ def smaller_pages(
     yield from fit_pages(graph, [(60, 1), (30, 1)])
 
 
+def narrow_sizes(pages: int) -> list[PageSize]:
+    """Sizes of pages, ever narrower, for pictures with so many graphs on half a page."""
+    most = sorted({min(n, _MOST_PAGES) for n in (max(1, pages // 2), pages, 2 * pages)})
+    return [(60, n, width) for n in most[: 3 if pages > 1 else 1] for width in _NARROW]
+
+
 def _with_clones(graph: GradGraph, most: int) -> GradGraph:
     """Copy shared leaves to their uses; not if the graph is already too large."""
     if graph.number_of_nodes() > most:
@@ -196,10 +220,11 @@ def _note(best: GradGraph, how: str, most: int) -> str:
 
 
 class _Page(NamedTuple):
-    """How many nodes a graph may have, and how high its picture may be, in points."""
+    """How many nodes a graph may have, and how high and wide its picture may be, in points."""
 
     most: int
     height: float
+    width: float
 
 
 def _fitting(graph: GradGraph, page: _Page) -> GradGraph | None:
@@ -220,8 +245,8 @@ def _excess(graph: GradGraph, page: _Page) -> float:
 
 def _excess_of(size: tuple[float, float], page: _Page) -> float:
     width, height = size[0], size[1] * _PACKED
-    columns = max(1, int(_COLUMNS // max(width, 1)))
-    return max(width / _WIDEST, height / (columns * page.height))
+    columns = max(1, int(min(_COLUMNS, page.width) // max(width, 1)))
+    return max(width / page.width, height / (columns * page.height))
 
 
 def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[GradGraph, str]]:
@@ -230,7 +255,10 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
     most = max(page.most for page in pages)
     left = list(pages)
     is_alone = graph.graph.get("frames", 1) == 1
-    for seen, word, needed in _candidates(graph, most, is_alone):
+    is_narrow = all(page.width < _WIDEST for page in pages)
+    if is_narrow:
+        graph = _with_few_apart(graph)
+    for seen, word, needed in _candidates(graph, most, is_alone, is_narrow):
         count = seen.number_of_nodes()
         shown: tuple[float, float] | None = None
         for page in left[:]:
@@ -272,7 +300,7 @@ def _with_chains(
 
 
 def _candidates(
-    graph: GradGraph, most: int, is_alone: bool
+    graph: GradGraph, most: int, is_alone: bool, is_narrow: bool
 ) -> Iterator[tuple[GradGraph, str, int]]:
     """Foldings with their words, from the finest; and the nodes before it, or 0.
 
@@ -292,7 +320,8 @@ def _candidates(
     # Modules are clearer than repeats of operations.
     ways.sort(key=lambda row: not _has_modules(row[0]))
     at = sum(_has_modules(way) for way, _ in ways)
-    for way, how in (*ways[:at], *_outermost(graph), *ways[at:]):
+    ways = [*ways[:at], *_outermost(graph), *ways[at:]]
+    for way, how in ways:
         outside = fold_outside_of_modules(way) if len(way) <= most * _HOPELESS**2 else way
         if len(outside) < len(way):
             for fewer in (outside, fold_outside_of_modules(fold_calls(outside))):
@@ -303,6 +332,58 @@ def _candidates(
                         f"{how or 'module'} and outside of modules",
                         0,
                     )
+    if is_narrow:
+        small = [each for each in ways if len(each[0]) <= most * _HOPELESS]
+        yield from _fewer(graph, small)
+
+
+def _fewer(
+    graph: GradGraph, ways: Sequence[tuple[GradGraph, str]]
+) -> Iterator[tuple[GradGraph, str, int]]:
+    """Foldings for what is still too wide: modules with other names as one, then few chunks."""
+    for way, how in ways:
+        outside = fold_outside_of_modules(way)
+        for base, fewest in ((way, 3), (way, 2), (outside, 2)):
+            alike = fold_siblings(base, fewest=fewest, shapes=False, names=False)
+            yield hide_untracked(dock_leaves(alike)), f"{how or 'module'} and alike branches", 0
+    whole = hide_bookkeeping(graph)
+    smallest = min((way for way, _ in ways), key=len, default=whole)
+    whole = fold_chains(smallest if 2 * len(smallest) < len(whole) else whole)
+    for count in _CHUNKS:
+        few = hide_untracked(dock_leaves(fold_chunks(whole, count)))
+        few.graph[CHUNKED] = True
+        yield few, "chunks", 0
+
+
+def _with_few_apart(graph: GradGraph) -> GradGraph:
+    """The graph with few leaves in a state of their own kept out of groups, and many roots not.
+
+    Where all is folded, a leaf without a gradient, a frozen one or one with NaN keeps its name.
+    """
+    graph = graph.copy()
+    modules = graph.graph.get("modules", {})
+    leaves = {
+        key: data
+        for key, data in graph._node.items()
+        if data["kind"] in LEAVES
+        or (data.get("requires_grad") is False and _module_of(data) in modules)
+    }
+    states = {
+        key: (gradient_state(data), data.get("requires_grad"), data.get("verdict"))
+        for key, data in leaves.items()
+    }
+    counts = Counter(states.values())
+    usual = {state for state, count in counts.items() if count > _FEW_LEAVES}
+    usual.update(state for state, _ in counts.most_common(1))
+    graph.graph["apart"] = frozenset(key for key, state in states.items() if state not in usual)
+    roots = [data for data in leaves.values() if "root" in data]
+    for data in roots if len(roots) > _FEW_LEAVES else ():
+        del data["root"]
+    return graph
+
+
+def _module_of(data: Mapping[str, Any]) -> str:
+    return str(data.get("name", "")).rpartition(".")[0]
 
 
 def _has_modules(graph: GradGraph) -> bool:
@@ -397,6 +478,8 @@ _LINK = 22.0  # the width of a link that passes a rank
 _ROW = 17.0
 _RANK = 58.0  # a box of one row, and the gap below it
 _LONGEST = 52  # characters of a value
+CHUNKED = "chunked"
+"""The attribute of a graph whose operations were put in chunks, for want of another folding."""
 _FEW = 8  # values that are written out
 
 

@@ -29,7 +29,7 @@ from gradviz.graph.text import counted, is_zero, listed, must_be, ranges_text
 from gradviz.views.details import clone_shared_leaves
 from gradviz.views.groups import Part, contract, operations_in
 from gradviz.views.modules import module_paths, shared_by
-from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
+from gradviz.views.op_sequence import OpSequence, chunk_ends, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
 
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
@@ -44,7 +44,9 @@ _DIGITS = re.compile(r"\d+")
 
 @view
 @along_the_data
-def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> GradGraph:
+def fold_siblings(
+    graph: GradGraph, *, fewest: int = 3, shapes: bool = True, names: bool = True
+) -> GradGraph:
     """Draw parallel branches with the same operations as one branch, with ``×26``.
 
     A leaf without a gradient, with zeros or NaN in it, a frozen parameter, or a leaf on another
@@ -56,6 +58,8 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> 
         fewest: the smallest number of branches to fold; 2 or more.
         shapes: whether branches with other shapes and names are different; False draws a penalty
             over all parameters of a model as one branch.
+        names: whether modules of one list or module with other names are different; False draws
+            ``heads.age``, ``heads.city`` and ``heads.job`` as one branch.
 
     Returns:
         A graph in which each set of equal nodes is a group. Applying the view again changes
@@ -81,7 +85,7 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> 
     if sums:
         graph = contract(graph, sums)
     parts = []
-    for keys in (keys for keys in _alike(graph, shapes) if len(keys) >= fewest):
+    for keys in (keys for keys in _alike(graph, shapes, names) if len(keys) >= fewest):
         data = _described(graph, keys)
         if graph._node[keys[0]]["kind"] in LEAVES:
             data["leaves"] = tuple(keys)
@@ -280,10 +284,10 @@ def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
             yield Part(alone, total, 1, False)
 
 
-def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
+def _alike(graph: GradGraph, shapes: bool, names: bool) -> list[list[str]]:
     """The sets of equal nodes, in the order of the data."""
     order = list(nx.topological_sort(graph))
-    made = _made_alike(graph, order, shapes)
+    made = _made_alike(graph, order, shapes, names)
     groups: dict[object, int] = {}
     own: dict[str, int] = {}
     members: dict[int, list[str]] = {}
@@ -301,7 +305,7 @@ def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
                 kinds = tuple(dict.fromkeys(edge.get("kind") for edge in edges.values()))
                 ways.add((own[user], slots, kinds))
             facts = (made[key], frozenset(ways))
-        elif not users and data["kind"] is NodeKind.UNTRACKED and "root" not in data:
+        elif _is_unused(data, graph, key):
             cuts = graph.in_edges(key, data=True)  # as each step of a loop reads its number
             ends = {(made[a], edge.get("cause"), edge.get("source")) for a, _, edge in cuts}
             facts = (made[key], frozenset(ends), ())
@@ -310,7 +314,19 @@ def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
     return [keys[::-1] for keys in reversed(list(members.values()))]
 
 
-def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[str, int]:
+def _is_unused(data: dict[str, Any], graph: GradGraph, key: str) -> bool:
+    """Whether it is an untracked tensor without users, or a leaf that got values from others."""
+    is_copy = data["kind"] in LEAVES and graph._pred[key]
+    return (
+        "root" not in data
+        and not graph._succ[key]
+        and bool(is_copy or data["kind"] is NodeKind.UNTRACKED)
+    )
+
+
+def _made_alike(
+    graph: GradGraph, order: Sequence[str], shapes: bool, names: bool
+) -> dict[str, int]:
     """A number for each node, equal for nodes with the same operation and equal inputs."""
     numbers: dict[object, int] = {}
     made: dict[str, int] = {}
@@ -327,6 +343,8 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
             if len(inputs) > _FEW_INPUTS or data["kind"] is NodeKind.GROUP:
                 inputs = [(number, ()) for number, _ in inputs]
             name = _plain(str(get("name", "")))
+            if not names:
+                name = f"{get('module', '')}".rpartition(".")[0] + f" {get('module_class', '')}"
             known = [get("op"), get("shape") if shapes else None]
             known += [get("structure") if shapes else operations_in(data)]
             known += map(get, ("device", "repeat"))
@@ -547,7 +565,7 @@ def fold_chunks(graph: GradGraph, count: int = 30) -> GradGraph:
         return graph.copy()  # type: ignore[no-any-return]
     paths = module_paths(sequence)
     parts = []
-    cuts = _cuts(sequence, math.ceil(len(sequence) / count))
+    cuts = chunk_ends(sequence, math.ceil(len(sequence) / count))
     for start, stop in pairwise(cuts):
         places = [place for place in range(start, stop) if sequence.foldable(place)]
         if len(places) < 2 or len(places) < stop - start:
@@ -555,8 +573,10 @@ def fold_chunks(graph: GradGraph, count: int = 30) -> GradGraph:
         path = shared_by([paths[place] for place in places])
         nodes: list[Any] = [sequence.data[place] for place in places]
         boxes = [node for node in nodes if is_box_of_leaves(node)]
-        data: Any = {"op": words_of([node for node in nodes if not is_box_of_leaves(node)])}
-        if len(boxes) == len(nodes):
+        # A module that ran without a gradient has leaves and no operations.
+        named = [node for node in nodes if "module" in node or not is_box_of_leaves(node)]
+        data: Any = {"op": words_of(named)}
+        if not named:
             what = "leaves" if any("leaf_elements" in box for box in boxes) else "parameters"
             data = {"name": f"{what} ({_count(boxes):,})"}
         elif path:
@@ -572,27 +592,3 @@ def _number_boxes(parts: Sequence[Part]) -> None:
     for at, (part, name) in enumerate(zip(parts, names, strict=True)):
         if names.count(name) > 1:
             part.data["name"] = name.replace(" (", f" #{names[at:].count(name)} (")
-
-
-def _cuts(sequence: OpSequence, size: int) -> list[int]:
-    """The ends of the chunks, after ``size`` operations or up to a quarter fewer."""
-    crossing = _crossing(sequence)
-    cuts = [0]
-    while cuts[-1] < len(sequence):
-        last = cuts[-1] + size
-        first = last - size // 4
-        window = crossing[first : last + 1][::-1]  # of equal counts the last one
-        cuts.append(len(sequence) if last >= len(sequence) else last - int(np.argmin(window)))
-    return cuts
-
-
-def _crossing(sequence: OpSequence) -> Ints:
-    """For each operation, the number of earlier results that it or a later one uses."""
-    last_use = np.arange(len(sequence))
-    users = np.repeat(np.arange(len(sequence)), np.diff(sequence.starts))
-    inside = sequence.sources >= 0
-    np.maximum.at(last_use, sequence.sources[inside], users[inside])
-    change = np.zeros(len(sequence) + 2, np.int64)
-    change[1 : len(sequence) + 1] += 1
-    np.add.at(change, last_use + 1, -1)
-    return np.cumsum(change)

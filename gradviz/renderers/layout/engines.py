@@ -271,6 +271,7 @@ def lay_out(
     *,
     limit: float = 20.0,
     clusters: Sequence[Cluster] = (),
+    gap: float = 21.6,
 ) -> Layout:
     """Place boxes and route the links between them; the data flows from top to bottom.
 
@@ -279,6 +280,7 @@ def lay_out(
         links: the links between them, in the order of the inputs of a box.
         limit: time limit for Graphviz in seconds; after it gradviz's own layout is used.
         clusters: boxes to keep together, inner clusters first; gradviz's own layout ignores them.
+        gap: between boxes side by side, in points; gradviz's own layout ignores it.
 
     Returns:
         The positions, and the name of the engine.
@@ -295,7 +297,7 @@ def lay_out(
     joined = {key for link in links for key in (link.source, link.target)}
     connected = [box for box in boxes if box.key in joined]
     single = [box for box in boxes if box.key not in joined]
-    (centers, routes), engine = _place(connected, links, limit, clusters)
+    (centers, routes), engine = _place(connected, links, limit, clusters, gap)
     sizes = [(box.width, box.height) for box in single]
     if connected:
         sizes.insert(0, _extent(connected, centers, routes))
@@ -307,7 +309,11 @@ def lay_out(
 
 
 def _place(
-    boxes: Sequence[Box], links: Sequence[Link], limit: float, clusters: Sequence[Cluster]
+    boxes: Sequence[Box],
+    links: Sequence[Link],
+    limit: float,
+    clusters: Sequence[Cluster],
+    gap: float,
 ) -> tuple[_Places, str]:
     """Place boxes that all have links, with the first engine that works."""
     available = engines()
@@ -325,7 +331,7 @@ def _place(
         if engine == "layered":
             break
         try:
-            source = _dot_source(boxes, pairs, _cluster_lines(number, pairs, clusters))
+            source = _dot_source(boxes, pairs, _cluster_lines(number, pairs, clusters), gap)
             picture = run_engine(engine, source, Output("json"), limit=limit)
             return _read(picture, boxes, links), engine_name(engine)
         except TimeoutError as error:
@@ -372,13 +378,14 @@ def _below_inputs(own: set[int], pairs: Sequence[Pair]) -> Iterator[Pair]:
 
 
 def _dot_source(
-    boxes: Sequence[Box], pairs: Sequence[Pair], cluster_lines: Sequence[str] = ()
+    boxes: Sequence[Box], pairs: Sequence[Pair], cluster_lines: Sequence[str], gap: float
 ) -> str:
     """DOT source with serial names, sizes in inches and a number per link."""
     rows = rank(len(boxes), acyclic(len(boxes), [pair for pair in pairs if pair[0] != pair[1]]))
     inner = {target for _, target in pairs}
+    more = ", newrank=true" if cluster_lines else ""
     lines = [
-        f"digraph {{ graph [nodesep=0.3, ranksep=0.4{', newrank=true' if cluster_lines else ''}]",
+        f"digraph {{ graph [nodesep={gap / 72:g}, ranksep=0.4{more}]",
         'node [shape=box, fixedsize=true, label=""]',
         "edge [arrowhead=none]",
     ]

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from gradviz.renderers.layout.engines import Cluster
-from gradviz.renderers.layout.routing import Box, Layout, Point, Route
+from gradviz.renderers.layout.routing import Box, Layout, Link, Point, Route
 
 _HIGH = 900.0  # points: lower pictures are not changed
 _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
-_WIDEST = 1180.0, 1360.0, 1670.0  # points: a row of panels, a page, a page with text of 9 pixels
-_FRAMED = 1064.0  # wider pictures with frames are drawn without them
+_WIDER = 1180.0, 1360.0, 1670.0  # points: the last is a page with text of 9 pixels
 _MOST_COLUMNS = 6
 # Of a picture from left to right, the longest row in points, how many links a cut may have, and
 # whether a link may be cut again: a page with its margins, then one with text of 9 pixels.
@@ -29,6 +28,7 @@ _MOST_ROWS, _HIGHEST = 16, 1900.0
 _MOST_CUT = 3  # links between two columns
 _TURN = 14.0  # points between the boxes and a link that goes around them
 _APART = 7.0  # points between two such links
+_BETWEEN = 24.0  # points between parts that no link joins
 _FRAME = 9.0, 23.0  # points between a frame and its content: beside it, and above it
 
 
@@ -45,6 +45,7 @@ def wrap(
     boxes: Sequence[Box],
     layout: Layout,
     *,
+    widest: float = _WIDER[0],
     is_turned: bool = False,
     clusters: Sequence[Cluster] = (),
 ) -> Layout:
@@ -53,6 +54,7 @@ def wrap(
     Args:
         boxes: the boxes.
         layout: their layout, with data flowing from top to bottom.
+        widest: of the columns together, in points; wider where they would be too high.
         is_turned: whether it is shown from left to right, so that columns become rows.
         clusters: boxes that get frames, for which there is to be room between the columns.
 
@@ -75,12 +77,73 @@ def wrap(
         return layout
     gaps = _apart(clusters, layout, _gaps(boxes, layout))
     room = max((sum(one.keys <= other.keys for other in clusters) for one in clusters), default=0)
-    first = _FRAMED - 2 * room * _FRAME[0] if room else _WIDEST[0]
-    best = _in_columns(boxes, layout, gaps, first, room) or layout
-    for wider in _WIDEST[1:]:
+    first = widest - 2 * room * _FRAME[0]
+    best = _in_columns(boxes, layout, gaps, first, room)
+    best = best or (_in_columns(boxes, layout, gaps, widest, room) if room else None) or layout
+    for wider in _WIDER:
         if best.height > _HIGHEST:
             best = _in_columns(boxes, layout, gaps, wider, room) or best
     return best
+
+
+def parts_in_rows(
+    boxes: Sequence[Box], links: Sequence[Link], layout: Layout, widest: float
+) -> Layout:
+    """Place parts that no link joins in rows, if side by side they are too wide.
+
+    Args:
+        boxes: the boxes.
+        links: between them.
+        layout: their layout, with data flowing from top to bottom.
+        widest: of a row, in points.
+
+    Example:
+        >>> boxes = [Box(key, 60, 30) for key in "abcd"]
+        >>> links = [Link("a", "b"), Link("c", "d")]
+        >>> centers = {"a": (30.0, 15.0), "b": (30.0, 65.0), "c": (120.0, 15.0), "d": (120.0, 65.0)}
+        >>> routes = [((x, 30.0), (x, 37.0), (x, 43.0), (x, 50.0)) for x in (30.0, 120.0)]
+        >>> rows = parts_in_rows(boxes, links, Layout(150, 80, centers, routes, "by hand"), 100)
+        >>> rows.width, rows.height, rows.centers["d"]
+        (60.0, 184.0, (30.0, 169.0))
+    """
+    if layout.width <= widest:
+        return layout
+    part = _joined(boxes, links)
+    places: dict[int, list[Point]] = {}
+    for box in boxes:
+        (x, y), half, high = layout.centers[box.key], box.width / 2, box.height / 2
+        places.setdefault(part[box.key], []).extend(((x - half, y - high), (x + half, y + high)))
+    for link, route in zip(links, layout.routes, strict=True):
+        places[part[link.source]] += route
+    moves: dict[int, Point] = {}
+    left = top = width = foot = 0.0
+    for number, points in sorted(places.items(), key=lambda each: min(each[1])):
+        xs, ys = zip(*points, strict=True)
+        wide = max(xs) - min(xs)
+        if left and left + wide > widest:
+            left, top = 0.0, foot + _BETWEEN
+        moves[number] = left - min(xs), top - min(ys)
+        width, foot = max(width, left + wide), max(foot, top + max(ys) - min(ys))
+        left += wide + _BETWEEN
+    centers = {
+        key: _moved((center,), moves[part[key]])[0] for key, center in layout.centers.items()
+    }
+    ends = zip(links, layout.routes, strict=True)
+    routes = [_moved(route, moves[part[link.source]]) for link, route in ends]
+    return replace(layout, width=width, height=foot, centers=centers, routes=routes)
+
+
+def _joined(boxes: Sequence[Box], links: Sequence[Link]) -> dict[str, int]:
+    """A number for each box, equal for those that links join."""
+    part = {box.key: number for number, box in enumerate(boxes)}
+    members = [[box.key] for box in boxes]
+    for link in links:
+        ends = {part[link.source], part[link.target]}
+        if len(ends) == 2:
+            less, more = sorted(ends, key=lambda number: len(members[number]))
+            members[more] += members[less]
+            part.update(dict.fromkeys(members[less], more))
+    return part
 
 
 def _apart(clusters: Sequence[Cluster], layout: Layout, gaps: Sequence[_Gap]) -> list[_Gap]:
