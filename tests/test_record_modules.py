@@ -370,7 +370,8 @@ def test_parts_that_were_not_called_are_told_from_results_that_are_not_used() ->
     assert said["spare.weight"] == f"{unused} it: spare was not called"
     expected = f"{unused} it: layers.1, layers.2, layers.3 were not called"
     assert said["layers.1.bias"] == said["layers.3.weight"] == expected
-    called = "its module was called, and no operation that loss was computed from ran in it"
+    unused = "no operation that loss was computed from uses"
+    called = f"its module was called, and {unused} what it computed"
     assert said["dropped.weight"] == said["embedding.weight"] == called
     # Attention reads the weight of its part, and does not call it.
     assert said["attention.out_proj.weight"] == f"{unused} it"

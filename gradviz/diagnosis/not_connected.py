@@ -417,7 +417,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "the result of its module is not used",
         Verdict.NOT_CONNECTED,
         _result_not_used,
-        "its module was called, and no operation that {root} was computed from ran in it",
+        "its module was called, and no operation that {root} was computed from uses what it "
+        "computed",
         "use its result in what {root} is computed from, without nn.Parameter(), .data or a copy",
         needs=Needs.RECORDING,
     ),
