@@ -127,9 +127,7 @@ _SCALE = "choose a scale and a zero point whose range holds the values"
 _ONE_STEP = "the sequence has one step, and its initial hidden state is all zeros"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
 _CONSTANT = "look at what is computed from that result: it does not change with it, as a plain sum "
-_CONSTANT += (
-    "of normalized values or probabilities is constant; compare with a target, or weigh them"
-)
+_CONSTANT += "of normalized values or probabilities is constant; compare or weigh them"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
