@@ -312,7 +312,7 @@ def looks(svg: str, at: float = WIDTH) -> tuple[float, float, float]:
 
 def drawing_of(program: Program, is_recorded: bool) -> Any:
     """The default picture of a result, or of two recorded training steps."""
-    model, loss_of, *steps = program
+    model, loss_of, *steps = program  # type: ignore[var-annotated]
     if not is_recorded:
         return gradviz.draw(loss_of(), names=model)
     if steps:

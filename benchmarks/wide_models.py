@@ -114,7 +114,8 @@ class Actor(nn.Module):
         normal = torch.distributions.Normal(self.mean(hidden), std)
         sample = normal.rsample()
         action = torch.tanh(sample)
-        log_prob = normal.log_prob(sample) - torch.log(1 - action.pow(2) + 1e-6)
+        log_prob = normal.log_prob(sample)  # type: ignore[no-untyped-call]
+        log_prob = log_prob - torch.log(1 - action.pow(2) + 1e-6)
         return action, log_prob.sum(-1, keepdim=True)
 
 
@@ -124,14 +125,14 @@ def sac() -> Program:
     critics = nn.ModuleDict({name: mlp(6, 16, 16, 1) for name in ("q1", "q2")})
     targets = nn.ModuleDict({name: mlp(6, 16, 16, 1) for name in ("q1", "q2")})
     targets.load_state_dict(critics.state_dict())
-    log_alpha = torch.zeros(1, requires_grad=True)
+    log_alpha = nn.Parameter(torch.zeros(1))
     model = nn.ModuleDict({"actor": actor, "critics": critics, "targets": targets})
-    model.register_parameter("log_alpha", nn.Parameter(log_alpha))
+    model.register_parameter("log_alpha", log_alpha)
     state, action = torch.randn(8, 4), torch.randn(8, 2)
     reward, following = torch.randn(8, 1), torch.randn(8, 4)
     optimizers = [
-        torch.optim.Adam(part, lr=1e-3)
-        for part in (critics.parameters(), actor.parameters(), [model.log_alpha])
+        torch.optim.Adam(list(part), lr=1e-3)
+        for part in (critics.parameters(), actor.parameters(), [log_alpha])
     ]
 
     def critic_loss() -> Any:
@@ -139,7 +140,7 @@ def sac() -> Program:
             new_action, log_prob = actor(following)
             pair = torch.cat([following, new_action], 1)
             least = torch.min(targets["q1"](pair), targets["q2"](pair))
-            goal = reward + 0.99 * (least - model.log_alpha.exp() * log_prob)
+            goal = reward + 0.99 * (least - log_alpha.exp() * log_prob)
         pair = torch.cat([state, action], 1)
         return functional.mse_loss(critics["q1"](pair), goal) + functional.mse_loss(
             critics["q2"](pair), goal
@@ -149,8 +150,8 @@ def sac() -> Program:
         new_action, log_prob = actor(state)
         pair = torch.cat([state, new_action], 1)
         least = torch.min(critics["q1"](pair), critics["q2"](pair))
-        entropy = (model.log_alpha.exp() * (-log_prob.detach() - 2)).mean()
-        return (model.log_alpha.exp().detach() * log_prob - least).mean(), entropy
+        entropy = (log_alpha.exp() * (-log_prob.detach() - 2)).mean()
+        return (log_alpha.exp().detach() * log_prob - least).mean(), entropy
 
     def step() -> None:
         for optimizer, loss in zip(optimizers[:1], [critic_loss()], strict=True):
@@ -297,7 +298,7 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(self.block(2 * size, size) for size in sizes[:-1])
         self.head = nn.Conv2d(width, 3, 1)
         self.time = mlp(16, 32, 32) if times else None
-        self.shift = nn.ModuleList(nn.Linear(32, size) for size in sizes) if times else []
+        self.shift: Any = nn.ModuleList(nn.Linear(32, size) for size in sizes) if times else []
 
     @staticmethod
     def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -345,9 +346,8 @@ def gan() -> Program:
     """A training step of a generator and a discriminator."""
     generator, discriminator = mlp(8, 32, 32, 4), mlp(4, 32, 32, 1)
     model = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
-    rates = {"lr": 1e-3}
-    for_g = torch.optim.Adam(generator.parameters(), **rates)
-    for_d = torch.optim.Adam(discriminator.parameters(), **rates)
+    for_g = torch.optim.Adam(generator.parameters(), lr=1e-3)
+    for_d = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
     real, noise = torch.randn(16, 4), torch.randn(16, 8)
     ones, zeros = torch.ones(16, 1), torch.zeros(16, 1)
     criterion = functional.binary_cross_entropy_with_logits
@@ -427,7 +427,7 @@ class Relations(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         kinds = ("cites", "writes", "affiliated")
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.ModuleDict({"self": nn.Linear(8, 8), **{kind: nn.Linear(8, 8) for kind in kinds}})
             for _ in range(2)
         )
@@ -516,9 +516,10 @@ def ppo() -> Program:
         chosen = torch.distributions.Categorical(logits=policy(states))
         values = value(states).squeeze(-1)
         gains = (returns - values).detach()
-        ratio = (chosen.log_prob(actions) - before).exp()
+        ratio = (chosen.log_prob(actions) - before).exp()  # type: ignore[no-untyped-call]
         gain = torch.min(ratio * gains, ratio.clamp(0.8, 1.2) * gains).mean()
-        return -gain + 0.5 * functional.mse_loss(values, returns) - 0.01 * chosen.entropy().mean()
+        spread: Any = chosen.entropy()  # type: ignore[no-untyped-call]
+        return -gain + 0.5 * functional.mse_loss(values, returns) - 0.01 * spread.mean()
 
     return trained(model, loss)
 
