@@ -557,3 +557,29 @@ def test_a_call_in_a_step_beside_the_folded_ones_is_a_whole_one():
     cells = [data for data in groups_of(graph) if data.get("name") == "cell"]
     assert cells
     assert all(data.get("module_class") == "GRUCell" for data in cells)
+
+
+class Cells(nn.Module):
+    """A cell that is called for each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.RNNCell(3, 4, bias=False)
+
+    def forward(self, x):
+        state = torch.zeros(1, 4)
+        for step in x:
+            state = self.cell(step, state)
+        return state
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_steps_of_a_cell_are_its_calls(is_known: bool) -> None:
+    model, inputs = Cells(), torch.linspace(-1, 1, 60).view(20, 1, 3)
+    with gradviz.record(*[model] * is_known) as run:
+        model(inputs).square().mean().backward()
+    groups = groups_of(group_by_module(fold_repeats(run.frames[0].graph), depth=1))
+    assert sorted(data.get("repeat", 1) for data in groups) == [1, 1, 18]
+    assert {data["name"].removeprefix("model.") for data in groups} == {"cell"}
+    assert {data["module_class"] for data in groups} == {"RNNCell"}
+    assert sum(data["members"] for data in groups) == 20 * 6

@@ -581,10 +581,11 @@ def _calls(
     for place in range(len(sequence) + 1):
         ends = place == len(sequence) or not sequence.foldable(place)
         own = set() if ends else sequence.parameters_of_a_call([place])
+        calls = () if ends else sequence.data[place].get("calls", ())
         if not ends and "repeat" in sequence.data[place]:
             is_inside = cut is not None and len(labels[place]) >= cut
-            ends = not is_inside or not used.isdisjoint(own)  # several calls
-        calls = () if ends else sequence.data[place].get("calls", ())
+            several = not used.isdisjoint(own) or 0 < len(calls) <= len(labels[place])  # calls
+            ends, calls = (True, ()) if several or not is_inside else (False, calls)
         before = call
         if not calls:
             call = None

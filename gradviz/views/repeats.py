@@ -271,6 +271,7 @@ class _Search:
         whole = Repeat(first, stop, length, False)
         steps = (self.paths[at : at + length] for at in (first, first + length))
         stack = None if next(steps) == next(steps) else stack_of(self.paths, whole)
+        starts = self._starts_of_calls(first, length)
         choices = []
         for begin in begins:
             count = (stop - begin) // length
@@ -285,11 +286,32 @@ class _Search:
                 # A step has whole calls where they were recorded.
                 ran_in = [self.sequence.data[max(at, 0)].get("calls") for at in (begin - 1, begin)]
                 torn = bool(ran_in[0]) and ran_in[0] == ran_in[1]
+                torn |= bool(starts) and begin not in starts
                 ranks = inside, across, not is_entered, midway, torn, -count, alone
                 choices.append((ranks, repeat))
         repeat = min(choices)[1]
         if stack is not None or self._is_worth(repeat):
             yield repeat
+
+    def _starts_of_calls(self, first: int, length: int) -> set[int]:
+        """Where calls of the only module of a loop begin, which uses its parameters again then."""
+        path = self.paths[first]
+        own = {*self.paths[first : first + length]}
+        if not path or own != {path} or "calls" in self.sequence.data[first]:
+            return set()
+        start = first
+        while start and self.paths[start - 1] == path and first - start <= length:
+            start -= 1
+        if first - start > length:
+            return set()  # where the first call began is not near
+        found, used = {start}, set[int]()
+        for place in range(start, min(first + 2 * length, len(self.paths))):
+            parameters = self.sequence.parameters_of_a_call([place])
+            if not used.isdisjoint(parameters):
+                found.add(place)
+                used = set()
+            used |= parameters
+        return found
 
     def _begins_module(self, place: int, stack: Stack) -> bool:
         at, top = stack.level, len(stack.prefix)

@@ -522,6 +522,9 @@ def fold_calls(graph: GradGraph) -> GradGraph:
         if inner <= _outside_of_modules(graph):
             whole = inner | keys
             data: Any = {"name": name, "module": name, **({"inferred": True} if inner else {})}
+            calls = [graph._node[key] for key in keys]
+            if not inner and all("module_class" in call for call in calls):
+                data["repeat"] = sum(call.get("repeat", 1) for call in calls)
             order = [key for key in nx.topological_sort(graph) if key in whole]
             graph = contract(graph, [Part(order, data, 0, True)])
     return graph
