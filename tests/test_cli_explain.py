@@ -239,5 +239,5 @@ def test_the_picture_counts_a_parameter_once(target, tmp_path, monkeypatch) -> N
     )
     assert run("explain", target, "-o", "why.svg").exit_code == 0
     svg = Path("why.svg").read_text(encoding="utf-8")
-    assert "121 parameters" in svg and "spare (2)" in svg
+    assert "121 parameters" in svg and "not connected" in svg
     assert "not in the graph" not in svg
