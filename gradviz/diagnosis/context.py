@@ -447,6 +447,11 @@ class Context:
         steps = ((event, event.details) for event in self.happened(EventKind.STEP))
         return [(event, details) for event, details in steps if isinstance(details, StepDetails)]
 
+    def steps_of(self, key: str) -> list[tuple[Event, StepDetails]]:
+        """The steps that changed a leaf, in order."""
+        steps = ((event, event.details) for event in self.happened_to(key, EventKind.STEP))
+        return [(event, details) for event, details in steps if isinstance(details, StepDetails)]
+
     def history_of(self, key: str) -> list[Event]:
         """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
         kinds = (EventKind.ACCUMULATE, EventKind.GRAD)

@@ -468,7 +468,7 @@ def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
-    is_used = any(question.key in details.changed for _, details in context.steps)
+    is_used = bool(context.steps_of(question.key))
     return Evidence() if grad is not None and grad.is_sparse and not is_used else None
 
 

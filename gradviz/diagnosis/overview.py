@@ -274,11 +274,11 @@ def _asked_inputs(context: Context) -> set[str]:
 
 def _was_used_in_a_hook(context: Context, key: str) -> bool:
     """Whether a step used the gradient of the last pass, a healthy one, and a hook cleared it."""
-    hooks, steps = cleared_in_hooks(context, key), context.steps
+    hooks, steps = cleared_in_hooks(context, key), context.steps_of(key)
     before = getattr(hooks[-1].details, "before", None) if hooks else None
     if not hooks or is_wrong(before):
         return False
-    if any(key in d.changed and event.number > context.passes[-1].number for event, d in steps):
+    if any(event.number > context.passes[-1].number for event, _ in steps):
         return True
     graphs = (each for each in (context.before, context.graph) if each is not None and key in each)
     versions = [graph.nodes[key].get("version") for graph in graphs]  # a step by hand, in the hook
@@ -349,8 +349,8 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
 def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
-    steps = context.steps if assigned else ()
-    return any(key in d.changed and step.number > assigned[0].number for step, d in steps)
+    steps = context.steps_of(key) if assigned else ()
+    return any(step.number > assigned[0].number for step, _ in steps)
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
@@ -382,7 +382,7 @@ def _replaces_a_trained_one(context: Context, key: str) -> bool:
 
 def _forgetful(context: Context, question: Question) -> Evidence | None:
     """Each of its last steps was the first of a new optimizer, which keeps a state."""
-    own = [row for row in context.steps if question.key in row[1].changed]
+    own = context.steps_of(question.key)
     rows = [*takewhile(lambda row: row[1].is_new, reversed(own))]
     if len(rows) < _NEW or len({(str(e.location), each.optimizer) for e, each in rows}) > 1:
         return None
@@ -399,7 +399,7 @@ def _forgetful(context: Context, question: Question) -> Evidence | None:
 
 
 def _erased(context: Context, question: Question) -> Evidence | None:
-    rows = [row for row in context.steps if question.key in row[1].changed][-1:]
+    rows = context.steps_of(question.key)[-1:]
     if not rows or question.key not in rows[0][1].erased:
         return None
     line = rows[0][0].location
@@ -409,7 +409,7 @@ def _erased(context: Context, question: Question) -> Evidence | None:
 
 def _upwards(context: Context, question: Question) -> Evidence | None:
     """``maximize=True`` for a loss of torch that grows from pass to pass."""
-    rows = [row for row in context.steps if question.key in row[1].changed][-1:]
+    rows = context.steps_of(question.key)[-1:]
     if not rows or not rows[0][1].maximizes or question.kind is not NodeKind.PARAMETER:
         return None
     kept = [frame for frame in context.frames if frame.kind is FrameKind.AFTER_BACKWARD]

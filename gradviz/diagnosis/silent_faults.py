@@ -32,7 +32,7 @@ _LEFT = 1e-3  # of its first gradient, where training has converged
 
 def unchanged(context: Context, question: Question) -> Evidence | None:
     """Its last steps had a rate of 0, or changed no value of any parameter, or none of its own."""
-    key, every = question.key, [row for row in context.steps if question.key in row[1].changed]
+    key, every = question.key, context.steps_of(question.key)
     dtype = str(question.data.get("dtype"))
     is_half = "float16" in dtype  # whose updates may be too small for one parameter alone
     kept = (
@@ -179,7 +179,7 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     if first is None or any(e.graph.nodes[key].get("value") != first for e in frames):
         return None
     at = (frames[0].follows, frames[-1].follows)
-    rows = [row for row in context.steps if key in row[1].changed and at[0] < row[0].number < at[1]]
+    rows = [row for row in context.steps_of(key) if at[0] < row[0].number < at[1]]
     if len(rows) < _SEVERAL or any(key in (*each.same, *each.at_rest) for _, each in rows):
         return None
     writes = context.happened_to(key, EventKind.IN_PLACE)
@@ -377,7 +377,7 @@ _OF_ONE_RANK = (Action.CLIPPED, Action.UNSCALED, Action.NOT_COMBINED)
 def _not_averaged(context: Context, question: Question) -> Evidence | None:
     """The latest step used a gradient that ``DistributedDataParallel`` has not averaged."""
     key = question.key
-    step = next((e for e, details in reversed(context.steps) if key in details.changed), None)
+    step = next((event for event, _ in reversed(context.steps_of(key))), None)
     added = context.happened_to(key, EventKind.ACCUMULATE)
     used = [event for event in added if step is not None and event.number < step.number]
     details = used[-1].details if used else None

@@ -519,7 +519,7 @@ def _used_scaled(context: Context, question: Question) -> Evidence | None:
     """A step of the optimizer itself used a gradient that GradScaler scaled."""
     scale = scale_of(context, question.key) if context.is_recorded else None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    used = [e for e, details in context.steps if added and question.key in details.changed]
+    used = [event for event, _ in context.steps_of(question.key) if added]
     if scale in (None, 1.0) or not used or used[-1].number < added[-1].number:
         return None
     line = used[-1].location

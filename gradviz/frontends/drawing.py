@@ -56,7 +56,7 @@ from gradviz.story import Frame, GradientNorms, Story, recorded_in, story_of, wi
 from gradviz.views import DEFAULT, apply, dock_leaves, through_views
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
-from gradviz.views.page import PageSize, fit_pages, narrow_sizes, smaller_pages
+from gradviz.views.page import MOST_PAGES, PageSize, fit_pages, narrow_sizes, smaller_pages
 from gradviz.views.siblings import dock_alike
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 
     from gradviz.renderers.html import Answer
 
-_MOST_PAGES = 5  # graphs of a story on one page
 _CARD = 280.0  # points: the widest node where there is little room
 _NEARLY = 1.25  # how many times too large a picture may be for nodes that are only made narrower
 _PDF_SECONDS = 10  # the time limit in a notebook for the PDF, which only LaTeX uses
@@ -323,7 +322,7 @@ class Drawing:
             if len(seen) == 1:
                 yield with_graphs(shown, fit_pages(seen[0], [(30, 1)]))
             drawn = len(moments_of(shown, runs))
-            pages = [min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :]]
+            pages = [min(n, MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :]]
             sizes = [*((60, n) for n in pages), (30, 1), (12, 1)]
             with stage("folding"):
                 ways: list[Any] = [fit_pages(graph, sizes) for graph in self._painted]

@@ -584,8 +584,8 @@ def _calls(
         calls = () if ends else sequence.data[place].get("calls", ())
         if not ends and "repeat" in sequence.data[place]:
             is_inside = cut is not None and len(labels[place]) >= cut
-            several = not used.isdisjoint(own) or 0 < len(calls) <= len(labels[place])  # calls
-            ends, calls = (True, ()) if several or not is_inside else (False, calls)
+            ends = not is_inside or not used.isdisjoint(own) or 0 < len(calls) <= len(labels[place])
+        calls = () if ends else calls
         before = call
         if not calls:
             call = None

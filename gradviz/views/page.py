@@ -48,7 +48,8 @@ _OPEN = 1.25  # how far the estimate of a small open graph, mostly too large, ma
 _NEARLY, _MUCH = 1.1, 3  # a size is an estimate; how many times fewer boxes are no gain
 _PACKED = 0.9  # the height of a picture compared with its ranks
 _NARROW = (1_299.0, 1_000.0, 750.0, 500.0, 350.0)  # points
-_MOST_PAGES = 5  # graphs on one page
+MOST_PAGES = 5
+"""Graphs on one page."""
 CHUNKED = "chunked"
 """The attribute of a graph whose operations were put in chunks, for want of another folding."""
 _FEW_LEAVES = 8  # in one state, or that are asked about, that stay out of boxes
@@ -190,7 +191,7 @@ def smaller_pages(
 
 def narrow_sizes(pages: int) -> list[PageSize]:
     """Sizes of pages, ever narrower, for pictures with so many graphs on half a page."""
-    most = sorted({min(n, _MOST_PAGES) for n in (max(1, pages // 2), pages, 2 * pages)})
+    most = sorted({min(n, MOST_PAGES) for n in (max(1, pages // 2), pages, 2 * pages)})
     return [(60, n, width) for n in most[: 3 if pages > 1 else 1] for width in _NARROW]
 
 
@@ -318,9 +319,10 @@ def _candidates(
             yield seen, word, 0
         ways.append((way, how))
     # Modules are clearer than repeats of operations.
-    ways.sort(key=lambda row: not _has_modules(row[0]))
-    at = sum(_has_modules(way) for way, _ in ways)
-    ways = [*ways[:at], *_outermost(graph), *ways[at:]]
+    rows: dict[bool, list[tuple[GradGraph, str]]] = {True: [], False: []}
+    for row in ways:
+        rows[_has_modules(row[0])].append(row)
+    ways = [*rows[True], *_outermost(graph), *rows[False]]
     for way, how in ways:
         outside = fold_outside_of_modules(way) if len(way) <= most * _HOPELESS**2 else way
         if len(outside) < len(way):
@@ -478,8 +480,6 @@ _LINK = 22.0  # the width of a link that passes a rank
 _ROW = 17.0
 _RANK = 58.0  # a box of one row, and the gap below it
 _LONGEST = 52  # characters of a value
-CHUNKED = "chunked"
-"""The attribute of a graph whose operations were put in chunks, for want of another folding."""
 _FEW = 8  # values that are written out
 
 
