@@ -343,6 +343,7 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     used_at = [event.number for event, details in context.steps if question.key in details.held]
     between = [each for each in used_at if added[0].number < each < added[-1].number]
     is_sum = bool(between) and times > len(between) + 1
+    is_sum = is_sum and not _changes_between(context, question.key)  # by a step with a closure
     words["when"] = "the first backward() of each step" if is_sum else "each backward()"
     if context.held and question.key not in context.held:
         words["clear"] = "set its .grad to None, as no optimizer holds it,"
