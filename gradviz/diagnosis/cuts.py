@@ -85,6 +85,9 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_OF_A_CALLER = (
+    "leave out torch.no_grad(), which is also in force in the functions that are called there"
+)
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -168,6 +171,20 @@ class CutFacts:
     def switched_off(self) -> Event | None:
         """The call of ``set_grad_enabled(False)`` that caused it; None for another cause."""
         return self.mode if self.mode is not None and _is_switch(self.mode) else None
+
+    @cached_property
+    def caller(self) -> SourceLocation | None:
+        """The decorator or ``with`` of a caller that switched gradients off for its line."""
+        mode, lines = self.mode, locations_of([self.line])
+        if mode is None or mode.word != "no_grad" or not lines:
+            return None
+        blocks = nodes_in(syntax_tree(mode.location.file), ast.With, ast.AsyncWith)
+        begun = [each for each in blocks if each.lineno == mode.location.line]
+        is_around = lines[0].file == mode.location.file and any(
+            has_line(each, lines[0].line) for each in begun
+        )
+        is_block = bool(begun) or mode.location.text.startswith("@")
+        return mode.location if is_block and not is_around else None
 
     @cached_property
     def is_sample(self) -> bool:
@@ -261,6 +278,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside:
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
+    elif fix == FIX_OF_CAUSE[Cause.NO_GRAD] and facts.caller:
+        line, fix = str(facts.caller), _OF_A_CALLER
     return f"{line}: {fix}" if fix and line else fix
 
 

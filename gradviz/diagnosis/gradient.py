@@ -344,6 +344,8 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     words["when"] = "the first backward() of each step" if is_sum else "each backward()"
     if context.held and question.key not in context.held:
         words["clear"] = "set its .grad to None, as no optimizer holds it,"
+    elif context.is_recorded and not context.held:
+        words["clear"] = f"{question.code}.grad = None, or optimizer.zero_grad()"
     return Evidence(words, locations=_locations(*added))
 
 
