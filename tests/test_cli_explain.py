@@ -226,7 +226,7 @@ def test_a_view_whose_history_cannot_be_read_is_listed():
     [
         ("out = net(torch.ones(1, 2))", "it is connected to out, and no backward pass has"),
         ("loss = net(torch.ones(1, 2)).sum()\nstep()", "made a step at forward.py:8 (step())"),
-        ("with torch.no_grad(): net(torch.ones(1, 2))", "cut off by no_grad at forward.py:7"),
+        ("with torch.no_grad(): y = net(torch.ones(1, 2))", "cut off by no_grad at forward.py:7"),
     ],
 )
 def test_a_program_without_a_backward_pass_is_explained(code, said):
