@@ -115,13 +115,12 @@ def _cleared_in_a_hook(context: Context, question: Question) -> Evidence | None:
     passes = [event for event in context.passes if hooks and event.number < hooks[-1].number]
     if not passes:
         return None
-    hook = hooks[-1]
-    words = {
-        "added": mention(passes[-1].location),
-        "where": f" in a hook at {mention(hook.location)}" if hook.location else " in a hook",
-        "fix": f"read {question.code}.grad in the hook, before it is cleared",
-    }
-    return Evidence(words, locations=(passes[-1].location, hook.location))
+    hook, fix = hooks[-1], f"read {question.code}.grad in the hook, before it is cleared"
+    steps = [each for each, step in context.steps if question.key in step.held]
+    if steps and steps[-1].number > hook.number:
+        fix = f"do not clear it in the hook, as the step at {mention(steps[-1].location)} needs it"
+    words = {"added": mention(passes[-1].location), "where": f" in a hook{at_line(hook.location)}"}
+    return Evidence({**words, "fix": fix}, locations=(passes[-1].location, hook.location))
 
 
 def _passes(context: Context) -> list[Event]:
