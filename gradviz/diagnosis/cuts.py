@@ -173,6 +173,17 @@ class CutFacts:
         return self.mode if self.mode is not None and _is_switch(self.mode) else None
 
     @cached_property
+    def is_under_no_grad(self) -> bool:
+        """Whether it is a change in place where gradients were off."""
+        if not self.word.endswith("_") or "data" in self.word:
+            return False
+        changes = self.context.happened_to(self.cut.target, EventKind.IN_PLACE)
+        numbers = [each.number for each in changes if str(each.location) == self.line]
+        modes = self.context.happened(EventKind.MODE)
+        modes = [each for each in modes if numbers and each.number < numbers[-1]]
+        return bool(modes) and modes[-1].action is Action.GRADIENTS_OFF
+
+    @cached_property
     def caller(self) -> SourceLocation | None:
         """The decorator or ``with`` of a caller that switched gradients off for its line."""
         mode, lines = self.mode, locations_of([self.line])
@@ -253,7 +264,12 @@ def _what_cut(facts: CutFacts) -> tuple[str, str]:
         return f"{called or 'item'}()", ""
     if cause is Cause.VALUES_COPIED or facts.is_module_copy:
         called = called if cause is Cause.VALUES_COPIED else "load_state_dict"
-        return _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,", ""
+        how = " under no_grad" * facts.is_under_no_grad
+        does = "changes values without a" if _changes(called) else "copies values and no"
+        return (
+            f"{_COPIED.get(called, f'{called}()')}{how}, which {does} gradient,",
+            "",
+        )
     if cause is Cause.CUSTOM_FUNCTION:
         return f"{called or 'a Function'}, of which no input requires grad,", ""
     if cause in (Cause.DETACH, Cause.DATA):
@@ -265,6 +281,12 @@ def _what_cut(facts: CutFacts) -> tuple[str, str]:
     if cause is Cause.COLLECTIVE:
         return f"torch.distributed.{op}", ", which autograd does not record"
     return as_written(op, facts.inside or facts.line), ", which has no gradient"
+
+
+def _changes(word: str) -> bool:
+    """Whether the word of a copy is that of an operation in place on other values."""
+    name = word.removeprefix(".data.")
+    return name.endswith("_") and name.removesuffix("_") not in _ONLY_IN_PLACE
 
 
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
