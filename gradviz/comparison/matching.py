@@ -332,18 +332,14 @@ def value_words(attribute: str, value: Any) -> str:
 
 def _summary_words(summary: TensorSummary) -> str:
     if summary.values is not None and len(summary.values) <= _MOST_VALUES:
-        return _values(summary.values) or "no elements"
+        return " ".join(map(number_text, summary.values)) or "no elements"
     if not summary.is_finite:
         return f"{summary.nan} NaN, {summary.inf} infinite"
     if summary.norm is not None:
         return f"norm {number_text(summary.norm)}"
     if summary.values is not None:
-        return f"{_values(summary.values[:_MOST_VALUES])} …"
+        return f"{' '.join(map(number_text, summary.values[:_MOST_VALUES]))} …"
     return summary.note or "not read"
-
-
-def _values(values: Sequence[float | complex]) -> str:
-    return " ".join(map(number_text, values))
 
 
 def _one_line(text: str) -> str:

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from traceback import walk_stack
 from types import CodeType, FrameType
 from typing import Any
 
@@ -495,12 +496,11 @@ class Search:
         self.ending = end_of_session() or Reached()
         raise self.ending
 
-    def _look(self, frame: FrameType | None) -> None:
+    def _look(self, frame: FrameType) -> None:
         """Read the variables of running functions."""
-        while frame is not None:
-            if frame.f_code.co_filename == self._file:
-                self._note(frame)
-            frame = frame.f_back
+        for each, _ in walk_stack(frame):
+            if each.f_code.co_filename == self._file:
+                self._note(each)
 
     def _note(self, frame: FrameType) -> None:
         code = frame.f_code

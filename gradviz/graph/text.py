@@ -237,6 +237,26 @@ def is_loud(summary: TensorSummary) -> bool:
 Path = tuple[str, ...]
 """The parts of a module path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
 
+
+def shared(one: Path, other: Path) -> Path:
+    """The common prefix of two paths.
+
+    Example:
+        >>> shared(("h", "3", "attn"), ("h", "3", "mlp"))
+        ('h', '3')
+    """
+    return shared_by([one, other])
+
+
+def shared_by(paths: Sequence[Path]) -> Path:
+    """The common prefix of all paths."""
+    if not paths:
+        return ()
+    low, high = min(paths), max(paths)  # their common prefix is that of all paths
+    same = [a == b for a, b in zip(low, high, strict=False)]
+    return low[: [*same, False].index(False)]
+
+
 _OF_DATA_PARALLEL = ("DataParallel", "DistributedDataParallel")
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 WRAPPING_CLASSES = frozenset(

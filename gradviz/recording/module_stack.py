@@ -39,11 +39,17 @@ from gradviz.capture.tensors.training_sets import own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.operations import custom_word
-from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
+from gradviz.graph.text import WRAPPING_CLASSES, Path, shared, without_wrappers
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_frame, user_location
+from gradviz.recording.source_lines import (
+    CodeLocation,
+    UserFiles,
+    outwards,
+    user_frame,
+    user_location,
+)
 from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor
 
 
@@ -417,12 +423,7 @@ def _is_compiled(module: nn.Module) -> bool:
 
 def _nearest(paths: list[Path], running: Path) -> Path:
     """Of a shared module's paths, the one inside the calling module."""
-
-    def in_common(path: Path) -> int:
-        alike = [a == b for a, b in zip(path, running, strict=False)]
-        return [*alike, False].index(False)
-
-    return max(paths, key=in_common)  # of equals the first
+    return max(paths, key=lambda path: len(shared(path, running)))  # of equals the first
 
 
 def _drop_stale(track: _Track) -> None:
@@ -589,10 +590,8 @@ def _is_of_torch(function: Any) -> bool:
 
 def _apply_frame() -> FrameType | None:
     """The frame of the outermost running ``Function.apply``."""
-    found, frame = None, sys._getframe(2)
-    code = _APPLY.__func__.__code__
-    while frame is not None:
+    found, code = None, _APPLY.__func__.__code__
+    for frame in outwards(sys._getframe(2)):
         if frame.f_code is code:
             found = frame
-        frame = frame.f_back  # type: ignore[assignment]
     return found

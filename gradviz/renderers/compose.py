@@ -150,17 +150,16 @@ def _in_rows(
     return _sheet(drawn, panels, rows, [], style)
 
 
-def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> list[Scene]:
+def compose_each(story: Story, style: SheetStyle | None = None) -> list[Scene]:
     """Compose one sheet per frame; nodes in several frames have the same position.
 
     Args:
         story: as for `compose`.
         style: as for `compose`.
-        limit: as for `compose`.
     """
     style = style or SheetStyle()
     graphs = [frame.graph for frame in story]
-    panels = panels_of(graphs, style, limit, columns=_WIDEST_ROW)
+    panels = panels_of(graphs, style, columns=_WIDEST_ROW)
     return [
         _sheet(Story((frame,), frame.title), [panel], [[panel]], [], style)
         for panel, frame in zip(panels, story, strict=True)
