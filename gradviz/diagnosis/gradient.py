@@ -347,13 +347,8 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     words["when"] = "the first backward() of each step" if is_sum else "each backward()"
     if context.held and question.key not in context.held:
         words["clear"] = "set its .grad to None, as no optimizer holds it,"
-<<<<<<< HEAD
-    elif context.is_recorded and not context.held:
-        words["clear"] = f"{question.code}.grad = None, or optimizer.zero_grad()"
-=======
     elif not (context.held or context.waiting):  # the program may have no optimizer
         words["clear"] = "set its .grad to None (zero_grad() of an optimizer or module does that)"
->>>>>>> main
     return Evidence(words, locations=_locations(*added))
 
 
