@@ -353,8 +353,8 @@ def _connected(context: Context, question: Question) -> Evidence | None:
         words["call"] += f"; if {sent.word} at {mention(sent.location)} gave {name} to another "
         words["call"] += f"rank, {name}.backward(gradient) with the gradient received from it"
     steps = () if context.happened(EventKind.BACKWARD) else context.happened(EventKind.STEP)
-    if steps:
-        words["added"] += f", though an optimizer made a step at {mention(steps[-1].location)}"
+    for step in steps[-1:]:
+        words["added"] += f", though an optimizer made a step at {mention(step.location)}"
     return Evidence(words, locations=tuple(each.location for each in (sent, *steps[-1:]) if each))
 
 
@@ -483,8 +483,7 @@ def _inference(context: Context, question: Question) -> Evidence | None:
     if not question.data.get("inference"):
         return None
     line = question.data.get("source", "")
-    words = {"where": at_line(line), "name": question.code}
-    return Evidence(words, locations=locations_of([line]))
+    return Evidence({"where": at_line(line), "name": question.code}, (), locations_of([line]))
 
 
 def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
