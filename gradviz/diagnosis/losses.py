@@ -23,11 +23,10 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_gradient,
-    losses_of_all_pairs,
     word_of,
 )
 from gradviz.graph.operations import Blocks, operation, twin_of
-from gradviz.graph.text import shape_text
+from gradviz.graph.text import element_count, shape_text
 from gradviz.story import Event
 
 COMPARE = (
@@ -43,14 +42,59 @@ LOSSES = (
 def _broadcast(context: Context, question: Question) -> Evidence | None:
     """A loss between it and the root compared each value with every target."""
     graph = context.graph_of_latest_pass(question.key) or context.graph
-    found = context.cached((_broadcast, id(graph)), lambda: losses_of_all_pairs(graph))
+    found = context.cached((_broadcast, id(graph)), lambda: _losses_of_all_pairs(graph))
     for loss, shapes, behind in found:
         if question.key in behind:
             data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
             words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
+            words["does"] = "multiplies" if data["op"] == "mul" else "compares"
             words["first"], words["second"], words["both"] = map(shape_text, shapes)
             return Evidence(words, (loss,), lines, loss)
     return None
+
+
+_PAIRED = ("mse_loss", "smooth_l1_loss", "huber_loss")  # which expand what they are given
+_BY_HAND = ("sub", "rsub", "mul")
+_SHAPED = ("unsqueeze", "view", "reshape", "getitem", "index", "select")
+_ELEMENTWISE = ("pow", "abs", "mul", "neg", "div")
+_REDUCING = ("mean", "sum", "linalg_vector_norm", "norm")
+
+
+def _losses_of_all_pairs(graph: GradGraph) -> list[tuple[str, list[tuple[int, ...]], set[str]]]:
+    """Losses of two shapes of as many elements, as [4, 1] and [4]: key, shapes, what is behind."""
+    nodes, found = graph.nodes, []
+    for key, data in nodes(data=True):
+        op = data.get("op")
+        pair = [source for source, _ in graph.inputs(key)] if op in (*_PAIRED, *_BY_HAND) else []
+        wide = [each for each in pair if nodes[each].get("op") == "expand"]
+        own = [next((s for s, _ in graph.inputs(e)), e) if e in wide else e for e in pair]
+        both = [key] if op in _BY_HAND else wide[:1]
+        shapes = [nodes[each].get("shape") or () for each in (*own, *both)]
+        counts = [*map(element_count, shapes)]
+        if len(shapes) != 3 or not 1 < counts[0] == counts[1] < counts[2]:
+            continue
+        if loss := key if op in _PAIRED else _reduced_at_once(graph, key):
+            found.append((key, shapes, ancestors(graph, [loss])))
+    return found
+
+
+def _reduced_at_once(graph: GradGraph, key: str) -> str:
+    """What makes one number of all pairs of [4, 1] and [4], as a handmade mean square; or "".
+
+    A line that gives one of them that shape means all pairs, as do differences of what is trained.
+    """
+    nodes, node = graph.nodes, graph.nodes[key]
+    is_tracked = [edge["kind"] is EdgeKind.GRADIENT for _, edge in graph.inputs(key)]
+    pair = [nodes[each] for each, _ in graph.inputs(key)]
+    here = {e.get("op") for e in pair if e.get("source") == node.get("source")}
+    is_meant = (node["op"] != "mul" and all(is_tracked)) or here.intersection(_SHAPED)
+    if is_meant or len({len(each.get("shape", ())) for each in pair}) == 1:
+        return ""
+    while len(users := [*graph.successors(key)]) == 1 and node.get("op") not in _REDUCING:
+        key, node = users[0], nodes[users[0]]
+        if node.get("op") not in (*_ELEMENTWISE, *_REDUCING):
+            return ""
+    return key if node.get("op") in _REDUCING and node.get("shape") == () else ""
 
 
 # What a loss is given.
@@ -113,10 +157,6 @@ _EXPECTED = {
     ),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _NLL),
 }
-
-
-def _misuses(context: Context, graph: GradGraph) -> list[_Misuse]:
-    return [*_of_nodes(graph), *_of_divergences(context, graph)]
 
 
 def _of_nodes(graph: GradGraph) -> Iterator[_Misuse]:
@@ -188,7 +228,9 @@ def _is_of_classes(graph: GradGraph, key: str) -> bool:
 def _input(context: Context, question: Question, is_not_finite: bool = False) -> Evidence | None:
     """A loss behind it expects other values than it is given."""
     graph = context.graph_of_latest_pass(question.key) or context.graph
-    for each in context.cached((_misuses, id(graph)), lambda: _misuses(context, graph)):
+    for each in context.cached(
+        (_Misuse, id(graph)), lambda: [*_of_nodes(graph), *_of_divergences(context, graph)]
+    ):
         # What is wrong with a target concerns all that the loss is computed from.
         start = each.loss if each.expected in (_TARGET, _LOG_TARGET) else each.given
         behind = context.cached((_input, id(graph), start), partial(ancestors, graph, [start]))
@@ -199,8 +241,8 @@ def _input(context: Context, question: Question, is_not_finite: bool = False) ->
 
 def _target(context: Context, question: Question) -> Evidence | None:
     """The same, of a target of kl_div whose logarithm is NaN: its loss is NaN."""
-    is_finite = not is_wrong(question.data.get("grad"))
-    return _input(context, question, is_not_finite=True) if is_finite else None
+    is_not_finite = is_wrong(question.data.get("grad"))
+    return None if is_not_finite else _input(context, question, is_not_finite=True)
 
 
 def _evidence(context: Context, graph: GradGraph, misuse: _Misuse) -> Evidence:
@@ -346,10 +388,11 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         "a loss of two shapes",
         Verdict.BROADCAST,
         _broadcast,
-        "{op}{at} compares each value of one argument, of shape {first}, with every one of the "
+        "{op}{at} {does} each value of one argument, of shape {first}, with every one of the "
         "other, of shape {second}: both are broadcast to {both}",
         "give both the same shape: target.view_as(prediction)",
-        docs="Of mse_loss, smooth_l1_loss and huber_loss, where both have as many elements.",
+        docs="Of mse_loss, smooth_l1_loss, huber_loss, and in a recording of differences and "
+        "products that become one number, where both have as many elements.",
     ),
     Rule(
         "a loss is given other values",

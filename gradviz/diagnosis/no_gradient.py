@@ -25,7 +25,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
     transforms_in,
 )
-from gradviz.diagnosis.name_flow import frozen_from_start
+from gradviz.diagnosis.name_flow import frozen_from_start, without_call
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import retained_late, returned_none
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -343,7 +343,9 @@ def _connected(context: Context, question: Question) -> Evidence | None:
     added = "no backward pass has accumulated a gradient so far"
     if not context.is_recorded:
         added = "nothing was accumulated since it was last None"
+    added += (missing := without_call(context, "backward"))
     words = {"root": context.root_names, "added": added, "call": call_of(context)}
+    words["call"] += ", with the parentheses" * bool(missing)
     events = reversed(context.happened_to(question.key, EventKind.OPERATION))
     if sent := next((each for each in events if each.word in SENDING), None):
         name = context.graph.nodes[context.roots[0]].get("name", "h")
