@@ -178,8 +178,8 @@ def _overwritten(context: Context, question: Question) -> Evidence | None:
     written = [e for e in changes if e.kind is EventKind.IN_PLACE and not is_update(e)]
     if not written:
         return None
-    if changes[0].kind is EventKind.STEP and changes[-1] is written[-1]:
-        return None  # a step used it, and then the best parameters were restored
+    if changes[-1] is written[-1] and context.steps_of(question.key):
+        return None  # steps used its gradients, and then the best parameters were restored
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     words = {"added": mention(added.location), "change": _change_words(written[-1])}
     return Evidence(words, locations=_locations(added, written[-1]))

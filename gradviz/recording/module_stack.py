@@ -35,11 +35,11 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.training_sets import own_type, parameters_of
+from gradviz.capture.tensors.training_sets import modules_in, own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.operations import custom_word
-from gradviz.graph.text import WRAPPING_CLASSES, Path, shared, without_wrappers
+from gradviz.graph.text import Path, shared
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
@@ -366,16 +366,7 @@ class ModuleStack(Listener):
         }
         for prefix, ref in self._roots:
             root = ref()
-            if root is None:
-                continue
-            try:
-                found = list(root.named_modules(remove_duplicate=False))
-            except (RecursionError, TypeError):  # it contains itself, or overrides the method
-                found = list(root.named_modules())
-            is_wrapped = type(root).__name__ in WRAPPING_CLASSES
-            for name, module in found:
-                path = without_wrappers(name.split(".") if name else [], is_wrapped)
-                path = (*prefix.split("."), *path) if prefix else path
+            for path, module in modules_in(root, prefix) if root is not None else ():
                 known = self._known.get(id(module))
                 if known is None or known[0]() is not module:
                     known = self._known[id(module)] = (weakref.ref(module), [])
