@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from gradviz.graph import TENSORS, EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.text import number_text, shape_text
+from gradviz.graph.text import clean, number_text, shape_text
 
 
 def align(
@@ -305,7 +305,7 @@ def word_of(data: NodeData) -> str:
         'leaf'
     """
     words = " ".join(filter(None, (data.get("op"), data.get("name"))))
-    return _one_line(words or data["kind"].value)
+    return clean(words or data["kind"].value)
 
 
 def value_words(attribute: str, value: Any) -> str:
@@ -327,7 +327,7 @@ def value_words(attribute: str, value: Any) -> str:
         return str(value.value)
     if isinstance(value, dict):
         value = tuple(f"{name}={text}" for name, text in value.items())
-    return _one_line(" ".join(value) if isinstance(value, tuple) else str(value))
+    return clean(" ".join(value) if isinstance(value, tuple) else str(value))
 
 
 def _summary_words(summary: TensorSummary) -> str:
@@ -340,10 +340,6 @@ def _summary_words(summary: TensorSummary) -> str:
     if summary.values is not None:
         return f"{' '.join(map(number_text, summary.values[:_MOST_VALUES]))} …"
     return summary.note or "not read"
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
 class IndexLink(NamedTuple):

@@ -8,6 +8,7 @@ no tensors: it does not change when training goes on, and can be saved and drawn
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from threading import RLock
@@ -100,10 +101,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     out_degree = property(OutMultiDegreeView)
 
     def __repr__(self) -> str:
-        counts: dict[str, int] = {}
-        for _, data in self.nodes(data=True):
-            kind = data["kind"].value if "kind" in data else "node"
-            counts[kind] = counts.get(kind, 0) + 1
+        rows = self.nodes(data=True)
+        counts = Counter(data["kind"].value if "kind" in data else "node" for _, data in rows)
         parts = [f"{n} {_plural(kind, n)}" for kind, n in counts.items()]
         edges = self.number_of_edges()
         edge_part = f"{edges} {_plural('edge', edges)}"

@@ -35,11 +35,11 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.training_sets import own_type, parameters_of
+from gradviz.capture.tensors.training_sets import modules_in, own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.operations import custom_word
-from gradviz.graph.text import WRAPPING_CLASSES, Path, shared, without_wrappers
+from gradviz.graph.text import Path, shared
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
@@ -366,16 +366,7 @@ class ModuleStack(Listener):
         }
         for prefix, ref in self._roots:
             root = ref()
-            if root is None:
-                continue
-            try:
-                found = list(root.named_modules(remove_duplicate=False))
-            except (RecursionError, TypeError):  # it contains itself, or overrides the method
-                found = list(root.named_modules())
-            is_wrapped = type(root).__name__ in WRAPPING_CLASSES
-            for name, module in found:
-                path = without_wrappers(name.split(".") if name else [], is_wrapped)
-                path = (*prefix.split("."), *path) if prefix else path
+            for path, module in modules_in(root, prefix) if root is not None else ():
                 known = self._known.get(id(module))
                 if known is None or known[0]() is not module:
                     known = self._known[id(module)] = (weakref.ref(module), [])
@@ -436,7 +427,7 @@ def _drop_stale(track: _Track) -> None:
 
 
 _APPLY: Any = torch.autograd.Function.apply
-_INPUTS = 16
+_INPUTS = 256  # of one call, and of each result in it
 
 
 class FunctionCalls:
@@ -465,6 +456,8 @@ class FunctionCalls:
         mixed: dict[int, list[Input]],
     ) -> None:
         self.reads: dict[int, int] = {}
+        self._call: tuple[object, ...] = ()  # the call that runs
+        self._made = set[int]()  # the numbers of its results
         self._provenance = provenance
         self._reachability = reachability
         self._event_log = event_log
@@ -491,6 +484,9 @@ class FunctionCalls:
             word, _ = custom_word(function.__module__, function.__name__)
             is_hidden = _is_of_torch(function)
             given = [*given, *inputs] if is_hidden else given
+            call = word, location, tuple(map(id, inputs))
+            if call != self._call:  # in a loop, an input is the result of the call before
+                self._call, self._made = call, set()
             self._add_untracked(word, given, new, location, is_hidden)
 
     def inputs_of_torch(self) -> list[torch.Tensor]:
@@ -545,10 +541,7 @@ class FunctionCalls:
         for tensor in given:
             data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, location, word)
             source = data.source
-            is_own = isinstance(source, UntrackedTensor) and (source.word, source.location) == (
-                word,
-                location,
-            )
+            is_own = isinstance(source, UntrackedTensor) and source.number in self._made
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
         found = list(inputs.values())[:_INPUTS]
@@ -556,6 +549,7 @@ class FunctionCalls:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue
             untracked = self._provenance.add_result(tensor, word, location, found)
+            self._made.add(untracked.number)
             self._log(location, untracked, is_hidden)
 
     def _log(self, location: CodeLocation, untracked: UntrackedTensor, is_hidden: bool) -> None:

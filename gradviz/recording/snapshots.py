@@ -264,7 +264,7 @@ class SnapshotSeries:
 
     def _keys_of(self, leaves: int) -> list[str]:
         """The keys of the leaves in a set of bits."""
-        return [self.keys.of(Leaf(number).identity) for number in leaves_in(leaves)]
+        return [self.keys.of(identity) for identity in leaves_in(leaves)]
 
     def copies(self) -> dict[str, list[str]]:
         """By the keys of leaves into which values of other leaves were written, those leaves."""

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gradviz.graph import GradGraph
+from gradviz.graph.text import clean
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.cards import (
     Card,
@@ -32,7 +33,7 @@ from gradviz.renderers.edges import (
     through_middle,
     with_short_sources,
 )
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
+from gradviz.renderers.labels import Line, Role, TextSpan, labels_of
 from gradviz.renderers.layout.engines import Cluster, lay_out
 from gradviz.renderers.layout.routing import Box, Layout, Link, Route
 from gradviz.renderers.layout.wrapping import parts_in_rows, wrap

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz import viewer
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, is_box_of_leaves
+from gradviz.graph.text import clean
 from gradviz.renderers.caption import MEANINGS, highlight_row, role_rows
 from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.edges import QUIET
-from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_word, clean, labels_of
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_word, labels_of
 from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg

@@ -106,8 +106,7 @@ def _log_sent(
     """Log that the gradients or values of leaves, or what was computed from them, were sent."""
     leaves: list[Leaf] = []
     if call.word in SENDING or _is_averager(call):
-        leaves_sent = leaves_in(reduce(or_, (each.lost for each in given), 0))
-        identities = [Leaf(number).identity for number in leaves_sent]
+        identities = leaves_in(reduce(or_, (each.lost for each in given), 0))
         if not identities:
             return
     else:
