@@ -202,11 +202,12 @@ def _zero_factor(step: Step) -> Block | None:
         return None
     source = step.values.before_views(step.source_of(partner))
     origin = step.values.origin_of_zeros(source) if source else ""
-    nodes = step.values.graph.nodes
-    named = f", {as_read_at(nodes[source])}," if source and _NAMED & nodes[source].keys() else ""
-    why = f"the other factor{named} is all zeros"
-    if origin and _NAMED & nodes[origin].keys() and f", {as_read_at(nodes[origin])}," != named:
-        why += f", because {as_read_at(nodes[origin])} is"
+    nodes, keys = step.values.graph.nodes, [each for each in (source, origin) if each]
+    line = nodes[step.target].get("source", "")
+    called = {key: as_read_at(nodes[key], line) for key in keys if _NAMED & nodes[key].keys()}
+    why = f"the other factor{f', {called[source]},' if source in called else ''} is all zeros"
+    if origin in called and called[origin] != called.get(source):
+        why += f", because {called[origin]} is"
     leaf = origin or source
     if leaf and nodes[leaf]["kind"] in LEAVES:
         return Block(step.target, why, _AT_START, zeros=leaf)

@@ -427,7 +427,7 @@ def _drop_stale(track: _Track) -> None:
 
 
 _APPLY: Any = torch.autograd.Function.apply
-_INPUTS = 16
+_INPUTS = 256  # of one call, and of each result in it
 
 
 class FunctionCalls:
@@ -456,6 +456,8 @@ class FunctionCalls:
         mixed: dict[int, list[Input]],
     ) -> None:
         self.reads: dict[int, int] = {}
+        self._call: tuple[object, ...] = ()  # the call that runs
+        self._made = set[int]()  # the numbers of its results
         self._provenance = provenance
         self._reachability = reachability
         self._event_log = event_log
@@ -482,6 +484,9 @@ class FunctionCalls:
             word, _ = custom_word(function.__module__, function.__name__)
             is_hidden = _is_of_torch(function)
             given = [*given, *inputs] if is_hidden else given
+            call = word, location, tuple(map(id, inputs))
+            if call != self._call:  # in a loop, an input is the result of the call before
+                self._call, self._made = call, set()
             self._add_untracked(word, given, new, location, is_hidden)
 
     def inputs_of_torch(self) -> list[torch.Tensor]:
@@ -536,10 +541,7 @@ class FunctionCalls:
         for tensor in given:
             data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, location, word)
             source = data.source
-            is_own = isinstance(source, UntrackedTensor) and (source.word, source.location) == (
-                word,
-                location,
-            )
+            is_own = isinstance(source, UntrackedTensor) and source.number in self._made
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
         found = list(inputs.values())[:_INPUTS]
@@ -547,6 +549,7 @@ class FunctionCalls:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue
             untracked = self._provenance.add_result(tensor, word, location, found)
+            self._made.add(untracked.number)
             self._log(location, untracked, is_hidden)
 
     def _log(self, location: CodeLocation, untracked: UntrackedTensor, is_hidden: bool) -> None:

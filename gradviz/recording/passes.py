@@ -193,6 +193,12 @@ def optimizers_among(around: Mapping[str, object]) -> list[Any]:
     return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 
+def parameters_of(optimizers: Iterable[Any]) -> dict[int, Any]:
+    """The parameters of torch's optimizers, or of others like them, by identity."""
+    groups = [group for each in optimizers for group in getattr(each, "param_groups", None) or ()]
+    return {id(each): each for group in groups for each in group["params"]}
+
+
 def _is_wrapper(frame: FrameType) -> bool:
     """Whether a frame runs the program under the program's own file name: its locals are apart."""
     return frame.f_code.co_name == "<module>" and frame.f_locals is not frame.f_globals
