@@ -34,6 +34,7 @@ COMPARE = (
     "compare the results with a target, or weigh them: a sum or mean square of normalized values "
     "is nearly a constant"
 )
+MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 LOSSES = (
     *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
     *("binary_cross_entropy_with_logits", "soft_margin_loss"),
@@ -252,7 +253,32 @@ class Block(NamedTuple):
     why: str
     fix: str
     is_consequence: bool = False  # whether it blocks because of zeros that were computed before
-    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
+    zeros: str = ""  # the key of the tensor whose values, all zeros, are the cause
+
+
+def only_summed(step: Step) -> Block | None:
+    """Normalized values that are only summed; the sum is the same for every input."""
+    if step.target not in step.values.only_summed:
+        return None
+    if step.values.is_of_one(step.target):
+        why = "it normalizes over one element, so that its result is the same for every input"
+        return Block(step.target, why, "normalize over several elements, or leave it out")
+    why = "its results are only summed, and their sum is the same for every input"
+    fix = "compare its results with a target, or weigh them: a plain sum or mean of normalized "
+    return Block(step.target, why, f"{fix}values is a constant")
+
+
+def one_entry(step: Step) -> Block | None:
+    """A softmax, or exp of log_softmax, over one entry, or whose results are only summed."""
+    dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
+    if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
+        return None if step.op == "log_softmax" else only_summed(step)
+    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
+    why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
+    fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
+    fix += "dimension of the classes"
+    is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
+    return Block(step.target, why, MORE_KEYS if is_attention else fix)
 
 
 def no_label(step: Step) -> Block | None:
