@@ -92,7 +92,8 @@ def _scales(context: Context) -> dict[str, Scale]:
     small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
     Therefore the largest gradient represents a module, and the larger of the last two the end.
     """
-    rows = sorted(owners_of(context.graph, _scaled_by(context)), key=lambda owner: owner.order)
+    scales, nodes = _scaled_by(context), context.graph.nodes
+    rows = sorted(owners_of(context.graph, scales), key=lambda owner: owner.order)
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
     largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
@@ -101,10 +102,11 @@ def _scales(context: Context) -> dict[str, Scale]:
             break
         largest_so_far = max(largest_so_far, row.norm)
         is_small = largest_so_far * _SMALLER < last.norm
-        is_large = row.norm > max(_LARGER * last.norm, _LARGE)
-        if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
-            found.update(dict.fromkeys(row.keys, scale))
+        limit = max(_LARGER * last.norm, _LARGE)
+        large = [key for key in row.keys if nodes[key]["grad"].norm > limit * scales[key]]
+        if is_small or large:
+            scale = Scale(bool(large), last.name, last.key, _steepest(rows))
+            found.update(dict.fromkeys(large or row.keys, scale))
     return found
 
 
@@ -145,10 +147,11 @@ def _is_input(context: Context, question: Question) -> bool:
     """Whether it is data that requires grad, beside parameters: it has a size of its own."""
     if question.kind is NodeKind.PARAMETER or question.key in context.held:
         return False
-    kinds = (context.graph.nodes[key]["kind"] for key in context.graph.leaves)
-    return NodeKind.PARAMETER in kinds
+    nodes = context.graph.nodes
+    return any(nodes[key]["kind"] is NodeKind.PARAMETER for key in context.graph.leaves)
 
 
+_WAY = ("accumulate_grad", "slice", "select", "clone")
 _BESIDE = frozenset(("cat", "stack", "add", "dropout"))  # in rows of their own, or added as zeros
 
 
@@ -160,16 +163,14 @@ def _of_equal_rows(context: Context, question: Question) -> Evidence | None:
     graph, nodes = values.graph, values.graph.nodes
     stack, seen = [question.key], {question.key}
     while stack:
-        key = stack.pop()
-        for _, user, edge in graph.out_edges(key, data=True):
+        for _, user, edge in graph.out_edges(stack.pop(), data=True):
             op = nodes[user].get("op", "")
             if operation(op).normalizes and edge.get("input", 0) == 0:
-                line = nodes[user].get("source", "")
-                words = {"op": op, "where": at_line(line), "last": scale.last}
+                where = at_line(line := nodes[user].get("source", ""))
+                words = {"op": op, "where": where, "last": scale.last}
                 return Evidence(words, (user,), locations_of([line]), user)
-            is_beside = op in _BESIDE and (op != "add" or _adds_zeros(values, user, seen))
-            is_way = is_beside or operation(op).rearranges or op in ("slice", "select", "clone")
-            if user not in seen and (is_way or nodes[user]["kind"] is NodeKind.ACCUMULATE):
+            is_way = op in _BESIDE and (op != "add" or _adds_zeros(values, user, seen))
+            if user not in seen and (is_way or operation(op).rearranges or op in _WAY):
                 seen.add(user)
                 stack.append(user)
     return None
