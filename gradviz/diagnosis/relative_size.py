@@ -160,14 +160,13 @@ def _of_equal_rows(context: Context, question: Question) -> Evidence | None:
     scale, values = _scale_of(context, question), context.values_of_pass(question)
     if scale is None or not scale.is_large or values is None or question.key not in values.zeros:
         return None
-    graph, nodes = values.graph, values.graph.nodes
-    stack, seen = [question.key], {question.key}
+    graph, nodes, stack, seen = values.graph, values.graph.nodes, [question.key], {question.key}
     while stack:
         for _, user, edge in graph.out_edges(stack.pop(), data=True):
             op = nodes[user].get("op", "")
             if operation(op).normalizes and edge.get("input", 0) == 0:
-                where = at_line(line := nodes[user].get("source", ""))
-                words = {"op": op, "where": where, "last": scale.last}
+                words = {"op": op, "last": scale.last}
+                words["where"] = at_line(line := nodes[user].get("source", ""))
                 return Evidence(words, (user,), locations_of([line]), user)
             is_way = op in _BESIDE and (op != "add" or _adds_zeros(values, user, seen))
             if user not in seen and (is_way or operation(op).rearranges or op in _WAY):
