@@ -24,7 +24,7 @@ from gradviz.facts import (
     VersionDetails,
 )
 from gradviz.graph import RankSpread, TensorSummary
-from gradviz.graph.text import counted
+from gradviz.graph.text import counted, joined, runs_of
 
 _FEW = 4  # Numbers of a gradient, or names of parameters, that are written out.
 _LONGEST_MESSAGE = 200
@@ -311,17 +311,10 @@ def ranks_text(ranks: Sequence[int]) -> str:
         >>> ranks_text([1]), ranks_text([0, 1, 2, 5])
         ('rank 1', 'ranks 0 to 2 and 5')
     """
-    runs: list[list[int]] = []
-    for rank in sorted(ranks):
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
     words: list[str] = []
-    for run in runs:
+    for run in runs_of(sorted(ranks)):
         words += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
-    listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-    return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {joined(words, len(words))}"
 
 
 def rank_state_text(record: RankRecord) -> str:

@@ -97,7 +97,7 @@ def zeroed():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ACCUMULATED, "2 backward passes", "zero_grad() before each")
+@case(Verdict.ACCUMULATED, "2 backward passes", "zero_grad() of an optimizer or module")
 def two_passes():
     w = leaf()
     with gradviz.record() as run:

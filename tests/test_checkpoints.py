@@ -1,5 +1,7 @@
 """What checkpointing a module would free: held against what torch saves with and without it."""
 
+import warnings
+
 import pytest
 import torch
 from test_saved import bytes_seen_by_hooks
@@ -163,3 +165,18 @@ def test_gradients_of_what_a_reentrant_checkpoint_runs_have_names():
     added = [event.name for event in run.events if event.word == "accumulate_grad"]
     names = [f"net.{part}.{kind}.grad" for part in "ab" for kind in ("bias", "weight")]
     assert sorted(added) == names
+
+
+@pytest.mark.parametrize("is_one", [True, False], ids=["one call", "a call for each layer"])
+def test_each_of_many_parameters_in_checkpoints_without_gradients_is_told_the_call(is_one):
+    layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(20))
+    run_all = nn.Sequential(*layers)
+    with warnings.catch_warnings(), gradviz.record() as run:
+        warnings.simplefilter("ignore")
+        h = torch.ones(1, 2)
+        for layer in [run_all] if is_one else layers:
+            h = checkpoint(layer, h, use_reentrant=True)
+        nn.Linear(2, 1)(h).sum().backward()
+    told = gradviz.explain(run, names=layers)
+    assert {each.verdict for each in told if each.name[:1].isdigit()} == {gradviz.Verdict.CUT}
+    assert len(told) >= 40

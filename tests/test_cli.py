@@ -155,7 +155,6 @@ MISUSE = [
     (["draw", "train.py"], "it defines the tensors loss f32[], x f32[3]"),
     (["draw", "trian.py:loss"], "no file trian.py; did you mean train.py?"),
     (["draw", ":loss"], "':loss' names no script: a target is like train.py:loss"),
-    (["explain", "train.py"], "try: gradviz explain train.py:loss"),
     (["saved", "train.py"], "say what of train.py to list"),
     (["summary", "train.py"], "try: gradviz summary train.py:loss"),
     (["compare", "train.py", "train.py:loss"], "say what"),

@@ -217,8 +217,26 @@ y.detach().mul_(2)
 def test_a_view_whose_history_cannot_be_read_is_listed():
     Path("changed.py").write_text(CHANGED)
     result = run("explain", "changed.py")
-    assert result.exit_code == 2, result.output
-    assert "try: gradviz explain changed.py:y" in result.stderr
+    assert result.exit_code == 0, result.output
+    assert "no result of apply at changed.py:13" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("out = net(torch.ones(1, 2))", "it is connected to out, and no backward pass has"),
+        ("loss = net(torch.ones(1, 2)).sum()\nstep()", "made a step at forward.py:8 (step())"),
+        ("with torch.no_grad(): y = net(torch.ones(1, 2))", "cut off by no_grad at forward.py:7"),
+    ],
+)
+def test_a_program_without_a_backward_pass_is_explained(code, said):
+    Path("forward.py").write_text(
+        "import torch\nnet = torch.nn.Linear(2, 1)\n"
+        "optimizer = torch.optim.SGD(net.parameters(), 0.1)\n\n"
+        f"step = optimizer.step\n\n{code}\n"
+    )
+    result = run("explain", "forward.py")
+    assert result.exit_code == 0 and said in result.stdout, result.output
 
 
 @pytest.mark.parametrize("target", ["model.py", "model.py:net"])

@@ -356,8 +356,8 @@ def check(steps: list[tuple[int, int, int]]) -> None:
         for tensor, live, lost in made:
             found = state.input_from(tensor, Cause.DETACH, NOWHERE)
             ancestors = found.ancestors if tensor.requires_grad else Ancestors(0, found.cut_leaves)
-            assert {numbers[number] for number in leaves_in(ancestors.leaves)} == live
-            bits = [bit for each in ancestors.cut_leaves.values() for bit in leaves_in(each)]
+            assert {numbers[number] for _, number in leaves_in(ancestors.leaves)} == live
+            bits = [bit for each in ancestors.cut_leaves.values() for _, bit in leaves_in(each)]
             assert {numbers[number] for number in bits} == lost
 
 

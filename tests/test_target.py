@@ -397,21 +397,20 @@ def test_without_a_name_the_tensors_are_listed_results_first(script):
 
 
 @pytest.mark.parametrize(
-    ("command", "verb", "first", "typed"),
+    ("command", "verb", "typed"),
     [
-        ("explain", "explain", "modules net Linear, and the ", "gradviz explain train.py:net"),
-        ("memory", "list", "", "gradviz memory train.py:loss"),
-        ("summary", "sum up", "", "gradviz summary train.py:loss"),
-        ("compare", "compare", "", "train.py:loss"),
+        ("memory", "list", "gradviz memory train.py:loss"),
+        ("summary", "sum up", "gradviz summary train.py:loss"),
+        ("compare", "compare", "train.py:loss"),
     ],
 )
-def test_each_command_says_what_to_give_to_it(script, command, verb, first, typed):
+def test_each_command_says_what_to_give_to_it(script, command, verb, typed):
     script("""
         import torch
         net = torch.nn.Linear(2, 1)
         loss = net(torch.ones(2)).sum()
     """)
-    there = f": it defines the {first}tensors loss f32[]; try: {typed}"
+    there = f": it defines the tensors loss f32[]; try: {typed}"
     done = CliRunner().invoke(cli, [command, *["train.py"] * (2 if command == "compare" else 1)])
     assert done.exit_code == 2
     assert done.stderr == f"Error: say what of train.py to {verb}{there}\n"

@@ -128,10 +128,8 @@ def forget_shadows(folder: Path) -> None:
     for name in list(sys.modules):
         if name.partition(".")[0] in _LATER:
             file = getattr(sys.modules[name], "__file__", None)
-            if file and folder.resolve() in Path(file).resolve().parents:
-                installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
-                if not installed:
-                    del sys.modules[name]
+            if file and _is_below(Path(file), (folder,)):
+                del sys.modules[name]
 
 
 _OWN = frozenset({"__main__", "gradviz", "torch", "numpy", "networkx"})

@@ -113,11 +113,7 @@ def _unless_nan(error: float) -> float:
 
 def _index(place: int, shape: Sequence[int]) -> str:
     """The index of an element: ``[1,2]``."""
-    found: list[str] = []
-    for size in reversed(shape):
-        place, position = divmod(place, size)
-        found.insert(0, str(position))
-    return f"[{','.join(found)}]"
+    return f"[{','.join(map(str, np.unravel_index(place, tuple(shape))))}]"
 
 
 @dataclass(frozen=True)
@@ -313,7 +309,7 @@ def fault(call: CustomCall, found: Sequence[Compared]) -> str:
         call: of the custom Function.
         found: the result for each of its arguments that get a gradient; at least one is wrong.
     """
-    wrong = [number for number, each in enumerate(found) if each.outcome is NumericOutcome.WRONG]
+    wrong = _wrong_among(found)
     each, name = found[wrong[0]], call.name(call.wanted[wrong[0]])
     bad = [i for i, outcome in enumerate(each.outcomes) if outcome is NumericOutcome.WRONG][:3]
     given = "None" if each.is_none else numbers([each.autograd[i] for i in bad])
@@ -325,6 +321,10 @@ def fault(call: CustomCall, found: Sequence[Compared]) -> str:
             return f"{text}: those of {name} and {call.name(call.wanted[number])} are swapped"
     mistake = "" if each.is_none else _mistake(each)
     return f"{text}: {mistake}" if mistake else text
+
+
+def _wrong_among(found: Sequence[Compared]) -> list[int]:
+    return [number for number, each in enumerate(found) if each.outcome is NumericOutcome.WRONG]
 
 
 def _mistake(each: Compared) -> str:
@@ -391,7 +391,7 @@ def check(
         found = compare(point, settings)
         culprit: Culprit | None = None
         cuts: tuple[str, ...] = ()
-        if any(each.outcome is NumericOutcome.WRONG for each in found):
+        if _wrong_among(found):
             with watched(view.functions) as calls:
                 view = _look(point, names)
             culprit = _first_wrong(calls, view, settings)
@@ -502,10 +502,10 @@ def _look(point: Point, names: list[str]) -> _View:
 def _first_wrong(calls: list[CustomCall], view: _View, settings: CheckSettings) -> Culprit | None:
     for call in calls:
         found = compare(call.point, settings)
-        if any(each.outcome is NumericOutcome.WRONG for each in found):
+        if _wrong_among(found):
             # Differences with gradient 1 are easier to read, if they show the mistake as well.
             plain = compare(call.point, replace(settings, weighted=False))
-            if any(each.outcome is NumericOutcome.WRONG for each in plain):
+            if _wrong_among(plain):
                 found = plain
             name = call.function.__name__
             source = SourceLines().at(call.location).source

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from gradviz.graph import TENSORS, EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.text import number_text, shape_text
+from gradviz.graph.text import clean, number_text, shape_text
 
 
 def align(
@@ -305,7 +305,7 @@ def word_of(data: NodeData) -> str:
         'leaf'
     """
     words = " ".join(filter(None, (data.get("op"), data.get("name"))))
-    return _one_line(words or data["kind"].value)
+    return clean(words or data["kind"].value)
 
 
 def value_words(attribute: str, value: Any) -> str:
@@ -327,27 +327,19 @@ def value_words(attribute: str, value: Any) -> str:
         return str(value.value)
     if isinstance(value, dict):
         value = tuple(f"{name}={text}" for name, text in value.items())
-    return _one_line(" ".join(value) if isinstance(value, tuple) else str(value))
+    return clean(" ".join(value) if isinstance(value, tuple) else str(value))
 
 
 def _summary_words(summary: TensorSummary) -> str:
     if summary.values is not None and len(summary.values) <= _MOST_VALUES:
-        return _values(summary.values) or "no elements"
+        return " ".join(map(number_text, summary.values)) or "no elements"
     if not summary.is_finite:
         return f"{summary.nan} NaN, {summary.inf} infinite"
     if summary.norm is not None:
         return f"norm {number_text(summary.norm)}"
     if summary.values is not None:
-        return f"{_values(summary.values[:_MOST_VALUES])} …"
+        return f"{' '.join(map(number_text, summary.values[:_MOST_VALUES]))} …"
     return summary.note or "not read"
-
-
-def _values(values: Sequence[float | complex]) -> str:
-    return " ".join(map(number_text, values))
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
 class IndexLink(NamedTuple):

@@ -86,6 +86,9 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_OF_A_CALLER = (
+    "leave out torch.no_grad(), which is also in force in the functions that are called there"
+)
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -171,6 +174,31 @@ class CutFacts:
         return self.mode if self.mode is not None and _is_switch(self.mode) else None
 
     @cached_property
+    def is_under_no_grad(self) -> bool:
+        """Whether it is a change in place where gradients were off."""
+        if not self.word.endswith("_") or "data" in self.word:
+            return False
+        changes = self.context.happened_to(self.cut.target, EventKind.IN_PLACE)
+        numbers = [each.number for each in changes if str(each.location) == self.line]
+        modes = self.context.happened(EventKind.MODE)
+        modes = [each for each in modes if numbers and each.number < numbers[-1]]
+        return bool(modes) and modes[-1].action is Action.GRADIENTS_OFF
+
+    @cached_property
+    def caller(self) -> SourceLocation | None:
+        """The decorator or ``with`` of a caller that switched gradients off for its line."""
+        mode, lines = self.mode, locations_of([self.line])
+        if mode is None or mode.word != "no_grad" or not lines:
+            return None
+        blocks = nodes_in(syntax_tree(mode.location.file), ast.With, ast.AsyncWith)
+        begun = [each for each in blocks if each.lineno == mode.location.line]
+        is_around = lines[0].file == mode.location.file and any(
+            has_line(each, lines[0].line) for each in begun
+        )
+        is_block = bool(begun) or mode.location.text.startswith("@")
+        return mode.location if is_block and not is_around else None
+
+    @cached_property
     def is_sample(self) -> bool:
         """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
         made = self._made_here
@@ -237,7 +265,12 @@ def _what_cut(facts: CutFacts) -> tuple[str, str]:
         return f"{called or 'item'}()", ""
     if cause is Cause.VALUES_COPIED or facts.is_module_copy:
         called = called if cause is Cause.VALUES_COPIED else "load_state_dict"
-        return _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,", ""
+        how = " under no_grad" * facts.is_under_no_grad
+        does = "changes values without a" if _changes(called) else "copies values and no"
+        return (
+            f"{_COPIED.get(called, f'{called}()')}{how}, which {does} gradient,",
+            "",
+        )
     if cause is Cause.CUSTOM_FUNCTION:
         return f"{called or 'a Function'}, of which no input requires grad,", ""
     if cause in (Cause.DETACH, Cause.DATA):
@@ -251,6 +284,12 @@ def _what_cut(facts: CutFacts) -> tuple[str, str]:
     return as_written(op, facts.inside or facts.line), ", which has no gradient"
 
 
+def _changes(word: str) -> bool:
+    """Whether the word of a copy is that of an operation in place on other values."""
+    name = word.removeprefix(".data.")
+    return name.endswith("_") and name.removesuffix("_") not in _ONLY_IN_PLACE
+
+
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     facts = CutFacts.of(context, cut)
@@ -262,6 +301,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside:
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
+    elif fix == FIX_OF_CAUSE[Cause.NO_GRAD] and facts.caller:
+        line, fix = str(facts.caller), _OF_A_CALLER
     return f"{line}: {fix}" if fix and line else fix
 
 

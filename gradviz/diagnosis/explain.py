@@ -30,7 +30,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.losses import loss_rules, target_of_kl_div, unseen_rules
+from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -97,7 +97,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     target_of_kl_div,
     *non_finite_rules,
-    *unseen_rules,
+    *in_place.unseen_rules,
+    changed_through_an_alias,
     *zero_rules,
     *clipping_rules,
     *training_rules,

@@ -10,6 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.lines import at_line, mention
+from gradviz.diagnosis.name_flow import without_call
 from gradviz.diagnosis.relative_size import is_update, passes_for_inputs, scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.silent_faults import combined_at_another_time, not_averaged
@@ -177,8 +178,8 @@ def _overwritten(context: Context, question: Question) -> Evidence | None:
     written = [e for e in changes if e.kind is EventKind.IN_PLACE and not is_update(e)]
     if not written:
         return None
-    if changes[0].kind is EventKind.STEP and changes[-1] is written[-1]:
-        return None  # a step used it, and then the best parameters were restored
+    if changes[-1] is written[-1] and context.steps_of(question.key):
+        return None  # steps used its gradients, and then the best parameters were restored
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     words = {"added": mention(added.location), "change": _change_words(written[-1])}
     return Evidence(words, locations=_locations(added, written[-1]))
@@ -338,12 +339,16 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     where = f" (at {', '.join(lines[-3:])})" if lines else ""
     passes = f"{times} backward passes{where} were" if times > 1 else f"1 backward pass{where} was"
     words = {"passes": passes, "older": older, "clear": "optimizer.zero_grad()"}
+    words["missing"] = without_call(context, "zero_grad")
     used_at = [event.number for event, details in context.steps if question.key in details.held]
     between = [each for each in used_at if added[0].number < each < added[-1].number]
     is_sum = bool(between) and times > len(between) + 1
+    is_sum = is_sum and not _changes_between(context, question.key)  # by a step with a closure
     words["when"] = "the first backward() of each step" if is_sum else "each backward()"
     if context.held and question.key not in context.held:
         words["clear"] = "set its .grad to None, as no optimizer holds it,"
+    elif not (context.held or context.waiting):  # the program may have no optimizer
+        words["clear"] = "set its .grad to None (zero_grad() of an optimizer or module does that)"
     return Evidence(words, locations=_locations(*added))
 
 
@@ -544,7 +549,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "several passes were accumulated",
         Verdict.ACCUMULATED,
         _accumulated,
-        "{passes} accumulated{older}, and nothing cleared it in between",
+        "{passes} accumulated{older}, and nothing cleared it in between{missing}",
         "unless that is meant: {clear} before {when}",
         docs="The number of accumulations is known from a recording.",
     ),

@@ -217,10 +217,12 @@ def as_read(data: NodeData) -> str:
     return texts.pop() if len(texts) == 1 else op
 
 
-def as_read_at(data: NodeData) -> str:
-    """`as_read`; of an operation whose result has no name, with its line."""
-    is_named = data["kind"] is not NodeKind.OPERATION or "name" in data or "source" not in data
-    return as_read(data) if is_named else f"{as_read(data)} at {data['source']}"
+def as_read_at(data: NodeData, line: str) -> str:
+    """`as_read`; of an operation whose result has no name, with its line if it is another one."""
+    read, source = as_read(data), data.get("source", "")
+    if data["kind"] is not NodeKind.OPERATION or "name" in data or not source:
+        return read
+    return f"the result of {read}" if source == line else f"{read} at {source}"
 
 
 def operands(expression: ast.expr) -> list[ast.expr]:
@@ -393,11 +395,7 @@ _TRANSFORMS = ("grad", "grad_and_value", "jacrev", "jacfwd")
 
 
 def transforms_in(files: Iterable[str]) -> list[SourceLocation]:
-    """The lines that call a function of ``torch.func`` that returns gradients.
-
-    Args:
-        files: as their lines are shown.
-    """
+    """The lines of files that call a function of ``torch.func`` that returns gradients."""
     found = []
     for file in files:
         tree = syntax_tree(file)

@@ -12,7 +12,16 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention, nodes_in, statement_at
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import Step, is_all_zero, is_sum, is_wrong, keeps_each, number_of
+from gradviz.diagnosis.values import (
+    Step,
+    is_all_zero,
+    is_sum,
+    is_wrong,
+    keeps_each,
+    largest,
+    number_of,
+    smallest,
+)
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import (
     EdgeData,
@@ -23,17 +32,17 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_gradient,
-    losses_of_all_pairs,
     word_of,
 )
-from gradviz.graph.operations import Blocks, operation, twin_of
-from gradviz.graph.text import shape_text
+from gradviz.graph.operations import Blocks, operation
+from gradviz.graph.text import element_count, shape_text
 from gradviz.story import Event
 
 COMPARE = (
     "compare the results with a target, or weigh them: a sum or mean square of normalized values "
     "is nearly a constant"
 )
+INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 LOSSES = (
     *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
@@ -44,14 +53,59 @@ LOSSES = (
 def _broadcast(context: Context, question: Question) -> Evidence | None:
     """A loss between it and the root compared each value with every target."""
     graph = context.graph_of_latest_pass(question.key) or context.graph
-    found = context.cached((_broadcast, id(graph)), lambda: losses_of_all_pairs(graph))
+    found = context.cached((_broadcast, id(graph)), lambda: _losses_of_all_pairs(graph))
     for loss, shapes, behind in found:
         if question.key in behind:
             data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
             words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
+            words["does"] = "multiplies" if data["op"] == "mul" else "compares"
             words["first"], words["second"], words["both"] = map(shape_text, shapes)
             return Evidence(words, (loss,), lines, loss)
     return None
+
+
+_PAIRED = ("mse_loss", "smooth_l1_loss", "huber_loss")  # which expand what they are given
+_BY_HAND = ("sub", "rsub", "mul")
+_SHAPED = ("unsqueeze", "view", "reshape", "getitem", "index", "select")
+_ELEMENTWISE = ("pow", "abs", "mul", "neg", "div")
+_REDUCING = ("mean", "sum", "linalg_vector_norm", "norm")
+
+
+def _losses_of_all_pairs(graph: GradGraph) -> list[tuple[str, list[tuple[int, ...]], set[str]]]:
+    """Losses of two shapes of as many elements, as [4, 1] and [4]: key, shapes, what is behind."""
+    nodes, found = graph.nodes, []
+    for key, data in nodes(data=True):
+        op = data.get("op")
+        pair = [source for source, _ in graph.inputs(key)] if op in (*_PAIRED, *_BY_HAND) else []
+        wide = [each for each in pair if nodes[each].get("op") == "expand"]
+        own = [next((s for s, _ in graph.inputs(e)), e) if e in wide else e for e in pair]
+        both = [key] if op in _BY_HAND else wide[:1]
+        shapes = [nodes[each].get("shape") or () for each in (*own, *both)]
+        counts = [*map(element_count, shapes)]
+        if len(shapes) != 3 or not 1 < counts[0] == counts[1] < counts[2]:
+            continue
+        if loss := key if op in _PAIRED else _reduced_at_once(graph, key):
+            found.append((key, shapes, ancestors(graph, [loss])))
+    return found
+
+
+def _reduced_at_once(graph: GradGraph, key: str) -> str:
+    """What makes one number of all pairs of [4, 1] and [4], as a handmade mean square; or "".
+
+    A line that gives one of them that shape means all pairs, as do differences of what is trained.
+    """
+    nodes, node = graph.nodes, graph.nodes[key]
+    is_tracked = [edge["kind"] is EdgeKind.GRADIENT for _, edge in graph.inputs(key)]
+    pair = [nodes[each] for each, _ in graph.inputs(key)]
+    here = {e.get("op") for e in pair if e.get("source") == node.get("source")}
+    is_meant = (node["op"] != "mul" and all(is_tracked)) or here.intersection(_SHAPED)
+    if is_meant or len({len(each.get("shape", ())) for each in pair}) == 1:
+        return ""
+    while len(users := [*graph.successors(key)]) == 1 and node.get("op") not in _REDUCING:
+        key, node = users[0], nodes[users[0]]
+        if node.get("op") not in (*_ELEMENTWISE, *_REDUCING):
+            return ""
+    return key if node.get("op") in _REDUCING and node.get("shape") == () else ""
 
 
 # What a loss is given.
@@ -114,10 +168,6 @@ _EXPECTED = {
     ),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _NLL),
 }
-
-
-def _misuses(context: Context, graph: GradGraph) -> list[_Misuse]:
-    return [*_of_nodes(graph), *_of_divergences(context, graph)]
 
 
 def _of_nodes(graph: GradGraph) -> Iterator[_Misuse]:
@@ -189,7 +239,9 @@ def _is_of_classes(graph: GradGraph, key: str) -> bool:
 def _input(context: Context, question: Question, is_not_finite: bool = False) -> Evidence | None:
     """A loss behind it expects other values than it is given."""
     graph = context.graph_of_latest_pass(question.key) or context.graph
-    for each in context.cached((_misuses, id(graph)), lambda: _misuses(context, graph)):
+    for each in context.cached(
+        (_Misuse, id(graph)), lambda: [*_of_nodes(graph), *_of_divergences(context, graph)]
+    ):
         # What is wrong with a target concerns all that the loss is computed from.
         start = each.loss if each.expected in (_TARGET, _LOG_TARGET) else each.given
         behind = context.cached((_input, id(graph), start), partial(ancestors, graph, [start]))
@@ -200,8 +252,8 @@ def _input(context: Context, question: Question, is_not_finite: bool = False) ->
 
 def _target(context: Context, question: Question) -> Evidence | None:
     """The same, of a target of kl_div whose logarithm is NaN: its loss is NaN."""
-    is_finite = not is_wrong(question.data.get("grad"))
-    return _input(context, question, is_not_finite=True) if is_finite else None
+    is_not_finite = is_wrong(question.data.get("grad"))
+    return None if is_not_finite else _input(context, question, is_not_finite=True)
 
 
 def _evidence(context: Context, graph: GradGraph, misuse: _Misuse) -> Evidence:
@@ -279,6 +331,19 @@ def one_entry(step: Step) -> Block | None:
     fix += "dimension of the classes"
     is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
     return Block(step.target, why, MORE_KEYS if is_attention else fix)
+
+
+def smaller_elsewhere(step: Step) -> Block | None:
+    """A minimum or maximum that always selects the other input."""
+    given, other = step.given, step.input(1 - step.number)
+    if given is None or other is None or given.nan or other.nan:
+        return None
+    above, below = (given, other) if step.op == "minimum" else (other, given)
+    low, high = smallest(above), largest(below)
+    is_never = low is not None and high is not None and low > high
+    than = "larger" if step.op == "minimum" else "smaller"
+    why = f"this input is {than} than the other one at every element"
+    return Block(step.target, why, INSIDE) if is_never else None
 
 
 def no_label(step: Step) -> Block | None:
@@ -372,10 +437,11 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         "a loss of two shapes",
         Verdict.BROADCAST,
         _broadcast,
-        "{op}{at} compares each value of one argument, of shape {first}, with every one of the "
+        "{op}{at} {does} each value of one argument, of shape {first}, with every one of the "
         "other, of shape {second}: both are broadcast to {both}",
         "give both the same shape: target.view_as(prediction)",
-        docs="Of mse_loss, smooth_l1_loss and huber_loss, where both have as many elements.",
+        docs="Of mse_loss, smooth_l1_loss, huber_loss, and in a recording of differences and "
+        "products that become one number, where both have as many elements.",
     ),
     Rule(
         "a loss is given other values",
@@ -492,92 +558,12 @@ def _of_alias(graph: GradGraph, event: Event, key: str, user: str) -> Evidence:
     return Evidence(words, (key, user), (event.location, *locations_of([line])))
 
 
-def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
-    """A function of torch.distributed changed a tensor on the path, before the latest pass.
-
-    The value of a root does not matter: its own gradient is 1.
-    """
-    changes = context.happened(EventKind.IN_PLACE)
-    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    unseen = [event for event in every if added and event.number < added[-1].number]
-    if not unseen:
-        return None
-    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
-    path = context.path(question.key) - set(context.roots) - makers
-    for event in reversed(unseen):
-        if found := path.intersection(event.nodes):
-            data = context.graph.nodes[min(found)]
-            words = {
-                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
-                "name": data.get("name") or f"the result of {word_of(data)}",
-                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
-            }
-            return Evidence(words, locations=(event.location,))
-    return None
-
-
-def _changed_by_recomputing(context: Context, question: Question) -> Evidence | None:
-    """A checkpoint that computed again in backward changed data that an operation inside uses."""
-    graph, after = context.before, context.graph_of_latest_pass(question.key)
-    if graph is None or after is None or question.key not in graph:
-        return None
-    key = ("recomputed", id(graph), id(after))
-    for event, user in context.cached(key, lambda: _recomputed(context, graph, after)):
-        if user in descendants(graph, [question.key]):
-            (changed,) = [each for each in event.nodes if each in graph][:1]
-            name, line = (
-                graph.nodes[changed].get("name", "data"),
-                graph.nodes[user].get("source", ""),
-            )
-            words = {"what": f"{event.word} at {mention(event.location)}", "name": name}
-            words["user"] = f"{graph.nodes[user].get('op', 'an operation')}{at_line(line)}"
-            return Evidence(words, (changed, user), (event.location, *locations_of([line])))
-    return None
-
-
-def _recomputed(context: Context, graph: GradGraph, after: GradGraph) -> list[tuple[Event, str]]:
-    """The changes in place that ran again in the pass, and the operations with that input."""
-    found = list[tuple[Event, str]]()
-    for key in (key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.UNTRACKED):
-        versions = [each.nodes[key].get("version", 0) for each in (graph, after) if key in each]
-        events = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.location.is_own]
-        for user in graph.successors(key) if versions[0] < versions[-1] and events else ():
-            row = operation(graph.nodes[user].get("op", ""))
-            saved = graph.nodes[user].get("saved", ())
-            if saved and not row.normalizes and not any(each.dtype for each in saved):
-                found.append((events[-1], user))  # a hook of the checkpoint keeps what it saved
-    return found
-
-
-unseen_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "a function of torch.distributed changed a tensor on the path",
-        Verdict.CHANGED_UNSEEN,
-        _changed_by_a_collective,
-        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
-        "gradient is the one without it",
-        events=(EventKind.IN_PLACE,),
-        docs="Such a function writes into a tensor of the graph and does not raise its version "
-        "counter.",
-    ),
-    Rule(
-        "a leaf or result was changed after its use, through an alias",
-        Verdict.CHANGED_UNSEEN,
-        _changed_through_an_alias,
-        "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
-        "notice that, and this gradient was computed with the values after it",
-        events=(EventKind.IN_PLACE,),
-        docs="x.data shares the memory of x and has a version counter of its own.",
-    ),
-    Rule(
-        "data that a checkpoint changes again",
-        Verdict.CHANGED_UNSEEN,
-        _changed_by_recomputing,
-        "{what} changed {name} again, as a checkpoint was computed again in backward: {user} used "
-        "other values there than in the forward pass",
-        "change {name} outside of the function that is checkpointed",
-        events=(EventKind.IN_PLACE,),
-        docs="A counter or a running average in a function under torch.utils.checkpoint.",
-    ),
+changed_through_an_alias: Rule[Any, Any] = Rule(
+    "a leaf or result was changed after its use, through an alias",
+    Verdict.CHANGED_UNSEEN,
+    _changed_through_an_alias,
+    "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
+    "notice that, and this gradient was computed with the values after it",
+    events=(EventKind.IN_PLACE,),
+    docs="x.data shares the memory of x and has a version counter of its own.",
 )

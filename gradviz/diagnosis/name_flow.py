@@ -24,6 +24,7 @@ from gradviz.diagnosis.lines import (
     is_only_shown,
     is_showing,
     locations_of,
+    mention,
     nodes_in,
     rebound_updates,
     statement_at,
@@ -479,6 +480,20 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
 def calls_in(context: Context, name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of the program that call a function of that name."""
     return context.cached((name, keyword), lambda: calls(context.files, name, keyword))
+
+
+def without_call(context: Context, name: str) -> str:
+    """What is added to a reason if a line names a method and does not call it; or ""."""
+    line = next(
+        (
+            SourceLocation(file, node.lineno)
+            for file in context.files
+            for node in nodes_in(syntax_tree(file), ast.Expr)
+            if isinstance(node.value, ast.Attribute) and node.value.attr == name
+        ),
+        None,
+    )
+    return f": {mention(line)} does not call {name}, as () is missing" if line else ""
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:

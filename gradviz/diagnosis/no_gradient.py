@@ -19,13 +19,15 @@ from gradviz.diagnosis.cuts import (
     other_cuts,
 )
 from gradviz.diagnosis.lines import (
+    assignments_to,
     at_line,
     locations_of,
     mention,
+    nodes_in,
     statement_at,
     transforms_in,
 )
-from gradviz.diagnosis.name_flow import frozen_from_start
+from gradviz.diagnosis.name_flow import frozen_from_start, without_call
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import retained_late, returned_none
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -113,13 +115,12 @@ def _cleared_in_a_hook(context: Context, question: Question) -> Evidence | None:
     passes = [event for event in context.passes if hooks and event.number < hooks[-1].number]
     if not passes:
         return None
-    hook = hooks[-1]
-    words = {
-        "added": mention(passes[-1].location),
-        "where": f" in a hook at {mention(hook.location)}" if hook.location else " in a hook",
-        "fix": f"read {question.code}.grad in the hook, before it is cleared",
-    }
-    return Evidence(words, locations=(passes[-1].location, hook.location))
+    hook, fix = hooks[-1], f"read {question.code}.grad in the hook, before it is cleared"
+    steps = [each for each, step in context.steps if question.key in step.held]
+    if steps and steps[-1].number > hook.number:
+        fix = f"do not clear it in the hook, as the step at {mention(steps[-1].location)} needs it"
+    words = {"added": mention(passes[-1].location), "where": f" in a hook{at_line(hook.location)}"}
+    return Evidence({**words, "fix": fix}, locations=(passes[-1].location, hook.location))
 
 
 def _passes(context: Context) -> list[Event]:
@@ -343,15 +344,18 @@ def _connected(context: Context, question: Question) -> Evidence | None:
     added = "no backward pass has accumulated a gradient so far"
     if not context.is_recorded:
         added = "nothing was accumulated since it was last None"
+    added += (missing := without_call(context, "backward"))
     words = {"root": context.root_names, "added": added, "call": call_of(context)}
+    words["call"] += ", with the parentheses" * bool(missing)
     events = reversed(context.happened_to(question.key, EventKind.OPERATION))
     if sent := next((each for each in events if each.word in SENDING), None):
         name = context.graph.nodes[context.roots[0]].get("name", "h")
-        words["call"] += (
-            f"; if {sent.word} at {mention(sent.location)} gave {name} to another rank, "
-        )
-        words["call"] += f"{name}.backward(gradient) with the gradient received from that rank"
-    return Evidence(words, locations=(sent.location,) if sent else ())
+        words["call"] += f"; if {sent.word} at {mention(sent.location)} gave {name} to another "
+        words["call"] += f"rank, {name}.backward(gradient) with the gradient received from it"
+    steps = () if context.happened(EventKind.BACKWARD) else context.happened(EventKind.STEP)
+    for step in steps[-1:]:
+        words["added"] += f", though an optimizer made a step at {mention(step.location)}"
+    return Evidence(words, locations=tuple(each.location for each in (sent, *steps[-1:]) if each))
 
 
 def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
@@ -479,8 +483,7 @@ def _inference(context: Context, question: Question) -> Evidence | None:
     if not question.data.get("inference"):
         return None
     line = question.data.get("source", "")
-    where = f", at {mention(line)}" if line else ""
-    return Evidence({"where": where, "name": question.code}, locations=locations_of([line]))
+    return Evidence({"where": at_line(line), "name": question.code}, (), locations_of([line]))
 
 
 def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
@@ -529,21 +532,29 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
         )
     else:
         fix = f"call {name}.retain_grad() before backward"
-        if operation(op).updates and question.key not in context.roots:
+        if _is_rebound(line, question.name):
+            fix = f"make it a leaf again after that line: {name} = {name}.detach().requires_grad_()"
+        elif operation(op).updates and question.key not in context.roots:
             fix += "; to update a parameter, change it in place: "
             fix += f"with torch.no_grad(): {name} -= ..."
     words = {"op": op, "where": at_line(line), "fix": fix}
     return Evidence(words, locations=locations_of([line]))
 
 
+def _is_rebound(line: str, name: str) -> bool:
+    """Whether a line computes a variable from its own value: ``x = clamp(x + step, 0, 1)``."""
+    for at in locations_of([line]):
+        values = [value for number, value in assignments_to(at, name) if number == at.line]
+        return any(ast.unparse(e) == name for value in values for e in nodes_in(value, ast.expr))
+    return False
+
+
 def _maker(graph: GradGraph, key: str) -> NodeData:
     if key not in graph:
         return {}
     data: NodeData = graph.nodes[key]
-    if data["kind"] is NodeKind.RESULT:
-        for source, _ in graph.inputs(key):
-            return _maker(graph, source)
-    return data
+    made = [*graph.inputs(key)] if data["kind"] is NodeKind.RESULT else []
+    return graph.nodes[made[0][0]] if made else data
 
 
 other_tensor_rules: tuple[Rule[Any, Any], ...] = (
@@ -559,7 +570,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         "created under inference_mode",
         Verdict.INFERENCE,
         _inference,
-        "it was created under inference_mode, so autograd cannot record it{where}",
+        "it was created under inference_mode{where}, so autograd cannot record it",
         "create it under torch.no_grad() instead, or copy it outside: "
         "{name} = {name}.clone().requires_grad_()",
     ),

@@ -274,9 +274,6 @@ def _root(kind: Kind) -> Found:
     return match
 
 
-# The gradient with respect to an unused tensor.
-
-
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
@@ -334,9 +331,6 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     return [f"{name} (inputs[{number}])"] if name else []
 
 
-# DistributedDataParallel.
-
-
 def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.DDP_UNUSED):
         return None
@@ -344,9 +338,6 @@ def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None
     who = f": {names}" + ", frozen after it was created" * are_frozen if names else ""
     fix = "freeze them before {0}(model)" if are_frozen else _UNUSED
     return error.evidence(who=who, fix=fix.format("DistributedDataParallel"))
-
-
-# A non-leaf tensor where a leaf is required, and inference tensors.
 
 
 _KEEP = "keep no non-leaf tensor on the model that is copied, or keep"
@@ -392,8 +383,16 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
         "which": f" with respect to its argument {read.argument}" if read.argument else "",
         "used": f"; it was called at {mention(location)}" if location else "",
         "inputs": f" with {inputs}" if inputs else "",
+        "forward": _forward_of(context, read.operation),
     }
     return error.evidence([key], [location], key, words=words)
+
+
+def _forward_of(context: Context, operation: str) -> str:
+    """``"embedding_bag at train.py:31"`` for its derivative; "" if it is not one operation."""
+    word = operation.strip("_").removesuffix("_backward")
+    line = source_of(context, node_of(context, op=word))
+    return f"{word}{at_line(line)}" if line else "an operation"
 
 
 def _underived(context: Context, read: TorchMessage) -> str:
@@ -403,7 +402,8 @@ def _underived(context: Context, read: TorchMessage) -> str:
     named = [
         key
         for key, data in context.graph.nodes(data=True)
-        if data.get("op") == word or str(data.get("grad_fn", "")).startswith(custom)
+        if data.get("op", "").removeprefix("special_") == word
+        or str(data.get("grad_fn", "")).startswith(custom)
     ]
     return named[0] if len(named) == 1 else node_of(context, grad_fn="NotImplemented")
 
@@ -447,9 +447,9 @@ def _fix_without_derivative(evidence: Evidence) -> str:
         return f'give it a derivative: torch.library.register_autograd("{name}", backward)'
     if operation.endswith("_backward"):
         return (
-            f"{operation} is the derivative of an operation, and has none of its own: "
-            "leave out create_graph=True, or compute that part with other operations, such as the "
-            "formula written out"
+            f"{operation} is the derivative of {evidence.words['forward']}, and has none of its "
+            "own: leave out create_graph=True, or compute that part with other operations, such "
+            "as the formula written out"
         )
     return "detach that input if it needs no gradient, or write a torch.autograd.Function with one"
 

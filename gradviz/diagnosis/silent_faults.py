@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import sys
 from collections.abc import Collection, Sequence
@@ -12,7 +13,14 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import (
+    at_line,
+    has_line,
+    locations_of,
+    mention,
+    nodes_in,
+    syntax_tree,
+)
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.subjects import ErrorContext
@@ -23,7 +31,15 @@ from gradviz.diagnosis.values import (
     is_all_zero,
     is_wrong,
 )
-from gradviz.facts import FROM_OTHERS, Action, EventKind, FrameKind, GradientDetails, StepDetails
+from gradviz.facts import (
+    FROM_OTHERS,
+    Action,
+    EventKind,
+    FrameKind,
+    GradientDetails,
+    SourceLocation,
+    StepDetails,
+)
 from gradviz.graph import GradGraph, NodeKind, ancestors, word_of
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
@@ -321,9 +337,12 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     is_never = not context.happened(EventKind.BACKWARD)  # so that nothing at all was trained
     if not is_whole or not (is_late or is_never):
         return None
-    own = (step for step, other in context.steps if other.held == keys)
-    later = sum(step.number > off[0].number for step in own)
+    since = [other.held == keys for step, other in context.steps if step.number > off[0].number]
+    later = sum(since)
     if added and (later < _SEVERAL or max(e.number for e in added) > off[0].number):
+        return None
+    # A schedule that stops their training, or freezing for the pass of another optimizer?
+    if added and (since[0] or _is_conditional(off[0].location)):
         return None
     lines = held.step.location, off[0].location
     words = {"line": mention(lines[0]), "off": mention(lines[1])}
@@ -335,6 +354,13 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
         words["fix"] = f"nothing, if they stay frozen on purpose; else {words['fix']}"
         words["when"] = f", and were not unfrozen for the {counted(later, 'step')} since then"
     return Evidence(words, locations=lines[::-1])
+
+
+def _is_conditional(line: SourceLocation) -> bool:
+    """Whether a line is under a condition inside the innermost loop or function around it."""
+    every = nodes_in(syntax_tree(line.file), ast.If, ast.For, ast.While, ast.FunctionDef)
+    around = [each for each in every if has_line(each, line.line)]
+    return bool(around) and isinstance(max(around, key=lambda each: each.lineno), ast.If)
 
 
 all_frozen: Rule[Any, Any] = Rule(

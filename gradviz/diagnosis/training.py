@@ -15,6 +15,7 @@ from gradviz.diagnosis.name_flow import (
     created_later,
     older_that_is_held,
     rebound_in,
+    without_call,
 )
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged, undone
@@ -266,7 +267,8 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         by = f"{clearing_word(clears[0].word)} at {mention(clears[0].location)}"
         what = f"the gradient from backward {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
-    return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
+    words = {"optimizer": optimizer, "what": what, "missing": without_call(context, "step")}
+    return Evidence(words, locations=locations)
 
 
 def clearings_of(context: Context, key: str) -> list[int]:
@@ -455,7 +457,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "its optimizer made no step",
         Verdict.NO_STEP,
         _waits_for_a_step,
-        "{optimizer} holds it and has made no step: {what}, and no step used it",
+        "{optimizer} holds it and has made no step: {what}, and no step used it{missing}",
         "call step() of that optimizer after backward()",
         events=(EventKind.ACCUMULATE,),
     ),

@@ -9,6 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import as_read_at, at_line, locations_of, mention
 from gradviz.diagnosis.losses import (
+    INSIDE,
     LOSSES,
     MORE_KEYS,
     Block,
@@ -16,6 +17,7 @@ from gradviz.diagnosis.losses import (
     no_loss,
     one_entry,
     only_summed,
+    smaller_elsewhere,
 )
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
@@ -122,7 +124,6 @@ def why_blocked(step: Step) -> Block | None:
 _NAMED = {"name", "op"}
 _MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
-_INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
@@ -156,8 +157,13 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
     is_one = (
         nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys() if source else ()
     )
-    named, fix = f", {as_read_at(nodes[source])}," if is_one else "", _FACTOR
-    why = f", because {as_read_at(made)} is" if _NAMED & made.keys() and source != origin else ""
+    line = step.data.get("source", "")
+    named, fix = f", {as_read_at(nodes[source], line)}," if is_one else "", _FACTOR
+    why = (
+        f", because {as_read_at(made, line)} is"
+        if _NAMED & made.keys() and source != origin
+        else ""
+    )
     if made.get("kind") is NodeKind.OPERATION and "source" in made:
         edges = (e for e in values.graph.in_edges(origin, data=True) if is_gradient(*e))
         blocks = (why_blocked(Step(values, each, origin, edge)) for each, _, edge in edges)
@@ -219,7 +225,7 @@ def _clamped(step: Step) -> Block | None:
     if not outside and (low is None or low != high):
         return None
     ends = [f"{at} {end:g}" for at, end in (("below", low), ("above", high)) if end is not None]
-    return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", _INSIDE)
+    return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", INSIDE)
 
 
 def _below_threshold(step: Step) -> Block | None:
@@ -227,7 +233,7 @@ def _below_threshold(step: Step) -> Block | None:
     most = largest(given) if given is not None else None
     if most is None or threshold is None or most > threshold:
         return None
-    return Block(step.target, f"{inputs_text(given)} <= {threshold:g}", _INSIDE)
+    return Block(step.target, f"{inputs_text(given)} <= {threshold:g}", INSIDE)
 
 
 def _zero_factor(step: Step) -> Block | None:
@@ -345,19 +351,6 @@ def _attention(step: Step) -> Block | None:
     return _of_zeros(step, f"its {_QUERY_KEY[zeros[0]]}", zeros[0]) if zeros else None
 
 
-def _smaller_elsewhere(step: Step) -> Block | None:
-    """A minimum or maximum that always selects the other input."""
-    given, other = step.given, step.input(1 - step.number)
-    if given is None or other is None or given.nan or other.nan:
-        return None
-    above, below = (given, other) if step.op == "minimum" else (other, given)
-    low, high = smallest(above), largest(below)
-    is_never = low is not None and high is not None and low > high
-    than = "larger" if step.op == "minimum" else "smaller"
-    why = f"this input is {than} than the other one at every element"
-    return Block(step.target, why, _INSIDE) if is_never else None
-
-
 def _normalized(step: Step) -> Block | None:
     """A normalization whose weight is all zeros, or whose results are only summed."""
     is_left = "training" in step.options  # False: it uses running statistics
@@ -397,7 +390,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax", "exp"), one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
-    **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
+    **dict.fromkeys(("minimum", "maximum"), smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(LOSSES, no_loss),
 }

@@ -236,6 +236,9 @@ class Outputs:
         picture: its options; one that has no effect on any of the formats is refused.
         formats: that can be written.
 
+    Attributes:
+        has_files: whether outputs were named; without any, text goes to standard output.
+
     Raises:
         UsageError: if the format is not known, or is not for a terminal; or if an option has no
             effect on any of the formats.
@@ -255,7 +258,7 @@ class Outputs:
         if fmt is not None and fmt not in self.formats:
             path, found = self._formats[0]
             raise UsageError(f"{path} is {found} by its suffix, but --format says {fmt}")
-        self._has_files, self._scale = bool(paths), scale
+        self.has_files, self._scale = bool(paths), scale
         self._given = paths
         if picture:
             picture.check_formats(fmt for _, fmt in self._formats)
@@ -270,11 +273,6 @@ class Outputs:
         formats = [fmt for _, fmt in self._formats]
         copied._formats = list(zip(self._given, formats, strict=True))
         return copied
-
-    @property
-    def has_files(self) -> bool:
-        """Whether outputs were named; without any, text goes to standard output."""
-        return self._has_files
 
     @property
     def formats(self) -> list[str]:

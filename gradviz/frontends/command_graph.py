@@ -231,15 +231,11 @@ def memory(request: Request, most: int | None) -> None:
 
 def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
     """The table of a graph; of several frames, the one with the most saved bytes."""
-    from gradviz.reports.memory import saved as saved_of
+    from gradviz.reports.memory import memory
 
-    if isinstance(subject, GradGraph):
-        return saved_of(subject)
-    frames = (subject,) if isinstance(subject, Frame) else subject
-    tables = [saved_of(frame.graph) for frame in frames]
-    if not tables:
+    if isinstance(subject, Story) and not subject:
         raise UsageError(f"{place} holds no graph")
-    return max(tables, key=lambda table: table.total)
+    return memory(subject)
 
 
 def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
@@ -326,10 +322,11 @@ def _subjects(request: Request, targets: list[Target]) -> tuple[list[Subject], l
             subjects.append(_one_frame(request, target, request.frames[at:] or request.frames))
             continue
         from gradviz.capture.isolation import modules_forgotten  # imported here: it needs torch
+        from gradviz.frontends.target import load_target
 
         # The second script imports its own ``model.py``, not that of the first.
         with modules_forgotten(Path(target.place).resolve().parent):
-            loaded = _of_script(request, target)
+            loaded = load_target(target, request.argv)
             subjects.append(loaded.traced())
         failed += [loaded] if loaded.failure else []
     return subjects, failed
@@ -354,16 +351,12 @@ def _one_frame(request: Request, target: Target, numbers: list[int]) -> Frame:
     return story[0]
 
 
-def _of_script(request: Request, target: Target) -> Loaded:
-    from gradviz.frontends.target import load_target
-
-    return load_target(target, request.argv)
-
-
 def _of_one_run(request: Request, targets: list[Target]) -> tuple[list[Subject], list[Loaded]]:
     """Two variables of one script, which is run once."""
+    from gradviz.frontends.target import load_target
+
     both = replace(targets[0], names=targets[0].names + targets[1].names)
-    loaded = _of_script(request, both)
+    loaded = load_target(both, request.argv)
     cut = len(targets[0].names)
     parts = (
         replace(loaded, names=loaded.names[part], values=loaded.values[part])

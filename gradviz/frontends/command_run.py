@@ -324,7 +324,7 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
         raise
     _, recording = watch.chosen
     has_pass = any(event.kind.value in ("step", "backward") for event in recording.events)
-    if not loaded.names and not loaded.values and not has_pass:
+    if not (loaded.names or loaded.values or has_pass or recording._leaves()):
         raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
 

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     import graphviz
     from typing_extensions import Unpack
 
-    from gradviz.renderers.html import Answer
+    from gradviz.diagnosis import Explanation
 
 _CARD = 280.0  # points: the widest node where there is little room
 _NEARLY = 1.25  # how many times too large a picture may be for nodes that are only made narrower
@@ -196,17 +196,13 @@ class Drawing:
         return with_verdicts(self.story, self._answer)
 
     @property
-    def _answers(self) -> tuple[Answer, ...]:
+    def _answers(self) -> tuple[Explanation, ...]:
         if self._answered.verdicts is None:
             return ()
         from gradviz.diagnosis.answers import saved_explanations
 
         found = saved_explanations(self._answered)
-        if found is None:
-            return ()
-        from gradviz.renderers.html import answer_of
-
-        return tuple(map(answer_of, found.all))
+        return () if found is None else found.all
 
     @property
     def theme(self) -> Theme:

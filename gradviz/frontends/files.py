@@ -375,6 +375,17 @@ def of_this_rank(text: str) -> str:
     return f"{rank_text()}\n{text}" if rank_text() else text
 
 
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Change to a folder, so that source locations contain only the file names."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def aside(text: str, is_own: bool = True) -> None:
     """Print on standard error; errors and warnings in color.
 

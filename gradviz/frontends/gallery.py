@@ -9,7 +9,6 @@ import ast
 import contextlib
 import io
 import itertools
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pygments.lexers import PythonLexer
 import gradviz
 from gradviz.errors import GradvizError, OutputError, TargetError
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.files import stage, write_atomically
+from gradviz.frontends.files import inside, stage, write_atomically
 from gradviz.frontends.program import ProgramRun, run_script
 from gradviz.frontends.target import Loaded
 from gradviz.renderers.caption import caption
@@ -102,7 +101,7 @@ def _lesson(path: Path) -> Lesson:
     if not path.is_file():
         raise TargetError(f"there is no file {path}")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), _inside(path.parent):
+    with contextlib.redirect_stdout(printed), inside(path.parent):
         run = run_script(path.name).unless_interrupted()
     if run.failed:
         raise TargetError(f"the example failed: {run.ending}")
@@ -122,17 +121,6 @@ def _lesson(path: Path) -> Lesson:
         alt=_alt(drawing),
         steps=steps,
     )
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Change to a folder, so that source locations contain only the file names."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _draw(run: ProgramRun) -> Drawing:

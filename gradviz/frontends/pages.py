@@ -22,7 +22,7 @@ from typing import Any
 from gradviz import __version__
 from gradviz.errors import GradvizError, ScriptError, UsageError
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.files import write_atomically
+from gradviz.frontends.files import inside, write_atomically
 from gradviz.frontends.option_values import chosen
 from gradviz.frontends.options import Picture
 from gradviz.frontends.program import Watch, run_code, run_script, source_of_module
@@ -230,13 +230,8 @@ def at_home(folder: Path, *own: Path) -> Iterator[list[str]]:
     """
     from gradviz.capture.isolation import modules_forgotten  # imported here: it needs torch
 
-    here = Path.cwd()
-    with modules_forgotten(*own) as loaded:
-        os.chdir(folder)
-        try:
-            yield loaded
-        finally:
-            os.chdir(here)
+    with modules_forgotten(*own) as loaded, inside(folder):
+        yield loaded
 
 
 _FRAMES = "frames"

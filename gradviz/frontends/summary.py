@@ -13,8 +13,7 @@ from gradviz.errors import UsageError
 from gradviz.frontends.files import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.operations import REENTRANT
-from gradviz.graph.text import bytes_text, count_text, listed, number_text
-from gradviz.renderers.labels import clean
+from gradviz.graph.text import bytes_text, clean, count_text, listed, number_text
 from gradviz.renderers.text import in_columns
 from gradviz.reports.modules import ModuleRows, Row, rows_of, with_saved_bytes
 from gradviz.story import Frame, Story, recorded_in

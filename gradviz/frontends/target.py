@@ -29,7 +29,7 @@ from gradviz.frontends.program import (
 )
 from gradviz.frontends.variables import Extent, Search, Variable, Variables, did_you_mean, evaluated
 from gradviz.graph import GradGraph
-from gradviz.graph.text import counted, listed, shape_text
+from gradviz.graph.text import counted, joined, listed, shape_text
 from gradviz.story import Frame, Story, recorded_in
 
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
@@ -433,10 +433,9 @@ def _never_seen(target: Target, search: Search) -> str:
         return f"{target.place}:{','.join(target.names)}: {search.refusal}"
     scopes = [each.scope for each in search.wanted if each.scope]
     places = [f"{each.path} ({target.place}:{each.first})" for each in scopes]
-    return (
-        f"{target.place} ran to its end, and {_listed(target.names)} never had a value in "
-        f"{_listed(places)}: the function was not called, or ended before"
-    )
+    names, where = joined(target.names, len(target.names)), joined(places, len(places))
+    ended = f"{target.place} ran to its end, and {names} never had a value in {where}"
+    return f"{ended}: the function was not called, or ended before"
 
 
 def values_of(target: Target, run: ProgramRun, passes: int = 0) -> Loaded:
@@ -451,7 +450,8 @@ def values_of(target: Target, run: ProgramRun, passes: int = 0) -> Loaded:
     values = tuple(_take(target, name, run) for name in target.names)
     failure = None
     if run.failed:
-        failure = f"{target.place} failed after it had set {_listed(target.names)}: {run.ending}"
+        names = joined(target.names, len(target.names))
+        failure = f"{target.place} failed after it had set {names}: {run.ending}"
     return Loaded(target.names, values, run, failure)
 
 
@@ -555,7 +555,7 @@ def _not_called(target: Target, values: Mapping[str, object], passes: int) -> st
         names = [f"{scope.path}.{name}" for scope in scopes for name in scope.names]
         found = _some("; variables of its functions are", names[::-1])
         return others or (f"{found}; try: {target.typed(names[-1])}" if found else "")
-    said = f", and {_listed(waiting[:3])} ran no backward pass in this process{others}"
+    said = f", and {joined(waiting[:3])} ran no backward pass in this process{others}"
     module = Path(target.place).stem if target.is_script else target.place
     for path in waiting:
         with contextlib.suppress(TypeError, ValueError):  # not a function, or none at top level
@@ -578,7 +578,3 @@ def _shape(tensor: Any) -> str:
         return shape_text(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
     except (TypeError, RuntimeError):  # a nested tensor has no single shape
         return "tensor"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from traceback import walk_stack
 from types import CodeType, FrameType
 from typing import Any
 
@@ -27,6 +28,7 @@ _NONE: Any = None
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _Lines = set[tuple[CodeType, int]]
+_STEPS = 3  # steps of new optimizers, until they are reported
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
 _MOST_UNREACHED = 2  # steps until each parameter got a gradient: not every batch calls every head
 _ENTRIES = 100  # of a list, in which leaves are looked for
@@ -358,7 +360,7 @@ class Search:
         self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self._ends, self.refusal = False, 0, 0, ""
-        self._leaves, self._reached = set[str](), set[int]()
+        self._leaves, self._reached, self._moved = set[str](), set[int](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
 
@@ -445,9 +447,8 @@ class Search:
         self._last_line = self._last_line or (line if is_over else None)  # of a step
         ends = line == self._last_line or self._waited > _MOST_WAITED
         self._is_waiting = self._next_step and (self._waits(around, ends) or (is_over and not ends))
-        if self._next_step and self._has_lost_a_leaf(around):
-            return
-        if (is_over and not self._is_waiting) or self.extent.ready:
+        is_lost = self._next_step and self._has_lost_a_leaf(around)
+        if not is_lost and ((is_over and not self._is_waiting) or self.extent.ready):
             self._stop_if_found()
 
     def _has_lost_a_leaf(self, around: Mapping[str, object]) -> bool:
@@ -462,20 +463,25 @@ class Search:
 
     def _waits(self, around: Mapping[str, object], is_end: bool) -> bool:
         """Whether an optimizer may make its first step soon, or change what it did not so far."""
-        from gradviz.recording.passes import is_at_rest, optimizers_among
+        from gradviz.recording.passes import is_at_rest, optimizers_among, parameters_of
 
         self._waited, self._ends = self._waited + bool(self._again), self._ends + is_end
-        held = {id(p): p for optimizer in self._steppers for p in _parameters(optimizer)}
+        held, optimizers = parameters_of(self._steppers), optimizers_among(around)
         self._reached |= {number for number, each in held.items() if each.grad is not None}
-        every = {id(p) for optimizer in optimizers_among(around) for p in _parameters(optimizer)}
         wants = any(held[n].requires_grad for n in held.keys() - self._reached)
         wants |= any(map(is_at_rest, self._steppers))  # a rule needs two of its steps
-        new = every - held.keys()  # one optimizer may wrap another (accelerate)
+        new = parameters_of(optimizers).keys() - held.keys()  # one may wrap another (accelerate)
         is_early = self._waited <= _MOST_WAITED if new else self._ends <= _MOST_UNREACHED
-        return is_early and bool(self._steppers and (new or wants))
+        fresh = (e for e in optimizers if e not in self._steppers and not getattr(e, "state", 1))
+        again = parameters_of(fresh) if self._waited < _STEPS else {}
+        may_be_new = bool(again) and self._moved.issuperset(again)  # in each step
+        return may_be_new or (is_early and bool(self._steppers and (new or wants)))
 
     def _stepped(self, optimizer: Any) -> None:
+        from gradviz.recording.passes import parameters_of
+
         self._steppers.add(optimizer)
+        self._moved |= parameters_of([optimizer]).keys()
         self._lines_before_step |= self._lines
         if self.extent.step is None and not self._next_step and not self._over:
             self._stop_if_found()
@@ -490,12 +496,11 @@ class Search:
         self.ending = end_of_session() or Reached()
         raise self.ending
 
-    def _look(self, frame: FrameType | None) -> None:
+    def _look(self, frame: FrameType) -> None:
         """Read the variables of running functions."""
-        while frame is not None:
-            if frame.f_code.co_filename == self._file:
-                self._note(frame)
-            frame = frame.f_back
+        for each, _ in walk_stack(frame):
+            if each.f_code.co_filename == self._file:
+                self._note(each)
 
     def _note(self, frame: FrameType) -> None:
         code = frame.f_code
@@ -552,11 +557,6 @@ def _entries(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
         yield name, value
         if type(value) in (list, tuple):
             yield from ((f"{name}[{at}]", e) for at, e in enumerate(value[:_ENTRIES]))  # type: ignore[index]
-
-
-def _parameters(optimizer: Any) -> Iterator[Any]:
-    """The parameters that an optimizer changes, if it is one of torch's or like one."""
-    return (x for group in getattr(optimizer, "param_groups", None) or () for x in group["params"])
 
 
 def _around(frame: FrameType) -> dict[str, object]:

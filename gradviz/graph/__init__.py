@@ -19,7 +19,6 @@ from gradviz.graph.grad_graph import (
     leaf_uses,
     leave_out_drawn,
     longest_paths,
-    losses_of_all_pairs,
     stops_on_every_way,
     word_of,
 )
@@ -69,7 +68,6 @@ __all__ = [
     "leaf_of_node",
     "leaf_uses",
     "longest_paths",
-    "losses_of_all_pairs",
     "stops_on_every_way",
     "word_of",
 ]

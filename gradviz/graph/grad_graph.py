@@ -8,6 +8,7 @@ no tensors: it does not change when training goes on, and can be saved and drawn
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from threading import RLock
@@ -35,7 +36,7 @@ from gradviz.graph.schema import (
     NodeKind,
     TensorSummary,
 )
-from gradviz.graph.text import element_count, shape_text, summary_text
+from gradviz.graph.text import shape_text, summary_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -100,10 +101,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     out_degree = property(OutMultiDegreeView)
 
     def __repr__(self) -> str:
-        counts: dict[str, int] = {}
-        for _, data in self.nodes(data=True):
-            kind = data["kind"].value if "kind" in data else "node"
-            counts[kind] = counts.get(kind, 0) + 1
+        rows = self.nodes(data=True)
+        counts = Counter(data["kind"].value if "kind" in data else "node" for _, data in rows)
         parts = [f"{n} {_plural(kind, n)}" for kind, n in counts.items()]
         edges = self.number_of_edges()
         edge_part = f"{edges} {_plural('edge', edges)}"
@@ -263,7 +262,6 @@ Follow = Callable[[str, str, EdgeData], bool]
 
 _CHUNK = 256
 _BROADCAST = ("add", "sub", "rsub", "mul", "div", "expand")
-_LOSSES = ("mse_loss", "smooth_l1_loss", "huber_loss")
 
 
 class Insertion:
@@ -510,24 +508,6 @@ def is_broadcast(graph: GradGraph, key: str) -> bool:
     users = {user for each in descendants(graph, [key], is_same) for user in graph._succ[each]}
     wide = [nodes[user] for user in users if len(nodes[user].get("shape", ())) > len(shape)]
     return any(data.get("op") in _BROADCAST and data["shape"][-1:] == shape[-1:] for data in wide)
-
-
-def losses_of_all_pairs(graph: GradGraph) -> list[tuple[str, list[tuple[int, ...]], set[str]]]:
-    """The losses that broadcast both arguments, of as many elements, as of shapes [4, 1] and [4].
-
-    Returns:
-        For each: its key, the shapes of its arguments and the common one, and what is behind it.
-    """
-    nodes, found = graph.nodes, []
-    for key, data in nodes(data=True):
-        pair = [source for source, _ in graph.inputs(key)] if data.get("op") in _LOSSES else []
-        wide = [each for each in pair if nodes[each].get("op") == "expand"]
-        own = [next((s for s, _ in graph.inputs(e)), e) if e in wide else e for e in pair]
-        shapes = [nodes[each].get("shape") or () for each in (*own, *wide[:1])]
-        counts = [*map(element_count, shapes)]
-        if len(shapes) == 3 and counts[0] == counts[1] < counts[2]:
-            found.append((key, shapes, ancestors(graph, [key])))
-    return found
 
 
 def first_not_freed(graph: GradGraph, keys: Iterable[str]) -> str:

@@ -509,6 +509,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "end": _end,
     "exponent": _text,
     "groups": _unless(1),
+    "ignore_index": _unless(-100, 2**64 - 100),
     "index": _dims,
     "interpolation_mode": _interpolation,
     "is_causal": _unless(False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from gradviz.graph.schema import TensorSummary
 
@@ -25,7 +26,7 @@ _SHORT_DTYPE = {
 
 
 _MOST_RANGES = 3
-_UNITS = ("B", "kB", "MB", "GB", "TB")
+_UNITS = (" B", " kB", " MB", " GB", " TB")
 
 
 def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> str:
@@ -40,6 +41,18 @@ def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> st
     where = "" if device == "cpu" else f" {device}"
     sizes = ",".join("*" if size < 0 else str(size) for size in shape)
     return f"{dtype_text(dtype)}[{sizes}]{where}"
+
+
+def clean(text: str) -> str:
+    """Text for one line: control characters and lone surrogates are replaced.
+
+    Example:
+        >>> clean("two" + chr(10) + "lines")
+        'two␤lines'
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
 def element_count(shape: Sequence[int]) -> int:
@@ -69,11 +82,15 @@ def bytes_text(count: int) -> str:
         >>> bytes_text(512), bytes_text(2_100_000)
         ('512 B', '2.1 MB')
     """
+    return _rounded(count, _UNITS)
+
+
+def _rounded(count: int, units: Sequence[str]) -> str:
     power = min((len(str(count)) - 1) // 3, 4)
     value = float(f"{count / 1000**power:.3g}")
     if value == 1000 and power < 4:
         value, power = 1.0, power + 1
-    return f"{value:g} {_UNITS[power]}"
+    return f"{value:g}{units[power]}"
 
 
 def counted(count: int, word: str, plural: str = "") -> str:
@@ -115,21 +132,31 @@ def ranges_text(numbers: Sequence[int]) -> str:
         >>> ranges_text([0, 1, 3]), ranges_text([0, 2, 4, 6, 8, 9])
         ('0…1,3', '0,2,…,8…9')
     """
-    breaks = [0, *(n for n in range(1, len(numbers)) if numbers[n] > numbers[n - 1] + 1)]
-    spans = [numbers[a:b] for a, b in zip(breaks, [*breaks[1:], len(numbers)], strict=True)]
-    words = [f"{span[0]}…{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans]
+    runs = runs_of(numbers)
+    words = [f"{run[0]}…{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
     return ",".join(words if len(words) <= _MOST_RANGES else (*words[:2], "…", words[-1]))
 
 
-def joined(names: Sequence[str]) -> str:
-    """The names in a sentence: all of up to four, or three and the number of further names.
+def runs_of(numbers: Sequence[int]) -> list[Sequence[int]]:
+    """The runs of consecutive numbers among ascending ones.
 
     Example:
-        >>> joined(["a", "b", "c"]), joined(["a"])
-        ('a, b and c', 'a')
+        >>> runs_of([0, 1, 3])
+        [[0, 1], [3]]
     """
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    breaks = [n for n in range(1, len(numbers)) if numbers[n] > numbers[n - 1] + 1]
+    return [numbers[a:b] for a, b in pairwise([0, *breaks, len(numbers)])]
+
+
+def joined(names: Sequence[str], most: int = 4, others: str = "more") -> str:
+    """The names in a sentence: all of up to ``most``, else the first and the number of others.
+
+    Example:
+        >>> joined(["a", "b", "c"]), joined(["a"]), joined(["a", "b", "c"], 2)
+        ('a, b and c', 'a', 'a and 2 more')
+    """
+    if len(names) > most:
+        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} {others}"
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
@@ -137,11 +164,10 @@ def count_text(count: int) -> str:
     """A large count in three significant digits.
 
     Example:
-        >>> count_text(96), count_text(7_080_000)
-        ('96', '7.08M')
+        >>> count_text(96), count_text(7_080_000), count_text(999_900)
+        ('96', '7.08M', '1M')
     """
-    power = min((len(str(count)) - 1) // 3, 4)
-    return f"{count / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
+    return _rounded(count, ("", "k", "M", "G", "T"))
 
 
 def number_text(value: float | int | bool | complex) -> str:
@@ -236,6 +262,26 @@ def is_loud(summary: TensorSummary) -> bool:
 
 Path = tuple[str, ...]
 """The parts of a module path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
+
+
+def shared(one: Path, other: Path) -> Path:
+    """The common prefix of two paths.
+
+    Example:
+        >>> shared(("h", "3", "attn"), ("h", "3", "mlp"))
+        ('h', '3')
+    """
+    return shared_by([one, other])
+
+
+def shared_by(paths: Sequence[Path]) -> Path:
+    """The common prefix of all paths."""
+    if not paths:
+        return ()
+    low, high = min(paths), max(paths)  # their common prefix is that of all paths
+    same = [a == b for a, b in zip(low, high, strict=False)]
+    return low[: [*same, False].index(False)]
+
 
 _OF_DATA_PARALLEL = ("DataParallel", "DistributedDataParallel")
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})

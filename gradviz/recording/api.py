@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -35,7 +36,6 @@ from gradviz.recording.intercept import collectives
 from gradviz.recording.intercept.calls import Handlers, RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
-from gradviz.recording.passes import leaves_of
 from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
@@ -282,9 +282,8 @@ class Recording(Shown):
             >>> [(leaf.tensor is w, leaf.name) for leaf in run._leaves()]
             [(True, 'w')]
         """
-        found = sorted(leaves_of(self._state), key=lambda leaf: leaf.number)
-        alive = [leaf.ref() for leaf in found]
-        tensors = [each for each in alive if each is not None and each.requires_grad]
+        found = sorted(self._state.provenance.alive_leaves(), key=lambda row: row[0].number)
+        tensors = [tensor for _, tensor in found if tensor.requires_grad]
         names = {
             key: data["name"]
             for frame in self.frames
@@ -404,10 +403,7 @@ class Recording(Shown):
         """
         if id(error) not in (self._ended_by, self._observer.seen_error):
             return False
-        lines, trace = set[int](), error.__traceback__
-        while trace is not None:
-            lines.add(trace.tb_lineno)
-            trace = trace.tb_next
+        lines = {line for _, line in walk_tb(error.__traceback__)}
         last = [event for event in self.events if event.kind is EventKind.ERROR][-1:]
         # An exception that is gone may have had the same id.
         return [e.word for e in last if e.location.line in lines] == [type(error).__name__]

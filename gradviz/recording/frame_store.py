@@ -28,6 +28,7 @@ from gradviz.facts import EventKind, FrameKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.recording.event_log import Entry, Operation
 from gradviz.recording.snapshots import SnapshotSeries
+from gradviz.recording.source_lines import outwards
 from gradviz.recording.state import RecordingState
 from gradviz.story import Frame, GradientNorms, merged_norm
 from gradviz.wording import result_title
@@ -575,9 +576,4 @@ def _is_in_module() -> bool:
 
     A cut inside a call belongs to a result that is not there yet; `call_depth` counts calls alone.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == _MODULE:
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return any(e.f_globals.get("__name__") == _MODULE for e in outwards(sys._getframe(1)))

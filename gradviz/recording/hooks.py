@@ -36,8 +36,8 @@ from gradviz.story import EventKind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Hook:
-    """A hook of a tensor.
+class Hook:
+    """A hook of a tensor, or the hooks of one that have the same facts.
 
     Args:
         table: the dictionary of torch that contains it.
@@ -56,24 +56,10 @@ class _Hook:
     name: str = ""
 
 
-class HookedTensor(NamedTuple):
-    """A non-leaf tensor with hooks that a variable holds.
-
-    Args:
-        table: its hooks.
-        identity: of the node that created it.
-        name: of the variable.
-    """
-
-    table: Callable[[], Table | None]
-    identity: Hashable
-    name: str
-
-
-def held_with_hooks(names: Names) -> list[HookedTensor]:
-    """The non-leaf tensors with hooks among named tensors; keeps none of them alive."""
+def held_with_hooks(names: Names) -> list[Hook]:
+    """The hooks of each non-leaf tensor among named tensors; keeps none of the tensors alive."""
     return [
-        HookedTensor(weakref.ref(table), sequence_number(node), named.name)
+        Hook(weakref.ref(table), NOWHERE, sequence_number(node), None, False, named.name)
         for named in names
         if (node := named.tensor.grad_fn) is not None and (table := tables_of(named.tensor)[0])
     ]
@@ -96,7 +82,7 @@ class Hooks:
         self.on_leaves: list[Entry] = []
         self._verdicts = verdicts
         self._failed = failed
-        self._known: dict[int, _Hook] = {}
+        self._known: dict[int, Hook] = {}
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
         self._waiting: list[_Change] = []
         self._left = _MOST
@@ -113,9 +99,9 @@ class Hooks:
         table = handle.hooks_dict_ref
         tensor = leaf.ref() if leaf is not None else None
         is_after = tensor is not None and table() is tables_of(tensor)[1]
-        self._known[handle.id] = _Hook(table, location, identity, leaf, is_after)
+        self._known[handle.id] = Hook(table, location, identity, leaf, is_after)
 
-    def begin(self, leaves: Iterable[Leaf], held: Iterable[HookedTensor]) -> None:
+    def begin(self, leaves: Iterable[tuple[Leaf, torch.Tensor]], held: Iterable[Hook]) -> None:
         """Replace each hook by a stand-in at the start of a backward pass.
 
         Args:
@@ -126,23 +112,19 @@ class Hooks:
             if number not in (hook.table() or ()):
                 del self._known[number]
         hooks = dict(self._known)
-        for leaf in leaves:
-            tensor = leaf.ref()
-            tables = tables_of(tensor) if tensor is not None else ()
-            for table, is_after in zip(tables, (False, True), strict=False):
+        for leaf, tensor in leaves:
+            for table, is_after in zip(tables_of(tensor), (False, True), strict=True):
                 for number in table or ():
                     if table is not None:  # from before the recording, unless known
-                        found = _Hook(weakref.ref(table), NOWHERE, leaf.identity, leaf, is_after)
+                        found = Hook(weakref.ref(table), NOWHERE, leaf.identity, leaf, is_after)
                         hooks.setdefault(number, found)
-        for find, identity, name in held:
-            for number in find() or ():
-                hooks.setdefault(number, _Hook(find, NOWHERE, identity, None, False, name))
+        for each in held:
+            hooks.update((number, each) for number in each.table() or () if number not in hooks)
         for number, hook in hooks.items():
             table = hook.table()
             if table is not None:
-                stand_in = StandIn(
-                    table[number], functools.partial(self._look, hook, table[number])
-                )
+                look = functools.partial(self._look, hook, table[number])
+                stand_in = StandIn(table[number], look)
                 table[number] = stand_in
                 self._stand_ins.append((hook.table, number, stand_in))
 
@@ -199,7 +181,7 @@ class Hooks:
         except Exception as error:
             self._failed(error)
 
-    def _look(self, hook: _Hook, function: Any, given: Any) -> Callable[[Any], None]:
+    def _look(self, hook: Hook, function: Any, given: Any) -> Callable[[Any], None]:
         """Read the gradient before a hook runs; returns the function to call with its result."""
         try:
             with quietly():
@@ -210,7 +192,7 @@ class Hooks:
             self._failed(error)
             return _say_nothing
 
-    def _after(self, hook: _Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
+    def _after(self, hook: Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
         try:
             with quietly():
                 new = given.grad if hook.is_after else given if result is None else result
@@ -224,7 +206,7 @@ class Hooks:
             self._failed(error)
 
     def _changed(
-        self, function: Any, hook: _Hook, name: str, before: _Gradient, gradient: Any
+        self, function: Any, hook: Hook, name: str, before: _Gradient, gradient: Any
     ) -> None:
         """A hook may have changed a gradient: the values are compared after the pass."""
         action = Action.AFTER_ACCUMULATION if hook.is_after else Action.BEFORE_ACCUMULATION
@@ -283,7 +265,7 @@ class _Change(NamedTuple):
     after: _Gradient
 
 
-_NO_HOOK = _Hook(lambda: None, NOWHERE, None, None, False)  # full backward hooks of a module
+_NO_HOOK = Hook(lambda: None, NOWHERE, None, None, False)  # full backward hooks of a module
 
 
 def _version(gradient: Any) -> int:

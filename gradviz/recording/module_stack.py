@@ -35,15 +35,21 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.training_sets import own_type, parameters_of
+from gradviz.capture.tensors.training_sets import modules_in, own_type, parameters_of
 from gradviz.facts import EventKind, PartCall
 from gradviz.graph import Cause
 from gradviz.graph.operations import custom_word
-from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
+from gradviz.graph.text import Path, shared
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Provenance
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_frame, user_location
+from gradviz.recording.source_lines import (
+    CodeLocation,
+    UserFiles,
+    outwards,
+    user_frame,
+    user_location,
+)
 from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor
 
 
@@ -360,16 +366,7 @@ class ModuleStack(Listener):
         }
         for prefix, ref in self._roots:
             root = ref()
-            if root is None:
-                continue
-            try:
-                found = list(root.named_modules(remove_duplicate=False))
-            except (RecursionError, TypeError):  # it contains itself, or overrides the method
-                found = list(root.named_modules())
-            is_wrapped = type(root).__name__ in WRAPPING_CLASSES
-            for name, module in found:
-                path = without_wrappers(name.split(".") if name else [], is_wrapped)
-                path = (*prefix.split("."), *path) if prefix else path
+            for path, module in modules_in(root, prefix) if root is not None else ():
                 known = self._known.get(id(module))
                 if known is None or known[0]() is not module:
                     known = self._known[id(module)] = (weakref.ref(module), [])
@@ -417,12 +414,7 @@ def _is_compiled(module: nn.Module) -> bool:
 
 def _nearest(paths: list[Path], running: Path) -> Path:
     """Of a shared module's paths, the one inside the calling module."""
-
-    def in_common(path: Path) -> int:
-        alike = [a == b for a, b in zip(path, running, strict=False)]
-        return [*alike, False].index(False)
-
-    return max(paths, key=in_common)  # of equals the first
+    return max(paths, key=lambda path: len(shared(path, running)))  # of equals the first
 
 
 def _drop_stale(track: _Track) -> None:
@@ -435,7 +427,7 @@ def _drop_stale(track: _Track) -> None:
 
 
 _APPLY: Any = torch.autograd.Function.apply
-_INPUTS = 16
+_INPUTS = 256  # of one call, and of each result in it
 
 
 class FunctionCalls:
@@ -464,6 +456,8 @@ class FunctionCalls:
         mixed: dict[int, list[Input]],
     ) -> None:
         self.reads: dict[int, int] = {}
+        self._call: tuple[object, ...] = ()  # the call that runs
+        self._made = set[int]()  # the numbers of its results
         self._provenance = provenance
         self._reachability = reachability
         self._event_log = event_log
@@ -490,6 +484,9 @@ class FunctionCalls:
             word, _ = custom_word(function.__module__, function.__name__)
             is_hidden = _is_of_torch(function)
             given = [*given, *inputs] if is_hidden else given
+            call = word, location, tuple(map(id, inputs))
+            if call != self._call:  # in a loop, an input is the result of the call before
+                self._call, self._made = call, set()
             self._add_untracked(word, given, new, location, is_hidden)
 
     def inputs_of_torch(self) -> list[torch.Tensor]:
@@ -544,10 +541,7 @@ class FunctionCalls:
         for tensor in given:
             data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, location, word)
             source = data.source
-            is_own = isinstance(source, UntrackedTensor) and (source.word, source.location) == (
-                word,
-                location,
-            )
+            is_own = isinstance(source, UntrackedTensor) and source.number in self._made
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
         found = list(inputs.values())[:_INPUTS]
@@ -555,6 +549,7 @@ class FunctionCalls:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue
             untracked = self._provenance.add_result(tensor, word, location, found)
+            self._made.add(untracked.number)
             self._log(location, untracked, is_hidden)
 
     def _log(self, location: CodeLocation, untracked: UntrackedTensor, is_hidden: bool) -> None:
@@ -586,10 +581,8 @@ def _is_of_torch(function: Any) -> bool:
 
 def _apply_frame() -> FrameType | None:
     """The frame of the outermost running ``Function.apply``."""
-    found, frame = None, sys._getframe(2)
-    code = _APPLY.__func__.__code__
-    while frame is not None:
+    found, code = None, _APPLY.__func__.__code__
+    for frame in outwards(sys._getframe(2)):
         if frame.f_code is code:
             found = frame
-        frame = frame.f_back  # type: ignore[assignment]
     return found

@@ -50,7 +50,6 @@ from gradviz.recording.passes import (
     has_state,
     held_by,
     is_transform,
-    leaves_of,
     step_details,
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
@@ -188,8 +187,9 @@ class Observer(Listener):
         flow = GradientFlow(watched, self._state.failed)
         facts = (before, given, root, roots, graph, flow, averaging)
         self._pass = _Pass(self._passes, location, count, *facts)
-        before.add_summaries(averaging.possible, leaves_of(self._state))
-        self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
+        leaves = self._state.provenance.alive_leaves()
+        before.add_summaries(averaging.possible, leaves)
+        self._state.hooks.begin(leaves, self.snapshots.hooked)
 
     def _repeats(self, call: BackwardCall, may_average: bool) -> bool:
         """Whether a pass repeats an earlier one: its frames are built when they are read."""

@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from math import inf, isnan
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import KeyOf
 from gradviz.recording.hooks import step_hook
 from gradviz.recording.pass_values import Copies, is_ordinary
-from gradviz.recording.source_lines import UserFiles, user_frame
+from gradviz.recording.source_lines import UserFiles, frames_inside, outwards, user_frame
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf
 
@@ -161,11 +162,8 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
         method are named ``self.model``.
     """
     files = UserFiles()
-    frames = []
-    while frame is not None and frame.f_code.co_filename != within:
-        if files[frame.f_code.co_filename] and not _is_wrapper(frame):
-            frames.append(frame)
-        frame = frame.f_back
+    inner = takewhile(lambda each: each.f_code.co_filename != within, outwards(frame))
+    frames = [each for each in inner if files[each.f_code.co_filename] and not _is_wrapper(each)]
     found: dict[str, object] = {}
     for each in reversed(frames):
         found.update(each.f_globals)
@@ -181,10 +179,9 @@ def has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> boo
         frame: the user's frame that called backward.
         around: the variables around it.
     """
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
-            return False  # it is inside its step, like LBFGS
-        frame = frame.f_back
+    modules = (each.f_globals.get("__name__", "") for each in outwards(frame))
+    if any(name.startswith("torch.optim") for name in modules):
+        return False  # it is inside its step, like LBFGS
     return bool(optimizers_among(around))
 
 
@@ -194,6 +191,12 @@ def optimizers_among(around: Mapping[str, object]) -> list[Any]:
     inside = attributes_of(values)
     values += [*inside, *entries_of(inside)]
     return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
+
+
+def parameters_of(optimizers: Iterable[Any]) -> dict[int, Any]:
+    """The parameters of torch's optimizers, or of others like them, by identity."""
+    groups = [group for each in optimizers for group in getattr(each, "param_groups", None) or ()]
+    return {id(each): each for group in groups for each in group["params"]}
 
 
 def _is_wrapper(frame: FrameType) -> bool:
@@ -216,7 +219,8 @@ class Before:
         self, state: RecordingState, summaries: dict[int, TensorSummary | Kept | None]
     ) -> None:
         self._summaries = summaries
-        self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
+        leaves = state.provenance.alive_leaves()
+        self._states = {leaf.number: _state(tensor) for leaf, tensor in leaves}
         self._waiting = waiting_parameters()
 
     def count_passes(self, state: RecordingState, is_same_step: bool = False) -> list[Leaf]:
@@ -229,12 +233,12 @@ class Before:
         yet is counted, too: it becomes part of ``.grad`` in a later pass.
         """
         changed, waiting = [], waiting_parameters()
-        for leaf in sorted(leaves_of(state), key=lambda leaf: leaf.number):
-            before, after = self._states.get(leaf.number), _state(leaf)
+        for leaf, tensor in sorted(state.provenance.alive_leaves(), key=lambda row: row[0].number):
+            before, after = self._states.get(leaf.number), _state(tensor)
             if after is None and before is not None:  # a hook has removed it
                 leaf.passes = 0
-            was_waiting = before is None and id(leaf.ref()) in self._waiting
-            if after is None and id(leaf.ref()) in waiting:
+            was_waiting = before is None and id(tensor) in self._waiting
+            if after is None and id(tensor) in waiting:
                 leaf.passes = 1 + (leaf.passes or 0) * was_waiting
             if after is None or after == before:
                 continue
@@ -245,7 +249,9 @@ class Before:
             changed.append(leaf)
         return changed
 
-    def add_summaries(self, numbers: Collection[int], leaves: Iterable[Leaf]) -> None:
+    def add_summaries(
+        self, numbers: Collection[int], leaves: Iterable[tuple[Leaf, torch.Tensor]]
+    ) -> None:
         """Read the gradients of leaves that the frame does not show.
 
         Args:
@@ -256,9 +262,8 @@ class Before:
             return
         found = [
             (leaf.number, tensor.grad)
-            for leaf in leaves
+            for leaf, tensor in leaves
             if leaf.number not in self._summaries
-            and (tensor := leaf.ref()) is not None
             and id(tensor) in numbers
             and tensor.grad is not None
         ]
@@ -513,33 +518,21 @@ class Microbatches:
         Args:
             accumulates: whether it accumulates into ``.grad``; any other changes nothing.
         """
-        frame: FrameType | None = sys._getframe(1) if _SCHEDULES in sys.modules else None
         step = 0
-        while frame is not None:
+        for frame in outwards(sys._getframe(1) if _SCHEDULES in sys.modules else None):
             if frame.f_globals.get("__name__", "").startswith(_SCHEDULES):
                 step = id(frame)
-            frame = frame.f_back
         is_same = bool(step) and step == self._number
         self._number = step if accumulates else self._number
         return is_same
 
 
-def leaves_of(state: RecordingState) -> list[Leaf]:
-    """The recorded leaves that are alive."""
-    return [each for each in list(state.provenance.tensors.values()) if isinstance(each, Leaf)]
-
-
-def _state(leaf: Leaf) -> _State:
-    tensor = leaf.ref()
-    gradient = tensor.grad if tensor is not None and tensor.is_leaf else None
+def _state(leaf: torch.Tensor) -> _State:
+    gradient = leaf.grad if leaf.is_leaf else None
     return None if gradient is None else (id(gradient), version_of(gradient))
 
 
 def is_transform(verdicts: UserFiles) -> bool:
     """Whether ``torch.func`` runs this pass internally."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not verdicts[frame.f_code.co_filename]:
-        if "_functorch" in frame.f_code.co_filename:
-            return True
-        frame = frame.f_back
-    return False
+    inner = frames_inside(sys._getframe(1), verdicts)
+    return any("_functorch" in frame.f_code.co_filename for frame in inner)

@@ -14,10 +14,9 @@ from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, 
 from gradviz.capture.autograd.tensors import Several, memory_of, storage_address, version_of
 from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
-from gradviz.graph import Buffers, GradGraph, SavedTensor, ancestors
+from gradviz.graph import Buffers, GradGraph, ancestors
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
-from gradviz.recording.tensor_records import Leaf
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 Freed = tuple[SourceLocation, Container[int]]
@@ -135,8 +134,10 @@ def _changed_in_a_copy(
     """
     nodes = graph.nodes
     copies = [n for n, key in operations.items() if nodes[key].get("op") == "copy_slices"]
-    packed = [
-        n for n, key in operations.items() if any(map(_is_packed, nodes[key].get("saved", ())))
+    packed = [  # of what a hook keeps nothing is known
+        n
+        for n, key in operations.items()
+        if any(not each.dtype for each in nodes[key].get("saved", ()))
     ]
     copies += packed
     latest = {change.storage: change.after for change in state.changes}
@@ -170,17 +171,11 @@ def _changed_in_a_copy(
     return _with_change(problem, fits[0], state)
 
 
-def _is_packed(saved: SavedTensor) -> bool:
-    """Whether a hook keeps a saved tensor, so that nothing is known of it."""
-    return not saved.dtype
-
-
 def _leaf_name(storage: object, graph: GradGraph, state: RecordingState) -> str:
     """The name of the leaf with that storage; "" if there is none."""
-    for record in state.provenance.tensors.values():
-        tensor = record.ref() if isinstance(record, Leaf) else None
-        if tensor is not None and storage_address(tensor) == storage:
-            node = state.event_log.key_of(record.identity)
+    for leaf, tensor in state.provenance.alive_leaves():
+        if storage_address(tensor) == storage:
+            node = state.event_log.key_of(leaf.identity)
             return str(graph.nodes[node].get("name", "")) if node in graph else ""
     return ""
 

@@ -115,6 +115,11 @@ class Provenance:
         found = self.tensors.of(tensor)
         return found.leaf if isinstance(found, UntrackedTensor) else found
 
+    def alive_leaves(self) -> list[tuple[Leaf, torch.Tensor]]:
+        """The leaves that are alive, with their records."""
+        leaves = [each for each in list(self.tensors.values()) if isinstance(each, Leaf)]
+        return [(leaf, tensor) for leaf in leaves if (tensor := leaf.ref()) is not None]
+
     def ancestors(self, tensor: torch.Tensor, number: int | None = None) -> Ancestors:
         """The ancestors of a leaf: itself, and the tensors it was computed from.
 

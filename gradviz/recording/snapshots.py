@@ -24,10 +24,10 @@ from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
 from gradviz.graph import EdgeData, GradGraph, leave_out_drawn
-from gradviz.recording.hooks import HookedTensor, held_with_hooks
+from gradviz.recording.hooks import Hook, held_with_hooks
 from gradviz.recording.module_stack import holder_of
 from gradviz.recording.pass_values import Contents, SavedValues, contents_of
-from gradviz.recording.source_lines import user_frame
+from gradviz.recording.source_lines import outwards, user_frame
 from gradviz.recording.stable_trace import (
     Additions,
     Keys,
@@ -61,14 +61,14 @@ class SnapshotSeries:
     Attributes:
         keys: assigns the keys.
         snapshot: the latest one.
-        hooked: non-leaf tensors with hooks that variables held before the latest backward pass.
+        hooked: hooks of non-leaf tensors that variables held before the latest backward pass.
         sets: the modules and optimizers that variables held before backward passes.
     """
 
     def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
-        self.hooked: Sequence[HookedTensor] = ()
+        self.hooked: Sequence[Hook] = ()
         self.sets = SeenSets(self._identity_of, self._enter)
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._classes_before: Mapping[str, str] = {}
@@ -243,8 +243,8 @@ class SnapshotSeries:
         for key in sorted(cut_leaves, key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
                 cut = self._cut_at(key, where)
-                for number in leaves_in(leaves & ~seen.get(where, 0)):
-                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
+                for leaf in self._keys_of(leaves & ~seen.get(where, 0)):
+                    found.setdefault(leaf, []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
         return found
 
@@ -258,15 +258,18 @@ class SnapshotSeries:
             for where, leaves in record.cut_leaves.items():
                 cut = self._cut_at("", where)
                 row = ValueRead(cut, record.word, read.source, str(read.inside))
-                for number in leaves_in(leaves):
-                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
+                for leaf in self._keys_of(leaves):
+                    found.setdefault(leaf, []).append(row)
         return found
+
+    def _keys_of(self, leaves: int) -> list[str]:
+        """The keys of the leaves in a set of bits."""
+        return [self.keys.of(identity) for identity in leaves_in(leaves)]
 
     def copies(self) -> dict[str, list[str]]:
         """By the keys of leaves into which values of other leaves were written, those leaves."""
-        rows = ((number, *leaves_in(b)) for number, b in self._state.provenance.copied.items())
-        keys = ([self.keys.of(Leaf(number).identity) for number in row] for row in rows)
-        return {copy: sources for copy, *sources in keys}
+        rows = self._state.provenance.copied.items()
+        return {self.keys.of(Leaf(number).identity): self._keys_of(bits) for number, bits in rows}
 
     def cuts_behind(self, tensor: torch.Tensor) -> list[CutEdge]:
         """Where the data of a tensor outside the graph left it, whether or not a frame shows it.
@@ -311,10 +314,8 @@ class SnapshotSeries:
 
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The recorded leaves that are alive, with their keys."""
-        for record in list(self._state.provenance.tensors.values()):
-            tensor = record.ref() if isinstance(record, Leaf) else None
-            if tensor is not None:
-                yield next(iter(self.keys.of_any((record.identity,))), ""), tensor
+        for leaf, tensor in self._state.provenance.alive_leaves():
+            yield self.keys.known(leaf.identity), tensor
 
     def flat_parts(self) -> dict[str, str]:
         """By the keys of the parts of flat parameters of FSDP1, the keys of those."""
@@ -428,9 +429,7 @@ class SnapshotSeries:
         own: FrameType | None = here  # a trainer of a library may call backward
         while own is not None and self._state.verdicts.is_library(own.f_code.co_filename):
             own = user_frame(own.f_back, self._state.verdicts)
-        began: FrameType | None = here
-        while began is not None and began.f_code is not self._entered:
-            began = began.f_back
+        began = next((each for each in outwards(here) if each.f_code is self._entered), None)
         trainer = here if own is not here else None  # a frame of a library that holds the model
         while trainer not in (own, None) and not any(map(_is_module, locals_of(trainer).values())):
             trainer = trainer.f_back
@@ -589,8 +588,7 @@ def _leaves(state: RecordingState) -> list[torch.Tensor]:
             if isinstance(data.source, Leaf) and (tensor := data.source.ref()) is not None:
                 found[data.source.number] = tensor
     if not found:  # tensors were created, but not used
-        for record in state.provenance.tensors.values():
-            tensor = record.ref()
-            if isinstance(record, Leaf) and record.location.code is not None and tensor is not None:
-                found[record.number] = tensor
+        for leaf, tensor in state.provenance.alive_leaves():
+            if leaf.location.code is not None:
+                found[leaf.number] = tensor
     return [found[number] for number in sorted(found)][:_MOST]

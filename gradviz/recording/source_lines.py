@@ -16,7 +16,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from enum import Enum
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -146,12 +146,11 @@ class HelperFiles(dict[str, Helper]):
 
     def caller(self, frame: FrameType | None) -> FrameType | None:
         """The frame of the code that called torch, without what only passes the call on."""
-        while frame is not None:
-            is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
-            if not is_ours and self[frame.f_code.co_filename] is not Helper.BETWEEN:
-                break
-            frame = frame.f_back
-        return frame
+        for each in outwards(frame):
+            is_ours = each.f_globals.get("__name__", "").startswith("gradviz.")
+            if not is_ours and self[each.f_code.co_filename] is not Helper.BETWEEN:
+                return each
+        return None
 
 
 class UserFiles(dict[str, bool]):
@@ -161,6 +160,7 @@ class UserFiles(dict[str, bool]):
 
     Attributes:
         ours: the files of gradviz that pass calls of the program on to torch.
+        is_library: whether one of these files is a library's (see `is_library`).
         locations: a location for each instruction that called torch, to save creating many.
 
     Example:
@@ -171,7 +171,7 @@ class UserFiles(dict[str, bool]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._libraries: dict[str, bool] = {}
+        self.is_library = functools.cache(is_library)
         self.ours: set[str] = set()
         self.locations: dict[tuple[int, int], CodeLocation] = {}
 
@@ -181,21 +181,22 @@ class UserFiles(dict[str, bool]):
             self.ours.add(filename)
         return verdict
 
-    def is_library(self, filename: str) -> bool:
-        """Whether one of these files is a library's (see `is_library`); computed once per file."""
-        found = self._libraries.get(filename)
-        if found is None:
-            found = self._libraries[filename] = is_library(filename)
-        return found
+
+def outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame, the one that called it, and so on."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def frames_inside(frame: FrameType | None, verdicts: UserFiles) -> Iterator[FrameType]:
+    """The frames from ``frame`` outwards that the user's code called."""
+    return takewhile(lambda each: not verdicts[each.f_code.co_filename], outwards(frame))
 
 
 def called_functions(frame: FrameType | None, verdicts: UserFiles) -> list[str]:
     """The function that the user's code called, and those that it called, down to a frame."""
-    names: list[str] = []
-    while frame is not None and not verdicts[frame.f_code.co_filename]:
-        names.insert(0, frame.f_code.co_name)
-        frame = frame.f_back
-    return names
+    return [each.f_code.co_name for each in frames_inside(frame, verdicts)][::-1]
 
 
 @functools.lru_cache(maxsize=4_096)
@@ -281,13 +282,11 @@ def caller_of(library: FrameType, verdicts: UserFiles) -> CodeLocation | None:
     starts the user's code, wherever it is, from such a frame.
     """
     is_installed = _is_installed(library.f_code.co_filename)
-    frame = library.f_back
-    while frame is not None:
+    for frame in outwards(library.f_back):
         name = frame.f_code.co_filename
         is_own = verdicts[name] and not verdicts.is_library(name)
         if is_own and (is_installed or not name.startswith("<") or cell_name(name)):
             return CodeLocation(frame.f_code, ~frame.f_lasti)
-        frame = frame.f_back
     return None
 
 
@@ -304,7 +303,6 @@ class SourceLines:
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], tuple[CodeType | None, SourceLine, SourceLine]] = {}
-        self._displayed: dict[str, str] = {}
         try:
             self._here = _folder(os.getcwd())  # noqa: PTH109
         except OSError:  # the folder was deleted
@@ -335,7 +333,7 @@ class SourceLines:
         return found[1] if is_last or offset >= 0 else found[2]
 
     def _look(self, code: CodeType, offset: int) -> SourceLine:
-        file, span = self._display(code.co_filename), _span(code, offset)
+        file, span = self._path(code.co_filename), _span(code, offset)
         if not span[0]:
             return SourceLine(SourceLocation(file), "")
         lines = linecache.getlines(code.co_filename)
@@ -344,12 +342,6 @@ class SourceLines:
         target = targets.get(span, "") if span[3] >= 0 else _stored(code, offset, span[0], targets)
         is_own = self._is_own(code.co_filename)
         return SourceLine(SourceLocation(file, span[0], span[2], text, is_own), target)
-
-    def _display(self, filename: str) -> str:
-        found = self._displayed.get(filename)
-        if found is None:
-            found = self._displayed[filename] = self._path(filename)
-        return found
 
     def _is_own(self, filename: str) -> bool:
         """Whether a file is in the folder of the program, and not of an installed package."""
@@ -379,13 +371,11 @@ def _span(code: CodeType, offset: int) -> _Span:
     Python 3.10 has no columns: they are -1, and the last line equals the first.
     """
     if sys.version_info >= (3, 11):
-        for index, position in enumerate(code.co_positions()):
-            if index == offset // 2:
-                if position[0] is None:  # the first instruction of a closure has no line
-                    line = 0 if offset else code.co_firstlineno
-                    return line, line, -1, 0
-                return tuple(-1 if each is None else each for each in position)  # type: ignore[return-value]
-        return 0, 0, -1, -1
+        position = next(islice(code.co_positions(), offset // 2, None), (0, 0, -1, -1))
+        if position[0] is None:  # the first instruction of a closure has no line
+            line = 0 if offset else code.co_firstlineno
+            return line, line, -1, 0
+        return tuple(-1 if each is None else each for each in position)  # type: ignore[return-value]
     if offset == 0:
         return code.co_firstlineno, code.co_firstlineno, -1, -1
     for start, end, line in code.co_lines():

@@ -362,8 +362,7 @@ def take(
     snapshot.operations = {created: new_keys[key] for key, created in records.created.items()}
     for end, leaves in state.function_calls.reads.items():
         if (key := snapshot.operations.get(end - 1, "")) in graph:
-            found = tuple(keys.of(("leaf", number)) for number in leaves_in(leaves))
-            graph.nodes[key]["uses_inside"] = found
+            graph.nodes[key]["uses_inside"] = tuple(map(keys.of, leaves_in(leaves)))
     for key, leaf in records.leaves.items():
         snapshot.leaves[leaf.number] = new_keys[key], leaf
         _add_leaf_facts(graph.nodes[new_keys[key]], leaf, state)

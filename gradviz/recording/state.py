@@ -40,6 +40,7 @@ from gradviz.recording.source_lines import (
     HelperFiles,
     SourceLines,
     UserFiles,
+    outwards,
     user_location,
 )
 from gradviz.recording.tensor_records import (
@@ -300,14 +301,11 @@ class RecordingState:
     def _is_in_step(self) -> bool:
         """Whether an optimizer makes the call, and not the closure passed to it."""
         stepping: Any = self.stepping
-        has_user_code = self.verdicts[stepping.co_filename]
-        frame: Any = sys._getframe(3)
         is_closure = False
-        while frame is not None:
+        for frame in outwards(sys._getframe(3)):
             if frame.f_code is stepping:
-                return has_user_code or not is_closure
+                return self.verdicts[stepping.co_filename] or not is_closure
             is_closure = is_closure or self.verdicts[frame.f_code.co_filename]
-            frame = frame.f_back
         self.stepping = None  # the step ended with an error
         return False
 

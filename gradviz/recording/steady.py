@@ -26,7 +26,6 @@ from gradviz.capture.tracer import copy_graph
 from gradviz.facts import Action, FrameKind
 from gradviz.graph import LEAVES, GradGraph, TensorSummary
 from gradviz.recording.event_log import KeyOf
-from gradviz.recording.passes import leaves_of
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
@@ -171,9 +170,10 @@ class Steady:
             found = None if node is None else outline(node, since, _MOST_NODES)
         if found is None:
             return False
-        leaves = leaves_of(self._state)
+        provenance = self._state.provenance
+        leaves = (leaf for leaf, _ in provenance.alive_leaves())
         passes = tuple((each.number, min(each.passes or 0, _PASSES)) for each in leaves)
-        shown = self._state.provenance.shown
+        shown = provenance.shown
         cuts = sum(each.is_plain_value or each.ref() is not None for each in shown)
         signature = digest, found, passes, cuts
         known = self._known.get(signature)

@@ -115,17 +115,19 @@ def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
     return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
 
 
-def leaves_in(bits: int) -> Iterator[int]:
-    """The numbers of the leaves in a set.
+def leaves_in(bits: int) -> list[tuple[str, int]]:
+    """The identities of the leaves in a set.
 
     Example:
-        >>> list(leaves_in(0b1011))
-        [0, 1, 3]
+        >>> leaves_in(0b1011)
+        [('leaf', 0), ('leaf', 1), ('leaf', 3)]
     """
+    found = []
     while bits:
         lowest = bits & -bits
-        yield lowest.bit_length() - 1
+        found.append(("leaf", lowest.bit_length() - 1))
         bits ^= lowest
+    return found
 
 
 R = TypeVar("R", bound=Any)  # a record of a tensor, with a reference to it in ``ref``

@@ -20,9 +20,9 @@ from gradviz.graph import (
     is_box_of_leaves,
     is_data,
 )
-from gradviz.graph.text import bytes_text, counted, is_zero
+from gradviz.graph.text import bytes_text, clean, counted, is_zero, joined
 from gradviz.renderers.edges import cause_box, drawn_edges
-from gradviz.renderers.labels import Role, cause_word, clean, labels_of, may_have_changed
+from gradviz.renderers.labels import Role, cause_word, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import (
     FILLS,
@@ -159,10 +159,7 @@ _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "a
 
 
 def _names(nodes: Sequence[NodeData], nameless: str = "the result") -> str:
-    names = [node.get("name") or nameless for node in nodes]
-    if len(names) > _MOST_NAMES:
-        return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} others"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return joined([node.get("name") or nameless for node in nodes], _MOST_NAMES, "others")
 
 
 def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:

@@ -10,11 +10,18 @@ from itertools import pairwise
 from typing import Any
 
 from gradviz.graph import EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
-from gradviz.graph.text import bytes_text, counted, number_text, shape_text, summary_text
-from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean
+from gradviz.graph.text import (
+    bytes_text,
+    clean,
+    counted,
+    number_text,
+    shape_text,
+    shared_by,
+    summary_text,
+)
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
 from gradviz.renderers.theme import FILLS, TEXT, Bar, Look, base_look, look_of
-from gradviz.views.modules import shared_by
 from gradviz.wording import problem_text, spread_text
 
 _HEAD = 25.0

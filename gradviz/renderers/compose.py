@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gradviz.graph import GradGraph
+from gradviz.graph.text import clean
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.cards import (
     Card,
@@ -32,7 +33,7 @@ from gradviz.renderers.edges import (
     through_middle,
     with_short_sources,
 )
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
+from gradviz.renderers.labels import Line, Role, TextSpan, labels_of
 from gradviz.renderers.layout.engines import Cluster, lay_out
 from gradviz.renderers.layout.routing import Box, Layout, Link, Route
 from gradviz.renderers.layout.wrapping import parts_in_rows, wrap
@@ -150,17 +151,16 @@ def _in_rows(
     return _sheet(drawn, panels, rows, [], style)
 
 
-def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> list[Scene]:
+def compose_each(story: Story, style: SheetStyle | None = None) -> list[Scene]:
     """Compose one sheet per frame; nodes in several frames have the same position.
 
     Args:
         story: as for `compose`.
         style: as for `compose`.
-        limit: as for `compose`.
     """
     style = style or SheetStyle()
     graphs = [frame.graph for frame in story]
-    panels = panels_of(graphs, style, limit, columns=_WIDEST_ROW)
+    panels = panels_of(graphs, style, columns=_WIDEST_ROW)
     return [
         _sheet(Story((frame,), frame.title), [panel], [[panel]], [], style)
         for panel, frame in zip(panels, story, strict=True)

@@ -8,9 +8,10 @@ from typing import Any
 import graphviz
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.graph.text import clean
 from gradviz.renderers.cards import edge_tooltip, tooltip_of
 from gradviz.renderers.edges import QUIET, edges_by_node
-from gradviz.renderers.labels import Label, Line, cause_text, clean, labels_of
+from gradviz.renderers.labels import Label, Line, cause_text, labels_of
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import (
     FONT,

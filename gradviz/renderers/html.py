@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz import viewer
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, is_box_of_leaves
+from gradviz.graph.text import clean
 from gradviz.renderers.caption import MEANINGS, highlight_row, role_rows
 from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.edges import QUIET
-from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_word, clean, labels_of
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_word, labels_of
 from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg
@@ -54,33 +55,6 @@ if TYPE_CHECKING:
 
 _ROLES = tuple(Role)
 _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer of `explain` in the form that the viewer lists.
-
-    Args:
-        name: of the tensor, or the kind of error.
-        verdict: the code of the answer.
-        state: the state of the tensor: ``"no gradient"``, ``"fine"``.
-        reason: a sentence.
-        fix: what to do; "" for nothing.
-        nodes: keys of the nodes that show it.
-        culprit: key of the node to mark; "" for none.
-        lines: of the program, ``"train.py:31"``.
-        is_fine: whether nothing is wrong.
-    """
-
-    name: str
-    verdict: str
-    state: str
-    reason: str
-    fix: str = ""
-    nodes: tuple[str, ...] = ()
-    culprit: str = ""
-    lines: tuple[str, ...] = ()
-    is_fine: bool = False
 
 
 @dataclass
@@ -133,7 +107,7 @@ class ViewerPage:
     shown: Story
     theme: Theme = "auto"
     target: str = ""
-    answers: Sequence[Answer] = ()
+    answers: Sequence[Explanation] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     style: SheetStyle = field(default_factory=SheetStyle)
     command: tuple[str, str, str] = ("draw", "", "")
@@ -183,7 +157,7 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "columns": writer.columns.values,
         "frames": written,
         "events": [_event(event) for event in page.frames.events],
-        "answers": [plain(answer) for answer in page.answers],
+        "answers": [_answer(answer) for answer in page.answers],
         "files": {name: list(lines) for name, lines in page.files.items()},
     }
 
@@ -209,6 +183,17 @@ def _event(event: Event) -> dict[str, Any]:
         "detail": event.detail,
         "nodes": list(event.nodes),
     }
+
+
+def _answer(answer: Explanation) -> dict[str, Any]:
+    """An answer of `explain` as the viewer lists it, without what is empty."""
+    from gradviz.diagnosis import Verdict
+
+    verdict = answer.verdict
+    words = {"name": answer.name, "verdict": verdict.value, "state": verdict.state}
+    more = {name: plain(getattr(answer, name)) for name in ("fix", "nodes", "culprit", "lines")}
+    more["is_fine"] = verdict is Verdict.FINE
+    return {**words, "reason": answer.reason, **{k: each for k, each in more.items() if each}}
 
 
 class _IslandWriter:
@@ -449,13 +434,3 @@ def _colors(palette: Mapping[str, tuple[str, str]]) -> str:
 @media (prefers-color-scheme: dark) {{ :root[data-theme="auto"] {{ {dark} }} }}
 {classes}
 """
-
-
-def answer_of(explanation: Explanation) -> Answer:
-    """An explanation, for the list of the viewer."""
-    from gradviz.diagnosis import Verdict
-
-    verdict = explanation.verdict
-    words = explanation.name, verdict.value, verdict.state, explanation.reason, explanation.fix
-    places = explanation.nodes, explanation.culprit, explanation.lines
-    return Answer(*words, *places, verdict is Verdict.FINE)

@@ -25,6 +25,7 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation
 from gradviz.graph.text import (
     bytes_text,
+    clean,
     count_text,
     counted,
     dtype_text,
@@ -413,18 +414,6 @@ def _name(data: NodeData) -> list[TextSpan]:
     if text:
         return [TextSpan(text, Role.NAME)]
     return [TextSpan("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
-
-
-def clean(text: str) -> str:
-    """Text for one line: control characters and lone surrogates are replaced.
-
-    Example:
-        >>> clean("two" + chr(10) + "lines")
-        'two␤lines'
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
 def _short(text: str, longest: int = _LONGEST_NAME) -> str:

@@ -16,10 +16,10 @@ from gradviz.graph import (
     is_box_of_leaves,
     is_data,
 )
-from gradviz.graph.text import shape_text
+from gradviz.graph.text import clean, shape_text
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.edges import Rect, meet, point_at
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans, shapes_before
+from gradviz.renderers.labels import Line, Role, TextSpan, element_spans, shapes_before
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Curve, Rectangle, Shape, ShapeGroup, Text, around, extent

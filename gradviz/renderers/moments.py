@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from gradviz.facts import FrameKind
 from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
-from gradviz.graph.text import counted, is_loud, number_text, summary_text
-from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
+from gradviz.graph.text import clean, counted, is_loud, number_text, summary_text
+from gradviz.renderers.labels import Role, TextSpan, loud_role
 from gradviz.story import Frame, Story, with_graphs
 from gradviz.views.groups import count_of, sums_of
 from gradviz.views.page import CHUNKED, PageSize

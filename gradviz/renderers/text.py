@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Any
 
 from gradviz.graph import LEAVES, Cause, EdgeKind, GradGraph, longest_paths
-from gradviz.graph.text import counted
-from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean, labels_of
+from gradviz.graph.text import clean, counted
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Event, EventKind, Frame, Story
 

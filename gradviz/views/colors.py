@@ -58,7 +58,7 @@ def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
     if by not in SCALES:
         raise UsageError(must_be("color_by", f"one of {', '.join(SCALES)}", by))
     seen: GradGraph = graph.copy()
-    for data in (*_data_of_nodes(seen), *(data for *_, data in seen.edges(data=True))):
+    for data in (*seen._node.values(), *(data for *_, data in seen.edges(data=True))):
         for attribute in ("level", "mark", "norm", "saved_total"):
             data.pop(attribute, None)
     scale: dict[str, Any] = {"by": by}
@@ -67,13 +67,9 @@ def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
     elif by == "saved_bytes":
         scale.update(_bytes(seen))
     else:
-        scale["values"] = sorted({data[by] for data in _data_of_nodes(seen) if by in data})
+        scale["values"] = sorted({data[by] for data in seen._node.values() if by in data})
     seen.graph["scale"] = scale
     return seen
-
-
-def _data_of_nodes(graph: GradGraph) -> list[dict[str, Any]]:
-    return [data for _, data in graph.nodes(data=True)]
 
 
 def saved_totals(graph: GradGraph) -> dict[str, int]:
@@ -104,7 +100,7 @@ def saved_totals(graph: GradGraph) -> dict[str, int]:
 
 def _bytes(graph: GradGraph) -> dict[str, Any]:
     """Put the levels on a graph."""
-    nodes = _data_of_nodes(graph)
+    nodes = graph._node.values()
     for key, total in saved_totals(graph).items():
         graph.nodes[key]["saved_total"] = total
     most = max((data.get("saved_total", 0) for data in nodes), default=0)

@@ -122,7 +122,9 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
 
 
 @along_the_data
-def in_focus(graph: GradGraph, target: str, word: str, radius: int = 2) -> GradGraph:
+def in_focus(
+    graph: GradGraph, target: str, word: str, radius: int = 2, *, only_first: bool = False
+) -> GradGraph:
     """`focus_on`, with a word for the target in the note.
 
     Args:
@@ -130,25 +132,8 @@ def in_focus(graph: GradGraph, target: str, word: str, radius: int = 2) -> GradG
         target: as for `focus_on`.
         word: what the note calls it.
         radius: as for `focus_on`.
+        only_first: the first call of a module; of what is no module, or called once, all of it.
     """
-    return _focused(graph, target, radius, word)
-
-
-@along_the_data
-def first_call(graph: GradGraph, target: str, radius: int = 2) -> GradGraph:
-    """`focus_on` the first call of a module; of what is no module, or called once, all of it.
-
-    Args:
-        graph: as for `focus_on`.
-        target: as for `focus_on`.
-        radius: as for `focus_on`.
-    """
-    return _focused(graph, target, radius, target, only_first=True)
-
-
-def _focused(
-    graph: GradGraph, target: str, radius: int, word: str, *, only_first: bool = False
-) -> GradGraph:
     sequence = op_sequence(graph)
     paths = module_paths(sequence)
     found = _found(graph, sequence, paths, target)

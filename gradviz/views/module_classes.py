@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple, cast
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, is_box_of_leaves
-from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, without_wrappers
+from gradviz.graph.text import WRAPPING_CLASSES, Path, element_count, shared, without_wrappers
 from gradviz.views.op_sequence import OpSequence
 
 # The operations of a module without parameters, one each time that it runs.
@@ -130,7 +130,7 @@ class ModuleClasses:
             after: the one with the parameter.
             last: of the operation right before it; None if that is not known.
         """
-        for depth in range(len(_common(before, after)) + 1, len(after)):
+        for depth in range(len(shared(before, after)) + 1, len(after)):
             if last is not None and last[:depth] != after[:depth]:
                 self._bare.add(self.class_of(after[:depth]))
 
@@ -146,7 +146,7 @@ class ModuleClasses:
             uses: what the operations use.
         """
         found: list[Path | None] = [None] * len(ops)
-        common = before[:-1] if before == after else _common(before, after)
+        common = before[:-1] if before == after else shared(before, after)
         steps = _TAILS.get(self.class_of(before), ())
         tails = [each for each in steps if each == (*ops[: len(each)],)]
         first, last = max(map(len, tails), default=0), len(ops)
@@ -208,7 +208,7 @@ class ModuleClasses:
 
     def around(self, before: Path, after: Path) -> Path:
         """The innermost module that surely ran what ran between two others: no mere container."""
-        common = (before[:-1] if before == after else _common(before, after)) if after else ()
+        common = (before[:-1] if before == after else shared(before, after)) if after else ()
         while common and not self._runs(common):
             common = common[:-1]
         return common
@@ -323,7 +323,7 @@ def _up_to_ends(
         if path is None and len(end) > len(common):
             filled[at] = end
         elif path is not None and are_ends[at]:
-            end = _common(path, before)
+            end = shared(path, before)
     return filled
 
 
@@ -579,9 +579,3 @@ def elements_of(nodes: Iterable[Any]) -> dict[str, int]:
             counts = {own: element_count(node.get("shape", (0,)))}
         found.update((fact, found.get(fact, 0) + count) for fact, count in counts.items())
     return found
-
-
-def _common(before: Path, after: Path) -> Path:
-    """The innermost module that contains both, which may be one of the two."""
-    same = [a == b for a, b in zip(before, after, strict=False)]
-    return before[: [*same, False].index(False)]

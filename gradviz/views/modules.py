@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
-from gradviz.graph.text import Path, counted, must_be, without_wrappers
+from gradviz.graph.text import Path, counted, must_be, shared, shared_by, without_wrappers
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import (
     ONE_OPERATION,
@@ -364,25 +364,6 @@ def module_of(name: str) -> Path:
     """
     plain = name.removesuffix(".t()")
     return tuple(plain.split(".")[:-1]) if _PATH.fullmatch(plain) else ()
-
-
-def shared(one: Path, other: Path) -> Path:
-    """The common prefix of two paths.
-
-    Example:
-        >>> shared(("h", "3", "attn"), ("h", "3", "mlp"))
-        ('h', '3')
-    """
-    return shared_by([one, other])
-
-
-def shared_by(paths: Sequence[Path]) -> Path:
-    """The common prefix of all paths."""
-    if not paths:
-        return ()
-    low, high = min(paths), max(paths)  # their common prefix is that of all paths
-    same = [a == b for a, b in zip(low, high, strict=False)]
-    return low[: [*same, False].index(False)]
 
 
 def root_of(paths: Sequence[Path]) -> int:

@@ -348,11 +348,7 @@ def chunk_ends(sequence: OpSequence, size: int) -> list[int]:
 
 def _crossing(sequence: OpSequence) -> Ints:
     """For each operation, the number of earlier results that it or a later one uses."""
-    last_use = np.arange(len(sequence))
-    users = np.repeat(np.arange(len(sequence)), np.diff(sequence.starts))
-    inside = sequence.sources >= 0
-    np.maximum.at(last_use, sequence.sources[inside], users[inside])
     change = np.zeros(len(sequence) + 2, np.int64)
     change[1 : len(sequence) + 1] += 1
-    np.add.at(change, last_use + 1, -1)
+    np.add.at(change, sequence.last_use + 1, -1)
     return np.cumsum(change)

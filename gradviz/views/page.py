@@ -19,7 +19,7 @@ from gradviz.views.details import (
     hide_untracked,
     note_of_edges,
 )
-from gradviz.views.focus import first_call
+from gradviz.views.focus import in_focus
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -182,8 +182,9 @@ def smaller_pages(
         yield _merged(graph, shapes=False, outside=False, chains=False)
         plain = hide_bookkeeping(whole)
         for steps in (radius, 1, 0):
-            near = {} if steps is None else {"radius": steps}
-            yield clone_shared_leaves(dock_leaves(first_call(plain, focus, **near)))
+            near: dict[str, Any] = {} if steps is None else {"radius": steps}
+            opened = in_focus(plain, focus, focus, only_first=True, **near)
+            yield clone_shared_leaves(dock_leaves(opened))
     for chains in (False, True):
         yield _merged(graph, shapes=False, outside=True, chains=chains)
     yield from fit_pages(graph, [(60, 1), (30, 1)])

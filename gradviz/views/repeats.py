@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import compress, islice
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.text import Path
+from gradviz.graph.text import Path, shared, shared_by
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import contents_of
-from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of, shared, shared_by
+from gradviz.views.modules import check_depth, is_inferred, module_paths, root_of
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence, words_of
 from gradviz.views.siblings import gradient_state, names_in_short
 from gradviz.views.view import along_the_data, view
@@ -317,11 +317,8 @@ class _Search:
         at, top = stack.level, len(stack.prefix)
         # Of what runs between two layers it may not be known that it is in one of them.
         earlier = (self.paths[each] for each in range(place - 1, -1, -1))
-        before, own = (
-            next((path[: at + 1] for path in paths if len(path) > at), ())
-            for paths in (earlier, islice(self.paths, place, None))
-        )
-        return own != before and own[:top] == stack.prefix
+        own = _first_deeper(islice(self.paths, place, None), at)
+        return own != _first_deeper(earlier, at) and own[:top] == stack.prefix
 
     def _is_worth(self, repeat: Repeat) -> bool:
         """Whether folding a loop saves enough, and each step uses a result of the previous step."""
@@ -487,11 +484,13 @@ def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
         if len(own) != 1:
             return False
     inside = [path[: depth + 1] for path in paths[repeat.start : repeat.stop] if len(path) > depth]
-    earlier, later = paths[: repeat.start][::-1], paths[repeat.stop :]
-    before = next((path[: depth + 1] for path in earlier if len(path) > depth), ())
-    after = next((path[: depth + 1] for path in later if len(path) > depth), ())
-    first, last = inside[0], inside[-1]
-    return first != before and last != after
+    before = _first_deeper(reversed(paths[: repeat.start]), depth)
+    return inside[0] != before and inside[-1] != _first_deeper(paths[repeat.stop :], depth)
+
+
+def _first_deeper(paths: Iterable[Path], depth: int) -> Path:
+    """The first path that is deeper, cut below that depth; () for none."""
+    return next((path[: depth + 1] for path in paths if len(path) > depth), ())
 
 
 def _modules_of(paths: Sequence[Path], repeat: Repeat, level: int) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -25,10 +25,10 @@ from gradviz.graph import (
     TensorSummary,
     is_box_of_leaves,
 )
-from gradviz.graph.text import counted, is_zero, listed, must_be, ranges_text
+from gradviz.graph.text import counted, is_zero, listed, must_be, ranges_text, shared_by
 from gradviz.views.details import clone_shared_leaves
 from gradviz.views.groups import Part, contract, operations_in
-from gradviz.views.modules import module_paths, shared_by
+from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import OpSequence, chunk_ends, op_sequence, words_of
 from gradviz.views.view import along_the_data, view
 
@@ -40,6 +40,7 @@ _MOST_NAMES = 3
 _MOST_NODES = 500  # of a graph in which calls of a module are searched
 _FEW_OUTSIDE = 2  # operations that need not be folded
 _DIGITS = re.compile(r"\d+")
+_Place = TypeVar("_Place", int, str)
 
 
 @view
@@ -202,8 +203,8 @@ def _called(leaves: Sequence[Any]) -> str:
     is_all = not any(leaf["kind"] is NodeKind.LEAF or "leaf_elements" in leaf for leaf in leaves)
     count = _count(leaves)
     what = "parameters" if is_all else "leaves"
-    modules = [str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves]
-    common = _common(modules)
+    modules = [tuple(str(leaf.get("name", "")).split(".")[:-1]) for leaf in leaves]
+    common = shared_by(modules)
     of = f" of {'.'.join(common)}" if common else ""
     if not common and all(modules):
         of = f" of {listed(list(dict.fromkeys(map('.'.join, modules))), 2)}"
@@ -217,21 +218,14 @@ def _count(leaves: Sequence[Any]) -> int:
 
 def _called_apart(leaves: Sequence[Any]) -> str:
     """The name of a box if another box has the same one: ``cell: weight_hh, bias_hh (2)``."""
-    paths = [str(leaf.get("name", "")).split(".") for leaf in leaves]
-    common = _common([path[:-1] for path in paths])
+    paths = [tuple(str(leaf.get("name", "")).split(".")) for leaf in leaves]
+    common = shared_by([path[:-1] for path in paths])
     parts = list(dict.fromkeys(path[len(common)] for path in paths))
     of = f"{'.'.join(common)}: " if common else ""
     titles = [
         f"{of}{listed(parts, most)} ({_count(leaves):,})" for most in range(_MOST_NAMES, 0, -1)
     ]
     return next((title for title in titles if len(title) <= _LONGEST_TITLE), titles[-1])
-
-
-def _common(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The first parts that all paths have."""
-    same = [set(column) for column in zip(*paths, strict=False)]
-    count = next((at for at, column in enumerate(same) if len(column) > 1), len(same))
-    return list(paths[0][:count])
 
 
 def _state(data: dict[str, Any]) -> tuple[object, ...]:
@@ -271,17 +265,22 @@ def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
             there = graph._node[user]
             if there.get("op") == data["op"] and there["kind"] is NodeKind.OPERATION:
                 after[key] = user
-    inner = set(after.values())
-    taken: set[str] = set()
-    for start in after.keys() - inner if len(after) < fewest else sorted(after.keys() - inner):
-        chain = [start]
-        while chain[-1] in after and after[chain[-1]] not in taken:
-            chain.append(after[chain[-1]])
-        taken.update(chain)
-        alone = [key for key in chain if "root" not in graph._node[key]]
+    for keys in _in_rows(after):
+        alone = [key for key in keys if "root" not in graph._node[key]]
         if len(alone) >= fewest:
-            total: Any = {"op": f"{graph._node[start]['op']} of {len(alone) + 1:,}"}
+            total: Any = {"op": f"{graph._node[keys[0]]['op']} of {len(alone) + 1:,}"}
             yield Part(alone, total, 1, False)
+
+
+def _in_rows(after: Mapping[_Place, _Place]) -> Iterator[list[_Place]]:
+    """Chains, from the place that each is followed by; where two meet, one of them goes on."""
+    taken: set[_Place] = set()
+    for start in sorted(after.keys() - set(after.values())):
+        row = [start]
+        while row[-1] in after and after[row[-1]] not in taken:
+            row.append(after[row[-1]])
+        taken.update(row)
+        yield row
 
 
 def _alike(graph: GradGraph, shapes: bool, names: bool) -> list[list[str]]:
@@ -462,12 +461,7 @@ def _chains(sequence: OpSequence) -> Iterator[list[int]]:
         for place, source in enumerate(before)
         if source >= 0 and users[source] == 1 and plain[source] and plain[place]
     }
-    inner = set(after.values())
-    for start in sorted(after.keys() - inner):
-        run = [start]
-        while run[-1] in after:
-            run.append(after[run[-1]])
-        yield run
+    yield from _in_rows(after)
 
 
 def fold_outside_of_modules(graph: GradGraph) -> GradGraph:

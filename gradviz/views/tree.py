@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.graph import TENSORS, GradGraph, NodeKind, leaf_uses
+from gradviz.graph.text import shared_by
 from gradviz.views.groups import INSIDE, sums_of
 from gradviz.views.module_classes import facts_of_modules
-from gradviz.views.modules import module_of, module_paths, shared_by
+from gradviz.views.modules import module_of, module_paths
 from gradviz.views.op_sequence import op_sequence, words_of
 
 TOP, LEFT_OUT = -1, -2

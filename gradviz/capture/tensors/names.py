@@ -24,9 +24,9 @@ from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.tensors import unsure_among
-from gradviz.capture.tensors.training_sets import unregistered
+from gradviz.capture.tensors.training_sets import modules_in, unregistered
 from gradviz.errors import SubjectError, UsageError
-from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
+from gradviz.graph.text import plain_name
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -144,16 +144,8 @@ def classes_of(module: torch.nn.Module, prefix: str = "") -> dict[str, str]:
         >>> classes_of(torch.nn.Sequential(torch.nn.ReLU()), "net")
         {'net': 'Sequential', 'net.0': 'ReLU'}
     """
-    try:
-        found = list(module.named_modules(remove_duplicate=False))
-    except (RecursionError, TypeError):  # it contains itself, or has a method of its own
-        found = list(module.named_modules())
-    is_wrapped = type(module).__name__ in WRAPPING_CLASSES
-    classes: dict[str, str] = {}
-    for name, each in found[:_MOST_MODULES]:
-        path = without_wrappers(name.split(".") if name else [], is_wrapped)
-        classes[".".join((*prefix.split("."), *path) if prefix else path)] = type(each).__name__
-    return classes
+    found = modules_in(module, prefix)[:_MOST_MODULES]
+    return {".".join(path): type(each).__name__ for path, each in found}
 
 
 def _classes_of_variables(variables: Sequence[_Variable]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.facts import Flag, PlainContainer, TrainingSets
+from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
 _OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in every module
 _MOST = 1_000  # entries of one container that are searched
@@ -137,6 +138,23 @@ def parameters_of(module: nn.Module) -> list[nn.Parameter]:
         return [*module.parameters()]
     except TypeError:
         return [each for _, each in nn.Module.named_parameters(module)]
+
+
+def modules_in(module: nn.Module, prefix: str) -> list[tuple[Path, nn.Module]]:
+    """A module and each module in it, under each of its paths.
+
+    Args:
+        module: the outermost one.
+        prefix: what it is called; "" if paths begin within it.
+    """
+    try:
+        found = list(module.named_modules(remove_duplicate=False))
+    except (RecursionError, TypeError):  # it contains itself, or has a method of its own
+        found = list(module.named_modules())
+    is_wrapped = type(module).__name__ in WRAPPING_CLASSES
+    outer = prefix.split(".") if prefix else []
+    rows = ((without_wrappers(n.split(".") if n else [], is_wrapped), each) for n, each in found)
+    return [((*outer, *path), each) for path, each in rows]
 
 
 def _is_plain_leaf(value: object) -> bool:

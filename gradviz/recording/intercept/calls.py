@@ -56,6 +56,7 @@ from gradviz.recording.source_lines import (
     HelperFiles,
     call_made_from,
     called_functions,
+    frames_inside,
     user_location,
 )
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
@@ -345,14 +346,12 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
 
 def _decorated(state: RecordingState) -> CodeLocation | None:
     """The first line of a user's function that is decorated with the mode; None if none is."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
+    for frame in frames_inside(sys._getframe(2), state.verdicts):
         if frame.f_code.co_name == "decorate_context":
             code = getattr(frame.f_locals.get("func"), "__code__", None)
             if code is None or not state.verdicts[code.co_filename]:
                 return None
             return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
-        frame = frame.f_back
     return None
 
 
@@ -362,15 +361,12 @@ _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
 def _mode_word(state: RecordingState) -> str:
     """The user's call that switched gradient mode; "" if torch itself did."""
     word = "set_grad_enabled"
-    frame: Any = sys._getframe(1)
-    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
-        name = frame.f_code.co_filename
-        if name.endswith(_MODE_FILES):
+    for frame in frames_inside(sys._getframe(1), state.verdicts):
+        if frame.f_code.co_filename.endswith(_MODE_FILES):
             owner = frame.f_locals.get("self")
             word = type(owner).__name__ if owner is not None else word
         elif frame.f_globals.get("__name__", "").partition(".")[0] != "gradviz":
             return ""
-        frame = frame.f_back
     return word
 
 

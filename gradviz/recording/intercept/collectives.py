@@ -20,7 +20,6 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import keep_versions
-from gradviz.recording.passes import leaves_of
 from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import CutSite, Input, Leaf, UntrackedTensor, leaves_in
@@ -107,8 +106,7 @@ def _log_sent(
     """Log that the gradients or values of leaves, or what was computed from them, were sent."""
     leaves: list[Leaf] = []
     if call.word in SENDING or _is_averager(call):
-        leaves_sent = leaves_in(reduce(or_, (each.lost for each in given), 0))
-        identities = [Leaf(number).identity for number in leaves_sent]
+        identities = leaves_in(reduce(or_, (each.lost for each in given), 0))
         if not identities:
             return
     else:
@@ -179,9 +177,8 @@ def _leaves_written(
     """The leaves whose memory was written: ``dist.broadcast(w.data, 0)``."""
     memory = {*map(storage_address, written)} - {None}
     found = []
-    for leaf in leaves_of(state) if memory else ():
-        tensor = leaf.ref()
-        if tensor is not None and storage_address(tensor) in memory:
+    for leaf, tensor in state.provenance.alive_leaves() if memory else ():
+        if storage_address(tensor) in memory:
             keep_versions(state, tensor, version_of(tensor), site.word, site.location)
             found.append(leaf)
     return found
@@ -194,8 +191,7 @@ def _owner(state: RecordingState, tensor: torch.Tensor) -> Leaf | None:
         return known.grad_of
     if known is not None or tensor.requires_grad:
         return None
-    for leaf in leaves_of(state):
-        owner = leaf.ref()
-        if owner is not None and owner.is_leaf and owner.grad is tensor:
+    for leaf, owner in state.provenance.alive_leaves():
+        if owner.is_leaf and owner.grad is tensor:
             return leaf
     return None

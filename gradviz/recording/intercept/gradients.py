@@ -16,7 +16,7 @@ from gradviz.facts import RECEIVING, Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.pass_values import Copies, is_ordinary
-from gradviz.recording.source_lines import CodeLocation, call_made_from
+from gradviz.recording.source_lines import CodeLocation, call_made_from, frames_inside
 from gradviz.recording.state import RecordingState, TorchCall, tensors_in
 from gradviz.recording.tensor_records import Ancestors, Leaf
 from gradviz.story import EventKind
@@ -248,12 +248,10 @@ def _line(state: RecordingState, location: CodeLocation) -> tuple[str, int]:
 
 def log_skipped_step(state: RecordingState) -> None:
     """Log a step that a ``GradScaler`` skips, after it read that a gradient is infinite."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
+    for frame in frames_inside(sys._getframe(1), state.verdicts):
         if frame.f_code.co_name == _SKIPPING:
             _log_skipped(state, frame.f_locals["optimizer"])
             return
-        frame = frame.f_back
 
 
 def _log_skipped(state: RecordingState, optimizer: Any) -> None:

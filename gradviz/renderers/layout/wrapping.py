@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from gradviz.renderers.layout.engines import Cluster
+from gradviz.renderers.layout.layered import components
 from gradviz.renderers.layout.routing import Box, Layout, Link, Point, Route
 
 _HIGH = 900.0  # points: lower pictures are not changed
@@ -108,7 +109,9 @@ def parts_in_rows(
     """
     if layout.width <= widest:
         return layout
-    part = _joined(boxes, links)
+    place = {box.key: number for number, box in enumerate(boxes)}
+    parts = components(len(boxes), [(place[each.source], place[each.target]) for each in links])
+    part = {boxes[n].key: number for number, each in enumerate(parts) for n in each.nodes}
     places: dict[int, list[Point]] = {}
     for box in boxes:
         (x, y), half, high = layout.centers[box.key], box.width / 2, box.height / 2
@@ -131,19 +134,6 @@ def parts_in_rows(
     ends = zip(links, layout.routes, strict=True)
     routes = [_moved(route, moves[part[link.source]]) for link, route in ends]
     return replace(layout, width=width, height=foot, centers=centers, routes=routes)
-
-
-def _joined(boxes: Sequence[Box], links: Sequence[Link]) -> dict[str, int]:
-    """A number for each box, equal for those that links join."""
-    part = {box.key: number for number, box in enumerate(boxes)}
-    members = [[box.key] for box in boxes]
-    for link in links:
-        ends = {part[link.source], part[link.target]}
-        if len(ends) == 2:
-            less, more = sorted(ends, key=lambda number: len(members[number]))
-            members[more] += members[less]
-            part.update(dict.fromkeys(members[less], more))
-    return part
 
 
 def _apart(clusters: Sequence[Cluster], layout: Layout, gaps: Sequence[_Gap]) -> list[_Gap]:
