@@ -255,6 +255,28 @@ def collectives_with_derivatives(rank: int) -> Result:
     return {"verdicts": answers(gradviz.explain(run)), "words": words}
 
 
+def head_that_was_replaced(rank: int) -> Result:
+    found: Result = {}
+    for find_unused in (True, False):
+        torch.manual_seed(0)
+        net = Nets()
+        model = nn.parallel.DistributedDataParallel(net, find_unused_parameters=find_unused)
+        net.head = nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        try:
+            with gradviz.record(model) as run:
+                for _ in range(2):
+                    optimizer.zero_grad()
+                    (model() * (rank + 1)).backward()
+                    optimizer.step()
+            told = gradviz.explain(run)
+            found["silent"] = {"verdicts": answers(told), "fix": told.of("head.weight").fix}
+        except RuntimeError as error:
+            told = gradviz.explain(error)
+            found["raised"] = [told.reason, told.fix]
+    return found
+
+
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     *rank_programs.PROGRAMS,
     rows_that_are_on_one_rank,
@@ -270,6 +292,7 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     combined_on_one_rank,
     parameters_from_one_rank,
     collectives_with_derivatives,
+    head_that_was_replaced,
 )
 
 

@@ -324,3 +324,15 @@ def test_collectives_with_derivatives_have_public_names(found: list[dict[str, An
 def test_the_memory_in_which_a_stage_receives_is_not_listed(found: list[dict[str, Any]]) -> None:
     for program in ("pipeline_in_rounds", "pipeline_in_turns"):
         assert [each[program]["untrained"] for each in found] == [0, 0]
+
+
+def test_a_head_that_was_replaced_after_the_model_was_wrapped(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["head_that_was_replaced"]
+        wrong = {name for name, state in told["silent"]["verdicts"].items() if state != "fine"}
+        assert wrong == {"head.weight", "head.bias"}
+        assert "DistributedDataParallel" in told["silent"]["fix"]
+        assert told["raised"][0].endswith(
+            "head.weight and head.bias, replaced after it was created"
+        )
+        assert told["raised"][1] == "call DistributedDataParallel(model) after that"

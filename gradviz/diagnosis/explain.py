@@ -289,7 +289,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(question.data.get("grad") for question in questions),
         *(getattr(event.details, "after", None) for event in added),
     ]
-    if not is_finite or any(is_wrong(each) or relative_size.is_steep(each) for each in grads):
+    known = [each for each in grads if each is not None]
+    if not is_finite or any(is_wrong(each) or relative_size.is_steep(each) for each in known):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)

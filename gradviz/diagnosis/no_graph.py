@@ -334,10 +334,10 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
 def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.DDP_UNUSED):
         return None
-    names, are_frozen = unused_by_ddp(error)
-    who = f": {names}" + ", frozen after it was created" * are_frozen if names else ""
-    fix = "freeze them before {0}(model)" if are_frozen else _UNUSED
-    return error.evidence(who=who, fix=fix.format("DistributedDataParallel"))
+    names, change = unused_by_ddp(error)
+    who = f": {names}{change and f', {change} after it was created'}" if names else ""
+    fix = {"frozen": "freeze them before {0}(model)", "replaced": "call {0}(model) after that"}
+    return error.evidence(who=who, fix=fix.get(change, _UNUSED).format("DistributedDataParallel"))
 
 
 _KEEP = "keep no non-leaf tensor on the model that is copied, or keep"

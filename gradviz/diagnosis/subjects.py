@@ -579,21 +579,22 @@ def names_of(names: Names) -> dict[int, str]:
     return {**dict(rows), **dict(reversed(rows))}
 
 
-def unused_by_ddp(error: ErrorContext) -> tuple[str, bool]:
-    """The parameters for whose gradients ``DistributedDataParallel`` waits; if they were frozen."""
+def unused_by_ddp(error: ErrorContext) -> tuple[str, str]:
+    """For whose gradients ``DistributedDataParallel`` waits; ``"frozen"`` or ``"replaced"``."""
     from gradviz.capture.autograd.sharded import data_parallel_modules, reduced
 
     indices = error.read.indices  # among those that required grad when it was created
+    alive = [module for ref in data_parallel_modules() if (module := ref()) is not None]
+    alone = alive[0] if len(alive) == 1 else None
     held = (each.get("self") for _, each in _frames(error.error))
-    parallel = next((x for x in held if type(x).__name__ == "DistributedDataParallel"), None)
-    if parallel is None:
-        alive = [module for ref in data_parallel_modules() if (module := ref()) is not None]
-        parallel = alive[0] if len(alive) == 1 else None
-    awaited = set(map(id, reduced(parallel))) if parallel is not None else set()
-    named = parallel.module.named_parameters() if parallel is not None else ()
-    rows = [(name, each) for name, each in named if id(each) in awaited]
-    if not indices or max(indices) >= len(rows):
-        numbers = ", ".join(map(str, indices))
-        return f"numbers {numbers} of those that required grad" if indices else "", False
-    names = joined([rows[index][0] for index in indices])
-    return names, not any(rows[index][1].requires_grad for index in indices)
+    parallel = next((x for x in held if type(x).__name__ == "DistributedDataParallel"), alone)
+    every = reduced(parallel) if parallel is not None else []
+    if parallel is None or not indices or max(indices) >= len(every):
+        numbers = f"numbers {joined([*map(str, indices)])} of those that required grad"
+        return numbers * bool(indices), ""
+    named, ids = {id(p): n for n, p in parallel.module.named_parameters()}, {*map(id, every)}
+    newer = (name for key, name in named.items() if key not in ids)
+    waits = [every[index] for index in indices]
+    names = joined([named.get(id(each)) or next(newer, "another") for each in waits])
+    change = "frozen" * (not any(each.requires_grad for each in waits))
+    return names, change if any(id(each) in named for each in waits) else "replaced"

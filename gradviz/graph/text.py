@@ -316,9 +316,10 @@ def as_code(name: str) -> str:
     """A name as a program writes it.
 
     Example:
-        >>> as_code("net.0.weight"), as_code("p.größe w"), as_code("w")
-        ('net[0].weight', 'p["größe w"]', 'w')
+        >>> as_code("net.0.weight"), as_code("p.größe w"), as_code("0.weight")
+        ('net[0].weight', 'p["größe w"]', 'model[0].weight')
     """
+    name = f"model.{name}" if name.partition(".")[0].isdigit() else name  # of its own variable
     head, bracket, rest = name.rpartition("]")
     first, *parts = rest.split(".")
     if not (bracket or first.isidentifier()):  # a path without the variable of its module

@@ -16,7 +16,6 @@ import sys
 import weakref
 from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property
 from itertools import islice, pairwise, zip_longest
 from typing import Any
 
@@ -33,22 +32,8 @@ from gradviz.recording.state import RecordingState
 from gradviz.story import Frame, GradientNorms, merged_norm
 from gradviz.wording import result_title
 
-
-class LaterFrame:
-    """A frame that is built when it is read.
-
-    Args:
-        build: builds it.
-    """
-
-    def __init__(self, build: Callable[[], Frame]) -> None:
-        self._build = build
-
-    @cached_property
-    def frame(self) -> Frame:
-        """The frame."""
-        return self._build()
-
+LaterFrame = Callable[[], Frame]
+"""Returns a frame that is built when it is first read."""
 
 _Row = tuple[int, Frame | LaterFrame, str]
 """The number of a frame, the frame, and the word of the call before it."""
@@ -141,7 +126,7 @@ class FrameStore:
 
     def _keep_if_unlike(self, row: _Row) -> bool:
         """Keep a frame of the middle if it differs from the rest; whether that needs more room."""
-        if isinstance(row[1], LaterFrame):
+        if not isinstance(row[1], Frame):
             return False
         if not self._signatures:
             for first in self._first:
@@ -203,7 +188,7 @@ class FrameStore:
 
 
 def _built(frame: Frame | LaterFrame) -> Frame:
-    return frame.frame if isinstance(frame, LaterFrame) else frame
+    return frame if isinstance(frame, Frame) else frame()
 
 
 def _name_alike(graphs: Sequence[GradGraph]) -> None:

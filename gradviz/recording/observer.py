@@ -38,7 +38,7 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
+from gradviz.recording.frame_store import FrameStore, LostResults, Sampling
 from gradviz.recording.hooks import is_recorded
 from gradviz.recording.pass_values import GradientFlow
 from gradviz.recording.passes import (
@@ -592,7 +592,7 @@ class Observer(Listener):
             return GradGraph  # the frame would show the same as the latest one
         graph = self._steady.build(found, readings)
         build = functools.partial(self._frame, moment, self._facts, graph, added)
-        self.frame_store.add(LaterFrame(build), moment.word)
+        self.frame_store.add(functools.cache(build), moment.word)
         return graph
 
 

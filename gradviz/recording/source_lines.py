@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from enum import Enum
 from itertools import islice, takewhile
 from pathlib import Path
@@ -531,11 +532,12 @@ def restore_warnings() -> None:
     _shared.end()
 
 
-def _install() -> None:
+def _install(undo: ExitStack) -> None:
     global _original
     if hasattr(warnings, _SHOW):
         _original = getattr(warnings, _SHOW)
         setattr(warnings, _SHOW, _show)
+        undo.callback(_restore)
 
 
 def _restore() -> None:
@@ -543,7 +545,7 @@ def _restore() -> None:
         setattr(warnings, _SHOW, _original)
 
 
-_shared = SharedInstall(_install, _restore)
+_shared = SharedInstall(_install)
 
 
 def _show(message: Any) -> None:

@@ -17,13 +17,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial, wraps
+from functools import wraps
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.engine import SharedInstall
+from gradviz.capture.autograd.engine import SharedInstall, replace
 from gradviz.capture.autograd.sharded import shard_of
 
 REPLAY = "CUDA graph replay"
@@ -84,7 +84,6 @@ class _InThisThread(threading.local):
 
 
 _here = _InThisThread()
-_undo: list[Callable[[], None]] = []
 
 
 def listen_to_collectives(report: Report) -> None:
@@ -99,7 +98,7 @@ def unlisten_to_collectives(report: Report) -> None:
     _shared.end()
 
 
-def _install() -> None:
+def _install(undo: contextlib.ExitStack) -> None:
     """Replace what each function does; the function itself stays.
 
     A program can have imported it by name, and torch compares ``isend`` with itself.
@@ -107,14 +106,12 @@ def _install() -> None:
     Private: the variable ``func`` in torch's wrapper of a function; one without a wrapper gets
     other code.
     """
-    replay = torch.cuda.CUDAGraph.replay
-    torch.cuda.CUDAGraph.replay = _reporting(REPLAY, replay)  # type: ignore[method-assign]
-    _undo.append(partial(setattr, torch.cuda.CUDAGraph, "replay", replay))
+    graphs = torch.cuda.CUDAGraph
+    replace(undo, graphs, "replay", _reporting(REPLAY, graphs.replay))
     if (sharded := sys.modules.get("torch.distributed.tensor")) is not None:
         for word in OF_DTENSOR:
-            original = getattr(sharded.DTensor, word)
-            setattr(sharded.DTensor, word, _reporting_cut(word, original))
-            _undo.append(partial(setattr, sharded.DTensor, word, original))
+            cut = _reporting_cut(word, getattr(sharded.DTensor, word))
+            replace(undo, sharded.DTensor, word, cut)
     module = sys.modules.get(_MODULE)
     for word in _LAYOUTS if module is not None else ():
         outer: Any = getattr(module, word, None)
@@ -122,11 +119,11 @@ def _install() -> None:
         if cell is not None:
             original = cell.cell_contents
             cell.cell_contents = _reporting(word, original)
-            _undo.append(partial(setattr, cell, "cell_contents", original))
+            undo.callback(setattr, cell, "cell_contents", original)
         elif isinstance(outer, FunctionType) and not outer.__code__.co_freevars:
             given = outer.__code__, outer.__globals__, word, outer.__defaults__
             _reported[word] = _reporting(word, FunctionType(*given))
-            _undo.append(partial(setattr, outer, "__code__", outer.__code__))
+            undo.callback(setattr, outer, "__code__", outer.__code__)
             outer.__code__ = _call_reported.__code__.replace(co_name=word)
 
 
@@ -142,12 +139,7 @@ def _call_reported(*args: Any, **kwargs: Any) -> Any:
     return collectives._reported[sys._getframe().f_code.co_name](*args, **kwargs)
 
 
-def _restore() -> None:
-    while _undo:
-        _undo.pop()()
-
-
-_shared = SharedInstall(_install, _restore)
+_shared = SharedInstall(_install)
 
 
 def _cell_of(function: Any) -> Any:

@@ -21,7 +21,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,20 +39,19 @@ class SharedInstall:
     """Something that is installed while at least one recording is open, in any thread.
 
     Args:
-        install: called when the first recording begins.
-        undo: called when the last one has ended.
+        install: called when the first recording begins, with what is closed when the last one has
+            ended.
 
     Example:
-        >>> shared = SharedInstall(lambda: print("installed"), lambda: print("undone"))
+        >>> shared = SharedInstall(lambda undo: undo.callback(print, "undone"))
         >>> shared.begin()
-        installed
         >>> shared.begin(); shared.end()
         >>> shared.end()
         undone
     """
 
-    def __init__(self, install: Callable[[], None], undo: Callable[[], None]) -> None:
-        self._install, self._undo = install, undo
+    def __init__(self, install: Callable[[ExitStack], object]) -> None:
+        self._install, self._undo = install, ExitStack()
         self._lock = threading.Lock()
         self._open = 0
 
@@ -60,7 +59,7 @@ class SharedInstall:
         """A recording begins."""
         with self._lock:
             if self._open == 0:
-                self._install()
+                self._install(self._undo)
             self._open += 1
 
     def end(self) -> None:
@@ -68,7 +67,16 @@ class SharedInstall:
         with self._lock:
             self._open -= 1
             if self._open == 0:
-                self._undo()
+                self._undo.close()
+
+
+def replace(undo: ExitStack, owner: Any, name: str, new: Any) -> None:
+    """Set an attribute of a class or module until a stack is closed."""
+    if name in vars(owner):
+        undo.callback(setattr, owner, name, vars(owner)[name])
+    else:  # it inherits one
+        undo.callback(delattr, owner, name)
+    setattr(owner, name, new)
 
 
 creation_count: Callable[[], int] = _get_sequence_nr
@@ -153,8 +161,6 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_original: Any = None
-_undo: list[Callable[[], None]] = []
 
 
 def listen(listener: Listener) -> None:
@@ -169,47 +175,47 @@ def unlisten(listener: Listener) -> None:
     _shared.end()
 
 
-def _install() -> None:
-    global _original
-    _original = getattr(_autograd, _RUN)
-    setattr(_autograd, _RUN, _replacement(_original))
-    listen_to_module_hooks(_module_hook_report)
-    _report_inference_mode()
-    _report_parameters()
-    _keep_fast_paths()
+def _install(undo: ExitStack) -> None:
+    replace(undo, _autograd, _RUN, _replacement(getattr(_autograd, _RUN)))
+    _report_module_hooks(undo)
+    _report_inference_mode(undo)
+    _report_parameters(undo)
+    _keep_fast_paths(undo)
 
 
-def _restore() -> None:
-    setattr(_autograd, _RUN, _original)
-    unlisten_to_module_hooks()
-    while _undo:
-        _undo.pop()()
+_shared = SharedInstall(_install)
 
 
-_shared = SharedInstall(_install, _restore)
+def _report_module_hooks(undo: ExitStack) -> None:
+    """Notify the listeners of the results of the full backward hooks of modules.
+
+    They are those of the thread of the forward pass: on accelerators, a hook runs in another one.
+
+    Private: ``torch.utils.hooks.BackwardHook``, of which each call of a module with hooks creates
+    one; the hooks on its nodes cannot be listed.
+    """
+    original = BackwardHook.__init__
+
+    def reporting(hook: Callable[..., Any], here: dict[str, Any]) -> Callable[..., Any]:
+        def call(module: Any, gradients: Any, *others: Any) -> Any:
+            result = hook(module, gradients, *others)
+            for listener in here["listeners"] if here["running"] else ():
+                listener.module_hook(hook, module, gradients, result)
+            return result
+
+        return call
+
+    @functools.wraps(original)
+    def begin(self: Any, module: Any, hooks: Any, before: Any) -> None:
+        if not torch.compiler.is_dynamo_compiling():
+            here = vars(_here)
+            hooks, before = ([reporting(hook, here) for hook in each] for each in (hooks, before))
+        original(self, module, hooks, before)
+
+    replace(undo, BackwardHook, "__init__", begin)
 
 
-def _module_hook_report() -> Callable[..., None]:
-    """Notifies the listeners of this thread; on accelerators, the hook runs in another one."""
-    here = vars(_here)
-
-    def report(hook: Any, module: Any, given: Any, result: Any) -> None:
-        if here["running"]:
-            for listener in here["listeners"]:
-                listener.module_hook(hook, module, given, result)
-
-    return report
-
-
-def _replace(owner: Any, name: str, new: Any) -> None:
-    if name in vars(owner):
-        _undo.append(functools.partial(setattr, owner, name, vars(owner)[name]))
-    else:  # it inherits one
-        _undo.append(functools.partial(delattr, owner, name))
-    setattr(owner, name, new)
-
-
-def _report_inference_mode() -> None:
+def _report_inference_mode(undo: ExitStack) -> None:
     """Notify the listeners after each entry and exit, as a block or as a decorator."""
 
     def reporting(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -224,10 +230,10 @@ def _report_inference_mode() -> None:
 
     mode: Any = torch.inference_mode
     for name in ("__enter__", "__exit__"):
-        _replace(mode, name, reporting(getattr(mode, name)))
+        replace(undo, mode, name, reporting(getattr(mode, name)))
 
 
-def _report_parameters() -> None:
+def _report_parameters(undo: ExitStack) -> None:
     """Notify the listeners of each new parameter or variable, and of its data."""
 
     def reporting(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,10 +249,10 @@ def _report_parameters() -> None:
         return new
 
     for owner in (torch.nn.Parameter, _autograd.Variable):
-        _replace(owner, "__new__", staticmethod(reporting(owner.__new__)))
+        replace(undo, owner, "__new__", staticmethod(reporting(owner.__new__)))
 
 
-def _keep_fast_paths() -> None:
+def _keep_fast_paths(undo: ExitStack) -> None:
     """Ignore modes that only observe in the condition for the fast paths.
 
     The three modules read the name ``torch.overrides.has_torch_function``, and nothing else does:
@@ -269,7 +275,7 @@ def _keep_fast_paths() -> None:
                 without.enter_context(overrides._pop_mode_temporarily())
             return bool(original(arguments))
 
-    _replace(overrides, "has_torch_function", has_torch_function)
+    replace(undo, overrides, "has_torch_function", has_torch_function)
 
 
 def _one_thread(call: BackwardCall) -> AbstractContextManager[object]:
@@ -334,9 +340,7 @@ class CallListener(Protocol):
 _KEY = "gradviz"
 _NEEDLESS = r"Using `torch\.compile\(module\)` when there are global hooks"
 _table: Any = _modules
-_lock = threading.Lock()
 _listeners: list[CallListener] = []
-_filters: list[Any] = []
 
 
 def _enter(module: nn.Module, args: Any) -> None:
@@ -358,38 +362,43 @@ def _leave(module: nn.Module, args: Any, result: Any) -> None:
 
 
 def listen_to_calls(listener: CallListener) -> None:
-    """Notify a listener of the calls of modules, until `unlisten_to_calls`.
+    """Notify a listener of the calls of modules, until `unlisten_to_calls`."""
+    _calls.begin()
+    _listeners.append(listener)
+
+
+def unlisten_to_calls(listener: CallListener) -> None:
+    """Stop notifying a listener; after the last one the hooks are removed."""
+    _listeners.remove(listener)
+    _calls.end()
+
+
+def _install_call_hooks(undo: ExitStack) -> None:
+    """Add the global hooks.
 
     Private: ``_global_forward_pre_hooks`` and ``_global_forward_hooks``. The public functions
     give each hook a new number, and ``torch.compile`` then compiles every function again for
     every recording; the same two functions under the same key cause no recompilation. The second
     hook is also called when the module raises.
     """
-    with _lock:
-        _listeners.append(listener)
-        if len(_listeners) == 1:
-            # Torch warns that a compiled module may skip hooks.
-            warnings.filterwarnings("ignore", message=_NEEDLESS)
-            _filters.append(warnings.filters[0])
-            _table._global_forward_pre_hooks[_KEY] = _enter
-            _table._global_forward_hooks[_KEY] = _leave
-            _table._global_forward_hooks_always_called[_KEY] = True
+    # Torch warns that a compiled module may skip hooks.
+    warnings.filterwarnings("ignore", message=_NEEDLESS)
+    undo.callback(_remove_filter, warnings.filters[0])
+    for table, hook in (
+        (_table._global_forward_pre_hooks, _enter),
+        (_table._global_forward_hooks, _leave),
+        (_table._global_forward_hooks_always_called, True),
+    ):
+        table[_KEY] = hook
+        undo.callback(table.pop, _KEY, None)
 
 
-def unlisten_to_calls(listener: CallListener) -> None:
-    """Stop notifying a listener; after the last one the hooks are removed.
+def _remove_filter(added: object) -> None:
+    with suppress(ValueError):  # the program has other filters now
+        warnings.filters.remove(added)  # type: ignore[attr-defined]
 
-    Private: as `listen_to_calls`.
-    """
-    with _lock:
-        _listeners.remove(listener)
-        if not _listeners:
-            _table._global_forward_pre_hooks.pop(_KEY, None)
-            _table._global_forward_hooks.pop(_KEY, None)
-            _table._global_forward_hooks_always_called.pop(_KEY, None)
-            for each in [each for each in warnings.filters if each in _filters]:
-                warnings.filters.remove(each)  # type: ignore[attr-defined]
-            _filters.clear()
+
+_calls = SharedInstall(_install_call_hooks)
 
 
 def call_depth(frame: Any) -> int:
@@ -402,10 +411,6 @@ def call_depth(frame: Any) -> int:
         depth += frame.f_code is code
         frame = frame.f_back
     return depth
-
-
-_METHOD = "__init__"
-_module_hook_init: Any = None
 
 
 class StandIn:
@@ -433,53 +438,6 @@ class StandIn:
     def __getattr__(self, name: str) -> Any:
         """Attributes of the hook, because torch prints the name of a hook in its errors."""
         return getattr(self.hook, name)
-
-
-class ModuleHook:
-    """A full backward hook of a module, whose result is reported.
-
-    Args:
-        hook: the user's hook.
-        report: called with the hook, the module, the gradients that it received, and its result.
-    """
-
-    def __init__(self, hook: Callable[..., Any], report: Callable[..., None]) -> None:
-        self.hook = hook
-        self._report = report
-
-    def __call__(self, module: Any, gradients: Any, *others: Any) -> Any:
-        """Call the hook."""
-        result = self.hook(module, gradients, *others)
-        self._report(self.hook, module, gradients, result)
-        return result
-
-
-def listen_to_module_hooks(reporter: Callable[[], Callable[..., None]]) -> None:
-    """Report the results of the full backward hooks of modules, until `unlisten_to_module_hooks`.
-
-    ``reporter`` is called in the forward pass; what it returns, with each result.
-
-    Private: ``torch.utils.hooks.BackwardHook``, of which each call of a module with hooks creates
-    one; the hooks on its nodes cannot be listed.
-    """
-    global _module_hook_init
-    _module_hook_init = original = BackwardHook.__init__
-
-    @functools.wraps(original)
-    def begin(self: Any, module: Any, hooks: Any, before: Any) -> None:
-        if torch.compiler.is_dynamo_compiling():
-            original(self, module, hooks, before)
-            return
-        report = reporter()
-        reported = ([ModuleHook(hook, report) for hook in each] for each in (hooks, before))
-        original(self, module, *reported)
-
-    setattr(BackwardHook, _METHOD, begin)
-
-
-def unlisten_to_module_hooks() -> None:
-    """Restore torch's own method."""
-    setattr(BackwardHook, _METHOD, _module_hook_init)
 
 
 def is_foreign_thread() -> bool:

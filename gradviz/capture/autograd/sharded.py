@@ -295,8 +295,12 @@ def _times(module: Any) -> list[int] | None:
 
 
 def reduced(module: Any) -> list[torch.Tensor]:
-    """The parameters whose gradients a ``DistributedDataParallel`` module averages."""
-    found = [each for each in module.parameters() if each.requires_grad]
+    """The parameters whose gradients a ``DistributedDataParallel`` module averages.
+
+    Private: ``_module_parameters``, those that the module had when it was wrapped.
+    """
+    every = getattr(module, "_module_parameters", None) or module.parameters()
+    found = [each for each in every if each.requires_grad]
     times, buckets = _times(module), getattr(module.reducer, "_get_zeros_like_grad_buckets", None)
     if times is not None and len(times) != len(found) and buckets is not None:
         return [each for bucket in buckets() for each in bucket.parameters()]

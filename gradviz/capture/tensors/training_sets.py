@@ -93,7 +93,7 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
     """
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
-        if type(owner).__module__.startswith("torch.distributed."):
+        if type(owner).__module__.startswith(("torch.distributed.", "torch.nn.parallel.")):
             continue  # a wrapper keeps parameters for itself
         attributes = vars(owner)
         own = [(n, v) for n, v in attributes.items() if type(v) not in _SIMPLE]
