@@ -233,7 +233,7 @@ class UsedGradients:
 
 
 def _version_of(grad: torch.Tensor | None) -> tuple[int, int]:
-    return (id(grad), -1 if grad is None else grad._version)
+    return (id(grad), -1 if grad is None else version_of(grad))
 
 
 def _is_wrapper(frame: FrameType) -> bool:
