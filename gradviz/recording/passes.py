@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import takewhile
 from math import inf, isnan
 from types import CodeType, FrameType
@@ -52,13 +53,13 @@ class Passes(Listener):
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
         self._files = UserFiles()
-        self._hook: Callable[[], None] | None = None
-        self._listens = False
+        self._undo = ExitStack()
+        self._sees_steps = False
 
     def __enter__(self) -> Passes:
         self._thread = threading.get_ident()
         listen(self)
-        self._listens = True
+        self._undo.callback(unlisten, self)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -66,12 +67,8 @@ class Passes(Listener):
 
     def end(self) -> None:
         """Stop calling the functions."""
-        if self._listens:
-            unlisten(self)
-            self._listens = False
-        if self._hook is not None:
-            self._hook()
-            self._hook = None
+        self._undo.close()
+        self._sees_steps = False
 
     def before_backward(self, call: BackwardCall) -> None:
         """Called by the engine."""
@@ -85,9 +82,10 @@ class Passes(Listener):
         frame = user_frame(sys._getframe(1), self._files)
         if frame is None or isinstance(outcome, BaseException):
             return
-        if self._hook is None:
+        if not self._sees_steps:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = step_hook(None, self._after_step)
+            self._undo.callback(step_hook(None, self._after_step))
+            self._sees_steps = True
         with quietly():
             self._after(call.roots, frame, call.accumulates)
 
