@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import takewhile
@@ -195,6 +196,42 @@ def parameters_of(optimizers: Iterable[Any]) -> dict[int, Any]:
     """The parameters of torch's optimizers, or of others like them, by identity."""
     groups = [group for each in optimizers for group in getattr(each, "param_groups", None) or ()]
     return {id(each): each for group in groups for each in group["params"]}
+
+
+_STEPS = 16  # between two passes, whose gradients are known
+
+
+class UsedGradients:
+    """The gradients that steps used, until the next pass, and the parameters that they moved."""
+
+    def __init__(self) -> None:
+        self._held = set[int]()
+        self._steps = deque[dict[int, tuple[Any, tuple[int, int]]]](maxlen=_STEPS)
+
+    def add(self, optimizer: Any) -> None:
+        """An optimizer made a step."""
+        held = parameters_of([optimizer])
+        self._held |= held.keys()
+        with_grad = ((n, each) for n, each in held.items() if each.grad is not None)
+        self._steps.append({n: (each, _version_of(each.grad)) for n, each in with_grad})
+
+    def are_left(self) -> bool:
+        """Whether the pass since then changed some of those of an optimizer, and not others."""
+        rows = [[_version_of(p.grad) == used for p, used in each.values()] for each in self._steps]
+        self._steps.clear()
+        return any(len({*each}) > 1 for each in rows)
+
+    def are_again_in(self, optimizers: Iterable[Any], steppers: Collection[Any]) -> bool:
+        """Whether others, without a step so far, hold parameters that all were moved before."""
+        groups = [id(getattr(each, "param_groups", None)) for each in steppers]
+        others = [each for each in optimizers if each not in steppers]
+        others = [e for e in others if id(getattr(e, "param_groups", None)) not in groups]
+        held = parameters_of(each for each in others if not getattr(each, "state", True))
+        return bool(held) and self._held.issuperset(held)
+
+
+def _version_of(grad: torch.Tensor | None) -> tuple[int, int]:
+    return (id(grad), -1 if grad is None else version_of(grad))
 
 
 def _is_wrapper(frame: FrameType) -> bool:
