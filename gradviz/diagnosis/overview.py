@@ -39,7 +39,7 @@ from gradviz.diagnosis.silent_faults import is_flat_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.facts import Action, EventKind, FrameKind, GradientDetails, Loss, SourceLocation
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import GradGraph, NodeData, NodeKind, leaf_of_node
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
@@ -300,6 +300,19 @@ def _before_it_was_cleared(row: ListedAnswer) -> Explanation | None:
     return before if before.verdict in _FAULTS_OF_A_STEP else None
 
 
+def _reached_another(context: Context, question: Question, graph: GradGraph, user: str) -> bool:
+    """Whether another leaf of an operation got a gradient in the same passes: one came to it."""
+    sources = [source for source, _ in graph.inputs(user)]
+    views = [e for e in sources if operation(graph.nodes[e].get("op", "")).rearranges]
+    sources += [source for view in views for source, _ in graph.inputs(view)]
+    leaves = {leaf_of_node(graph, each) for each in sources} - {question.key}
+    alone = (each for each in leaves if len(gradient_uses(graph, each)) == 1)
+    found: list[NodeData] = [context.node_in_a_frame(each) or {} for each in alone]
+    passes = question.data.get("accumulations")
+    grads = [e.get("grad") for e in found if e.get("accumulations") == passes]
+    return any(grad is not None and not is_wrong(grad) for grad in grads)
+
+
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
     """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
 
@@ -314,9 +327,7 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     if len(uses) == 1:  # as the bias of a layer whose gradients cancel over the rows
         user, number = uses[0][0], uses[0][1].get("input", 0)
         was_seen = (user, number) in context.lost_in_pass(Loss.ZERO)
-        return was_seen or (
-            not is_known and relative_size.reached_another(context, question, graph, user)
-        )
+        return was_seen or (not is_known and _reached_another(context, question, graph, user))
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
     cancels = bool(relative_size.uses_that_cancel(context, question.key))

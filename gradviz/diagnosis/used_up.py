@@ -14,6 +14,7 @@ from gradviz.diagnosis.cuts import cached_function, kept_beside, starts_as_const
 from gradviz.diagnosis.lines import (
     as_given,
     assignments_to,
+    at_line,
     expressions_at,
     functions_around,
     has_line,
@@ -26,7 +27,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.no_graph import is_of
+from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
@@ -38,7 +39,7 @@ _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with {}retain_graph=True)"
-_SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
+_SUM = "run backward once, on the sum of the losses"
 _NOT_RECORDED = (
     f"{_RETAIN.format('backward(')}; if a tensor is carried from one step to the next, detach it "
     f"before it is used again: hidden = hidden.detach(); if two losses share a part, {_SUM}"
@@ -474,11 +475,17 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
         fix = _fix_of_shared(context, freeing, name if name.isidentifier() else "")
-        return _evidence(context, error, carried, fix=fix)
+        again = at_line(carried.used.source if carried.used else "")
+        said = f"{_called(carried, context)} was used for that pass and is used again{again}"
+        return _evidence(context, error, carried, fix=fix, said=said)
     if context.before is None or set(context.before.roots) & set(context.roots):
         return None
-    words = {"what": "", "again": "", "fix": _fix_of_shared(context, freeing, "")}
-    return _evidence(context, error, None, **words)
+    last = error.problem.node if error.problem is not None else ""
+    said = "two results share that part of the graph"
+    if line := source_of(context, last):
+        op = context.graph.nodes[last].get("op")
+        said += f", of which {op}{at_line(line)} is the last operation with saved tensors"
+    return _evidence(context, error, None, said=said, fix=_fix_of_shared(context, freeing, ""))
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
@@ -558,7 +565,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "two results share a part of the graph",
         Verdict.USED_UP,
         _shared,
-        lambda found: _sentence_of_shared(found),
+        _FREED + ": {said}",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -577,14 +584,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 
-def _sentence_of_shared(found: Evidence) -> str:
-    words = found.words
-    said = "two results share that part of the graph"
-    if words["what"]:
-        said = f"{words['what']} was used for that pass and is used again{words['again']}"
-    return f"{_FREED.format(**words)}: {said}"
-
-
 def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:
     if freeing.action is Action.AUTOGRAD_GRAD:  # with retain_graph alone, its result is cut off
         edges = context.graph.edges(data="cause")
@@ -595,4 +594,6 @@ def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:
     detached = f"; or, if the first loss is not to train what {name} was computed from, compute it "
     detached += f"from {name}.detach()"
     retain = "or call the first one with backward(retain_graph=True)"
-    return f"{_SUM}; {retain}{detached if name else ''}"
+    is_loop = freeing.location == context.happened(EventKind.BACKWARD)[-1].location
+    both = "sum(losses)" if is_loop else "(loss_a + loss_b)"
+    return f"{_SUM}: {both}.backward(); {retain}{detached if name else ''}"

@@ -360,7 +360,7 @@ class Search:
         self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self._ends, self.refusal = False, 0, 0, ""
-        self._leaves, self._reached, self._moved = set[str](), set[int](), set[int]()
+        self._leaves, self._reached = set[str](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
 
@@ -386,8 +386,9 @@ class Search:
         return self
 
     def __enter__(self) -> Search:
-        from gradviz.recording.passes import Passes
+        from gradviz.recording.passes import Passes, UsedGradients
 
+        self._used = UsedGradients()
         self._passes = Passes(self._before, self._after, self._stepped).__enter__()
         if self._returns:
             self._returns.start()
@@ -472,16 +473,13 @@ class Search:
         wants |= any(map(is_at_rest, self._steppers))  # a rule needs two of its steps
         new = parameters_of(optimizers).keys() - held.keys()  # one may wrap another (accelerate)
         is_early = self._waited <= _MOST_WAITED if new else self._ends <= _MOST_UNREACHED
-        fresh = (e for e in optimizers if e not in self._steppers and not getattr(e, "state", 1))
-        again = parameters_of(fresh) if self._waited < _STEPS else {}
-        may_be_new = bool(again) and self._moved.issuperset(again)  # in each step
-        return may_be_new or (is_early and bool(self._steppers and (new or wants)))
+        may_be_new = self._waited < _STEPS and self._used.are_again_in(optimizers, self._steppers)
+        is_left = self._used.are_left() and self._waited < 2  # the next step may use it again
+        return is_left or may_be_new or (is_early and bool(self._steppers and (new or wants)))
 
     def _stepped(self, optimizer: Any) -> None:
-        from gradviz.recording.passes import parameters_of
-
         self._steppers.add(optimizer)
-        self._moved |= parameters_of([optimizer]).keys()
+        self._used.add(optimizer)
         self._lines_before_step |= self._lines
         if self.extent.step is None and not self._next_step and not self._over:
             self._stop_if_found()

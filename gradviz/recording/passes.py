@@ -6,7 +6,9 @@ import struct
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import takewhile
 from math import inf, isnan
 from types import CodeType, FrameType
@@ -51,13 +53,13 @@ class Passes(Listener):
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
         self._files = UserFiles()
-        self._hook: Callable[[], None] | None = None
-        self._listens = False
+        self._undo = ExitStack()
+        self._sees_steps = False
 
     def __enter__(self) -> Passes:
         self._thread = threading.get_ident()
         listen(self)
-        self._listens = True
+        self._undo.callback(unlisten, self)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -65,12 +67,8 @@ class Passes(Listener):
 
     def end(self) -> None:
         """Stop calling the functions."""
-        if self._listens:
-            unlisten(self)
-            self._listens = False
-        if self._hook is not None:
-            self._hook()
-            self._hook = None
+        self._undo.close()
+        self._sees_steps = False
 
     def before_backward(self, call: BackwardCall) -> None:
         """Called by the engine."""
@@ -84,9 +82,10 @@ class Passes(Listener):
         frame = user_frame(sys._getframe(1), self._files)
         if frame is None or isinstance(outcome, BaseException):
             return
-        if self._hook is None:
+        if not self._sees_steps:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = step_hook(None, self._after_step)
+            self._undo.callback(step_hook(None, self._after_step))
+            self._sees_steps = True
         with quietly():
             self._after(call.roots, frame, call.accumulates)
 
@@ -197,6 +196,42 @@ def parameters_of(optimizers: Iterable[Any]) -> dict[int, Any]:
     """The parameters of torch's optimizers, or of others like them, by identity."""
     groups = [group for each in optimizers for group in getattr(each, "param_groups", None) or ()]
     return {id(each): each for group in groups for each in group["params"]}
+
+
+_STEPS = 16  # between two passes, whose gradients are known
+
+
+class UsedGradients:
+    """The gradients that steps used, until the next pass, and the parameters that they moved."""
+
+    def __init__(self) -> None:
+        self._held = set[int]()
+        self._steps = deque[dict[int, tuple[Any, tuple[int, int]]]](maxlen=_STEPS)
+
+    def add(self, optimizer: Any) -> None:
+        """An optimizer made a step."""
+        held = parameters_of([optimizer])
+        self._held |= held.keys()
+        with_grad = ((n, each) for n, each in held.items() if each.grad is not None)
+        self._steps.append({n: (each, _version_of(each.grad)) for n, each in with_grad})
+
+    def are_left(self) -> bool:
+        """Whether the pass since then changed some of those of an optimizer, and not others."""
+        rows = [[_version_of(p.grad) == used for p, used in each.values()] for each in self._steps]
+        self._steps.clear()
+        return any(len({*each}) > 1 for each in rows)
+
+    def are_again_in(self, optimizers: Iterable[Any], steppers: Collection[Any]) -> bool:
+        """Whether others, without a step so far, hold parameters that all were moved before."""
+        groups = [id(getattr(each, "param_groups", None)) for each in steppers]
+        others = [each for each in optimizers if each not in steppers]
+        others = [e for e in others if id(getattr(e, "param_groups", None)) not in groups]
+        held = parameters_of(each for each in others if not getattr(each, "state", True))
+        return bool(held) and self._held.issuperset(held)
+
+
+def _version_of(grad: torch.Tensor | None) -> tuple[int, int]:
+    return (id(grad), -1 if grad is None else version_of(grad))
 
 
 def _is_wrapper(frame: FrameType) -> bool:
