@@ -59,6 +59,9 @@ def _broadcast(context: Context, question: Question) -> Evidence | None:
             data, lines = graph.nodes[loss], locations_of([graph.nodes[loss].get("source", "")])
             words: dict[str, object] = {"op": data["op"], "at": at_line(lines[0]) if lines else ""}
             words["does"] = "multiplies" if data["op"] == "mul" else "compares"
+            words["how"] = (
+                "one.view_as(other)" if data["op"] == "mul" else "target.view_as(prediction)"
+            )
             words["first"], words["second"], words["both"] = map(shape_text, shapes)
             return Evidence(words, (loss,), lines, loss)
     return None
@@ -439,9 +442,8 @@ loss_rules: tuple[Rule[Any, Any], ...] = (
         _broadcast,
         "{op}{at} {does} each value of one argument, of shape {first}, with every one of the "
         "other, of shape {second}: both are broadcast to {both}",
-        "give both the same shape: target.view_as(prediction)",
-        docs="Of mse_loss, smooth_l1_loss, huber_loss, and in a recording of differences and "
-        "products that become one number, where both have as many elements.",
+        "give both the same shape: {how}",
+        docs="Of arguments of as many elements; in a recording also of an error made by hand.",
     ),
     Rule(
         "a loss is given other values",

@@ -331,6 +331,9 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             why = f"{word_of(values.graph.nodes[leaf])} has had NaN elements since before this pass"
             yield Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
             continue
+        if why := _too_few(values, key):
+            yield Suspect(key, why, _SINGLE, in_forward=True)
+            continue
         made = values.made_by(key)
         if is_finite(made) is not False or made is None:
             continue
@@ -345,8 +348,6 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             continue
         if op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
             yield Suspect(key, _MASKED, _UNMASK, in_forward=True, has_nan_input=True)
-        elif why := _too_few(values, key):
-            yield Suspect(key, why, _SINGLE, in_forward=True)
         elif wrong:
             yield _spread(values, key, wrong[0])
         elif why := _why_singular(values, key):
