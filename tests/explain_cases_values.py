@@ -68,7 +68,7 @@ def saturated_without_a_name():
     return _loop(lambda h: torch.sigmoid(h + 1000) * 2)
 
 
-@case(Verdict.ZERO, "the other factor, the result of relu, is", "what makes it zero")
+@case(Verdict.ZERO, "is all zeros, because of relu at ", "let some inputs be positive")
 def weight_behind_a_dead_relu():
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
     nn.init.constant_(model[0].bias, -100)

@@ -30,7 +30,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.losses import loss_rules, target_of_kl_div, unseen_rules
+from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -97,7 +97,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     target_of_kl_div,
     *non_finite_rules,
-    *unseen_rules,
+    *in_place.unseen_rules,
+    changed_through_an_alias,
     *zero_rules,
     *clipping_rules,
     *training_rules,
@@ -290,7 +291,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(getattr(event.details, "after", None) for event in added),
     ]
     known = [each for each in grads if each is not None]
-    if not is_finite or any(is_wrong(each) or relative_size.is_steep(each) for each in known):
+    is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
+    if not is_finite or is_wanted or relative_size.has_large(context):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)

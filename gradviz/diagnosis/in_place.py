@@ -7,7 +7,7 @@ from collections.abc import Container
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context
+from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import (
     at_line,
     called_name,
@@ -24,9 +24,9 @@ from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
-from gradviz.facts import Problem, ProblemKind
-from gradviz.graph import GradGraph, word_of
-from gradviz.graph.operations import forward_word
+from gradviz.facts import Action, Problem, ProblemKind
+from gradviz.graph import GradGraph, NodeKind, descendants, word_of
+from gradviz.graph.operations import forward_word, operation, twin_of
 from gradviz.graph.text import as_code
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -470,4 +470,89 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "{what} was changed in place{at}, which autograd cannot record",
     ),
     *rules_of(_TABLE),
+)
+
+
+# Changes that autograd does not see.
+
+
+def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
+
+    The value of a root does not matter: its own gradient is 1.
+    """
+    changes = context.happened(EventKind.IN_PLACE)
+    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [event for event in every if added and event.number < added[-1].number]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=(event.location,))
+    return None
+
+
+def _changed_by_recomputing(context: Context, question: Question) -> Evidence | None:
+    """A checkpoint that computed again in backward changed data that an operation inside uses."""
+    graph, after = context.before, context.graph_of_latest_pass(question.key)
+    if graph is None or after is None or question.key not in graph:
+        return None
+    key = ("recomputed", id(graph), id(after))
+    for event, user in context.cached(key, lambda: _recomputed(context, graph, after)):
+        if user in descendants(graph, [question.key]):
+            (changed,) = [each for each in event.nodes if each in graph][:1]
+            name, line = (
+                graph.nodes[changed].get("name", "data"),
+                graph.nodes[user].get("source", ""),
+            )
+            words = {"what": f"{event.word} at {mention(event.location)}", "name": name}
+            words["user"] = f"{graph.nodes[user].get('op', 'an operation')}{at_line(line)}"
+            return Evidence(words, (changed, user), (event.location, *locations_of([line])))
+    return None
+
+
+def _recomputed(context: Context, graph: GradGraph, after: GradGraph) -> list[tuple[Event, str]]:
+    """The changes in place that ran again in the pass, and the operations with that input."""
+    found = list[tuple[Event, str]]()
+    for key in (key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.UNTRACKED):
+        versions = [each.nodes[key].get("version", 0) for each in (graph, after) if key in each]
+        events = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.location.is_own]
+        for user in graph.successors(key) if versions[0] < versions[-1] and events else ():
+            row = operation(graph.nodes[user].get("op", ""))
+            saved = graph.nodes[user].get("saved", ())
+            if saved and not row.normalizes and not any(each.dtype for each in saved):
+                found.append((events[-1], user))  # a hook of the checkpoint keeps what it saved
+    return found
+
+
+unseen_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_a_collective,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        events=(EventKind.IN_PLACE,),
+        docs="Such a function writes into a tensor of the graph and does not raise its version "
+        "counter.",
+    ),
+    Rule(
+        "data that a checkpoint changes again",
+        Verdict.CHANGED_UNSEEN,
+        _changed_by_recomputing,
+        "{what} changed {name} again, as a checkpoint was computed again in backward: {user} used "
+        "other values there than in the forward pass",
+        "change {name} outside of the function that is checkpointed",
+        events=(EventKind.IN_PLACE,),
+        docs="A counter or a running average in a function under torch.utils.checkpoint.",
+    ),
 )

@@ -12,7 +12,16 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention, nodes_in, statement_at
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.values import Step, is_all_zero, is_sum, is_wrong, keeps_each, number_of
+from gradviz.diagnosis.values import (
+    Step,
+    is_all_zero,
+    is_sum,
+    is_wrong,
+    keeps_each,
+    largest,
+    number_of,
+    smallest,
+)
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import (
     EdgeData,
@@ -25,7 +34,7 @@ from gradviz.graph import (
     is_gradient,
     word_of,
 )
-from gradviz.graph.operations import Blocks, operation, twin_of
+from gradviz.graph.operations import Blocks, operation
 from gradviz.graph.text import element_count, shape_text
 from gradviz.story import Event
 
@@ -33,6 +42,8 @@ COMPARE = (
     "compare the results with a target, or weigh them: a sum or mean square of normalized values "
     "is nearly a constant"
 )
+INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
+MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 LOSSES = (
     *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
     *("binary_cross_entropy_with_logits", "soft_margin_loss"),
@@ -294,7 +305,45 @@ class Block(NamedTuple):
     why: str
     fix: str
     is_consequence: bool = False  # whether it blocks because of zeros that were computed before
-    zeros: str = ""  # the key of the leaf whose values, all zeros, are the cause
+    zeros: str = ""  # the key of the tensor whose values, all zeros, are the cause
+
+
+def only_summed(step: Step) -> Block | None:
+    """Normalized values that are only summed; the sum is the same for every input."""
+    if step.target not in step.values.only_summed:
+        return None
+    if step.values.is_of_one(step.target):
+        why = "it normalizes over one element, so that its result is the same for every input"
+        return Block(step.target, why, "normalize over several elements, or leave it out")
+    why = "its results are only summed, and their sum is the same for every input"
+    fix = "compare its results with a target, or weigh them: a plain sum or mean of normalized "
+    return Block(step.target, why, f"{fix}values is a constant")
+
+
+def one_entry(step: Step) -> Block | None:
+    """A softmax, or exp of log_softmax, over one entry, or whose results are only summed."""
+    dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
+    if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
+        return None if step.op == "log_softmax" else only_summed(step)
+    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
+    why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
+    fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
+    fix += "dimension of the classes"
+    is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
+    return Block(step.target, why, MORE_KEYS if is_attention else fix)
+
+
+def smaller_elsewhere(step: Step) -> Block | None:
+    """A minimum or maximum that always selects the other input."""
+    given, other = step.given, step.input(1 - step.number)
+    if given is None or other is None or given.nan or other.nan:
+        return None
+    above, below = (given, other) if step.op == "minimum" else (other, given)
+    low, high = smallest(above), largest(below)
+    is_never = low is not None and high is not None and low > high
+    than = "larger" if step.op == "minimum" else "smaller"
+    why = f"this input is {than} than the other one at every element"
+    return Block(step.target, why, INSIDE) if is_never else None
 
 
 def no_label(step: Step) -> Block | None:
@@ -509,92 +558,12 @@ def _of_alias(graph: GradGraph, event: Event, key: str, user: str) -> Evidence:
     return Evidence(words, (key, user), (event.location, *locations_of([line])))
 
 
-def _changed_by_a_collective(context: Context, question: Question) -> Evidence | None:
-    """A function of torch.distributed changed a tensor on the path, before the latest pass.
-
-    The value of a root does not matter: its own gradient is 1.
-    """
-    changes = context.happened(EventKind.IN_PLACE)
-    every = context.cached("unseen", lambda: [e for e in changes if e.action is Action.NOT_SEEN])
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    unseen = [event for event in every if added and event.number < added[-1].number]
-    if not unseen:
-        return None
-    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
-    path = context.path(question.key) - set(context.roots) - makers
-    for event in reversed(unseen):
-        if found := path.intersection(event.nodes):
-            data = context.graph.nodes[min(found)]
-            words = {
-                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
-                "name": data.get("name") or f"the result of {word_of(data)}",
-                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
-            }
-            return Evidence(words, locations=(event.location,))
-    return None
-
-
-def _changed_by_recomputing(context: Context, question: Question) -> Evidence | None:
-    """A checkpoint that computed again in backward changed data that an operation inside uses."""
-    graph, after = context.before, context.graph_of_latest_pass(question.key)
-    if graph is None or after is None or question.key not in graph:
-        return None
-    key = ("recomputed", id(graph), id(after))
-    for event, user in context.cached(key, lambda: _recomputed(context, graph, after)):
-        if user in descendants(graph, [question.key]):
-            (changed,) = [each for each in event.nodes if each in graph][:1]
-            name, line = (
-                graph.nodes[changed].get("name", "data"),
-                graph.nodes[user].get("source", ""),
-            )
-            words = {"what": f"{event.word} at {mention(event.location)}", "name": name}
-            words["user"] = f"{graph.nodes[user].get('op', 'an operation')}{at_line(line)}"
-            return Evidence(words, (changed, user), (event.location, *locations_of([line])))
-    return None
-
-
-def _recomputed(context: Context, graph: GradGraph, after: GradGraph) -> list[tuple[Event, str]]:
-    """The changes in place that ran again in the pass, and the operations with that input."""
-    found = list[tuple[Event, str]]()
-    for key in (key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.UNTRACKED):
-        versions = [each.nodes[key].get("version", 0) for each in (graph, after) if key in each]
-        events = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.location.is_own]
-        for user in graph.successors(key) if versions[0] < versions[-1] and events else ():
-            row = operation(graph.nodes[user].get("op", ""))
-            saved = graph.nodes[user].get("saved", ())
-            if saved and not row.normalizes and not any(each.dtype for each in saved):
-                found.append((events[-1], user))  # a hook of the checkpoint keeps what it saved
-    return found
-
-
-unseen_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "a function of torch.distributed changed a tensor on the path",
-        Verdict.CHANGED_UNSEEN,
-        _changed_by_a_collective,
-        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
-        "gradient is the one without it",
-        events=(EventKind.IN_PLACE,),
-        docs="Such a function writes into a tensor of the graph and does not raise its version "
-        "counter.",
-    ),
-    Rule(
-        "a leaf or result was changed after its use, through an alias",
-        Verdict.CHANGED_UNSEEN,
-        _changed_through_an_alias,
-        "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
-        "notice that, and this gradient was computed with the values after it",
-        events=(EventKind.IN_PLACE,),
-        docs="x.data shares the memory of x and has a version counter of its own.",
-    ),
-    Rule(
-        "data that a checkpoint changes again",
-        Verdict.CHANGED_UNSEEN,
-        _changed_by_recomputing,
-        "{what} changed {name} again, as a checkpoint was computed again in backward: {user} used "
-        "other values there than in the forward pass",
-        "change {name} outside of the function that is checkpointed",
-        events=(EventKind.IN_PLACE,),
-        docs="A counter or a running average in a function under torch.utils.checkpoint.",
-    ),
+changed_through_an_alias: Rule[Any, Any] = Rule(
+    "a leaf or result was changed after its use, through an alias",
+    Verdict.CHANGED_UNSEEN,
+    _changed_through_an_alias,
+    "{what} wrote into {name} through an alias, after {user} saved it: autograd does not "
+    "notice that, and this gradient was computed with the values after it",
+    events=(EventKind.IN_PLACE,),
+    docs="x.data shares the memory of x and has a version counter of its own.",
 )

@@ -13,7 +13,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import around_last_step, grown_by_steps, unchanged
+from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, grown_by_steps, unchanged
 from gradviz.diagnosis.suspects import (
     DIVIDING,
     HALF,
@@ -29,7 +29,7 @@ from gradviz.diagnosis.suspects import (
     of_untracked,
 )
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
-from gradviz.diagnosis.values import CLIP_LIMITS, Values
+from gradviz.diagnosis.values import Values
 from gradviz.facts import (
     FROM_OTHERS,
     Action,

@@ -39,7 +39,8 @@ from gradviz.diagnosis.silent_faults import is_flat_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
 from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
 from gradviz.facts import Action, EventKind, FrameKind, GradientDetails, Loss, SourceLocation
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import GradGraph, NodeData, NodeKind, leaf_of_node
+from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
@@ -299,6 +300,19 @@ def _before_it_was_cleared(row: ListedAnswer) -> Explanation | None:
     return before if before.verdict in _FAULTS_OF_A_STEP else None
 
 
+def _reached_another(context: Context, question: Question, graph: GradGraph, user: str) -> bool:
+    """Whether another leaf of an operation got a gradient in the same passes: one came to it."""
+    sources = [source for source, _ in graph.inputs(user)]
+    views = [e for e in sources if operation(graph.nodes[e].get("op", "")).rearranges]
+    sources += [source for view in views for source, _ in graph.inputs(view)]
+    leaves = {leaf_of_node(graph, each) for each in sources} - {question.key}
+    alone = (each for each in leaves if len(gradient_uses(graph, each)) == 1)
+    found: list[NodeData] = [context.node_in_a_frame(each) or {} for each in alone]
+    passes = question.data.get("accumulations")
+    grads = [e.get("grad") for e in found if e.get("accumulations") == passes]
+    return any(grad is not None and not is_wrong(grad) for grad in grads)
+
+
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
     """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
 
@@ -313,9 +327,7 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     if len(uses) == 1:  # as the bias of a layer whose gradients cancel over the rows
         user, number = uses[0][0], uses[0][1].get("input", 0)
         was_seen = (user, number) in context.lost_in_pass(Loss.ZERO)
-        return was_seen or (
-            not is_known and relative_size.reached_another(context, question, graph, user)
-        )
+        return was_seen or (not is_known and _reached_another(context, question, graph, user))
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
     cancels = bool(relative_size.uses_that_cancel(context, question.key))
@@ -430,6 +442,33 @@ def _upwards(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(line,))
 
 
+def _constant_weights(context: Context) -> dict[str, Event]:
+    """What wrote one value into each weight before the first pass; none if a tensor has several."""
+    graph = context.frames[0].graph if context.frames and context.passes else GradGraph()
+    found: dict[str, Event] = {}
+    for key, data in graph.nodes(data=True):
+        if data["kind"] is NodeKind.PARAMETER:
+            writes = context.happened_to(key, EventKind.IN_PLACE)
+            before = [each for each in writes if each.number < context.passes[0].number][-1:]
+            is_weight = len(data.get("shape", ())) > 1
+            if not before or before[0].word not in (*_OF_ONE_VALUE, *_ZEROS[is_weight:]):
+                return {}
+            found.update({key: before[0]} if is_weight else {})
+        elif operation(data.get("op", "")).draws or "dropout" in data.get("op", ""):
+            return {}  # dropout makes units differ
+    return found if len(found) > 1 else {}  # the units of the last layer differ by their targets
+
+
+def _alike(context: Context, question: Question) -> Evidence | None:
+    """The weights of several layers began as constants, so that the units of a layer are equal."""
+    written = context.cached(_alike, lambda: _constant_weights(context)).get(question.key)
+    if written is None or not context.steps_of(question.key):
+        return None
+    words = {"word": written.word, "line": mention(written.location)}
+    return Evidence(words, locations=(written.location,))
+
+
+_OF_ONE_VALUE, _ZEROS = ("fill_", "ones_", "constant_"), ("zero_",)
 _LOSSES = frozenset(("nll_loss", "nll_loss2d", *LOSSES))
 _NEW = 3  # steps
 step_rules: tuple[Rule[Any, Any], ...] = (
@@ -461,6 +500,16 @@ step_rules: tuple[Rule[Any, Any], ...] = (
         "leave out maximize=True; nothing, if that loss is to grow, as that of an attack",
         events=(EventKind.STEP,),
         docs="Of a loss function of torch, whose result grows in each pass.",
+    ),
+    Rule(
+        "weights that are constants",
+        Verdict.WRONG_STEP,
+        _alike,
+        "each weight of the model was given one value, this one by {word} at {line}: all units of "
+        "a hidden layer compute the same, get the same gradient, and stay equal",
+        "begin with random values: leave out that line, or torch.nn.init.kaiming_uniform_(weight)",
+        events=(EventKind.STEP,),
+        docs="Of a model whose weights, of two dimensions or more, all have one value each.",
     ),
 )
 

@@ -26,10 +26,8 @@ from gradviz.diagnosis.values import (
     Values,
     addends_of,
     cuts_behind,
-    gradient_uses,
     has_its_value,
     is_all_zero,
-    is_wrong,
     owners_of,
     smallest,
 )
@@ -44,13 +42,11 @@ from gradviz.facts import (
 from gradviz.graph import (
     Cause,
     GradGraph,
-    NodeData,
     NodeKind,
     TensorSummary,
     ancestors,
     descendants,
     is_data,
-    leaf_of_node,
     leaf_uses,
 )
 from gradviz.graph.operations import operation
@@ -96,7 +92,8 @@ def _scales(context: Context) -> dict[str, Scale]:
     small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
     Therefore the largest gradient represents a module, and the larger of the last two the end.
     """
-    rows = sorted(owners_of(context.graph, _scaled_by(context)), key=lambda owner: owner.order)
+    scales, nodes = _scaled_by(context), context.graph.nodes
+    rows = sorted(owners_of(context.graph, scales), key=lambda owner: owner.order)
     found: dict[str, Scale] = {}
     nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
     largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
@@ -105,10 +102,11 @@ def _scales(context: Context) -> dict[str, Scale]:
             break
         largest_so_far = max(largest_so_far, row.norm)
         is_small = largest_so_far * _SMALLER < last.norm
-        is_large = row.norm > max(_LARGER * last.norm, _LARGE)
-        if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
-            found.update(dict.fromkeys(row.keys, scale))
+        limit = max(_LARGER * last.norm, _LARGE)
+        large = [key for key in row.keys if nodes[key]["grad"].norm > limit * scales[key]]
+        if is_small or large:
+            scale = Scale(bool(large), last.name, last.key, _steepest(rows))
+            found.update(dict.fromkeys(large or row.keys, scale))
     return found
 
 
@@ -120,6 +118,11 @@ def _steepest(rows: Sequence[Owner]) -> tuple[str, str]:
 
 def _scale_of(context: Context, question: Question) -> Scale | None:
     return context.cached(_scales, lambda: _scales(context)).get(question.key)
+
+
+def has_large(context: Context) -> bool:
+    """Whether some gradients are much larger than those next to the root."""
+    return any(each.is_large for each in context.cached(_scales, lambda: _scales(context)).values())
 
 
 def _scaled_by(context: Context) -> dict[str, float]:
@@ -135,9 +138,8 @@ def _far(context: Context, question: Question, is_large: bool) -> Evidence | Non
     scale = _scale_of(context, question)
     if scale is None or scale.is_large is not is_large or _is_input(context, question):
         return None
-    ratio = _LARGER if is_large else _SMALLER
-    words = {"ratio": f"{ratio:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
-    words["fix"] = _fix_of_large(context)
+    words = {"ratio": f"{_LARGER if is_large else _SMALLER:,.0f}", "fix": _fix_of_large(context)}
+    words |= {"last": scale.last, "between": " and ".join(scale.steepest)}
     return Evidence(words, (scale.key,))
 
 
@@ -145,8 +147,43 @@ def _is_input(context: Context, question: Question) -> bool:
     """Whether it is data that requires grad, beside parameters: it has a size of its own."""
     if question.kind is NodeKind.PARAMETER or question.key in context.held:
         return False
-    kinds = (context.graph.nodes[key]["kind"] for key in context.graph.leaves)
-    return NodeKind.PARAMETER in kinds
+    nodes = context.graph.nodes
+    return any(nodes[key]["kind"] is NodeKind.PARAMETER for key in context.graph.leaves)
+
+
+_WAY = ("accumulate_grad", "slice", "select", "clone")
+_BESIDE = frozenset(("cat", "stack", "add", "dropout"))  # in rows of their own, or added as zeros
+
+
+def _of_equal_rows(context: Context, question: Question) -> Evidence | None:
+    """A large gradient of zeros that a normalization divides by a standard deviation of 0."""
+    scale, values = _scale_of(context, question), context.values_of_pass(question)
+    if scale is None or not scale.is_large or values is None or question.key not in values.zeros:
+        return None
+    graph, nodes, stack, seen = values.graph, values.graph.nodes, [question.key], {question.key}
+    while stack:
+        for _, user, edge in graph.out_edges(stack.pop(), data=True):
+            op = nodes[user].get("op", "")
+            if operation(op).normalizes and edge.get("input", 0) == 0:
+                words = {"op": op, "last": scale.last}
+                words["where"] = at_line(line := nodes[user].get("source", ""))
+                return Evidence(words, (user,), locations_of([line]), user)
+            is_way = op in _BESIDE and (op != "add" or _adds_zeros(values, user, seen))
+            if user not in seen and (is_way or operation(op).rearranges or op in _WAY):
+                seen.add(user)
+                stack.append(user)
+    return None
+
+
+def _adds_zeros(values: Values, key: str, seen: set[str]) -> bool:
+    """Whether what is added to one of some nodes is zeros, or is joined from some that are."""
+    for number in (0, 1):
+        other = values.source_of(key, number)
+        is_joined = values.graph.nodes[other].get("op") in ("cat", "stack") if other else False
+        parts = values.graph.predecessors(other) if is_joined else ()
+        if other and other not in seen and values.zeros.isdisjoint((other, *parts)):
+            return False
+    return True
 
 
 def _huge(context: Context, question: Question) -> Evidence | None:
@@ -252,19 +289,6 @@ def _cancelling(
     return [*found] if is_zero and len(found) > 1 else []
 
 
-def reached_another(context: Context, question: Question, graph: GradGraph, user: str) -> bool:
-    """Whether another leaf of an operation got a gradient in the same passes: one came to it."""
-    sources = [source for source, _ in graph.inputs(user)]
-    views = [e for e in sources if operation(graph.nodes[e].get("op", "")).rearranges]
-    sources += [source for view in views for source, _ in graph.inputs(view)]
-    leaves = {leaf_of_node(graph, each) for each in sources} - {question.key}
-    alone = (each for each in leaves if len(gradient_uses(graph, each)) == 1)
-    found: list[NodeData] = [context.node_in_a_frame(each) or {} for each in alone]
-    passes = question.data.get("accumulations")
-    grads = [e.get("grad") for e in found if e.get("accumulations") == passes]
-    return any(grad is not None and not is_wrong(grad) for grad in grads)
-
-
 def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
     """How many of some passes only served to update an input, as those of an attack do.
 
@@ -299,7 +323,7 @@ def all_cancel(context: Context, have_several: bool = False) -> bool:
     counts = context.cached("uses", lambda: {e: len(leaf_uses(graph, e)) for e in graph.leaves})
     is_each = not have_several or min(counts.values(), default=2) > 1
     several = (key for key, count in counts.items() if count > 1)
-    found = (bool(uses_that_cancel(context, key, False)) for key in several)
+    found = (uses_that_cancel(context, key, False) for key in several)
     return is_each and context.cached(all_cancel, lambda: all(found))
 
 
@@ -321,9 +345,6 @@ def _uses_cancel(context: Context, question: Question) -> Evidence | None:
         words["fix"] = _OF_ITSELF  # and detach() would leave it at its smallest value
     words["but"] = "" if is_exact else ", but for rounding errors"
     return Evidence(words, tuple(each for each, _ in uses), lines)
-
-
-# Divisions by numbers near 0.
 
 
 def is_steep(grad: TensorSummary | None) -> bool:
@@ -394,6 +415,17 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
         "{root}, " + _BEHIND,
         COMPARE,
+    ),
+    Rule(
+        "zeros before a normalization",
+        Verdict.EXPLODING,
+        _of_equal_rows,
+        "the norm of its gradient is over 1,000 times larger than that of {last}: it is zeros, and "
+        "{op}{where} divides the gradient of rows of zeros by their standard deviation, 0 but for "
+        "eps",
+        "start at small random values; or, as its first step ends that, clip that step: "
+        "torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
+        docs="As of a class token of zeros in a new vision transformer.",
     ),
     Rule(
         "much larger than at the root",

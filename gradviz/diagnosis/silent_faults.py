@@ -6,17 +6,31 @@ import ast
 import math
 import sys
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off
-from gradviz.diagnosis.lines import has_line, mention, nodes_in, syntax_tree
+from gradviz.diagnosis.lines import (
+    at_line,
+    has_line,
+    locations_of,
+    mention,
+    nodes_in,
+    syntax_tree,
+)
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.values import CLIP_LIMITS, Values, is_all_zero, is_wrong
+from gradviz.diagnosis.values import (
+    Values,
+    cancelled_at,
+    difference_without,
+    is_all_zero,
+    is_wrong,
+)
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
@@ -26,10 +40,12 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import NodeKind, ancestors, word_of
+from gradviz.graph import GradGraph, NodeKind, ancestors, word_of
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
+CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
+CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
 _GROWN = 1e3  # times
 _SEVERAL = 2  # steps that found all parameters frozen
@@ -205,6 +221,37 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(write.location, step.location))
 
 
+def _cancelled(context: Context, graph: GradGraph, key: str) -> str:
+    live = context.cached(("live", id(graph)), lambda: ancestors(graph, context.roots_of(graph)))
+    return cancelled_at(graph, key, live, context.cached(("cancelled", id(graph)), dict))
+
+
+def _cancels(find: Any, context: Context, question: Question) -> Evidence | None:
+    graph = context.graph_of_latest_pass(question.key) if question.has_zero_gradient else None
+    if graph is None or not (key := find(context, graph, question.key)):
+        return None
+    line = graph.nodes[key].get("source", "")
+    return Evidence({"where": at_line(line)}, (key,), locations_of([line]), key)
+
+
+cancel_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "added to both terms of a difference",
+        Verdict.ZERO,
+        partial(_cancels, lambda _, *asked: difference_without(*asked)),
+        "the gradients of its two uses cancel: it is added to both terms of sub{where}",
+        "nothing, if the difference is meant: its value has no effect there, as that of the bias "
+        "of a critic",
+        docs="The result of critic(real) - critic(fake) does not depend on the last bias.",
+    ),
+    Rule(
+        "subtracted from itself",
+        Verdict.ZERO,
+        partial(_cancels, _cancelled),
+        "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
+        "detach what is subtracted there, as in hard + x - x.detach()",
+    ),
+)
 undone: Rule[Any, Any] = Rule(
     "steps that are undone",
     Verdict.NO_STEP,

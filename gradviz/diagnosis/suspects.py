@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
@@ -14,7 +14,7 @@ from gradviz.diagnosis.lines import (
     mention,
 )
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
-from gradviz.diagnosis.values import Values, chooses_among, has, number_of, smallest
+from gradviz.diagnosis.values import Values, has, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
     LEAVES,
@@ -308,6 +308,13 @@ def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     return _TOO_LARGE if is_overflow and not is_near else KEEP_AWAY
 
 
+def _chooses_among(graph: GradGraph, key: str, keys: Container[str]) -> bool:
+    """Whether a ``where`` takes all of its elements from some nodes."""
+    branches = {edge.get("input", 0): source for source, edge in graph.inputs(key)}
+    both = [branches.get(0), branches.get(1)]  # the condition comes last
+    return graph.nodes[key].get("op") == "where" and all(each in keys for each in both)
+
+
 def in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
     """The keys of nodes in the order in which the forward pass ran them."""
     return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))
@@ -516,7 +523,7 @@ def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
     choosing = {each for each in ancestors(graph, [key]) if graph.nodes[each].get("op") in _CHOOSES}
     behind = {each: descendants(graph, [each]) | {each} for each in found}
     rows = ((each, choosing & behind[each]) for each in found)
-    return [e for e, at in rows if all(chooses_among(graph, where, behind[e]) for where in at)]
+    return [e for e, at in rows if all(_chooses_among(graph, where, behind[e]) for where in at)]
 
 
 def _spoils_its_result(values: Values, key: str) -> bool:

@@ -18,7 +18,6 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
-    ancestors,
     is_data,
     is_gradient,
     is_scaled_away,
@@ -26,20 +25,11 @@ from gradviz.graph import (
     leaf_of_node,
     leaf_uses,
 )
-from gradviz.graph.operations import Blocks, operation
+from gradviz.graph.operations import KEEPS_ZEROS, OF_ZEROS, Blocks, operation
 
 Saved = Mapping[str, Mapping[str, TensorSummary]]
 
 _SUMS = ("sum", "mean", "neg", "add", "sub")
-_DEEP = 50  # operations through which zeros are followed
-
-# Operations whose result is all zeros when their first input is.
-_KEEP_ZEROS = frozenset(
-    (
-        *("abs", "clone", "detach", "div", "gelu", "leaky_relu", "mean", "neg", "relu", "round"),
-        *("sign", "sin", "silu", "sqrt", "square", "sum", "tanh", "to", "expand", "repeat"),
-    )
-)
 
 
 class Values:
@@ -63,8 +53,6 @@ class Values:
         self.graph = graph
         self._saved, self._is_before, self._known = saved or {}, is_before, known or {}
         self._sources: dict[str, dict[int, str]] = {}
-        self._zeros: dict[str, TensorSummary | None] = {}
-        self._asking: list[str] = []
 
     @cached_property
     def only_summed(self) -> frozenset[str]:
@@ -107,28 +95,38 @@ class Values:
         """The value of a tensor, or of the only output of an operation; None if unknown."""
         key = leaf_of_node(self.graph, key)
         data: NodeData = self.graph.nodes[key]
-        if data.get("version") and not self._is_before:
-            return None
         if data["kind"] is NodeKind.OPERATION:
             return self.made_by(key)
-        return self._known.get(key) or data.get("value")
+        changed = data.get("version") and not self._is_before
+        return None if changed else self._known.get(key) or data.get("value")
 
     def made_by(self, key: str) -> TensorSummary | None:
         """The result of an operation: its own value, a saved one, or that of its result node."""
         data: NodeData = self.graph.nodes[key]
-        if data.get("outputs", 1) != 1:
-            return None
+        value, is_one = self._read(key), data.get("outputs", 1) == 1
+        if value is None and is_one and key in self.zeros:
+            facts = (data.get("shape", ()), data.get("dtype", ""), data.get("device", ""))
+            value = TensorSummary(*facts, min=0.0, max=0.0)
+        return value
+
+    def _read(self, key: str) -> TensorSummary | None:
+        """The same, where it was read."""
+        data: NodeData = self.graph.nodes[key]
+        if data["kind"] is not NodeKind.OPERATION or data.get("outputs", 1) != 1:
+            return self.of(key) if data["kind"] is not NodeKind.OPERATION else None
         value = self._known.get(key) or data.get("value") or self.saved(key, "result")
         if value is not None:
             return None if data.get("version") and not self._is_before else value
+        if (value := self._kept_by_users(key)) is not None:
+            return value
         if operation(data.get("op", "")).rearranges:
             source = self.source_of(key, 0)
-            return self.of(source) if source else None
+            return self._read(source) if source else None
         for target in self.graph.successors(key):
             made: NodeData = self.graph.nodes[target]
             if made["kind"] is NodeKind.RESULT and "value" in made:
                 return self.of(target)
-        return self._kept_by_users(key) or self._zeros_of(key)
+        return None
 
     def is_left_out(self, key: str) -> bool:
         """Whether all that was computed from a result is finite again, as far as it is known."""
@@ -153,51 +151,66 @@ class Values:
                     return saved
         return None
 
-    def _zeros_of(self, key: str) -> TensorSummary | None:
-        """Zeros, if a result is known to be zero because of its inputs; else None."""
-        if key not in self._zeros:
-            self._zeros[key] = None  # during the recursion, and beyond its limit
-            if len(self._asking) < _DEEP:
-                self._asking.append(key)
-                if self._zero_inputs(key):
-                    data: NodeData = self.graph.nodes[key]
-                    facts = (data.get("shape", ()), data.get("dtype", ""), data.get("device", ""))
-                    self._zeros[key] = TensorSummary(*facts, min=0.0, max=0.0)
-                self._asking.pop()
-        return self._zeros[key]
+    @cached_property
+    def zeros(self) -> set[str]:
+        """The nodes whose values are all zeros, as was read, or because of their inputs."""
+        nodes, found = self.graph.nodes, set[str]()
+        near = {self.source_of(key, n) for key in self._saved for n in self._sources_by(key)}
+        near |= {*self._saved, *self._known}
+        near |= {key for key, data in nodes.items() if "value" in data}
+        waiting = [key for key in near if key in nodes and self._read(key) is not None]
+        waiting += filter(self._begins_zeros, nodes)
+        while waiting:
+            value = self._read(key := waiting.pop())
+            if key in found or (value is not None and not is_all_zero(value)):
+                continue
+            found.add(key)
+            if operation(nodes[key].get("op", "")).rearranges:
+                waiting.append(self.source_of(key, 0) or key)
+            for user in self.graph.successors(key):
+                is_leaf = nodes[user]["kind"] is NodeKind.ACCUMULATE
+                if is_leaf or self._zero_inputs(user, found):
+                    waiting.append(user)
+        return found
 
-    def _zero_inputs(self, key: str) -> list[str]:
+    def _zero_inputs(self, key: str, zeros: Container[str]) -> list[str]:
         """The inputs because of which the result of an operation is all zeros; [] if it is not.
 
         The product with a zero factor is zero; if something is added, that must be zero as well.
         """
-        op = self.graph.nodes[key].get("op", "")
-        row = operation(op)
-        numbers: Sequence[int] = (0,) if row.rearranges or op in _KEEP_ZEROS else ()
-        if op == "mul" or row.factors:
-            numbers = row.factors or (0, 1)
-        zero = [
-            source
-            for number in numbers
-            if (source := self.source_of(key, number)) and self._is_zero(source)
-        ]
-        if zero and self._is_singular(key, op):
-            return []
-        if zero and row.factors and row.factors[0] == 1:
-            added = self.source_of(key, 0)
-            return zero if added and self._is_zero(added) else []
-        return zero
+        data: NodeData = self.graph.nodes[key]
+        row, sources = operation(op := word_in(data)), self._sources_by(key)
+        if op in OF_ZEROS:
+            sizes = [math.prod(self.graph.nodes[e].get("shape", ())) for e in sources.values()]
+            is_whole = len(sizes) > 1
+            if op in ("cat", "stack"):  # some of the parts may not be known
+                is_whole = sum(sizes) == math.prod(data.get("shape", ()))
+            parts = [each for each, size in zip(sources.values(), sizes, strict=True) if size]
+            return parts if is_whole and all(each in zeros for each in parts) else []
+        zero = [sources[each] for each in _zero_if(op, data) if sources.get(each) in zeros]
+        added = (0,) if row.factors and row.factors[0] == 1 else ADDS.get(op, ())
+        has_bias = any(each.argument == "bias" for each in data.get("saved", ()))
+        needed = [sources.get(n, "") for n in added if n == 0 or has_bias or n in sources]
+        is_zero = all(each in zeros for each in needed) and not self._is_singular(key, op)
+        return zero if is_zero else []
+
+    def _begins_zeros(self, key: str) -> bool:
+        """Whether an operation multiplies by 0 or by zeros, or subtracts a tensor from itself."""
+        data, sources = self.graph.nodes[key], self._sources_by(key)
+        if (op := word_in(data)) == "mul":
+            kept = (each for n in (0, 1) if (each := self._input_kept(key, n)))
+            is_zero = is_times_0(data) or any(map(is_all_zero, kept))
+            return is_zero and not self._is_singular(key, op)
+        return op == "zero" or (op == "sub" and sources.get(0, "") == sources.get(1))
 
     def _is_singular(self, key: str, op: str) -> bool:
         """Whether an operation makes NaN of a zero: a quotient by a 0, a product with infinity."""
-        inputs = [self.of(source) for number in (0, 1) if (source := self.source_of(key, number))]
+        inputs = [
+            self._read(source) for number in (0, 1) if (source := self.source_of(key, number))
+        ]
         if any(value is not None and not value.is_finite for value in inputs):
             return True
         return op == "div" and len(inputs) > 1 and (inputs[1] is None or has(inputs[1], 0.0))
-
-    def _is_zero(self, key: str) -> bool:
-        value = self.of(key)
-        return value is not None and is_all_zero(value)
 
     def input_of(self, key: str, number: int) -> TensorSummary | None:
         """An input of an operation: the saved tensor, or the known value."""
@@ -214,12 +227,14 @@ class Values:
 
     def source_of(self, key: str, number: int) -> str:
         """The node of an input; the leaf of an ``AccumulateGrad``; "" for none."""
+        return self._sources_by(key).get(number, "")
+
+    def _sources_by(self, key: str) -> dict[int, str]:
         if key not in self._sources:
-            self._sources[key] = {
-                edge.get("input", 0): leaf_of_node(self.graph, source)
-                for source, edge in self.graph.inputs(key)
-            }
-        return self._sources[key].get(number, "")
+            inputs = self.graph.inputs(key)
+            named = {edge.get("input", 0): leaf_of_node(self.graph, each) for each, edge in inputs}
+            self._sources[key] = named
+        return self._sources[key]
 
     def before_views(self, key: str) -> str:
         """The base of a view or reshaped tensor; the tensor itself for others."""
@@ -231,9 +246,11 @@ class Values:
 
     def origin_of_zeros(self, key: str) -> str:
         """The tensor because of which another is all zeros: itself, or an ancestor."""
-        kinds = self.graph.nodes
-        while kinds[key]["kind"] is NodeKind.OPERATION and (zero := self._zero_inputs(key)):
-            key = zero[0]
+        nodes, zeros = self.graph.nodes, self.zeros
+        while inputs := self._zero_inputs(key, zeros) if key in zeros else ():
+            if nodes[inputs[0]]["kind"] is NodeKind.UNTRACKED:
+                break  # the operation that uses it says more
+            key = inputs[0]
         return key
 
 
@@ -254,8 +271,8 @@ class Step:
 
     @property
     def op(self) -> str:
-        """Its forward word."""
-        return self.data.get("op", "")
+        """Its forward word, without the underscore of an in-place form."""
+        return word_in(self.data)
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -355,12 +372,7 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
 
 
 def keeps_each(op: str, options: Mapping[str, str]) -> bool:
-    """Whether an operation returns each element of its input, or a multiple of it.
-
-    Args:
-        op: as for `is_sum`.
-        options: as for `is_sum`.
-    """
+    """Whether an operation returns each element of its input, or a multiple of it."""
     is_scaled = op in ("mul", "div") and "other" in options
     return operation(op).rearranges or is_scaled
 
@@ -424,37 +436,8 @@ def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
 
 
 # The input that an operation only adds to its result.
-CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
-CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 ADDS: dict[str, tuple[int, ...]] = {"add": (0, 1), "addmm": (0,), "addmv": (0,), "baddbmm": (0,)}
 ADDS |= dict.fromkeys(("linear", "conv", "batch_norm", "layer_norm", "group_norm"), (2,))
-
-_PASSES_ON = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
-
-
-def is_only_added(graph: GradGraph, key: str, end: str) -> bool:
-    """Whether no derivative between a leaf and a node depends on the leaf, as on a bias."""
-    between = ancestors(graph, [end])
-    stack, seen = [key], {key}
-    while stack:
-        source = stack.pop()
-        for _, target, edge in graph.out_edges(source, data=True):
-            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
-                continue
-            if not _is_added(graph, target, edge.get("input", 0)):
-                return False
-            seen.add(target)
-            stack.append(target)
-    return end in seen
-
-
-def _is_added(graph: GradGraph, key: str, number: int) -> bool:
-    """Whether the derivative of an operation in an input does not depend on that input."""
-    data: NodeData = graph.nodes[key]
-    row = operation(op := data.get("op", ""))
-    if data["kind"] is not NodeKind.OPERATION or op in _PASSES_ON or row.rearranges:
-        return True
-    return row.factors is not None and number not in row.factors
 
 
 def difference_without(graph: GradGraph, key: str) -> str:
@@ -541,13 +524,6 @@ def _difference_of(graph: GradGraph, key: str, uses: Sequence[tuple[str, EdgeDat
     return ""
 
 
-def chooses_among(graph: GradGraph, key: str, keys: Container[str]) -> bool:
-    """Whether a ``where`` takes all of its elements from some nodes."""
-    branches = {edge.get("input", 0): source for source, edge in graph.inputs(key)}
-    both = [branches.get(0), branches.get(1)]  # the condition comes last
-    return graph.nodes[key].get("op") == "where" and all(each in keys for each in both)
-
-
 def has(summary: TensorSummary | None, number: float) -> bool:
     """Whether a tensor is known to have contained a number when it was used."""
     if summary is None:
@@ -560,6 +536,29 @@ def has(summary: TensorSummary | None, number: float) -> bool:
 def is_all_zero(summary: TensorSummary) -> bool:
     """Whether every element is zero, as far as the values were read."""
     return is_only(summary, (0.0,))
+
+
+_BY_INPUT = {"mul": (0, 1), "lstm": (), "scaled_dot_product_attention": (2,)}
+
+
+def _zero_if(op: str, data: NodeData) -> Sequence[int]:
+    """The inputs of which one of zeros makes a result of zeros, but for what is added."""
+    row = operation(op)
+    if row.normalizes:  # by running statistics, zeros have a mean
+        return (1,) if "training" in data.get("options", {}) else (0, 1)
+    if op in _BY_INPUT:
+        return _BY_INPUT[op]
+    return row.factors or ((0,) if op in KEEPS_ZEROS else ())
+
+
+def word_in(data: NodeData) -> str:
+    """The forward word of an operation, without the underscore of an in-place form."""
+    return data.get("op", "").removesuffix("_")
+
+
+def is_times_0(data: NodeData) -> bool:
+    """Whether an operation multiplies by the number 0."""
+    return word_in(data) == "mul" and data.get("options", {}).get("other") in ("0", "0.0", "-0.0")
 
 
 def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:

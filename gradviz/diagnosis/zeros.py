@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import as_read_at, at_line, locations_of
-from gradviz.diagnosis.losses import LOSSES, Block, no_label, no_loss
+from gradviz.diagnosis.lines import as_read_at, at_line, locations_of, mention
+from gradviz.diagnosis.losses import (
+    INSIDE,
+    LOSSES,
+    MORE_KEYS,
+    Block,
+    no_label,
+    no_loss,
+    one_entry,
+    only_summed,
+    smaller_elsewhere,
+)
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import set_to_zero, zeros_of_no_known_cause
+from gradviz.diagnosis.silent_faults import cancel_rules, set_to_zero, zeros_of_no_known_cause
 from gradviz.diagnosis.values import (
     ADDS,
     Step,
     Values,
-    cancelled_at,
-    difference_without,
     is_all_zero,
     is_only,
+    is_times_0,
     is_wrong,
     largest,
     number_of,
@@ -32,16 +40,15 @@ from gradviz.graph import (
     GradGraph,
     NodeData,
     NodeKind,
-    ancestors,
     is_gradient,
     leaf_of_node,
     stops_on_every_way,
     word_of,
 )
 from gradviz.graph.operations import OF_A_LIBRARY, Blocks, operation, words
+from gradviz.graph.text import joined
 from gradviz.wording import inputs_text
 
-_MORE_KEYS = "give it more than one key; the dimension before the last is that of the keys"
 _FEW = 4  # causes that are stored for each node
 
 
@@ -117,7 +124,6 @@ def why_blocked(step: Step) -> Block | None:
 _NAMED = {"name", "op"}
 _MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
-_INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
@@ -133,13 +139,53 @@ _AT_START = f"if it is meant to start at zero, its first steps move it; else {_N
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
 
+class _Zeros(NamedTuple):
+    """An input of zeros: its name, why it is zero, what to do, and the tensor that was first."""
+
+    named: str
+    why: str
+    fix: str
+    origin: str
+
+
+def _zeros_of(step: Step, number: int) -> _Zeros:
+    """Where the zeros of an input come from."""
+    values, nodes = step.values, step.values.graph.nodes
+    source = values.before_views(step.source_of(number))
+    origin = values.origin_of_zeros(source) if source else ""
+    made: NodeData = nodes[origin] if origin else {}
+    is_one = (
+        nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys() if source else ()
+    )
+    line = step.data.get("source", "")
+    named, fix = f", {as_read_at(nodes[source], line)}," if is_one else "", _FACTOR
+    why = (
+        f", because {as_read_at(made, line)} is"
+        if _NAMED & made.keys() and source != origin
+        else ""
+    )
+    if made.get("kind") is NodeKind.OPERATION and "source" in made:
+        edges = (e for e in values.graph.in_edges(origin, data=True) if is_gradient(*e))
+        blocks = (why_blocked(Step(values, each, origin, edge)) for each, _, edge in edges)
+        block, op = next(filter(None, blocks), None), f"{made['op']}{at_line(made['source'])}"
+        named = named if source != origin or "name" in made else ""
+        why = f", because of {op}: {block.why}" if block else f", as {op} returned them"
+        fix = block.fix if block else _FACTOR
+    return _Zeros(named, why, _AT_START if made.get("kind") in LEAVES else fix, origin)
+
+
+def _of_zeros(step: Step, what: str, number: int, slope: str = "") -> Block:
+    """An operation that blocks because an input, called ``what``, is all zeros."""
+    zeros = _zeros_of(step, number)
+    why = f"{what}{zeros.named} is all zeros{slope}{zeros.why}"
+    return Block(step.target, why, zeros.fix, number == step.number, zeros.origin)
+
+
 def _comes_from_zeros(step: Step) -> bool:
-    """Whether the input was computed, and is zero because of earlier zeros."""
-    given = step.given
-    if given is None or not is_all_zero(given):
-        return False
-    source = leaf_of_node(step.values.graph, step.source)
-    return step.values.graph.nodes[source]["kind"] is NodeKind.OPERATION
+    """Whether the input was computed, and is all zeros."""
+    source, values = step.source_of(step.number), step.values
+    is_computed = source in values.graph and values.graph.nodes[source]["kind"] not in LEAVES
+    return source in values.zeros and is_computed
 
 
 def _relu(step: Step) -> Block | None:
@@ -148,8 +194,9 @@ def _relu(step: Step) -> Block | None:
         most = largest(given) if given is not None else None
         if most is None or most > 0:
             return None
-    why = f"{inputs_text(made or given)} <= 0"
-    return Block(step.target, why, _RELU, _comes_from_zeros(step))
+    if _comes_from_zeros(step):
+        return _of_zeros(step, "its input", 0)
+    return Block(step.target, f"{inputs_text(made or given)} <= 0", _RELU)
 
 
 def _saturated(step: Step) -> Block | None:
@@ -175,10 +222,10 @@ def _clamped(step: Step) -> Block | None:
     else:
         is_under = low is not None and most is not None and most < low
         outside = is_under or (high is not None and least is not None and least > high)
-    if not outside:
+    if not outside and (low is None or low != high):
         return None
     ends = [f"{at} {end:g}" for at, end in (("below", low), ("above", high)) if end is not None]
-    return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", _INSIDE)
+    return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", INSIDE)
 
 
 def _below_threshold(step: Step) -> Block | None:
@@ -186,7 +233,7 @@ def _below_threshold(step: Step) -> Block | None:
     most = largest(given) if given is not None else None
     if most is None or threshold is None or most > threshold:
         return None
-    return Block(step.target, f"{inputs_text(given)} <= {threshold:g}", _INSIDE)
+    return Block(step.target, f"{inputs_text(given)} <= {threshold:g}", INSIDE)
 
 
 def _zero_factor(step: Step) -> Block | None:
@@ -195,23 +242,13 @@ def _zero_factor(step: Step) -> Block | None:
     if step.number not in (first, second):
         return None
     partner = second if step.number == first else first
-    if step.op == "mul" and step.options.get("other") in ("0", "0.0", "-0.0"):
+    if is_times_0(step.data):
         return Block(step.target, "the other factor is 0", "leave out the factor that is zero")
     factor = step.input(partner)
     if factor is None or not factor.numel or not is_all_zero(factor):
         return None
     source = step.values.before_views(step.source_of(partner))
-    origin = step.values.origin_of_zeros(source) if source else ""
-    nodes, keys = step.values.graph.nodes, [each for each in (source, origin) if each]
-    line = nodes[step.target].get("source", "")
-    called = {key: as_read_at(nodes[key], line) for key in keys if _NAMED & nodes[key].keys()}
-    why = f"the other factor{f', {called[source]},' if source in called else ''} is all zeros"
-    if origin in called and called[origin] != called.get(source):
-        why += f", because {called[origin]} is"
-    leaf = origin or source
-    if leaf and nodes[leaf]["kind"] in LEAVES:
-        return Block(step.target, why, _AT_START, zeros=leaf)
-    return _initial_state(step, source) or Block(step.target, why, _FACTOR)
+    return _initial_state(step, source) or _of_zeros(step, "the other factor", partner)
 
 
 def _initial_state(step: Step, source: str) -> Block | None:
@@ -238,6 +275,9 @@ _FIRST_STEP += "give it a gradient, and a sequence of one step gives none"
 _INITIAL = "if it is the initial state of a sequence, its later steps give a gradient; else give "
 _INITIAL += "it other values"
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
+_LEAVE_OUT = "leave it out, or change a copy: x.clone().zero_()"
+_QUERY_KEY = operation("scaled_dot_product_attention").saves
+_FLAT = ", where its slope is 0"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
 
 
@@ -260,15 +300,15 @@ def _step_function(step: Step) -> Block | None:
 def _flat_at_zero(step: Step) -> Block | None:
     if step.op == "norm" and (step.made is None or not is_all_zero(step.made)):
         return None
-    if step.op == "norm":
-        why = "its input is all zeros, where torch takes its slope to be 0"
-        return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
     exponent = number_of(step.options.get("exponent"))
     is_flat = step.op != "pow" or (exponent is not None and exponent > 1)
-    if not is_flat or step.given is None or not is_all_zero(step.given):
+    is_zero = step.op == "norm" or (step.given is not None and is_all_zero(step.given))
+    if not is_flat or not is_zero:
         return None
-    why = "its input is all zeros, where its slope is 0"
-    return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
+    slope = ", where torch takes its slope to be 0" if step.op == "norm" else _FLAT
+    if _comes_from_zeros(step):
+        return _of_zeros(step, "its input", 0, slope)
+    return Block(step.target, f"its input is all zeros{slope}", _NOT_ZERO)
 
 
 def _of_one_step(step: Step) -> Block | None:
@@ -300,61 +340,28 @@ def _padded(step: Step) -> Block | None:
     return Block(step.target, why, "check the indices: that row is never trained")
 
 
-def _only_summed(step: Step) -> Block | None:
-    """Normalized values that are only summed; the sum is the same for every input."""
-    if step.target not in step.values.only_summed:
-        return None
-    if step.values.is_of_one(step.target):
-        why = "it normalizes over one element, so that its result is the same for every input"
-        return Block(step.target, why, "normalize over several elements, or leave it out")
-    why = "its results are only summed, and their sum is the same for every input"
-    fix = "compare its results with a target, or weigh them: a plain sum or mean of normalized "
-    return Block(step.target, why, f"{fix}values is a constant")
-
-
-def _one_entry(step: Step) -> Block | None:
-    """A softmax, or exp of log_softmax, over one entry, or whose results are only summed."""
-    dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
-    if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
-        return None if step.op == "log_softmax" else _only_summed(step)
-    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
-    why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
-    fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
-    fix += "dimension of the classes"
-    is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
-    return Block(step.target, why, _MORE_KEYS if is_attention else fix)
-
-
-def _one_key(step: Step) -> Block | None:
-    """Attention over one key."""
+def _attention(step: Step) -> Block | None:
+    """Attention over one key, or with an input of zeros."""
     saved = step.data.get("saved", ()) if step.number < 2 else ()
     is_one = any(each.argument == "key" and each.shape[-2:-1] == (1,) for each in saved)
-    return Block(step.target, "its only key has weight 1", _MORE_KEYS) if is_one else None
-
-
-def _smaller_elsewhere(step: Step) -> Block | None:
-    """A minimum or maximum that always selects the other input."""
-    given, other = step.given, step.input(1 - step.number)
-    if given is None or other is None or given.nan or other.nan:
-        return None
-    above, below = (given, other) if step.op == "minimum" else (other, given)
-    low, high = smallest(above), largest(below)
-    is_never = low is not None and high is not None and low > high
-    than = "larger" if step.op == "minimum" else "smaller"
-    why = f"this input is {than} than the other one at every element"
-    return Block(step.target, why, _INSIDE) if is_never else None
+    if is_one:
+        return Block(step.target, "its only key has weight 1", MORE_KEYS)
+    others = {0: (1, 2), 1: (0, 2)}.get(step.number, ())
+    zeros = [number for number in others if step.source_of(number) in step.values.zeros]
+    return _of_zeros(step, f"its {_QUERY_KEY[zeros[0]]}", zeros[0]) if zeros else None
 
 
 def _normalized(step: Step) -> Block | None:
     """A normalization whose weight is all zeros, or whose results are only summed."""
+    is_left = "training" in step.options  # False: it uses running statistics
     if step.number != 0:
-        return None
+        is_zero = step.number == 1 and not is_left and step.source_of(0) in step.values.zeros
+        return _of_zeros(step, "its input", 0) if is_zero else None
     weight, has_weight = step.input(1), bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
         is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
-        is_left = "training" in step.options  # False: it uses running statistics
         if not is_left and (step.op == "batch_norm" or is_one or not has_weight):
-            return _only_summed(step)
+            return only_summed(step)
         return None
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
@@ -377,12 +384,13 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
 }
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
-    "scaled_dot_product_attention": _one_key,
+    "zero": lambda step: Block(step.target, "it sets all values to 0", _LEAVE_OUT),
+    "scaled_dot_product_attention": _attention,
     "threshold_backward": _step_function,
     **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
-    **dict.fromkeys(("softmax", "log_softmax", "exp"), _one_entry),
+    **dict.fromkeys(("softmax", "log_softmax", "exp"), one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
-    **dict.fromkeys(("minimum", "maximum"), _smaller_elsewhere),
+    **dict.fromkeys(("minimum", "maximum"), smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(LOSSES, no_loss),
 }
@@ -410,24 +418,14 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
         return None
     words = _words_of(context, values, blocks[0])
     words["more"] = _others(context, values.graph, blocks)
-    if any(each.blocks_of(blocks[0].zeros) for each in searches):  # no step moves it
+    nodes, cause = values.graph.nodes, blocks[0].zeros
+    is_leaf = bool(cause) and nodes[cause]["kind"] is not NodeKind.OPERATION
+    if is_leaf and any(each.blocks_of(cause) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
     keys = tuple(block.key for block in blocks)
-    lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
-    return Evidence(words, keys, lines, keys[0])
-
-
-def _cancelled(context: Context, graph: GradGraph, key: str) -> str:
-    live = context.cached(("live", id(graph)), lambda: ancestors(graph, context.roots_of(graph)))
-    return cancelled_at(graph, key, live, context.cached(("cancelled", id(graph)), dict))
-
-
-def _cancels(find: Any, context: Context, question: Question) -> Evidence | None:
-    graph = context.graph_of_latest_pass(question.key) if question.has_zero_gradient else None
-    if graph is None or not (key := find(context, graph, question.key)):
-        return None
-    line = graph.nodes[key].get("source", "")
-    return Evidence({"where": at_line(line)}, (key,), locations_of([line]), key)
+    shown = keys if is_leaf or not cause else (cause, *keys)
+    lines = locations_of(nodes[key].get("source", "") for key in shown)
+    return Evidence(words, keys, lines, shown[0])
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
@@ -435,6 +433,11 @@ _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and h
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
+
+
+def _stops_alone(graph: GradGraph, key: str, op: str, lost: Iterable[tuple[str, int]]) -> bool:
+    own = {each for each in lost if each[0] == op}
+    return bool(stops_on_every_way(graph, graph.roots, key, own))
 
 
 def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
@@ -447,39 +450,44 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     graph, nodes = values.graph, values.graph.nodes
     if not (found := stops_on_every_way(graph, graph.roots, question.key, lost)):
         return None
-    key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
-    line, others = nodes[key].get("source", ""), len(found) - 1
-    op = _called(context, key, nodes[key].get("op", ""))
-    where, more = at_line(line), f", and so did {others} more"
-    more = f"and the gradient that came to it was not zero{more if others else ''}"
-    words = {"what": f"{op}{where} returned zeros in backward, {more}"}
-    words["fix"] = f"{_LOOK} for {nodes[key].get('dtype', 'its dtype')}"
+    # What stops it alone, as the other ones stop it because of that.
+    one = [each for each in found[:_FEW] if _stops_alone(graph, question.key, each, lost)]
+    key = max(one or found, key=lambda each: nodes[each].get("sequence_nr", 0))
+    data, others = nodes[key], 0 if one else len(found) - 1
+    lines, word = locations_of([data.get("source", "")]), data.get("op", "")
+    op, where = _called(context, key, word), at_line(data.get("source", ""))
+    more = f", and so did {others} more" if others else ""
+    what = f"{op}{where} returned zeros in backward, and the gradient that came to it was not zero"
+    words = {"what": f"{what}{more}", "fix": f"{_LOOK} for {data.get('dtype', 'its dtype')}"}
     if (key, 0) in cancelled:
+        users = locations_of(nodes[e].get("source", "") for e in graph.successors(key))
         what = f"the gradients that the uses of the result of {op}{where} return"
+        what += f", at {joined([mention(e) for e in users])}," if users else ""
+        lines = (*lines, *users)
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
         words["what"] = f"{op}{where} returned zeros in backward: {_UNIFORM}"
         words["fix"] = _of_uniform(values, key)
-    if nodes[key].get("op") in ("stack", "cat"):
+    if word in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
-    if operation(nodes[key].get("op", "")).ends:
+    if operation(word).ends:
         words["what"] = f"{op}{where} blocks the gradient: it is saturated at every element that "
         words["what"] += "a gradient came to"
         words["fix"] = _SMALL
-    if nodes[key].get("op", "").startswith("grid_sampler"):
+    if word.startswith("grid_sampler"):
         words["fix"] = _GRID
-    if operation(nodes[key].get("op", "")).draws:
-        words["fix"] = _NOISE if nodes[key].get("op") == "normal" else _RSAMPLE
-    added = (values.source_of(key, each) for each in ADDS.get(nodes[key].get("op", ""), ()))
+    if operation(word).draws:
+        words["fix"] = _NOISE if word == "normal" else _RSAMPLE
+    added = (values.source_of(key, each) for each in ADDS.get(word, ()))
     if question.key in map(values.before_views, added):
         words["fix"] = "nothing, if it stays rare: it is the sum of that gradient, which is 0"
-    is_function = nodes[key].get("grad_fn", "").startswith(OF_A_LIBRARY)
+    is_function = data.get("grad_fn", "").startswith(OF_A_LIBRARY)
     if is_function or "apply" in (e.word for e in context.happened_to(key, EventKind.OPERATION)):
-        words["fix"] = f"look at what backward of {nodes[key].get('op', '')} returns"
-    return Evidence(words, tuple(found), locations_of([line]), key)
+        words["fix"] = f"look at what backward of {word} returns"
+    return Evidence(words, tuple(found), lines, key)
 
 
 _DROPPED = "pass a p below 1: with p=1 dropout sets every element to 0"
@@ -558,22 +566,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "derivative is zero there. An operation that made zeros is named before one that blocks "
         "because of them.",
     ),
-    Rule(
-        "added to both terms of a difference",
-        Verdict.ZERO,
-        partial(_cancels, lambda _, *asked: difference_without(*asked)),
-        "the gradients of its two uses cancel: it is added to both terms of sub{where}",
-        "nothing, if the difference is meant: its value has no effect there, as that of the bias "
-        "of a critic",
-        docs="The result of critic(real) - critic(fake) does not depend on the last bias.",
-    ),
-    Rule(
-        "subtracted from itself",
-        Verdict.ZERO,
-        partial(_cancels, _cancelled),
-        "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
-        "detach what is subtracted there, as in hard + x - x.detach()",
-    ),
+    *cancel_rules,
     uses_cancel,
     Rule(
         "the pass was seen to lose the gradient",

@@ -292,6 +292,15 @@ _FROM_NOTHING = """
 arange as_tensor constant_ empty eye fill_ full kaiming_uniform_ linspace manual_seed normal_ ones
 ones_ rand randint randn randperm tensor uniform_ xavier_uniform_ zero_ zeros
 """
+_KEEPS_ZEROS = """
+abs adaptive_avg_pool2d amax amin asin asinh atan avg_pool1d avg_pool2d avg_pool3d celu chunk clone
+cumsum detach diagonal div dropout elu erf expm1 flip gather gelu hardshrink hardswish hardtanh
+imag index index_select leaky_relu log1p masked_select max max_pool2d max_pool3d mean min mish
+movedim mul narrow neg prelu prod real reflection_pad2d relu repeat repeat_interleave roll round
+select sign silu sin sinh slice softshrink split split_with_sizes sqrt square sum take tan tanh to
+tril triu type_as unbind unfold upsample_bilinear2d upsample_nearest2d view_as_complex view_as_real
+"""
+_OF_ZEROS = "add cat maximum minimum rsub stack sub where"
 _DRAWS = "_sample_dirichlet bernoulli binomial multinomial normal poisson"
 _READS_VALUE = "complex float index int item numpy tolist"
 _QUERIES = """
@@ -359,13 +368,15 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(
 
 
 def operation(word: str) -> Operation:
-    """The row of an operation; an empty row for an operation that is not in the table.
+    """The row of an operation, also of its in-place form; an empty row if it is not in the table.
 
     Example:
         >>> operation("sqrt").not_finite_at, operation("my_function").views
         ((0.0,), False)
+        >>> operation("relu_") is operation("relu")
+        True
     """
-    return OPERATIONS.get(word, _UNKNOWN)
+    return OPERATIONS.get(word) or OPERATIONS.get(word.removesuffix("_"), _UNKNOWN)
 
 
 def words(has: Callable[[Operation], object]) -> frozenset[str]:
@@ -376,6 +387,12 @@ def words(has: Callable[[Operation], object]) -> frozenset[str]:
         ['sigmoid', 'tanh']
     """
     return frozenset(row.word for row in OPERATIONS.values() if has(row))
+
+
+KEEPS_ZEROS = frozenset(_KEEPS_ZEROS.split()) | words(lambda row: row.rearranges)
+"""Operations whose result is all zeros if their first input is."""
+OF_ZEROS = frozenset(_OF_ZEROS.split())
+"""Operations whose result is all zeros if all of their inputs are."""
 
 
 @lru_cache(maxsize=1024)

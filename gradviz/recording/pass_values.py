@@ -127,6 +127,8 @@ def _zero_names(row: Operation) -> tuple[str, ...]:
     """The saved names of an operation that block the gradient when they are all zeros."""
     if row.normalizes:
         return ("weight",)
+    if row.word == "scaled_dot_product_attention":
+        return row.saves
     return tuple(row.saves[number] for number in row.factors or () if number < len(row.saves))
 
 
