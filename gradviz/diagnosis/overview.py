@@ -442,6 +442,33 @@ def _upwards(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(line,))
 
 
+def _constant_weights(context: Context) -> dict[str, Event]:
+    """What wrote one value into each weight before the first pass; none if a tensor has several."""
+    graph = context.frames[0].graph if context.frames and context.passes else GradGraph()
+    found: dict[str, Event] = {}
+    for key, data in graph.nodes(data=True):
+        if data["kind"] is NodeKind.PARAMETER:
+            writes = context.happened_to(key, EventKind.IN_PLACE)
+            before = [each for each in writes if each.number < context.passes[0].number][-1:]
+            is_weight = len(data.get("shape", ())) > 1
+            if not before or before[0].word not in (*_OF_ONE_VALUE, *_ZEROS[is_weight:]):
+                return {}
+            found.update({key: before[0]} if is_weight else {})
+        elif operation(data.get("op", "")).draws or "dropout" in data.get("op", ""):
+            return {}  # dropout makes units differ
+    return found if len(found) > 1 else {}  # the units of the last layer differ by their targets
+
+
+def _alike(context: Context, question: Question) -> Evidence | None:
+    """The weights of several layers began as constants, so that the units of a layer are equal."""
+    written = context.cached(_alike, lambda: _constant_weights(context)).get(question.key)
+    if written is None or not context.steps_of(question.key):
+        return None
+    words = {"word": written.word, "line": mention(written.location)}
+    return Evidence(words, locations=(written.location,))
+
+
+_OF_ONE_VALUE, _ZEROS = ("fill_", "ones_", "constant_"), ("zero_",)
 _LOSSES = frozenset(("nll_loss", "nll_loss2d", *LOSSES))
 _NEW = 3  # steps
 step_rules: tuple[Rule[Any, Any], ...] = (
@@ -473,6 +500,16 @@ step_rules: tuple[Rule[Any, Any], ...] = (
         "leave out maximize=True; nothing, if that loss is to grow, as that of an attack",
         events=(EventKind.STEP,),
         docs="Of a loss function of torch, whose result grows in each pass.",
+    ),
+    Rule(
+        "weights that are constants",
+        Verdict.WRONG_STEP,
+        _alike,
+        "each weight of the model was given one value, this one by {word} at {line}: all units of "
+        "a hidden layer compute the same, get the same gradient, and stay equal",
+        "begin with random values: leave out that line, or torch.nn.init.kaiming_uniform_(weight)",
+        events=(EventKind.STEP,),
+        docs="Of a model whose weights, of two dimensions or more, all have one value each.",
     ),
 )
 
