@@ -94,6 +94,7 @@ _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
     "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
     "stack_module_state": _STACKED,
+    "numpy": FIX_OF_CAUSE[Cause.NUMPY],  # refuses what is not detached
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
