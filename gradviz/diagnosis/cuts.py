@@ -23,16 +23,15 @@ from gradviz.diagnosis.lines import (
     straight_through,
     syntax_tree,
 )
+from gradviz.diagnosis.losses import is_only_added
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
     Cause,
     EdgeData,
-    EdgeKind,
     GradGraph,
     NodeData,
     NodeKind,
-    ancestors,
     descendants,
     is_data,
     word_of,
@@ -94,6 +93,7 @@ _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
     "state_dict": "use dict(module.named_parameters()), whose tensors are not detached",
     "stack_module_state": _STACKED,
+    "numpy": FIX_OF_CAUSE[Cause.NUMPY],  # refuses what is not detached
 }
 _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after it is loaded"
 _DETACHING = ("state_dict", "stack_module_state")
@@ -299,11 +299,18 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
-    if fix and inside:
+    if fix and inside and not _is_off_around(facts):
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
     elif fix == FIX_OF_CAUSE[Cause.NO_GRAD] and facts.caller:
         line, fix = str(facts.caller), _OF_A_CALLER
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _is_off_around(facts: CutFacts) -> bool:
+    """Whether a ``with`` of the file that calls a library switched gradients off."""
+    files = {each.file for each in locations_of([facts.line])}
+    at = facts.mode.location if facts.mode is not None else None
+    return at is not None and at.file in files and at.text.startswith("with")
 
 
 def _of_call(facts: CutFacts) -> str:
@@ -480,7 +487,7 @@ def is_of_a_constant(context: Context, key: str, cut: CutEdge) -> bool:
     """Whether a derivative was cut that does not depend on a leaf: it is only added, as a bias."""
     if cut.edge.get("cause") is not Cause.AUTOGRAD_GRAD or cut.source == cut.target:
         return False
-    return _is_only_added(context.graph, key, cut.source)
+    return is_only_added(context.graph, key, cut.source)
 
 
 def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
@@ -567,31 +574,3 @@ def starts_as_constant(used: Event | None, name: str) -> bool:
     """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
     made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
-
-
-_PASSES_ON = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
-
-
-def _is_only_added(graph: GradGraph, key: str, end: str) -> bool:
-    """Whether no derivative between a leaf and a node depends on the leaf, as on a bias."""
-    between = ancestors(graph, [end])
-    stack, seen = [key], {key}
-    while stack:
-        source = stack.pop()
-        for _, target, edge in graph.out_edges(source, data=True):
-            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
-                continue
-            if not _is_added(graph, target, edge.get("input", 0)):
-                return False
-            seen.add(target)
-            stack.append(target)
-    return end in seen
-
-
-def _is_added(graph: GradGraph, key: str, number: int) -> bool:
-    """Whether the derivative of an operation in an input does not depend on that input."""
-    data: NodeData = graph.nodes[key]
-    row = operation(op := data.get("op", ""))
-    if data["kind"] is not NodeKind.OPERATION or op in _PASSES_ON or row.rearranges:
-        return True
-    return row.factors is not None and number not in row.factors

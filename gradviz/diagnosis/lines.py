@@ -220,6 +220,8 @@ def as_read(data: NodeData) -> str:
 def as_read_at(data: NodeData, line: str) -> str:
     """`as_read`; of an operation whose result has no name, with its line if it is another one."""
     read, source = as_read(data), data.get("source", "")
+    if data["kind"] is NodeKind.UNTRACKED and "name" not in data and read == data.get("op"):
+        return f"the result of {read}"
     if data["kind"] is not NodeKind.OPERATION or "name" in data or not source:
         return read
     return f"the result of {read}" if source == line else f"{read} at {source}"

@@ -301,6 +301,34 @@ def only_squares(graph: GradGraph, key: str) -> bool | None:
     return squares
 
 
+_PASSES_ON = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
+
+
+def is_only_added(graph: GradGraph, key: str, end: str) -> bool:
+    """Whether no derivative between a leaf and a node depends on the leaf, as on a bias."""
+    between = ancestors(graph, [end])
+    stack, seen = [key], {key}
+    while stack:
+        source = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
+                continue
+            if not _is_added(graph, target, edge.get("input", 0)):
+                return False
+            seen.add(target)
+            stack.append(target)
+    return end in seen
+
+
+def _is_added(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether the derivative of an operation in an input does not depend on that input."""
+    data: NodeData = graph.nodes[key]
+    row = operation(op := data.get("op", ""))
+    if data["kind"] is not NodeKind.OPERATION or op in _PASSES_ON or row.rearranges:
+        return True
+    return row.factors is not None and number not in row.factors
+
+
 class Block(NamedTuple):
     """An operation that passes no gradient to one of its inputs."""
 

@@ -69,6 +69,7 @@ _NOT_OF_HELPERS = (
     EventKind.REQUIRES_GRAD,
 )
 _MOST_KNOWN = 256  # nodes whose ancestors and op records are kept, for another cut there
+_APART = ("broadcast_tensors", "meshgrid")  # each result is computed from one of the inputs
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
 
@@ -380,6 +381,9 @@ class RecordingState:
             self.event_log.entries.append(self.as_row(made) if location.offset < 0 else made)
             self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
+            if word_of(func) in _APART:
+                pairs = zip(given, outputs, strict=False)
+                given = [each for each, made in pairs if not made.requires_grad]
             if lost:
                 self.outside(word_of(func), given, lost, location)
         elif tracked and new:
@@ -511,6 +515,10 @@ class RecordingState:
         """Record untracked tensors that were computed from others."""
         if self.is_inside():
             self.function_calls.add(given, new)
+            return
+        if word in _APART and len(given) == len(new) > 1:
+            for each, made in zip(given, new, strict=True):
+                self.outside(word, [each], [made], location)
             return
         mode = self.cause_of_mode()
         if mode is not None and location.code is not None and is_forward(location.code):

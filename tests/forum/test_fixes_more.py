@@ -1,4 +1,4 @@
-"""More fixes that `explain` proposes for programs of ``kinds/w_*``, applied."""
+"""More fixes that `explain` proposes for programs of ``kinds/w_*`` to ``y_*``, applied."""
 
 from __future__ import annotations
 
@@ -8,6 +8,29 @@ import pytest
 from test_fixes import apply
 
 FIXES = {
+    "no_grad_two_frames_up": [("@torch.no_grad()  # here\n", "")],
+    "with_no_grad_two_frames_up": [("with torch.no_grad():  # here", "if True:")],
+    "sign_step_of_a_clipped_image": [
+        ("0, 1)  # here", "0, 1)\n    adv = adv.detach().requires_grad_()")
+    ],
+    "hook_returns_constant": [("return torch.full((16, 8), 0.5)  # here", "return None")],
+    "hook_clears_grad": [("    p.grad = None\n", "    pass\n")],
+    "new_optimizer_each_step": [
+        (
+            "for epoch in range(4):\n"
+            "    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)  # here\n",
+            "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\nfor epoch in range(4):\n",
+        )
+    ],
+    "stale_after_a_detach_in_the_second_phase": [
+        ("    loss.backward()", "    optimizer.zero_grad()\n    loss.backward()")
+    ],
+    "twice_for_two_losses": [
+        (
+            "for name, each in losses.items():\n    each.backward()\n",
+            "sum(losses.values()).backward()\n",
+        )
+    ],
     "settings_of_a_dataclass_are_copied": [
         ("**dataclasses.asdict(spring)", "stiffness=spring.stiffness, damping=spring.damping")
     ],
