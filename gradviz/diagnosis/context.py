@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradviz.diagnosis.answers import Group
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 UNNAMED = "the tensor"  # the name of a tensor without one
 _T = TypeVar("_T")
+_Row = TypeVar("_Row")
 
 RECORD = (
     "to know the cause, record the program: with gradviz.record() as run: ..., then "
@@ -308,11 +309,10 @@ class Context:
     @cached_property
     def _used_inside(self) -> Mapping[str, Sequence[str]]:
         """By the keys of leaves, the calls outside the graph of the roots that use them inside."""
-        found: dict[str, list[str]] = {}
-        for key, data in self.graph.nodes(data=True):
-            for leaf in data.get("uses_inside", ()) if key not in self.reachable else ():
-                found.setdefault(leaf, []).append(key)
-        return found
+        outside = (row for row in self.graph.nodes(data=True) if row[0] not in self.reachable)
+        return _grouped(
+            (leaf, key) for key, data in outside for leaf in data.get("uses_inside", ())
+        )
 
     def cuts_of(self, key: str) -> list[CutEdge]:
         """The cuts that are reached from a node, also through a Function that uses it inside."""
@@ -452,12 +452,19 @@ class Context:
         steps = ((event, event.details) for event in self.happened_to(key, EventKind.STEP))
         return [(event, details) for event, details in steps if isinstance(details, StepDetails)]
 
+    def steps_with(self, key: str) -> list[tuple[Event, StepDetails]]:
+        """The steps of optimizers that hold a leaf, in order."""
+        return self._steps_by_leaf.get(key, [])
+
+    @cached_property
+    def _steps_by_leaf(self) -> dict[str, list[tuple[Event, StepDetails]]]:
+        return _grouped((key, row) for row in self.steps for key in dict.fromkeys(row[1].held))
+
     def history_of(self, key: str) -> list[Event]:
         """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
-        kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
-        events = [each for kind in kinds for each in self.happened_to(key, kind)]
-        events += [step for step, details in self.steps if key in details.held]
-        return sorted(events, key=lambda event: event.number)
+        changes = (self.happened_to(key, e) for e in (EventKind.ACCUMULATE, EventKind.GRAD))
+        steps = (step for step, _ in self.steps_with(key))
+        return sorted(chain(*changes, steps), key=lambda event: event.number)
 
     @cached_property
     def passes(self) -> Sequence[Event]:
@@ -470,9 +477,9 @@ class Context:
         added = self.happened_to(key, EventKind.ACCUMULATE)
         if not added or key in self.held:
             return bool(added)
-        since, changes = added[0].number, self.happened_to(key, EventKind.IN_PLACE)
-        is_held = (key in details.held for event, details in self.steps if event.number > since)
-        return any(event.number > since for event in changes) or any(is_held)
+        steps = (event for event, _ in self.steps_with(key))
+        changes = (*self.happened_to(key, EventKind.IN_PLACE), *steps)
+        return any(event.number > added[0].number for event in changes)
 
     def is_copy(self, key: str, shape: object) -> bool:
         """Whether a leaf has the values of one of its shape that is trained, or has a gradient."""
@@ -574,10 +581,10 @@ class Context:
         return _grouped(((key, e.kind), e) for e in self.events or () for key in e.nodes)
 
 
-def _grouped(rows: Iterable[tuple[_T, Event]]) -> dict[_T, list[Event]]:
-    found: dict[_T, list[Event]] = {}
-    for key, event in rows:
-        found.setdefault(key, []).append(event)
+def _grouped(rows: Iterable[tuple[_T, _Row]]) -> dict[_T, list[_Row]]:
+    found: dict[_T, list[_Row]] = {}
+    for key, row in rows:
+        found.setdefault(key, []).append(row)
     return found
 
 

@@ -328,8 +328,8 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     older = " on a gradient from before the recording" if _had_older(context, added) else ""
     if times + bool(older) <= 1:
         return None
-    if older and (used := [details for _, details in context.steps]):
-        if not any(question.key in each.held for each in used):
+    if older and context.steps:
+        if not context.steps_with(question.key):
             return None
     elif _is_meant(context, question, added):
         if not (others := passes_for_inputs(context, added)):
@@ -340,7 +340,7 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     passes = f"{times} backward passes{where} were" if times > 1 else f"1 backward pass{where} was"
     words = {"passes": passes, "older": older, "clear": "optimizer.zero_grad()"}
     words["missing"] = without_call(context, "zero_grad")
-    used_at = [event.number for event, details in context.steps if question.key in details.held]
+    used_at = [event.number for event, _ in context.steps_with(question.key)]
     between = [each for each in used_at if added[0].number < each < added[-1].number]
     is_sum = bool(between) and times > len(between) + 1
     is_sum = is_sum and not _changes_between(context, question.key)  # by a step with a closure

@@ -162,7 +162,7 @@ def only_returned(
         return None
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
     steps = context.steps
-    is_held = key in context.held or any(key in each.held for _, each in steps)
+    is_held = key in context.held or bool(context.steps_with(key))
     is_alone = not (context.passes or steps)
     is_enough = is_alone or bool(is_data and steps)
     if asked and not is_held and (asked[-1].inside or is_enough):

@@ -168,7 +168,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect, number: int) ->
     """
     suspect = _of_scale(context, values, suspect)
     leaf = nan_parameter(values, suspect.key)
-    steps = [(event, each) for event, each in context.steps if leaf and leaf in each.held]
+    steps = context.steps_with(leaf)
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
@@ -204,7 +204,7 @@ def _since_a_pass(context: Context, suspect: Suspect, leaf: str, number: int) ->
         return suspect._replace(fix=fix) if is_sudden else suspect
     written = context.happened_to(leaf, EventKind.IN_PLACE)
     before = [each for each in written if each.location and each.number < this.number]
-    steps = (event.number for event, each in context.steps if leaf in each.held)
+    steps = (event.number for event, _ in context.steps_with(leaf))
     if not before or any(before[-1].number < step < this.number for step in steps):
         return suspect
     why = f"{suspect.why}, and was last written by {before[-1].word}{at_line(before[-1].source)}"
@@ -513,8 +513,8 @@ def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
 def _made_small(context: Context, question: Question) -> Evidence | None:
     """Steps changed no value, as a change left them zeros, or a thousandth of the gradient."""
     key, found = question.key, unchanged(context, question)
-    held = ((event, step) for event, step in context.steps if key in step.held)
-    used = [event.number for event, step in held if key not in step.at_rest][-1:]
+    steps = context.steps_with(key)
+    used = [event.number for event, step in steps if key not in step.at_rest][-1:]
     history = [each for each in context.history_of(key) if used and each.number < used[0]]
     *_, added, last = (None, None, *history)
     was = getattr(getattr(added, "details", None), "after", None)

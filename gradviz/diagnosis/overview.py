@@ -344,7 +344,7 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
     written = context.happened_to(key, EventKind.IN_PLACE)
     loads = {event.number for event in written if event.word == "load_state_dict"}
     later = {use for use in uses if use > added[-1].number} - loads if added else set()
-    stepped = {step.number for step, details in context.steps if key in details.held}
+    stepped = {step.number for step, _ in context.steps_with(key)}
     if len(stepped & later) == 1 and min(later) in stepped:
         return True  # what was written into it after the step did not use the gradient
     by_hand = [event for event in written if event.number in later]

@@ -142,7 +142,7 @@ def _grown(context: Context, question: Question) -> Evidence | None:
     key, grad = question.key, question.data.get("grad")
     added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
     same = [each for each in added if each.location == added[-1].location]
-    own = (event.number for event, details in context.steps if key in details.held)
+    own = (event.number for event, _ in context.steps_with(key))
     steps = [number for number in own if same and same[0].number < number < same[-1].number]
     if grad is None or not grad.is_finite or not steps:
         return None

@@ -570,7 +570,7 @@ DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "
 
 def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
     """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
-    steps = [row for row in context.steps if question.key in row[1].held]
+    steps = context.steps_with(question.key)
     grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     is_first = [is_finite(each) for each in after] == [True, False]

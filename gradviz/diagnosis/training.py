@@ -184,7 +184,7 @@ def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer contains it, or the program updates it between two gradients."""
     added, changes = (context.happened_to(question.key, k) for k in (_ADDED, EventKind.IN_PLACE))
     last = added[-1].number if len(added) > 1 else math.inf  # later, models are moved and loaded
-    own = [step for step, details in context.steps if question.key in details.held]
+    own = [step for step, _ in context.steps_with(question.key)]
     since, line = (own[-1].number, own[-1].location) if own else (math.inf, None)
     later = sum(step.number > since and step.location == line for step, _ in context.steps)
     # Another optimizer, which does not hold it, has made the steps of that line since.
@@ -198,7 +198,7 @@ def _is_held(context: Context, question: Question) -> bool:
 def _is_held_by_copies(context: Context, key: str) -> bool:
     """Whether the optimizer that steps now holds copies, as one that was deep-copied does."""
     added = context.happened_to(key, _ADDED)
-    own = [step.number for step, details in context.steps if key in details.held]
+    own = [step.number for step, _ in context.steps_with(key)]
     if not own or not added or own[-1] > added[-1].number:
         return False
     copies = [each for each in context.held if key in context.copies.get(each, ())]
@@ -255,7 +255,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         return None
     changes = context.happened_to(key, EventKind.IN_PLACE)
     is_updated = any(event.number > added[0].number for event in changes)
-    if is_updated or any(key in each.held for _, each in context.steps):
+    if is_updated or context.steps_with(key):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
     clears = [each for each in cleared if added[0].number < each.number < added[-1].number]
@@ -310,7 +310,7 @@ def repeated_pass(context: Context, added: Event, clear: Event) -> Event | None:
 
 def set_aside(context: Context, key: str) -> Event | None:
     """Where ``.grad = None`` left a parameter out of the last step, which used other gradients."""
-    for step, details in [row for row in context.steps if key in row[1].held][-1:]:
+    for step, details in context.steps_with(key)[-1:]:
         rows = ((e for e in context.history_of(k) if e.number < step.number) for k in details.held)
         used = (each.kind is _ADDED for row in rows for each in [*row][-1:])
         is_used = context.cached((set_aside, step.number), partial(any, used))
@@ -585,7 +585,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
 
 def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
-    steps = [event.number for event, details in context.steps if key in details.held]
+    steps = [event.number for event, _ in context.steps_with(key)]
     since = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)[:1]]
     changes = (each.number for each in context.happened_to(key, EventKind.IN_PLACE) if since)
     return sorted([*steps, *(each for each in changes if each > since[0])])
