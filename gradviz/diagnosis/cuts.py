@@ -86,7 +86,8 @@ _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _OF_A_CALLER = (
-    "leave out torch.no_grad(), which is also in force in the functions that are called there"
+    "leave out torch.no_grad(), which is also in force in the functions that are called there; or "
+    "compute it under torch.enable_grad() at {}"
 )
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
@@ -302,7 +303,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if fix and inside and not _is_off_around(facts):
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
     elif fix == FIX_OF_CAUSE[Cause.NO_GRAD] and facts.caller:
-        line, fix = str(facts.caller), _OF_A_CALLER
+        line, fix = str(facts.caller), _OF_A_CALLER.format(line)
     return f"{line}: {fix}" if fix and line else fix
 
 
