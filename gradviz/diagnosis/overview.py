@@ -420,26 +420,38 @@ def _erased(context: Context, question: Question) -> Evidence | None:
 
 
 def _upwards(context: Context, question: Question) -> Evidence | None:
-    """``maximize=True`` for a loss of torch that grows from pass to pass."""
+    """``maximize=True`` for a loss of torch that grows, or its negative as the only aim."""
     rows = context.steps_of(question.key)[-1:]
-    if not rows or not rows[0][1].maximizes or question.kind is not NodeKind.PARAMETER:
+    if not rows or question.kind is not NodeKind.PARAMETER:
         return None
-    kept = [frame for frame in context.frames if frame.kind is FrameKind.AFTER_BACKWARD]
-    found, name = list[float](), "the loss"
-    for graph in (frame.graph for frame in kept if question.key in frame.graph):
-        roots = context.roots_of(graph)
-        makers = {graph.nodes[maker].get("op") for root in roots for maker, _ in graph.inputs(root)}
-        value = graph.nodes[roots[0]].get("value") if len(roots) == 1 else None
-        if value is None or not value.values or not makers or not makers <= _LOSSES:
+    (step, details), found, name = rows[0], list[float](), "the loss"
+    kept = [each.graph for each in context.frames if each.kind is FrameKind.AFTER_BACKWARD]
+    own = [graph for graph in kept if question.key in graph]
+    is_alone = own == kept and len({each.held for _, each in context.steps}) == 1
+    if not details.maximizes and not is_alone:  # as of a generator against its critic
+        return None
+    for graph in own:
+        roots, nodes = context.roots_of(graph), graph.nodes
+        makers = {maker for root in roots for maker, _ in graph.inputs(root)}
+        if not details.maximizes:
+            negatives = (each for each in makers if nodes[each].get("op") == "neg")
+            makers = {source for each in negatives for source, _ in graph.inputs(each)}
+        value = nodes[roots[0]].get("value") if len(roots) == 1 else None
+        ops = {nodes[each].get("op", "") for each in makers}
+        if value is None or not value.values or not ops or not ops <= _LOSSES:
             return None
         found.append(value.values[0].real)
-        name = graph.nodes[roots[0]].get("name", name)
-    if len(found) < _PASSES or any(b <= a for a, b in pairwise(found)):
+        name = nodes[roots[0]].get("name", name)
+    sizes = found if details.maximizes else [-each for each in found]
+    if len(found) < _PASSES or any(b <= a for a, b in pairwise(sizes)):
         return None
-    line = rows[0][0].location
-    words = {"optimizer": rows[0][1].optimizer, "line": mention(line), "root": name}
-    words |= {"before": number_text(found[0]), "after": number_text(found[-1])}
-    return Evidence(words, locations=(line,))
+    what = f"follows its gradient upwards, as maximize=True says, and {name} grew from"
+    if not details.maximizes:
+        what = f"makes a loss larger: {name} is the negative of {min(ops)}, and fell from"
+    words = {"optimizer": details.optimizer, "line": mention(step.location)}
+    words["what"] = f"{what} {number_text(found[0])} to {number_text(found[-1])}"
+    words["sign"] = "maximize=True" if details.maximizes else "the minus sign"
+    return Evidence(words, locations=(step.location,))
 
 
 def _constant_weights(context: Context) -> dict[str, Event]:
@@ -495,11 +507,10 @@ step_rules: tuple[Rule[Any, Any], ...] = (
         "a loss that is maximized",
         Verdict.WRONG_STEP,
         _upwards,
-        "{optimizer} at {line} follows its gradient upwards, as maximize=True says, and {root} "
-        "grew from {before} to {after}",
-        "leave out maximize=True; nothing, if that loss is to grow, as that of an attack",
+        "{optimizer} at {line} {what}",
+        "leave out {sign}; nothing, if that loss is to grow, as that of an attack",
         events=(EventKind.STEP,),
-        docs="Of a loss function of torch, whose result grows in each pass.",
+        docs="Of a loss function of torch, whose result grows in each pass, or its negative.",
     ),
     Rule(
         "weights that are constants",

@@ -15,6 +15,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off
 from gradviz.diagnosis.lines import (
     at_line,
+    called_name,
     has_line,
     locations_of,
     mention,
@@ -50,6 +51,8 @@ _ADDED = EventKind.ACCUMULATE
 _GROWN = 1e3  # times
 _SEVERAL = 2  # steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
+_UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
+_UNFREEZE += "True); or, if another model was to be frozen, make that one a copy by deepcopy"
 
 
 # Steps.
@@ -149,9 +152,8 @@ def _grown(context: Context, question: Question) -> Evidence | None:
     rows: Any = [same[0].details, same[-1].details]
     norms = [each.after.norm if each.after is not None else None for each in rows]
     results = [_result_of(context, each.pass_number) for each in rows]
-    if not all(
-        a > 0 and max(a * _GROWN, 1) < b for a, b in ((norms[0] or 0, norms[1] or 0), results)
-    ):
+    pairs = ((norms[0] or 0, norms[1] or 0), results)
+    if not all(before > 0 and max(before * _GROWN, 1) < after for before, after in pairs):
         return None
     before, after = map(number_text, results)
     words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
@@ -345,22 +347,20 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     if added and (since[0] or _is_conditional(off[0].location)):
         return None
     lines = held.step.location, off[0].location
-    words = {"line": mention(lines[0]), "off": mention(lines[1])}
+    words = {"line": mention(lines[0]), "off": mention(lines[1]), "fix": _UNFREEZE}
     words["when"] = ", before any of them got a gradient"
-    words["fix"] = "switch requires_grad on again before their own forward pass: "
-    words["fix"] += "module.requires_grad_(True)"
-    words["fix"] += "; or, if another model was to be frozen, make that one a copy by deepcopy"
     if added:
-        words["fix"] = f"nothing, if they stay frozen on purpose; else {words['fix']}"
+        words["fix"] = f"nothing, if they stay frozen on purpose; else {_UNFREEZE}"
         words["when"] = f", and were not unfrozen for the {counted(later, 'step')} since then"
     return Evidence(words, locations=lines[::-1])
 
 
 def _is_conditional(line: SourceLocation) -> bool:
-    """Whether a line is under a condition inside the innermost loop or function around it."""
+    """Whether a line is under a condition of its loop or function, without a backward pass."""
     every = nodes_in(syntax_tree(line.file), ast.If, ast.For, ast.While, ast.FunctionDef)
-    around = [each for each in every if has_line(each, line.line)]
-    return bool(around) and isinstance(max(around, key=lambda each: each.lineno), ast.If)
+    inner = [each for each in every if has_line(each, line.line)][-1:]  # the outermost is first
+    calls = [called_name(call) for each in inner for call in nodes_in(each, ast.Call)]
+    return [*map(type, inner)] == [ast.If] and "backward" not in calls
 
 
 all_frozen: Rule[Any, Any] = Rule(
