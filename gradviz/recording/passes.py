@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from gradviz.capture.autograd.engine import BackwardCall, Listener, listen, unlisten
-from gradviz.capture.autograd.sharded import waiting_parameters
+from gradviz.capture.autograd.sharded import has_other_ranks, waiting_parameters
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, as_array, memory_of, summarize
@@ -206,20 +206,24 @@ class UsedGradients:
 
     def __init__(self) -> None:
         self._held = set[int]()
-        self._steps = deque[dict[int, tuple[Any, tuple[int, int]]]](maxlen=_STEPS)
+        self._steps = deque[list[tuple[Any, weakref.ref[torch.Tensor], int]]](maxlen=_STEPS)
 
     def add(self, optimizer: Any) -> None:
         """An optimizer made a step."""
         held = parameters_of([optimizer])
         self._held |= held.keys()
-        with_grad = ((n, each) for n, each in held.items() if each.grad is not None)
-        self._steps.append({n: (each, _version_of(each.grad)) for n, each in with_grad})
+        rows = ((each, each.grad) for each in held.values())
+        used = [(p, weakref.ref(g), version_of(g)) for p, g in rows if g is not None]
+        self._steps.append(used)
 
     def are_left(self) -> bool:
-        """Whether the pass since then changed some of those of an optimizer, and not others."""
-        rows = [[_version_of(p.grad) == used for p, used in each.values()] for each in self._steps]
+        """Whether the pass since then changed some of those of an optimizer, and not others.
+
+        Not with other ranks: all have to end after the same pass.
+        """
+        rows = [{_is_left(p.grad, g, at) for p, g, at in each} for each in self._steps]
         self._steps.clear()
-        return any(len({*each}) > 1 for each in rows)
+        return any(len(each) > 1 for each in rows) and not has_other_ranks()
 
     def are_again_in(self, optimizers: Iterable[Any], steppers: Collection[Any]) -> bool:
         """Whether others, without a step so far, hold parameters that all were moved before."""
@@ -230,8 +234,8 @@ class UsedGradients:
         return bool(held) and self._held.issuperset(held)
 
 
-def _version_of(grad: torch.Tensor | None) -> tuple[int, int]:
-    return (id(grad), -1 if grad is None else version_of(grad))
+def _is_left(grad: torch.Tensor | None, used: weakref.ref[torch.Tensor], version: int) -> bool:
+    return grad is not None and grad is used() and version_of(grad) == version
 
 
 def _is_wrapper(frame: FrameType) -> bool:
