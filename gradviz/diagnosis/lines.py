@@ -100,15 +100,15 @@ def has_line(node: ast.AST, line: int) -> bool:
     return isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
 
 
-def functions_around(location: SourceLocation) -> list[ast.FunctionDef]:
-    """The functions that have a line in them, the outermost first."""
-    every = nodes_in(syntax_tree(location.file), ast.FunctionDef)
+def statements_around(location: SourceLocation, *kinds: type[_Node]) -> list[_Node]:
+    """The statements of some kinds that have a line in them, the outermost first."""
+    every = nodes_in(syntax_tree(location.file), *kinds)
     return [each for each in every if has_line(each, location.line)]
 
 
 def as_given(used: SourceLocation, name: str, freed: SourceLocation) -> str:
     """What to detach of an argument of a function in which the pass does not run; or ""."""
-    for function in functions_around(used)[-1:]:
+    for function in statements_around(used, ast.FunctionDef)[-1:]:
         names = [each.arg for each in nodes_in(function.args, ast.arg)]
         if name in names and not (used.file == freed.file and has_line(function, freed.line)):
             return f"detach what {function.name}() is given as {name}, after each backward pass"
@@ -415,7 +415,7 @@ def transforms_in(files: Iterable[str]) -> list[SourceLocation]:
 
 def hook_registered_at(made: SourceLocation, line: SourceLocation, words: Container[str]) -> str:
     """The name of the hook that a line registers, if another line is in it; "" for another."""
-    around = {each.name for each in functions_around(line)}
+    around = {each.name for each in statements_around(line, ast.FunctionDef)}
     for call in nodes_in(statement_at(made), ast.Call):
         hook = call.args[0] if call.args and called_name(call) in words else None
         if isinstance(hook, ast.Lambda) and hook.lineno <= line.line <= (hook.end_lineno or 0):

@@ -20,7 +20,6 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     called_name,
     calls,
-    functions_around,
     is_only_shown,
     is_showing,
     locations_of,
@@ -28,6 +27,7 @@ from gradviz.diagnosis.lines import (
     nodes_in,
     rebound_updates,
     statement_at,
+    statements_around,
     syntax_tree,
 )
 from gradviz.facts import EventKind, SourceLocation
@@ -484,16 +484,14 @@ def calls_in(context: Context, name: str, keyword: str = "") -> list[SourceLocat
 
 def without_call(context: Context, name: str) -> str:
     """What is added to a reason if a line names a method and does not call it; or ""."""
-    line = next(
-        (
-            SourceLocation(file, node.lineno)
-            for file in context.files
-            for node in nodes_in(syntax_tree(file), ast.Expr)
-            if isinstance(node.value, ast.Attribute) and node.value.attr == name
-        ),
-        None,
-    )
-    return f": {mention(line)} does not call {name}, as () is missing" if line else ""
+    return context.cached(("not called", name), lambda: _without_call(context.files, name))
+
+
+def _without_call(files: Iterable[str], name: str) -> str:
+    every = ((file, each) for file in files for each in nodes_in(syntax_tree(file), ast.Expr))
+    rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
+    lines = (mention(SourceLocation(*row)) for row in rows)
+    return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
@@ -537,7 +535,7 @@ def created_later(context: Context, name: str) -> SourceLocation | None:
         if getattr(node.targets[0], "attr", "") == name
     ]
     has_run = len(found) == 1 and bool(context.made_at(str(found[0]), ""))
-    around = functions_around(found[0]) if has_run else []
+    around = statements_around(found[0], ast.FunctionDef) if has_run else []
     return found[0] if around and around[-1].name != "__init__" else None
 
 
@@ -548,7 +546,7 @@ def assigned_after(made: SourceLocation, name: str) -> SourceLocation | None:
         made: the line after which it is.
         name: of the parameter: ``"model.head.weight"``.
     """
-    around = functions_around(made)
+    around = statements_around(made, ast.FunctionDef)
     for node in nodes_in(syntax_tree(made.file), ast.Assign):
         if node.lineno <= made.line or not isinstance(node.value, ast.Call):
             continue
@@ -556,7 +554,8 @@ def assigned_after(made: SourceLocation, name: str) -> SourceLocation | None:
         path = target.replace("[", ".").replace("]", "").replace("'", "")
         is_part = f"{name}.".startswith((f"{path}.", f"{path.partition('.')[2] or path}."))
         is_wrapped = target in ast.unparse(node.value)
-        if is_part and "." in path and not is_wrapped and functions_around(line) == around:
+        is_part = is_part and "." in path and not is_wrapped
+        if is_part and statements_around(line, ast.FunctionDef) == around:
             return line
     return None
 

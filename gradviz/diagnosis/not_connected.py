@@ -233,7 +233,8 @@ def _hidden(context: Context, question: Question) -> Evidence | None:
 
 def _with_hook(context: Context, fix: str) -> Evidence:
     """Names a forward hook that replaces what a module computed, if there is one."""
-    words, hooks = {"root": context.root_names, "more": "", "fix": fix}, _replacing(context)
+    words = {"root": context.root_names, "more": "", "fix": fix}
+    hooks = context.cached(_replacing, lambda: _replacing(context))
     if not hooks:
         return Evidence(words)
     made, line, name, what = hooks[0]

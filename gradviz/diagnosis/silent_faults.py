@@ -16,11 +16,10 @@ from gradviz.diagnosis.cuts import TURN_ON, left_off
 from gradviz.diagnosis.lines import (
     at_line,
     called_name,
-    has_line,
     locations_of,
     mention,
     nodes_in,
-    syntax_tree,
+    statements_around,
 )
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
@@ -357,8 +356,7 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
 
 def _is_conditional(line: SourceLocation) -> bool:
     """Whether a line is under a condition of its loop or function, without a backward pass."""
-    every = nodes_in(syntax_tree(line.file), ast.If, ast.For, ast.While, ast.FunctionDef)
-    inner = [each for each in every if has_line(each, line.line)][-1:]  # the outermost is first
+    inner = statements_around(line, ast.If, ast.For, ast.While, ast.FunctionDef)[-1:]
     calls = [called_name(call) for each in inner for call in nodes_in(each, ast.Call)]
     return [*map(type, inner)] == [ast.If] and "backward" not in calls
 

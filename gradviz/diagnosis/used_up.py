@@ -16,13 +16,13 @@ from gradviz.diagnosis.lines import (
     assignments_to,
     at_line,
     expressions_at,
-    functions_around,
     has_line,
     imported,
     mention,
     nodes_in,
     operands,
     statement_at,
+    statements_around,
     stored,
     syntax_tree,
 )
@@ -376,7 +376,7 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
         The fix; "" if the pass is in that function, or it is not known where the state comes from.
     """
     used = carried.used.location if carried.used is not None else SourceLocation()
-    function = next(iter(functions_around(used)[::-1]), None)
+    function = next(iter(statements_around(used, ast.FunctionDef)[::-1]), None)
     loops = [e for e in nodes_in(function, ast.For, ast.While) if has_line(e, used.line)]
     if (
         function is None
@@ -459,7 +459,7 @@ def _fix_of_once(carried: Carried) -> str:
     name, cache = cached_function(made, {getattr(e, "attr", getattr(e, "id", "")) for e in read})
     if name:
         again = f"leave out {cache}, which keeps what {name} returned first"
-    elif used and any(each.name == "__init__" for each in functions_around(made)[-1:]):
+    elif used and "__init__" in [e.name for e in statements_around(made, ast.FunctionDef)[-1:]]:
         again = f"compute it at {used}, where it is used, again for every backward pass"
     else:
         again = "compute it inside the loop or the closure, again for every backward pass"

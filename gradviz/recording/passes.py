@@ -205,13 +205,13 @@ class UsedGradients:
     """The gradients that steps used, until the next pass, and the parameters that they moved."""
 
     def __init__(self) -> None:
-        self._held = set[int]()
+        self._moved: dict[int, weakref.ref[torch.Tensor]] = {}
         self._steps = deque[list[tuple[Any, weakref.ref[torch.Tensor], int]]](maxlen=_STEPS)
 
     def add(self, optimizer: Any) -> None:
         """An optimizer made a step."""
         held = parameters_of([optimizer])
-        self._held |= held.keys()
+        self._moved.update((number, weakref.ref(each)) for number, each in held.items())
         rows = ((each, each.grad) for each in held.values())
         used = [(p, weakref.ref(g), version_of(g)) for p, g in rows if g is not None]
         self._steps.append(used)
@@ -231,7 +231,8 @@ class UsedGradients:
         others = [each for each in optimizers if each not in steppers]
         others = [e for e in others if id(getattr(e, "param_groups", None)) not in groups]
         held = parameters_of(each for each in others if not getattr(each, "state", True))
-        return bool(held) and self._held.issuperset(held)
+        rows = [(self._moved.get(number), each) for number, each in held.items()]
+        return bool(rows) and all(ref is not None and ref() is each for ref, each in rows)
 
 
 def _is_left(grad: torch.Tensor | None, used: weakref.ref[torch.Tensor], version: int) -> bool:
