@@ -81,7 +81,7 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
     plain = question.unregistered
-    if plain is None or _is_held(context, question):
+    if plain is None or _is_held(context, question) or _is_of_a_library(context, question):
         return None
     holder = _holder(context, question)
     kind, more = plain.kind, (plain.of_modules, plain.inner)
@@ -101,10 +101,17 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(holder[0].location,) if holder else ())
 
 
+def _is_of_a_library(context: Context, question: Question) -> bool:
+    """Whether a library made a tensor that is not a parameter require grad, for its own use."""
+    switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
+    return bool(switched and switched[-1].inside) and not question.is_parameter
+
+
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     is_parameter = question.is_parameter or question.data["kind"] is NodeKind.PARAMETER
     is_free = question.data.get("grad") is not None and not _is_held(context, question)
+    is_free = is_free and not _is_of_a_library(context, question)
     older = older_that_is_held(context, question) if is_free else ""
     is_newer = older != ""
     is_trained = is_free and (is_parameter or is_newer or _is_forgotten(context, question))
