@@ -5,11 +5,12 @@ The order of the list is the documentation: `describe` prints it.
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis import (
     in_place,
@@ -30,6 +31,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
@@ -61,7 +63,7 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.rule import Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, is_recording, with_names_in
 from gradviz.diagnosis.training import (
@@ -71,14 +73,52 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
-from gradviz.facts import Action, EventKind
+from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import NodeKind, ancestors, is_data, leave_out_drawn
 from gradviz.story import Story, recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
+
+class _Compared(NamedTuple):
+    """A statement ``p.requires_grad == False``, which looks as if it assigned."""
+
+    name: str
+    line: SourceLocation
+    assigned: str
+    key: str = ""
+    group: Group = Group.TRAINING
+    kind: None = None
+
+
+compared: Rule[Any, Any] = Rule(
+    "a comparison that looks as if it assigned",
+    Verdict.WITHOUT_EFFECT,
+    lambda _, it: Evidence({"line": mention(it.line), "fix": it.assigned}, locations=(it.line,)),
+    "{line} compares, and assigns nothing: == instead of =",
+    "if it is to be assigned: {fix}",
+    docs="A statement that compares requires_grad or grad, and does not use the result.",
+)
+_COMPARED = ("requires_grad", "grad")
+
+
+def _comparisons(context: Context) -> Iterator[_Compared]:
+    for file in context.files:
+        tree = syntax_tree(file)
+        shown = getattr(tree, "body", [None])[-1:]  # a notebook prints the value of the last one
+        for each in nodes_in(tree, ast.Expr):
+            if not isinstance(each.value, ast.Compare) or each in shown:
+                continue
+            left, (right, *_), (op, *more) = each.value.left, each.value.comparators, each.value.ops
+            if isinstance(op, ast.Eq) and not more and getattr(left, "attr", "") in _COMPARED:
+                code = ast.unparse(left)
+                line = SourceLocation(file, each.lineno)
+                yield _Compared(code, line, f"{code} = {ast.unparse(right)}")
+
+
 _ALONE = (
+    compared,
     relative_size.cut_term,
     unseen,
     all_frozen,
@@ -310,6 +350,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
+        rows += filter(None, (first_answer([compared], context, e) for e in _comparisons(context)))
         explanations = Explanations((*explanations, *rows, *hooks_piled_up(context)))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
