@@ -5,9 +5,10 @@ The order of the list is the documentation: `describe` prints it.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ from gradviz.diagnosis.answers import (
     with_explanations,
 )
 from gradviz.diagnosis.context import Context, Question, Reach
+from gradviz.diagnosis.cuts import CutFacts
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.lines import at_line, locations_of
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
@@ -61,25 +64,152 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.rule import Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, is_recording, with_names_in
 from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
 )
-from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.values import Values, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
-from gradviz.facts import Action, EventKind
-from gradviz.graph import NodeKind, ancestors, is_data, leave_out_drawn
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind
+from gradviz.graph import (
+    GradGraph,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_data,
+    is_gradient,
+    leaf_of_node,
+    leaf_uses,
+    leave_out_drawn,
+)
+from gradviz.graph.text import joined
 from gradviz.story import Story, recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
+# Samples that are given to a layer.
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A sample that a layer is given, whose distribution gets no gradient through it.
+
+    Args:
+        name: its name.
+        key: of what drew it.
+        layer: key of the operation with a weight.
+        leaves: what the parameters of its distribution were computed from.
+        context: of the frame.
+    """
+
+    name: str
+    key: str
+    layer: str
+    leaves: tuple[str, ...]
+    context: Context
+    group: Group = Group.NO_GRADIENT
+    kind: None = None
+
+
+_DRAWS = ("normal", "_sample_dirichlet")  # others, such as multinomial, have no rsample()
+
+
+def _samples(context: Context) -> list[Explanation]:
+    """An explanation of each sample that a layer is given, where no pass uses its probability."""
+    found: dict[str, _Sample | None] = {}
+    drawn = {k for e in context.happened(EventKind.OPERATION) if e.word in _DRAWS for k in e.nodes}
+    for frame in context.frames if drawn and context.passes else ():
+        event = context.pass_of.get(frame.pass_number)
+        trained = relative_size.trained_by(context, event) if event is not None else frozenset()
+        if frame.kind is FrameKind.AFTER_BACKWARD and trained:
+            inside = replace(context, graph=frame.graph)
+            for key in sorted(drawn.intersection(frame.graph)):
+                line, sample = _sample(inside, key, trained)
+                found[line] = sample if found.get(line, sample) is not None else None
+    every = (first_answer([sampled], each.context, each) for each in found.values() if each)
+    return [*filter(None, every)]
+
+
+def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, _Sample | None]:
+    """The line of a sample, and the sample; None if a layer is not given it, or it is healthy."""
+    graph, data = context.graph, context.graph.nodes[key]
+    line, cuts = data.get("source", ""), [CutEdge(*e) for e in graph.in_edges(key, data=True)]
+    is_tracked = data["kind"] is NodeKind.OPERATION
+    if not is_tracked and not any(CutFacts.of(context, cut).is_sample for cut in cuts):
+        return line, None
+    sources, stack = set[str](), [cut.source for cut in cuts]
+    while stack:
+        if graph.nodes[source := stack.pop()]["kind"] is NodeKind.UNTRACKED:
+            stack += graph.predecessors(source)
+        else:
+            sources.add(source)
+    layer, ends = _layer_given(graph, sources, key), ancestors(graph, sources) & trained
+    if not layer or not ends:
+        return line, None
+    leaves = tuple(str(graph.nodes[each].get("name") or "a leaf") for each in sorted(ends))
+    return line, _Sample(str(data.get("name") or "a sample"), key, layer, leaves, context)
+
+
+def _layer_given(graph: GradGraph, sources: set[str], key: str) -> str:
+    """The operation with a weight that is given a sample; "" if there is none, or it is healthy.
+
+    A policy gradient computes ``log_prob(sample)`` from the distribution. A sequence draws the next
+    sample from a distribution that depends on the one before. Or the layer is also given the mean.
+
+    Args:
+        graph: where it is.
+        sources: what the parameters of its distribution are.
+        key: what drew it.
+    """
+    values = Values(graph, is_before=False)
+    beside = descendants(graph, sources, lambda *edge: edge[1] != key and is_gradient(*edge))
+    layers, stack, seen = list[str](), [key], {key}
+    while stack:
+        for user in set(graph.successors(stack.pop())) - seen:
+            seen.add(user)
+            inputs = (values.before_views(source) for source, _ in graph.inputs(user))
+            ends = [leaf_of_node(graph, each) for each in inputs]
+            weights = [e for e in ends if graph.nodes[e]["kind"] is NodeKind.PARAMETER]
+            uses = {each for weight in weights for each, _ in leaf_uses(graph, weight)}
+            if not {user, *uses}.isdisjoint(beside):
+                return ""
+            layers += [user] * bool(weights)
+            if not weights and math.prod(graph.nodes[user].get("shape", ())) > 1:
+                stack.append(user)
+    return layers[0] if layers and sources.isdisjoint(descendants(graph, layers)) else ""
+
+
+def _of_sample(context: Context, sample: _Sample) -> Evidence:
+    nodes = context.graph.nodes
+    lines = [nodes[each].get("source", "") for each in (sample.key, sample.layer)]
+    words = {"what": "sample(), which runs under no_grad", "leaves": joined(sample.leaves)}
+    words["fix"] = f"{lines[0]}: use rsample() instead of sample()"
+    if nodes[sample.key]["kind"] is NodeKind.OPERATION:
+        words["what"] = "torch.normal(), whose derivative is 0"
+        words["fix"] = f"{lines[0]}: draw it as mean + std * torch.randn_like(std)"
+    words |= {"at": at_line(lines[0]), "layer": nodes[sample.layer]["op"], "to": at_line(lines[1])}
+    return Evidence(words, (sample.layer,), locations_of(lines), sample.layer)
+
+
+sampled: Rule[Any, Any] = Rule(
+    "a sample without a gradient in a layer",
+    Verdict.CUT,
+    _of_sample,
+    "it is drawn by {what},{at} and given to {layer}{to}: no gradient comes through it to {leaves}",
+    events=(EventKind.BACKWARD,),
+    docs="Of continuous distributions, unless log_prob(sample) is computed, as a policy gradient "
+    "does.",
+)
+
+
 _ALONE = (
     relative_size.cut_term,
+    sampled,
     unseen,
     all_frozen,
     switched_off,
@@ -305,7 +435,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors or asked.modules:
-        explanations = Explanations((*explanations, *relative_size.terms_without_gradient(context)))
+        terms = relative_size.terms_without_gradient(context)
+        explanations = Explanations((*explanations, *terms, *_samples(context)))
     if not asked.tensors:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:

@@ -289,34 +289,6 @@ def _cancelling(
     return [*found] if is_zero and len(found) > 1 else []
 
 
-def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
-    """How many of some passes only served to update an input, as those of an attack do.
-
-    The program updates the input by hand; the last pass, at another line, does not use it.
-    """
-    updated = context.cached(passes_for_inputs, lambda: _passes_before_updates(context))
-    last = updated.get(getattr(added[-1].details, "pass_number", 0), set()) if added else set()
-    others = (each for each in added if each.location != added[-1].location)
-    return sum(bool(updated[getattr(e.details, "pass_number", 0)] - last) for e in others)
-
-
-def _passes_before_updates(context: Context) -> dict[int, set[str]]:
-    """By the numbers of passes, the inputs that they reached and that are updated by hand."""
-    changes = filter(is_update, context.happened(EventKind.IN_PLACE))
-    keys = {key for event in changes for key in event.nodes} - context.held
-    found = defaultdict[int, set[str]](set)
-    for event in context.happened(EventKind.ACCUMULATE) if keys else ():
-        for key in keys.intersection(event.nodes):
-            if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER:
-                found[getattr(event.details, "pass_number", 0)].add(key)
-    return found
-
-
-def is_update(event: Event) -> bool:
-    """Whether a change in place computes the new value from the old one, like a step by hand."""
-    return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates
-
-
 def all_cancel(context: Context, have_several: bool = False) -> bool:
     """Whether the uses of every leaf that has several cancel; and whether each leaf has several."""
     graph = context.graph
@@ -496,7 +468,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
     never = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
     for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
-        trained = _trained_by(context, event) if event is not None else frozenset[str]()
+        trained = trained_by(context, event) if event is not None else frozenset[str]()
         if event is None or frame.kind not in _OF_A_PASS or not trained:
             continue
         graph = frame.graph
@@ -521,7 +493,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
     return [*filter(None, answers)]
 
 
-def _trained_by(context: Context, event: Event) -> frozenset[str]:
+def trained_by(context: Context, event: Event) -> frozenset[str]:
     """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
 
     def added() -> dict[int, dict[str, int]]:
@@ -532,7 +504,7 @@ def _trained_by(context: Context, event: Event) -> frozenset[str]:
         return found
 
     number, is_alone = getattr(event.details, "pass_number", 0), not context.steps
-    keys = context.cached(_trained_by, added).get(number, {})
+    keys = context.cached(trained_by, added).get(number, {})
     return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
 
 
