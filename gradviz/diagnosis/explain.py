@@ -5,11 +5,12 @@ The order of the list is the documentation: `describe` prints it.
 
 from __future__ import annotations
 
-import math
+import ast
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from itertools import chain, permutations
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis import (
@@ -32,7 +33,17 @@ from gradviz.diagnosis.answers import (
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.cuts import CutFacts
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.lines import at_line, locations_of
+from gradviz.diagnosis.lines import (
+    assignments_to,
+    at_line,
+    called_name,
+    locations_of,
+    mention,
+    nodes_in,
+    statement_at,
+    statements_around,
+    syntax_tree,
+)
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
@@ -64,26 +75,21 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, is_recording, with_names_in
 from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
 )
-from gradviz.diagnosis.values import Values, is_wrong
+from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
-from gradviz.facts import Action, CutEdge, EventKind, FrameKind
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
-    GradGraph,
     NodeKind,
     ancestors,
-    descendants,
     is_data,
-    is_gradient,
-    leaf_of_node,
-    leaf_uses,
     leave_out_drawn,
 )
 from gradviz.graph.text import joined
@@ -95,33 +101,12 @@ if TYPE_CHECKING:
 # Samples that are given to a layer.
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A sample that a layer is given, whose distribution gets no gradient through it.
-
-    Args:
-        name: its name.
-        key: of what drew it.
-        layer: key of the operation with a weight.
-        leaves: what the parameters of its distribution were computed from.
-        context: of the frame.
-    """
-
-    name: str
-    key: str
-    layer: str
-    leaves: tuple[str, ...]
-    context: Context
-    group: Group = Group.NO_GRADIENT
-    kind: None = None
-
-
 _DRAWS = ("normal", "_sample_dirichlet")  # others, such as multinomial, have no rsample()
 
 
 def _samples(context: Context) -> list[Explanation]:
     """An explanation of each sample that a layer is given, where no pass uses its probability."""
-    found: dict[str, _Sample | None] = {}
+    found: dict[str, OtherSubject | None] = {}
     drawn = {k for e in context.happened(EventKind.OPERATION) if e.word in _DRAWS for k in e.nodes}
     for frame in context.frames if drawn and context.passes else ():
         event = context.pass_of.get(frame.pass_number)
@@ -131,11 +116,10 @@ def _samples(context: Context) -> list[Explanation]:
             for key in sorted(drawn.intersection(frame.graph)):
                 line, sample = _sample(inside, key, trained)
                 found[line] = sample if found.get(line, sample) is not None else None
-    every = (first_answer([sampled], each.context, each) for each in found.values() if each)
-    return [*filter(None, every)]
+    return answers_about(sampled, found.values())
 
 
-def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, _Sample | None]:
+def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, OtherSubject | None]:
     """The line of a sample, and the sample; None if a layer is not given it, or it is healthy."""
     graph, data = context.graph, context.graph.nodes[key]
     line, cuts = data.get("source", ""), [CutEdge(*e) for e in graph.in_edges(key, data=True)]
@@ -148,52 +132,27 @@ def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, _
             stack += graph.predecessors(source)
         else:
             sources.add(source)
-    layer, ends = _layer_given(graph, sources, key), ancestors(graph, sources) & trained
+    layer, ends = (
+        relative_size.layer_given(graph, sources, key),
+        ancestors(graph, sources) & trained,
+    )
     if not layer or not ends:
         return line, None
     leaves = tuple(str(graph.nodes[each].get("name") or "a leaf") for each in sorted(ends))
-    return line, _Sample(str(data.get("name") or "a sample"), key, layer, leaves, context)
+    name = str(data.get("name") or "a sample")
+    return line, OtherSubject(name, key, context, (layer, leaves), Group.NO_GRADIENT)
 
 
-def _layer_given(graph: GradGraph, sources: set[str], key: str) -> str:
-    """The operation with a weight that is given a sample; "" if there is none, or it is healthy.
-
-    A policy gradient computes ``log_prob(sample)`` from the distribution. A sequence draws the next
-    sample from a distribution that depends on the one before. Or the layer is also given the mean.
-
-    Args:
-        graph: where it is.
-        sources: what the parameters of its distribution are.
-        key: what drew it.
-    """
-    values = Values(graph, is_before=False)
-    beside = descendants(graph, sources, lambda *edge: edge[1] != key and is_gradient(*edge))
-    layers, stack, seen = list[str](), [key], {key}
-    while stack:
-        for user in set(graph.successors(stack.pop())) - seen:
-            seen.add(user)
-            inputs = (values.before_views(source) for source, _ in graph.inputs(user))
-            ends = [leaf_of_node(graph, each) for each in inputs]
-            weights = [e for e in ends if graph.nodes[e]["kind"] is NodeKind.PARAMETER]
-            uses = {each for weight in weights for each, _ in leaf_uses(graph, weight)}
-            if not {user, *uses}.isdisjoint(beside):
-                return ""
-            layers += [user] * bool(weights)
-            if not weights and math.prod(graph.nodes[user].get("shape", ())) > 1:
-                stack.append(user)
-    return layers[0] if layers and sources.isdisjoint(descendants(graph, layers)) else ""
-
-
-def _of_sample(context: Context, sample: _Sample) -> Evidence:
-    nodes = context.graph.nodes
-    lines = [nodes[each].get("source", "") for each in (sample.key, sample.layer)]
-    words = {"what": "sample(), which runs under no_grad", "leaves": joined(sample.leaves)}
+def _of_sample(context: Context, row: OtherSubject) -> Evidence:
+    nodes, (layer, leaves) = context.graph.nodes, row.facts
+    lines = [nodes[each].get("source", "") for each in (row.key, layer)]
+    words = {"what": "sample(), which runs under no_grad", "leaves": joined(leaves)}
     words["fix"] = f"{lines[0]}: use rsample() instead of sample()"
-    if nodes[sample.key]["kind"] is NodeKind.OPERATION:
+    if nodes[row.key]["kind"] is NodeKind.OPERATION:
         words["what"] = "torch.normal(), whose derivative is 0"
         words["fix"] = f"{lines[0]}: draw it as mean + std * torch.randn_like(std)"
-    words |= {"at": at_line(lines[0]), "layer": nodes[sample.layer]["op"], "to": at_line(lines[1])}
-    return Evidence(words, (sample.layer,), locations_of(lines), sample.layer)
+    words |= {"at": at_line(lines[0]), "layer": nodes[layer]["op"], "to": at_line(lines[1])}
+    return Evidence(words, (layer,), locations_of(lines), layer)
 
 
 sampled: Rule[Any, Any] = Rule(
@@ -206,10 +165,104 @@ sampled: Rule[Any, Any] = Rule(
     "does.",
 )
 
+# Copies that are the model itself.
+
+
+def _no_copies(context: Context) -> list[Explanation]:
+    """An explanation of each variable that is no copy of a model that an optimizer trains."""
+    found = dict[str, OtherSubject]()
+    for event in context.happened(EventKind.IN_PLACE):
+        line = event.location
+        if line and not context.held.isdisjoint(event.nodes):
+            pairs = context.cached(("models", line), partial(_models_at, line))
+            for name, made, value in (each for pair in pairs for each in _same(line, pair)):
+                found.setdefault(name, OtherSubject(name, "", context, (made, value, line)))
+    return answers_about(same_model, found.values())
+
+
+_READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
+
+
+def _model_of(read: ast.expr) -> str:
+    while isinstance(read, ast.Call) and called_name(read) in _READS:
+        read = getattr(read.func, "value", read.func)
+    return ast.unparse(read)
+
+
+def _models_at(location: SourceLocation) -> list[tuple[str, str]]:
+    """The two variables of which a line writes the parameters of one into those of the other.
+
+    Those of a function are the arguments of each of its calls.
+    """
+    parts = [*statements_around(location, ast.For)[-1:], statement_at(location)]
+    called = [each for part in parts for each in nodes_in(part, ast.Call)]
+    given = [each.args for each in called if called_name(each) == "zip" and len(each.args) == 2]
+    for call in called:
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "load_state_dict":
+            given.append([call.func.value, *call.args[:1]])
+    pairs = [tuple(map(_model_of, each)) for each in given]
+    for function in statements_around(location, ast.FunctionDef)[-1:]:
+        names = [each.arg for each in function.args.args if each.arg != "self"]
+        calls = [
+            dict(zip(names, map(ast.unparse, each.args), strict=False))
+            for each in nodes_in(syntax_tree(location.file), ast.Call)
+            if called_name(each) == function.name
+        ]
+        if not {*names}.isdisjoint(chain(*pairs)):
+            pairs = [tuple(row.get(e, "") for e in pair) for pair in pairs for row in calls]
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(pair)]
+
+
+def _same(
+    location: SourceLocation, pair: tuple[str, str]
+) -> Iterator[tuple[str, SourceLocation, str]]:
+    """The one of two variables that is the other one: its name, and where it is made of what."""
+    for one, other in permutations(pair):
+        every = assignments_to(location, other) if one != other else []
+        made = [(n, ast.unparse(e)) for n, e in every if not isinstance(e, ast.Constant)]
+        for value in (one, f"{one}.state_dict()") if made else ():
+            same = (value, f"{value}.copy()", f"dict({value})", f"copy.copy({value})")
+            # The entries of a state may be replaced before it is loaded.
+            is_kept = value == one or _is_only_loaded(location, other)
+            if is_kept and all(text in same for _, text in made):
+                yield other, SourceLocation(location.file, made[-1][0]), value
+
+
+def _is_only_loaded(location: SourceLocation, name: str) -> bool:
+    """Whether a file uses a variable only to load it, or to compare it."""
+    tree = syntax_tree(location.file)
+    loads = [e for e in nodes_in(tree, ast.Call) if called_name(e) == "load_state_dict"]
+    known = {*chain(*(map(id, ast.walk(e)) for e in (*loads, *nodes_in(tree, ast.Compare))))}
+    used = (
+        e
+        for e in nodes_in(tree, ast.Name, ast.Attribute)
+        if isinstance(getattr(e, "ctx", None), ast.Load)
+    )
+    return all(id(each) in known for each in used if ast.unparse(each) == name)
+
+
+def _of_same_model(_: Context, row: OtherSubject) -> Evidence:
+    made, value, written = row.facts
+    words = {"made": mention(made), "written": mention(written)}
+    words["fix"] = f"{made}: {row.name} = copy.deepcopy({value})"
+    return Evidence(words, locations=(made, written))
+
+
+same_model: Rule[Any, Any] = Rule(
+    "a copy of a model that is the model itself",
+    Verdict.NOT_A_COPY,
+    _of_same_model,
+    "it has the trained parameters themselves, since {made} copies nothing; {written} writes them "
+    "into themselves",
+    events=(EventKind.IN_PLACE,),
+    docs="Where the program assigns a variable for the copy, as in target = model.",
+)
+
 
 _ALONE = (
     relative_size.cut_term,
     sampled,
+    same_model,
     unseen,
     all_frozen,
     switched_off,
@@ -441,7 +494,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
-        explanations = Explanations((*explanations, *rows, *hooks_piled_up(context)))
+        rows += [*_no_copies(context), *hooks_piled_up(context)]
+        explanations = Explanations((*explanations, *rows))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
         # It came before the first backward pass, which is therefore not missing.

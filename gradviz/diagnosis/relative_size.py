@@ -16,7 +16,7 @@ from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, ot
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Rule, answers_about
 from gradviz.diagnosis.silent_faults import grown
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
@@ -47,6 +47,8 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_data,
+    is_gradient,
+    leaf_of_node,
     leaf_uses,
 )
 from gradviz.graph.operations import operation
@@ -489,8 +491,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
                     term = _Term(row.key, place[0], own, read, trained, inside)
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
-    answers = (first_answer([cut_term], each.context, each) for each in found.values() if each)
-    return [*filter(None, answers)]
+    return answers_about(cut_term, found.values())
 
 
 def trained_by(context: Context, event: Event) -> frozenset[str]:
@@ -570,3 +571,28 @@ cut_term: Rule[Any, Any] = Rule(
     events=(EventKind.BACKWARD,),
     docs="In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )
+
+
+def layer_given(graph: GradGraph, sources: set[str], key: str) -> str:
+    """The operation with a weight that is given a sample; "" if there is none, or it is healthy.
+
+    A policy gradient computes ``log_prob(sample)`` from the distribution. A sequence draws the next
+    sample from a distribution that depends on the one before. Or the layer is also given the mean.
+    ``sources`` are the parameters of the distribution.
+    """
+    values = Values(graph, is_before=False)
+    beside = descendants(graph, sources, lambda *edge: edge[1] != key and is_gradient(*edge))
+    layers, stack, seen = list[str](), [key], {key}
+    while stack:
+        for user in set(graph.successors(stack.pop())) - seen:
+            seen.add(user)
+            inputs = (values.before_views(source) for source, _ in graph.inputs(user))
+            ends = [leaf_of_node(graph, each) for each in inputs]
+            weights = [e for e in ends if graph.nodes[e]["kind"] is NodeKind.PARAMETER]
+            uses = {each for weight in weights for each, _ in leaf_uses(graph, weight)}
+            if not {user, *uses}.isdisjoint(beside):
+                return ""
+            layers += [user] * bool(weights)
+            if not weights and math.prod(graph.nodes[user].get("shape", ())) > 1:
+                stack.append(user)
+    return layers[0] if layers and sources.isdisjoint(descendants(graph, layers)) else ""

@@ -108,6 +108,32 @@ def only_when(reach: Reach, *rules: Rule[Any, Any]) -> tuple[Rule[Any, Any], ...
     return tuple(replace(rule, when=(reach,)) for rule in rules)
 
 
+@dataclass(frozen=True)
+class OtherSubject:
+    """What a row of a list is about, if it is no tensor that is asked for.
+
+    Args:
+        name: of a variable, or what to call it.
+        key: of a node in the context; "" for none.
+        context: where it is.
+        facts: what its rule needs.
+        group: of the verdicts that can apply.
+    """
+
+    name: str
+    key: str
+    context: Context
+    facts: Any
+    group: Group = Group.TRAINING
+    kind: NodeKind | None = None
+
+
+def answers_about(rule: Rule[Any, Any], rows: Iterable[Any]) -> list[Explanation]:
+    """The answers of a rule about some rows; those that are None are left out."""
+    answers = (first_answer([rule], row.context, row) for row in rows if row is not None)
+    return [each for each in answers if each is not None]
+
+
 def first_answer(
     rules: Iterable[Rule[Any, Any]], context: Context, subject: RuleSubject
 ) -> Explanation | None:
