@@ -41,6 +41,29 @@ FIXES = {
         ("waves, made = torch.randn(8, 3), basis(freq, 8)\n", "waves = torch.randn(8, 3)\n"),
         ("    loss =", "    made = basis(freq, 8)\n    loss ="),
     ],
+    "sa_pixels_saturate_a_hardtanh": [("self.inp(row)", "self.inp(row / 2550)")],
+    "sa_values_are_clipped_to_the_old_range": [
+        ("torch.clamp(v, -self.cfg.clip, self.cfg.clip)", "v")
+    ],
+    "sa_whitening_of_equal_variances": [("eigh(cov)", "eigh(cov + 0.1 * torch.rand(4, 4))")],
+    "sa_attention_is_cold": [("temperature=1e-4", "temperature=1.0")],
+    "sa_column_without_a_candidate": [
+        ("allowed[:, 2] = False\n", "allowed[:, 2] = False\nallowed[0, 2] = True\n")
+    ],
+    "sa_joints_go_through_math": [
+        (
+            "torch.tensor([math.cos(heading), math.sin(heading)])",
+            "torch.stack([torch.cos(heading), torch.sin(heading)])",
+        ),
+        ("heading += self", "heading = heading + self"),
+    ],
+    "sa_features_are_computed_in_chunks": [("with torch.no_grad():", "with torch.enable_grad():")],
+    "sa_discriminator_is_never_switched_on": [
+        ("        fake = self.g", "        toggle(self.d, True)\n        fake = self.g")
+    ],
+    "sa_weights_are_projected_between_the_losses": [
+        ("z @ self.atoms.t", "z @ self.atoms.clone().t")
+    ],
 }
 
 
