@@ -452,6 +452,8 @@ class Verdict(str, Enum):
     """An attribute similar to ``requires_grad`` was set, which PyTorch does not read."""
     NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
     """An optimizer contains parameters that no recorded result depends on."""
+    NOT_A_COPY = "not a copy", Group.TRAINING
+    """An average, a target network or a saved state that is the trained model itself."""
     UNTRAINED = "not trained", Group.TRAINING
     """In no optimizer and without a gradient: of an overview, if others are trained."""
     CLIPPED_LATE = "clipped after the step", Group.TRAINING
