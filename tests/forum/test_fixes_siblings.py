@@ -87,6 +87,10 @@ FIXES = {
     "sa_exponent_is_scaled_in_place": [
         ("kernel *= self.log_scale.exp()", "kernel = kernel * self.log_scale.exp()")
     ],
+    "sa_policy_becomes_nan": [("/ ret.std()", "/ (ret.std() + 1e-6)")],
+    "sa_covariance_becomes_nan": [
+        ("eigh(factor @ factor.T)", "eigh(factor @ factor.T + 0.1 * torch.rand(4, 4))")
+    ],
 }
 
 
