@@ -6,7 +6,7 @@ import math
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import dropwhile, pairwise, takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -21,11 +21,11 @@ from gradviz.diagnosis.suspects import (
     Suspect,
     Suspects,
     after_half_step,
+    bad_leaf,
     backward_suspects,
     forward_suspects,
     in_order,
     is_finite,
-    nan_parameter,
     of_untracked,
 )
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
@@ -38,6 +38,7 @@ from gradviz.facts import (
     HookDetails,
     Loss,
     SourceLocation,
+    StepDetails,
 )
 from gradviz.graph import ancestors, is_data, word_of
 from gradviz.graph.operations import operation
@@ -56,6 +57,8 @@ _LOGDET += "determinant positive, such as by a matrix that is positive definite"
 CLIPS = tuple(CLIP_LIMITS)
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
+_FINITE = "its learning rate and weight decay must be finite numbers"
+_AT_FIRST = "give it values that are finite, where it is created or loaded"
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
@@ -162,53 +165,61 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
 
 
 def _of_step(context: Context, values: Values, suspect: Suspect, number: int) -> Suspect:
-    """The same, if an earlier gradient, or a step that divides, made a parameter NaN.
+    """The same, with what made a parameter NaN before a pass: a gradient, a step, or a write.
 
     ``number`` is that of the pass; 0 for the latest one.
     """
     suspect = _of_scale(context, values, suspect)
-    leaf = nan_parameter(values, suspect.key)
-    steps = context.steps_with(leaf)
-    grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
-    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
-    usual = list(takewhile(lambda each: each.is_finite and (each.norm or 0) < _USUAL, after))
-    divides = bool(steps) and steps[0][1].optimizer in DIVIDING
-    if not (usual and divides):
-        return _since_a_pass(context, suspect, leaf, number) if leaf else suspect
-    event, details = steps[0]
-    why = f"{suspect.why}, which a step of {details.optimizer} at {mention(event.location)} made"
-    why += f" from gradients with a norm of {usual[0].norm:.4g}"
-    fix = f"look at the arguments of {details.optimizer}: a larger eps, or a lower learning rate"
-    return suspect._replace(why=why, fix=fix)
-
-
-def _since_a_pass(context: Context, suspect: Suspect, leaf: str, number: int) -> Suspect:
-    """The same, with the first pass whose gradient of a parameter was not finite, if it is earlier.
-
-    If none is, and the program wrote into the parameter before: with that line.
-    """
+    leaf = bad_leaf(values, suspect.key) or bad_leaf(values, suspect.key, "inf")
+    this = context.pass_of.get(number) or (context.passes[-1] if context.passes else None)
+    if not leaf or this is None:
+        return suspect
     grads = (event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE))
     found = (each for each in grads if isinstance(each, GradientDetails))
     rows = [(each.pass_number, each.after) for each in found if each.after is not None]
-    rest = [*dropwhile(lambda row: row[1].is_finite, rows)]
-    this = context.pass_of.get(number) or (context.passes[-1] if context.passes else None)
-    if not rest or this is None:
-        return suspect
-    first = context.pass_of.get(rest[0][0], this)
+    usual = [*takewhile(lambda row: row[1].is_finite, rows)]
+    first = context.pass_of.get(rows[len(usual)][0], this) if rows[len(usual) :] else this
+    is_sudden = all((grad.norm or 0) < _USUAL for _, grad in usual)
     if first.number < this.number:
-        why = f"{suspect.why}: its gradient was first not finite in pass {rest[0][0]}"
+        why = f"{suspect.why}: its gradient was first not finite in pass {rows[len(usual)][0]}"
         suspect = suspect._replace(why=why + at_line(first.source))
-        is_sudden = all((grad.norm or 0) < _USUAL for _, grad in rows[: -len(rest)])
         name = word_of(context.graph.nodes[leaf]) if leaf in context.graph else "it"
         fix = f"mend what made the gradient of {name} NaN in that pass"
         return suspect._replace(fix=fix) if is_sudden else suspect
     written = context.happened_to(leaf, EventKind.IN_PLACE)
     before = [each for each in written if each.location and each.number < this.number]
-    steps = (event.number for event, _ in context.steps_with(leaf))
-    if not before or any(before[-1].number < step < this.number for step in steps):
-        return suspect
+    steps = [row for row in context.steps_with(leaf) if row[0].number < this.number]
+    if steps and (not before or before[-1].number < steps[-1][0].number):
+        norm = usual[-1][1].norm if usual else None
+        return _by_a_step(context, suspect, leaf, steps[-1], norm) if is_sudden else suspect
+    if not before:
+        return suspect._replace(fix=_AT_FIRST)
     why = f"{suspect.why}, and was last written by {before[-1].word}{at_line(before[-1].source)}"
     return suspect._replace(why=why, fix="write values that are finite")
+
+
+def _by_a_step(
+    context: Context,
+    suspect: Suspect,
+    leaf: str,
+    row: tuple[Event, StepDetails],
+    norm: float | None,
+) -> Suspect:
+    """The same, with the step that made a parameter NaN, or what had changed its gradient."""
+    step, optimizer = row[0], row[1].optimizer
+    events = [each for each in context.history_of(leaf) if each.number < step.number]
+    changes = [*takewhile(lambda e: e.kind is EventKind.GRAD, reversed(events))]
+    changes = [each for each in changes if each.action not in CLEARS]
+    rows = ((f.follows, f.graph.nodes[leaf].get("grad")) for f in context.frames if leaf in f.graph)
+    bad = [follows for follows, grad in rows if is_finite(grad) is False and follows < step.number]
+    made = next((each for each in changes if bad and each.number <= bad[-1]), None)
+    if made is not None:
+        why = f"{suspect.why}: {made.word} at {mention(made.location)} had made its gradient NaN"
+        return suspect._replace(why=why, fix="change gradients to values that are finite")
+    why = f"{suspect.why}, which a step of {optimizer} at {mention(step.location)} made"
+    why += f" from gradients with a norm of {norm:.4g}" if norm is not None else ""
+    what = "a larger eps, or a lower learning rate" if optimizer in DIVIDING else _FINITE
+    return suspect._replace(why=why, fix=f"look at the arguments of {optimizer}: {what}")
 
 
 def _after_growth(context: Context, values: Values, suspect: Suspect, number: int) -> Suspect:

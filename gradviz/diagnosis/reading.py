@@ -418,7 +418,8 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     since, made = _not_finite_since(recording), dict[int, Values]()
     live = {} if before is None else _live_values(before, recording, names)
     for number, graph in dict(since.values()).items():  # of many leaves it is the same one
-        known = {**(live if graph is before else {}), **snapshots.leaf_values.get(number, {})}
+        _, kept = snapshots.wrong.get(number, (graph, {}))
+        known = {**(live if graph is before else {}), **kept}
         made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
     if before is not None:
         values = Values(before, snapshots.contents(before), known=live)
@@ -452,7 +453,8 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
     for earlier, frame in pairwise(recording.frames):
         if frame.kind is not FrameKind.AFTER_BACKWARD:
             continue
-        has_all = earlier.graph._node.keys() >= frame.graph._node.keys()
+        before, _ = recording._snapshots.wrong.get(frame.pass_number, (earlier.graph, {}))
+        has_all = before._node.keys() >= frame.graph._node.keys()
         for key in frame.graph.leaves:
             data = frame.graph.nodes[key]
             grad, value = data.get("grad"), data.get("value")
@@ -460,7 +462,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
                 if value is None or not value.nan:
                     found.pop(key, None)
             elif key not in found and has_all:
-                found[key] = frame.pass_number, earlier.graph
+                found[key] = frame.pass_number, before
     return found
 
 

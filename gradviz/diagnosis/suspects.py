@@ -55,6 +55,7 @@ _OF_OP = {
 _MASK_LATER = (
     "mask with -inf after this operation, or replace the infinite elements by finite ones before"
 )
+_SINCE = "elements since before this pass"
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _MASKED_SUM = "its input is masked, and of a row of -inf alone its result is -inf"
@@ -324,8 +325,8 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         op = data.get("op", "")
         if data["kind"] is not NodeKind.OPERATION or op in _TURNS:
             continue
-        if leaf := nan_parameter(values, key):
-            why = f"{word_of(values.graph.nodes[leaf])} has had NaN elements since before this pass"
+        if leaf := bad_leaf(values, key):
+            why = f"{word_of(values.graph.nodes[leaf])} has had NaN {_SINCE}"
             yield Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
             continue
         if why := _too_few(values, key):
@@ -388,6 +389,9 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     if not is_nan and (suspect := of_untracked(values, key)) is not None:
         return suspect
     fix = f"leave them out before: select from {name} first, and mask later"
+    if not is_nan and (leaf := bad_leaf(values, key, "inf")):
+        why = f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
+        return Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
     if values.graph.nodes[key].get("op") in _SOFTMAXES and not is_nan:
         why, fix = f"{why}, and a row of nothing else gives NaN", _UNMASK
     suspect = Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
@@ -426,8 +430,8 @@ def _masked_sum(values: Values, key: str) -> str:
     return ""
 
 
-def nan_parameter(values: Values, key: str) -> str:
-    """The key of a parameter or leaf among the inputs that has NaN elements; "" if none has."""
+def bad_leaf(values: Values, key: str, what: str = "nan") -> str:
+    """The key of a leaf among the inputs that has NaN elements, or "inf" ones; "" if none has."""
     graph = values.graph
     if graph.nodes[key].get("op") in _PUT_IN:
         return ""
@@ -438,7 +442,7 @@ def nan_parameter(values: Values, key: str) -> str:
         if graph.nodes[source]["kind"] in LEAVES:
             if (value := values.of(source)) is None and operation(graph.nodes[key]["op"]).views:
                 value = values.made_by(key)  # a step has changed the leaf since
-            if value is not None and value.nan:
+            if value is not None and getattr(value, what):
                 return source
     return ""
 
@@ -469,6 +473,8 @@ def _infinite_factor(values: Values, key: str) -> str:
     op, tracked = values.graph.nodes[key].get("op", ""), _numbers(values.graph, key)
     ways = {"div": ((0, 1),), "mul": ((0, 1), (1, 0))}.get(op, ())
     if any((v := values.input_of(key, n)) is not None and v.inf for n, at in ways if at in tracked):
+        if leaf := bad_leaf(values, key, "inf"):
+            return f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
         return "an input has infinite elements, by which the derivative in the other is multiplied"
     return ""
 

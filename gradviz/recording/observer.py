@@ -265,7 +265,7 @@ class Observer(Listener):
             added = self._log_accumulations(changed, grads, done)
             self._was_wrong = any(grad is not None and not grad.is_finite for grad in grads)
             if self._was_wrong:
-                self.snapshots.read_leaves(done.number)
+                self.snapshots.keep_wrong(done.number, done.graph())
             self._log_averages(changed, done)
             state.event_log.entries += [*on_leaves, *done.steps]
             kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD

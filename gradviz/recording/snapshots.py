@@ -65,7 +65,8 @@ class SnapshotSeries:
         snapshot: the latest one.
         hooked: hooks of non-leaf tensors that variables held before the latest backward pass.
         sets: the modules and optimizers that variables held before backward passes.
-        leaf_values: by the number of a pass and the key, values that no frame contains.
+        wrong: by the numbers of passes that gave gradients that are not finite, the graph before
+            it, and the values of leaves then.
     """
 
     def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
@@ -86,7 +87,7 @@ class SnapshotSeries:
         self._traced_until = -1
         self._flows: WeakKeyDictionary[GradGraph, Flows] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
-        self.leaf_values: dict[int, Mapping[str, TensorSummary]] = {}
+        self.wrong: dict[int, tuple[GradGraph, Mapping[str, TensorSummary]]] = {}
 
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
@@ -128,11 +129,12 @@ class SnapshotSeries:
         self.snapshot = renewed
         return self._finish(self._overlay(names))
 
-    def read_leaves(self, number: int) -> None:
-        """Read the leaves of a pass whose gradients are not finite: a step will change them."""
-        if len(self.leaf_values) < _MOST_READ:
+    def keep_wrong(self, number: int, graph: GradGraph) -> None:
+        """Keep what a pass gave gradients that are not finite for: a step will change leaves."""
+        if len(self.wrong) < _MOST_WRONG:
             found = dict(self.leaves())
-            self.leaf_values[number] = dict(zip(found, summarize([*found.values()]), strict=True))
+            values = zip(found, summarize([*found.values()]), strict=True)
+            self.wrong[number] = graph, dict(values)
 
     def now(self, with_outputs: bool = False) -> GradGraph:
         """The graph at this moment.
@@ -480,7 +482,7 @@ def _distinct(roots: Sequence[Any]) -> list[Any]:
     return list(found.values())
 
 
-_LATEST, _MOST, _MOST_SHARING, _MOST_READ = 10_000, 50, 8, 8
+_LATEST, _MOST, _MOST_SHARING, _MOST_WRONG = 10_000, 50, 8, 4
 
 
 def live_outputs(

@@ -176,14 +176,15 @@ def set_grad(
         with quietly() if is_seen else _NOTHING:
             gradient = None if leaf is None else args[0].grad
             if leaf is not None and gradient is not before:
-                action = Action.SET_TO_NONE
+                word, action = outermost(state) or "grad", Action.SET_TO_NONE
                 if gradient is not None:  # zeros clear a gradient, as zero_grad does
-                    made = state.provenance.tensors.of(gradient)
-                    word = "" if version_of(gradient) else getattr(made, "word", "")
-                    is_cleared = before is not None and word in _ZEROS
+                    record = state.provenance.tensors.of(gradient)
+                    made = "" if version_of(gradient) else getattr(record, "word", "")
+                    is_cleared = before is not None and made in _ZEROS
                     action = Action.ZEROED if is_cleared else Action.ASSIGNED
+                    word = made if is_cleared else word
                 leaf.passes = None if action is Action.ASSIGNED else 0
-                _log_change(state, [leaf], action, outermost(state) or "grad")
+                _log_change(state, [leaf], action, word)
     except Exception as error:
         state.failed(error)
     return result
