@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import as_read_at, at_line, locations_of, mention
+from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
+from gradviz.diagnosis.lines import as_read_at, at_line, called_on, locations_of, mention
 from gradviz.diagnosis.losses import (
     INSIDE,
     LOSSES,
@@ -154,16 +155,11 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
     source = values.before_views(step.source_of(number))
     origin = values.origin_of_zeros(source) if source else ""
     made: NodeData = nodes[origin] if origin else {}
-    is_one = (
-        nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys() if source else ()
-    )
+    is_one = source and nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys()
     line = step.data.get("source", "")
     named, fix = f", {as_read_at(nodes[source], line)}," if is_one else "", _FACTOR
-    why = (
-        f", because {as_read_at(made, line)} is"
-        if _NAMED & made.keys() and source != origin
-        else ""
-    )
+    is_named = _NAMED & made.keys() and source != origin
+    why = f", because {as_read_at(made, line)} is" if is_named else ""
     if made.get("kind") is NodeKind.OPERATION and "source" in made:
         edges = (e for e in values.graph.in_edges(origin, data=True) if is_gradient(*e))
         blocks = (why_blocked(Step(values, each, origin, edge)) for each, _, edge in edges)
@@ -248,7 +244,12 @@ def _zero_factor(step: Step) -> Block | None:
     if factor is None or not factor.numel or not is_all_zero(factor):
         return None
     source = step.values.before_views(step.source_of(partner))
-    return _initial_state(step, source) or _of_zeros(step, "the other factor", partner)
+    block = _initial_state(step, source) or _of_zeros(step, "the other factor", partner)
+    made: NodeData = step.values.graph.nodes[source] if source else {}
+    called = called_on(made.get("source", "")) if made.get("kind") is NodeKind.UNTRACKED else ()
+    is_random = not _RANDOM.isdisjoint(called) and "zeros" not in called
+    why, fix = f"{block.why}, as drawn at random", f"{_DRAWN}{block.fix}"
+    return block._replace(why=why, fix=fix) if is_random else block
 
 
 def _initial_state(step: Step, source: str) -> Block | None:
@@ -274,6 +275,8 @@ _FIRST_STEP = "pass the state that each step returns to the next one: the steps 
 _FIRST_STEP += "give it a gradient, and a sequence of one step gives none"
 _INITIAL = "if it is the initial state of a sequence, its later steps give a gradient; else give "
 _INITIAL += "it other values"
+_RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
+_DRAWN = "nothing, if other passes draw other values than zeros; else "
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _LEAVE_OUT = "leave it out, or change a copy: x.clone().zero_()"
 _QUERY_KEY = operation("scaled_dot_product_attention").saves
@@ -422,10 +425,14 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     is_leaf = bool(cause) and nodes[cause]["kind"] is not NodeKind.OPERATION
     if is_leaf and any(each.blocks_of(cause) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
+    is_times = is_times_0(nodes[blocks[0].key])  # as a term that makes each parameter used
+    if cuts := known_cuts(context, question)[:1] if is_times else ():
+        words["more"] += f"; another path is cut by {cut_words(context, cuts[0])}"
+        words["fix"] = fix_of_cut(context, cuts[0])
     keys = tuple(block.key for block in blocks)
     shown = keys if is_leaf or not cause else (cause, *keys)
     lines = locations_of(nodes[key].get("source", "") for key in shown)
-    return Evidence(words, keys, lines, shown[0])
+    return Evidence(words, keys, (*lines, *lines_of(context, *cuts)), shown[0])
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
