@@ -580,3 +580,16 @@ def starts_as_constant(used: Event | None, name: str) -> bool:
     """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
     made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
+
+
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
+
+
+def term_cuts(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
+    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]

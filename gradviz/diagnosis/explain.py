@@ -75,7 +75,15 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, first_answer
+from gradviz.diagnosis.rule import (
+    Evidence,
+    OtherSubject,
+    Rule,
+    answers_about,
+    compared,
+    comparisons,
+    first_answer,
+)
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.subjects import Asked, is_recording, with_names_in
 from gradviz.diagnosis.training import (
@@ -86,12 +94,7 @@ from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
-from gradviz.graph import (
-    NodeKind,
-    ancestors,
-    is_data,
-    leave_out_drawn,
-)
+from gradviz.graph import NodeKind, ancestors, is_data, leave_out_drawn
 from gradviz.graph.text import joined
 from gradviz.story import Story, recorded_in
 
@@ -260,6 +263,7 @@ same_model: Rule[Any, Any] = Rule(
 
 
 _ALONE = (
+    compared,
     relative_size.cut_term,
     sampled,
     same_model,
@@ -494,7 +498,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
-        rows += [*_no_copies(context), *hooks_piled_up(context)]
+        rows += [*_no_copies(context), *comparisons(context), *hooks_piled_up(context)]
         explanations = Explanations((*explanations, *rows))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:

@@ -32,13 +32,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import (
-    calls_in,
-    is_proved,
-    is_unused_by,
-    is_used_by,
-    number_reads,
-)
+from gradviz.diagnosis.name_flow import calls_in, is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
 from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
@@ -140,8 +134,8 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     called = called_on(reads[-1].source, is_whole=True)
     if any("fake_quantize" in name for name in called):
         fix = f"{reads[-1].source}: {_STEP_SIZE}"
-    elif made := _argument_of(reads[-1].source, reads[-1].word):
-        fix = f"{reads[-1].source}: {FIX_OF_WORD[made]}"
+    elif how := _fix_of_argument(reads[-1].source, reads[-1].word):
+        fix = f"{reads[-1].source}: {how}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
@@ -150,13 +144,21 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
 
 
-def _argument_of(line: str, word: str) -> str:
-    """The function with a fix of its own, such as ``arange``, that is given a number read there."""
+_MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
+
+
+def _fix_of_argument(line: str, word: str) -> str:
+    """The fix for a function that is given a number read there, as ``arange`` or ``math.cos``."""
     for location in locations_of([line]):
-        for call in nodes_in(statement_at(location), ast.Call):
+        called = nodes_in(statement_at(location), ast.Call)
+        is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
+        for call in called:
             inner = (each for given in call.args for each in nodes_in(given, ast.Call))
-            if called_name(call) in FIX_OF_WORD and word in map(called_name, inner):
-                return called_name(call)
+            if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
+                return FIX_OF_WORD[name]
+            is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")
+            if is_math and word == "float" and not is_own:
+                return f"use torch.{name} instead of math.{name}, and torch.stack to join results"
     return ""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
+from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts, term_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.name_flow import adds_number
@@ -25,7 +25,6 @@ from gradviz.diagnosis.values import (
     Owner,
     Values,
     addends_of,
-    cuts_behind,
     has_its_value,
     is_all_zero,
     owners_of,
@@ -477,7 +476,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = cuts_behind(graph, alive)
+        cuts = term_cuts(graph, alive)
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY

@@ -6,6 +6,7 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
+from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree
 from gradviz.facts import EventKind, SourceLocation
 from gradviz.graph import NodeKind
 
@@ -177,3 +179,33 @@ def explanation_of(
 
 def _said(sentence: str | Callable[[Any], str], evidence: Evidence) -> str:
     return sentence.format(**evidence.words) if isinstance(sentence, str) else sentence(evidence)
+
+
+# Comparisons that look as if they assigned.
+
+
+compared: Rule[Any, Any] = Rule(
+    "a comparison that looks as if it assigned",
+    Verdict.WITHOUT_EFFECT,
+    lambda _, it: Evidence(
+        {"line": mention(it.facts[0]), "fix": it.facts[1]}, locations=it.facts[:1]
+    ),
+    "{line} compares, and assigns nothing: == instead of =",
+    "if it is to be assigned: {fix}",
+    docs="A statement that compares requires_grad or grad, and does not use the result.",
+)
+
+
+def comparisons(context: Context) -> list[Explanation]:
+    """An explanation of each statement ``p.requires_grad == False``."""
+    found = list[OtherSubject]()
+    for file in context.files:
+        tree = syntax_tree(file)
+        shown = getattr(tree, "body", [None])[-1:]  # a notebook prints the value of the last one
+        for each in nodes_in(tree, ast.Expr):
+            if isinstance(each.value, ast.Compare) and each not in shown:
+                code, *more = ast.unparse(each).split(" == ")
+                if code.endswith((".requires_grad", ".grad")) and len(more) == 1:
+                    facts = SourceLocation(file, each.lineno), f"{code} = {more[0]}"
+                    found.append(OtherSubject(code, "", context, facts))
+    return answers_about(compared, found)

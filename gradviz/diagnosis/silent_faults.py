@@ -24,13 +24,7 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.values import (
-    Values,
-    cancelled_at,
-    difference_without,
-    is_all_zero,
-    is_wrong,
-)
+from gradviz.diagnosis.values import Values, cancelled_at, difference_without, is_all_zero, is_wrong
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
@@ -280,7 +274,7 @@ grown: Rule[Any, Any] = Rule(
 
 # Optimizers.
 
-OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
+_CALLED = "create the optimizer from the model that is called, after that model was created"
 _ALL = ", with all layers that it calls, and no others"
 _BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
 
@@ -296,18 +290,24 @@ class Held(NamedTuple):
     kind: None = None
 
 
+def of_the_called(context: Context) -> tuple[str, list[SourceLocation]]:
+    """The fix for an optimizer of parameters that were replaced, and the line that did so."""
+    loads = calls_in(context, "load_state_dict", "assign")[:1]
+    first = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
+    return first + _CALLED, loads
+
+
 def _unseen(context: Context, held: Held) -> Evidence | None:
     details = held.step.details
     count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
     if not isinstance(details, StepDetails) or held.explained >= count:
         return None
-    line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
-    load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
-    why, fix = "no result that backward started from uses them", f"{load}{OF_THE_CALLED}{_ALL}"
+    line, (fix, loads) = held.step.location, of_the_called(context)
+    why, fix = "no result that backward started from uses them", fix + _ALL
     why, fix = (why, fix) if context.passes else ("backward() was not called", _BACKWARD)
     words = {"count": f"{count:,} of the {details.count:,} parameters that it holds", "why": why}
     words |= {"are": "is" if count == 1 else "are", "line": mention(line), "fix": fix}
-    return Evidence(words, locations=(line, *loads[:1]))
+    return Evidence(words, locations=(line, *loads))
 
 
 unseen: Rule[Any, Any] = Rule(

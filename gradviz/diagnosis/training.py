@@ -18,7 +18,7 @@ from gradviz.diagnosis.name_flow import (
     without_call,
 )
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged, undone
+from gradviz.diagnosis.silent_faults import of_the_called, unchanged, undone
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets
 from gradviz.graph import (
@@ -132,7 +132,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["fix"] = "compute with the tensor that is copied into it: a module takes it as a "
         words["fix"] += "parameter by torch.func.functional_call(module, {name: tensor}, inputs)"
     elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
-        words["fix"] = OF_THE_CALLED
+        words["fix"], loads = of_the_called(context)
+        line = str(*loads)
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
@@ -330,8 +331,9 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
         if each.kind is EventKind.ACCUMULATE:
             added.append(each)
         elif each.action in (*CLEARS, Action.ASSIGNED) and added:
-            is_other = is_of_another(context, question.key, added[-1].number, each.number)
-            if not is_other and each.action is not Action.ASSIGNED:
+            numbers = question.key, added[-1].number, each.number
+            is_used = is_of_another(context, *numbers) or _is_moved(context, *numbers)
+            if not is_used and each.action is not Action.ASSIGNED:
                 since += [(one, each) for one in added]
             added = []  # what was assigned does not come from the last pass
         elif each.kind is EventKind.STEP:
@@ -351,6 +353,11 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
 def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
     """Whether an optimizer that does not hold a leaf made a step between two events."""
     return any(key not in d.held for step, d in context.steps if added < step.number < clear)
+
+
+def _is_moved(context: Context, key: str, added: int, clear: int) -> bool:
+    """Whether the program changed a leaf itself between two events, as uphill by its gradient."""
+    return any(added < e.number < clear for e in context.happened_to(key, EventKind.IN_PLACE))
 
 
 def _takes_a_closure(event: Event) -> bool:

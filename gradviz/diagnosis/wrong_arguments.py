@@ -338,14 +338,14 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
     if (statement := statement_at(error.location)) is None:
         return None
     suspects = {ast.unparse(each): each for each in can_be_none(statement, error.read)}
-    is_known = False
-    if error.error is not None:
-        held = variables_of(error.error)
-        values = {code: value_of(each, held) for code, each in suspects.items() if held}
-        suspects = {
-            code: suspects[code] for code, it in values.items() if it is None or it is UNKNOWN
-        } or suspects
-        is_known = all(values.get(code, UNKNOWN) is None for code in suspects)
+    held = variables_of(error.error) if error.error is not None else {}
+    values = {code: value_of(each, held) for code, each in suspects.items()}
+    none = {code for code, value in values.items() if value is None}
+    for code, each in [*suspects.items()]:  # one around another that is None comes after it
+        inner = none.intersection(map(ast.unparse, nodes_in(each, ast.expr)))
+        if code not in none and (values[code] is not UNKNOWN or inner):
+            del suspects[code]
+    is_known = bool(suspects) and none.issuperset(suspects)
     if is_known:
         suspects = {code: _read_before(each, error) for code, each in suspects.items()}
     attributes = (each for each in suspects.values() if isinstance(each, ast.Attribute))

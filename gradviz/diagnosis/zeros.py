@@ -27,6 +27,7 @@ from gradviz.diagnosis.values import (
     ADDS,
     Step,
     Values,
+    added_cast,
     is_all_zero,
     is_only,
     is_times_0,
@@ -526,7 +527,8 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
     else:
         lost = _rounded(context)
-        if not (found := lost and stops_on_every_way(graph, graph.roots, question.key, lost)):
+        found = lost and stops_on_every_way(graph, graph.roots, question.key, lost)
+        if not found or added_cast(graph, question.key):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
         op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))

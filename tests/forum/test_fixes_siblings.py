@@ -1,0 +1,72 @@
+"""Fixes that `explain` proposes for programs of ``kinds/z2_*``, applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_fixes import apply
+
+FIXES = {
+    "sa_reward_baseline_of_the_critic": [
+        (
+            "        self.opt.step()\n",
+            "        self.opt.step()\n        self.baseline = self.baseline.detach()\n",
+        )
+    ],
+    "sa_camera_matrices_are_built_once": [
+        ("cameras = rig.matrices()  # here\n", ""),
+        ("    residual =", "    cameras = rig.matrices()\n    residual ="),
+    ],
+    "sa_segments_of_images_are_checkpointed": [("use_reentrant=True", "use_reentrant=False")],
+    "sa_pruned_tokens_are_weighed_by_numbers": [(".detach()  # here", "")],
+    "sa_perturbation_of_a_frozen_stem": [("    p.requires_grad_(False)\n", "    pass\n")],
+    "sa_depth_without_valid_pixels": [("far=10.0", "far=1e4")],
+    "sa_adam_in_half_precision": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
+    "sa_checkpoint_is_assigned_behind_the_optimizer": [
+        (
+            "resume(model, save(pretrained))\n",
+            "resume(model, save(pretrained))\n"
+            "optimizer = torch.optim.Adagrad(model.parameters(), lr=0.05)\n",
+        )
+    ],
+    "sa_frozen_by_a_comparison": [("requires_grad == False", "requires_grad = False")],
+    "sa_auxiliary_loss_is_not_scaled": [("(0.4 * extra)", "scaler.scale(0.4 * extra)")],
+    "sa_survival_after_a_gamma": [
+        ("dist.cdf(time)", "Gamma(dist.concentration.detach(), dist.rate).cdf(time)")
+    ],
+    "sa_diversity_of_probabilities": [("probs.sum(dim=-1)", "probs.square().sum(dim=-1)")],
+    "sa_gradients_are_cleared_by_a_comparison": [("p.grad == None", "p.grad = None")],
+    "sa_basis_of_a_helper_is_made_once": [
+        ("waves, made = torch.randn(8, 3), basis(freq, 8)\n", "waves = torch.randn(8, 3)\n"),
+        ("    loss =", "    made = basis(freq, 8)\n    loss ="),
+    ],
+    "sa_pixels_saturate_a_hardtanh": [("self.inp(row)", "self.inp(row / 2550)")],
+    "sa_values_are_clipped_to_the_old_range": [
+        ("torch.clamp(v, -self.cfg.clip, self.cfg.clip)", "v")
+    ],
+    "sa_whitening_of_equal_variances": [("eigh(cov)", "eigh(cov + 0.1 * torch.rand(4, 4))")],
+    "sa_attention_is_cold": [("temperature=1e-4", "temperature=1.0")],
+    "sa_column_without_a_candidate": [
+        ("allowed[:, 2] = False\n", "allowed[:, 2] = False\nallowed[0, 2] = True\n")
+    ],
+    "sa_joints_go_through_math": [
+        (
+            "torch.tensor([math.cos(heading), math.sin(heading)])",
+            "torch.stack([torch.cos(heading), torch.sin(heading)])",
+        ),
+        ("heading += self", "heading = heading + self"),
+    ],
+    "sa_features_are_computed_in_chunks": [("with torch.no_grad():", "with torch.enable_grad():")],
+    "sa_discriminator_is_never_switched_on": [
+        ("        fake = self.g", "        toggle(self.d, True)\n        fake = self.g")
+    ],
+    "sa_weights_are_projected_between_the_losses": [
+        ("z @ self.atoms.t", "z @ self.atoms.clone().t")
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_the_fix_works(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(name, FIXES[name], tmp_path, monkeypatch)
