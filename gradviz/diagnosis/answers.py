@@ -495,7 +495,7 @@ class Verdict(str, Enum):
     """An error: ``numpy()`` of a tensor that requires grad."""
     WRONG_GRADIENT = "wrong gradient", Group.ERROR
     """An error: a gradient passed to backward, returned by a hook or assigned does not match, or
-    ``clip_grad_norm_`` found a norm that is not finite."""
+    is not finite: ``clip_grad_norm_`` found that, or a function that got the updated values."""
     NOT_A_TENSOR = "not a tensor", Group.ERROR
     """An error: a number, an array or None, where a tensor is needed."""
     OPTIMIZER = "optimizer refused", Group.ERROR

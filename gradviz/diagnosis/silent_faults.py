@@ -42,8 +42,7 @@ from gradviz.story import Event
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
 CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
-_GROWN = 1e3  # times
-_SEVERAL = 2  # steps that found all parameters frozen
+_GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
 _UNFREEZE += "True); or, if another model was to be frozen, make that one a copy by deepcopy"
@@ -139,11 +138,14 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
             return None
         changes = [*context.gradient_changes(question.key)][-1:]
         fix = "multiply it by a number other than 0"
+        if changes and changes[0].action is Action.ASSIGNED:
+            fix = "assign a gradient that is not all zeros"
     if not changes:
         return None
     fix = CLIP_LIMITS.get(changes[0].word, fix)
-    line = changes[0].location
-    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
+    line, word = changes[0].location, changes[0].word
+    word = "the assignment" if word == "grad" else word
+    what = f"it was set to zeros by {word} at {mention(line)}, and nothing was added"
     return Evidence({"what": what, "fix": fix}, locations=(line,))
 
 

@@ -64,6 +64,33 @@ FIXES = {
     "sa_weights_are_projected_between_the_losses": [
         ("z @ self.atoms.t", "z @ self.atoms.clone().t")
     ],
+    "sa_chain_over_several_lines": [("        .detach()  # here\n", "")],
+    "sa_layer_scale_is_zero_and_frozen": [("self.gamma * self.down", "self.down")],
+    "sa_operator_without_a_formula": [
+        (
+            "class Filter(",
+            "def keep(ctx, inputs, output):\n"
+            "    ctx.save_for_backward(inputs[0])\n"
+            "    ctx.k = inputs[1]\n\n\n"
+            "def backward(ctx, grad):\n"
+            "    return grad * ctx.k / (1 + ctx.saved_tensors[0].abs()) ** 2, None\n\n\n"
+            'torch.library.register_autograd("sa_ops::smooth", backward, setup_context=keep)\n\n\n'
+            "class Filter(",
+        )
+    ],
+    "sa_quantizer_of_detached_latents": [
+        ("Round.apply(latent.detach()", "Round.apply(latent"),
+        ("rate = latent.detach()", "rate = latent"),
+    ],
+    "sa_shared_step_of_two_phases": [("head.zero_grad()", "self.optimizer.zero_grad()")],
+    "sa_tasks_take_turns": [("    head.zero_grad()", "    optimizer.zero_grad()")],
+    "sa_exponent_is_scaled_in_place": [
+        ("kernel *= self.log_scale.exp()", "kernel = kernel * self.log_scale.exp()")
+    ],
+    "sa_policy_becomes_nan": [("/ ret.std()", "/ (ret.std() + 1e-6)")],
+    "sa_covariance_becomes_nan": [
+        ("eigh(factor @ factor.T)", "eigh(factor @ factor.T + 0.1 * torch.rand(4, 4))")
+    ],
 }
 
 
