@@ -94,10 +94,9 @@ _RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout"
 
 def is_random(made: NodeData) -> bool:
     """Whether the values of an untracked tensor are drawn, by its line or the one before it."""
-    line = made.get("inside") or made.get("source", "")
-    before = (assigned_before(each, made.get("name", "")) for each in locations_of([line]))
-    lines = (line, *map(str, chain(*before)))
-    called = {*made.get("op", "").split(", ")}.union(*map(called_on, lines))
+    line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
+    before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
+    called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
     is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
     return is_data and not _RANDOM.isdisjoint(called)
 
