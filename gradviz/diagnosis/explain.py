@@ -212,8 +212,8 @@ def _models_at(location: SourceLocation) -> list[tuple[str, str]]:
             if called_name(each) == function.name
         ]
         if not {*names}.isdisjoint(chain(*pairs)):
-            pairs = [tuple(row.get(e, "") for e in pair) for pair in pairs for row in calls]
-    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(pair)]
+            pairs += [tuple(row.get(e, e) for e in pair) for pair in pairs for row in calls]
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
 
 
 def _same(

@@ -414,15 +414,15 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
 
     Named tensors are still alive; one that was changed in place since is not read.
     """
-    before, values, made = context.before, None, dict[int, Values]()
+    before, values, snapshots = context.before, None, recording._snapshots
+    since, made = _not_finite_since(recording), dict[int, Values]()
+    live = {} if before is None else _live_values(before, recording, names)
+    for number, graph in dict(since.values()).items():  # of many leaves it is the same one
+        known = {**(live if graph is before else {}), **snapshots.leaf_values.get(number, {})}
+        made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
     if before is not None:
-        live = _live_values(before, recording, names)
-        values = Values(before, recording._snapshots.contents(before), known=live)
-        made[id(before)] = values
-    since = _not_finite_since(recording)
-    for _, graph in since.values():  # of many leaves it is the same one
-        if id(graph) not in made:
-            made[id(graph)] = Values(graph, recording._snapshots.contents(graph))
+        values = Values(before, snapshots.contents(before), known=live)
+        values = made.setdefault(id(before), values)
     found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
     return replace(context, values=values, since=found)
 

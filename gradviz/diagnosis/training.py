@@ -181,7 +181,13 @@ def _is_forgotten(context: Context, question: Question) -> bool:
 
 
 def _is_held(context: Context, question: Question) -> bool:
-    """Whether an optimizer contains it, or the program updates it between two gradients."""
+    """Whether an optimizer contains it, or the program updates it between two gradients.
+
+    Or a library made it require grad for its own use, such as a buffer that losses are added to.
+    """
+    switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)[-1:]
+    if not question.is_parameter and any(each.inside for each in switched):
+        return True
     added, changes = (context.happened_to(question.key, k) for k in (_ADDED, EventKind.IN_PLACE))
     last = added[-1].number if len(added) > 1 else math.inf  # later, models are moved and loaded
     own = [step for step, _ in context.steps_with(question.key)]
@@ -300,12 +306,9 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
 
 def repeated_pass(context: Context, added: Event, clear: Event) -> Event | None:
     """The latest pass of the line of one, if it ran after the gradient of that was cleared."""
-    found = (
-        each
-        for each in reversed(context.passes)
-        if each.number > clear.number > added.number and each.location == added.location
-    )
-    return next((e for e in found if getattr(e.details, "inputs", None) is None), None)
+    found = (e for e in reversed(context.passes) if e.location == added.location)
+    found = (e for e in found if getattr(e.details, "inputs", None) is None)
+    return next((e for e in found if e.number > clear.number > added.number), None)
 
 
 def set_aside(context: Context, key: str) -> Event | None:
@@ -400,8 +403,7 @@ def steps_with_gradients(context: Context) -> list[Step]:
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
-    changes = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
-    off = [e for e in changes if e.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)]
+    off = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
     is_off = off[-1].action is Action.REQUIRES_GRAD_OFF if off else not question.is_leaf
     if not is_off or question.data.get("op"):
         return None

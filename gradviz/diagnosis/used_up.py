@@ -407,7 +407,8 @@ def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation]
         statement = statement_at(event.location)
         call = statement.value if isinstance(statement, ast.Expr) else None
         called = call.func if isinstance(call, ast.Call) else None
-        if isinstance(called, ast.Attribute) and stored(called.value):
+        is_detach = isinstance(called, ast.Attribute) and called.attr == event.word
+        if isinstance(called, ast.Attribute) and is_detach and stored(called.value):
             return ast.unparse(called.value), event.location
     return None
 
