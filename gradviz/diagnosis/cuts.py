@@ -101,6 +101,7 @@ _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after i
 _DETACHING = ("state_dict", "stack_module_state")
 _NEW = "compute a new tensor with gradients on, and use that"
 _ONLY_IN_PLACE = ("copy", "setitem", "set", "normal", "uniform", "zero")  # have no other form
+_REPLACE = {"weight_norm", "spectral_norm", "orthogonal", "register_parametrization"}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -305,6 +306,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         return TURN_ON.format(off.location)
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
+    if facts.cause is Cause.NO_GRAD and not _REPLACE.isdisjoint(facts.calls):
+        return f"{line}: create the optimizer after it: it replaces the parameter by others"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside and not _is_off_around(facts):
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
