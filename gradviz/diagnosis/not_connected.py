@@ -268,6 +268,8 @@ def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, s
 
 
 _REPLACED = {"register_forward_hook": "output", "register_forward_pre_hook": "input"}
+_RETURN = "return its gradient from backward, instead of None"
+_FORM = ("device", "dtype", "ndim", "shape")
 _OF_ITS_FORM = ("dim", "len", "new_full", "new_ones", "new_zeros", "numel", "size")
 
 
@@ -303,9 +305,8 @@ def _is_of_a_form(value: ast.AST) -> bool:
 
 def _carries(value: ast.AST, names: set[str]) -> bool:
     """Whether code computes from the values of variables, and not only from their shapes."""
-    if isinstance(value, ast.Attribute) and value.attr in ("device", "dtype", "ndim", "shape"):
-        return False
-    if _is_of_a_form(value):
+    is_form = isinstance(value, ast.Attribute) and value.attr in _FORM
+    if is_form or _is_of_a_form(value):
         return False
     is_named = isinstance(value, ast.Name) and value.id in names
     return is_named or any(_carries(each, names) for each in ast.iter_child_nodes(value))
@@ -317,11 +318,8 @@ def _used_modules(context: Context) -> frozenset[str]:
     def search() -> frozenset[str]:
         nodes = [context.graph.nodes[key] for key in context.reachable]
         paths = {data["module"] for data in nodes if data.get("module")}
-        paths |= {
-            data.get("name", "").rpartition(".")[0]
-            for data in nodes
-            if data["kind"] is NodeKind.PARAMETER
-        }
+        leaves = (data for data in nodes if data["kind"] is NodeKind.PARAMETER)
+        paths |= {data.get("name", "").rpartition(".")[0] for data in leaves}
         parts = [path.split(".") for path in paths]
         return frozenset(".".join(part[:end]) for part in parts for end in range(len(part) + 1))
 
@@ -329,8 +327,7 @@ def _used_modules(context: Context) -> frozenset[str]:
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
-    parts = [] if question.call is None else question.call.uncalled_in(question.name)
-    if not parts:
+    if not (parts := question.call.uncalled_in(question.name) if question.call else []):
         return None
     unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
     if context.hides_operations:
@@ -564,17 +561,20 @@ def _retained_late(context: Context, question: Question) -> Evidence | None:
 
 def _returned_none(context: Context, question: Question) -> Evidence | None:
     """Every way to a leaf leads through an input for which a Function returned None."""
-    lost = context.lost_in_pass(Loss.MISSING)
-    if not lost or not question.is_leaf or question.key not in context.graph:
-        return None
-    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
-    if not found:
+    lost: Any = context.lost_in_pass(Loss.MISSING)
+    details = context.passes[-1].details if context.passes else None
+    is_whole = details is not None and not getattr(details, "has_failed", False)
+    is_whole = is_whole and {*context.roots} <= {*getattr(details, "roots", ())}
+    if is_whole and not context.happened_to(question.key, EventKind.ACCUMULATE):
+        # Its inputs=... are explained before; only operations next to the roots are watched.
+        lost = lost or {(each, at) for each in context.functions for at in range(16)}
+    key = question.key if lost and question.is_leaf and question.key in context.graph else ""
+    if not key or not (found := stops_on_every_way(context.graph, context.roots, key, lost)):
         return None
     data = context.graph.nodes[found[0]]
     line, op = data.get("source", ""), data.get("op", "")
     fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
-    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
-    words = {"function": op or word_of(data), "fix": fix}
+    words = {"function": op or word_of(data), "fix": fix if op == "checkpoint" else _RETURN}
     words["where"] = f", applied at {mention(line)}," if line else ""
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 

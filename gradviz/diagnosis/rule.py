@@ -181,7 +181,19 @@ def _said(sentence: str | Callable[[Any], str], evidence: Evidence) -> str:
     return sentence.format(**evidence.words) if isinstance(sentence, str) else sentence(evidence)
 
 
-# Comparisons that look as if they assigned.
+# Statements that do less than they seem to.
+
+
+def without_call(context: Context, name: str) -> str:
+    """What is added to a reason if a line names a method and does not call it; or ""."""
+    return context.cached(("not called", name), lambda: _without_call(context.files, name))
+
+
+def _without_call(files: Iterable[str], name: str) -> str:
+    every = ((file, each) for file in files for each in nodes_in(syntax_tree(file), ast.Expr))
+    rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
+    lines = (mention(SourceLocation(*row)) for row in rows)
+    return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
 
 
 compared: Rule[Any, Any] = Rule(

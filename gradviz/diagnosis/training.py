@@ -15,9 +15,8 @@ from gradviz.diagnosis.name_flow import (
     created_later,
     older_that_is_held,
     rebound_in,
-    without_call,
 )
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, without_call
 from gradviz.diagnosis.silent_faults import of_the_called, unchanged, undone
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets

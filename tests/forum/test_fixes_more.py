@@ -416,6 +416,12 @@ FIXES = {
     "sb_target_that_is_the_net": [("= self.net  #", "= copy.deepcopy(self.net)  #")],
     "sb_soft_update_of_itself": [(", critic  #", ", copy.deepcopy(critic)  #")],
     "sb_best_state_that_goes_on": [("= model.state_dict()", "= copy.deepcopy(model.state_dict())")],
+    "sb_inference_mode_of_a_caller": [("with torch.inference_mode():", "if True:")],
+    "sb_zero_factor_beside_a_detach": [(".detach()", "")],
+    "sb_300_parameters_in_a_checkpoint": [("=True)  # here", "=False)")],
+    "sb_average_of_a_class": [("= model, decay", "= copy.deepcopy(model), decay")],
+    "sb_function_far_from_the_loss": [("        return None", "        return grad * 2")],
+    "sb_laplace_code_by_sample": [("q.sample()", "q.rsample()")],
     "sb_start_that_goes_on": [("= model.state_dict()", "= copy.deepcopy(model.state_dict())")],
 }
 

@@ -91,6 +91,24 @@ FIXES = {
     "sa_covariance_becomes_nan": [
         ("eigh(factor @ factor.T)", "eigh(factor @ factor.T + 0.1 * torch.rand(4, 4))")
     ],
+    "sa_optimizer_gets_a_slice": [("params[:-2]", "params")],
+    "sa_step_function_returns_a_detached_loss": [("loss.detach(), ", "loss, ")],
+    "sa_mode_decides_over_gradients": [("self.training):", "True):")],
+    "sa_functional_call_with_detached_weights": [("v.detach() +", "v +")],
+    "sa_every_token_is_padding": [("w.upper()", "w")],
+    "sa_dropout_grows_to_one": [("min(1.0, ", "min(0.9, ")],
+    "sa_temperature_is_a_plain_tensor": [
+        ("torch.tensor(2.6, requires_grad=True)", "nn.Parameter(torch.tensor(2.6))")
+    ],
+    "sa_weight_norm_comes_after_the_optimizer": [
+        ("optimizer = torch.optim.Adam(vocoder.parameters(), lr=1e-3)  # here\n", ""),
+        (
+            "for wave in",
+            "optimizer = torch.optim.Adam(vocoder.parameters(), lr=1e-3)\nfor wave in",
+        ),
+    ],
+    "sa_epoch_is_shorter_than_the_accumulation": [("every=8", "every=3")],
+    "sa_bonus_of_a_helper_is_a_number": [("mean().item()", "mean()")],
 }
 
 
