@@ -16,9 +16,8 @@ from gradviz import serialize, views
 from gradviz.frontends.command import Outputs
 from gradviz.frontends.drawing import Drawing
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.renderers.dot import to_digraph
 from gradviz.renderers.labels import labels_of
-from gradviz.renderers.mermaid import to_mermaid
+from gradviz.renderers.markup import to_digraph, to_mermaid
 from gradviz.story import Frame, Story
 
 

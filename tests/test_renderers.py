@@ -16,8 +16,7 @@ from hypothesis import given, settings
 import gradviz
 from gradviz.errors import TooLargeError
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.renderers.dot import to_digraph
-from gradviz.renderers.mermaid import to_mermaid
+from gradviz.renderers.markup import to_digraph, to_mermaid
 from gradviz.renderers.text import to_text
 from gradviz.story import Frame, Story
 

@@ -30,6 +30,7 @@ from gradviz.diagnosis.answers import (
     saved_explanations,
     with_explanations,
 )
+from gradviz.diagnosis.changed_gradients import clipping_rules, hook_of_each_step
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.cuts import CutFacts
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
@@ -52,11 +53,7 @@ from gradviz.diagnosis.no_gradient import (
     event_rules,
     other_tensor_rules,
 )
-from gradviz.diagnosis.non_finite import (
-    clipping_rules,
-    hook_of_each_step,
-    non_finite_rules,
-)
+from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.overview import (
     ListedAnswer,

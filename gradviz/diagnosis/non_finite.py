@@ -1,48 +1,51 @@
-"""Rules for a gradient that is NaN or infinite, or large, for clipping, and for too many hooks."""
+"""Rules for a gradient that is NaN or infinite, and for a result that is."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.changed_gradients import (
+    change_to_not_finite,
+    changed_to_it,
+    changes_before,
+    is_not_finite,
+)
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, grown_by_steps, unchanged
+from gradviz.diagnosis.silent_faults import grown_by_steps
 from gradviz.diagnosis.suspects import (
-    DIVIDING,
     HALF,
     KEEP_AWAY,
     Suspect,
     Suspects,
-    after_half_step,
-    bad_leaf,
     backward_suspects,
+    bad_leaf,
     forward_suspects,
     in_order,
     is_finite,
     of_untracked,
 )
-from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
     EventKind,
+    FrameKind,
     GradientDetails,
-    HookDetails,
     Loss,
-    SourceLocation,
     StepDetails,
 )
-from gradviz.graph import ancestors, is_data, word_of
+from gradviz.graph import GradGraph, ancestors, is_data, word_of
 from gradviz.graph.operations import operation
 from gradviz.story import Event
+
+if TYPE_CHECKING:
+    from gradviz.recording.api import Recording
 
 _LOWER_SCALE = (
     "nothing if later steps are not skipped, since GradScaler lowers its scale; otherwise make the "
@@ -54,19 +57,13 @@ _PACKED = "; a hook of saved_tensors_hooks() packed what it saved, as another ty
 _UNPACK = "look at what the hook packs: in float16, values over 65,504 are infinite"
 _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute value; or keep the "
 _LOGDET += "determinant positive, such as by a matrix that is positive definite"
-CLIPS = tuple(CLIP_LIMITS)
-_NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-_SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
-_FINITE = "its learning rate and weight decay must be finite numbers"
+_FINITE = "its learning rate and weight decay must be finite, and not too large"
+_DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
 _AT_FIRST = "give it values that are finite, where it is created or loaded"
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 
 _Match = Callable[[Context, Question], Evidence | None]
-
-
-def _is_not_finite(question: Question) -> bool:
-    return is_finite(question.data.get("grad")) is False
 
 
 def _has_become_nan(context: Context, question: Question) -> bool:
@@ -76,8 +73,40 @@ def _has_become_nan(context: Context, question: Question) -> bool:
     return is_nan and question.has_zero_gradient
 
 
+def not_finite_since(context: Context, recording: Recording) -> dict[str, tuple[int, GradGraph]]:
+    """For each leaf, the first of the passes since which its gradient was not finite.
+
+    Of one whose values became NaN, a later gradient of zeros does not count.
+    """
+    found: dict[str, tuple[int, GradGraph]] = {}
+    for earlier, frame in pairwise(recording.frames):
+        if frame.kind is not FrameKind.AFTER_BACKWARD:
+            continue
+        before, _ = recording._snapshots.wrong.get(frame.pass_number, (earlier.graph, {}))
+        has_all = before._node.keys() >= frame.graph._node.keys()
+        for key in frame.graph.leaves:
+            data = frame.graph.nodes[key]
+            grad, value = data.get("grad"), data.get("value")
+            if grad is None or grad.is_finite:
+                if value is None or not value.nan:
+                    found.pop(key, None)
+            elif key not in found and has_all:
+                found[key] = frame.pass_number, before
+    if not (wrong := recording._snapshots.wrong):
+        return found
+    rows: dict[str, list[Any]] = {}
+    for event in context.happened(EventKind.ACCUMULATE):
+        rows.setdefault(event.nodes[0] if event.nodes else "", []).append(event.details)
+    for key, each in rows.items():  # of passes without a frame
+        since = [*takewhile(lambda e: e.after is not None and not e.after.is_finite, each[::-1])]
+        number = since[-1].pass_number if since else 0
+        if key not in found and number in wrong and key in wrong[number][0]:
+            found[key] = number, wrong[number][0]
+    return found
+
+
 def _found(context: Context, question: Question) -> Evidence | None:
-    if not (_is_not_finite(question) or _has_become_nan(context, question)):
+    if not (is_not_finite(question) or _has_become_nan(context, question)):
         return None
     number, values = context.since.get(question.key, (0, context.values_of_pass(question)))
     if values is None:
@@ -89,7 +118,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     data = values.graph.nodes[suspect.key]
     if suspect.was_seen and _is_packed(context, values, suspect.key):
         suspect = suspect._replace(why=f"{suspect.why}{_PACKED}", fix=_UNPACK)
-    suspect = after_half_step(context, question, suspect)
+    suspect = _after_half_step(context, question, suspect)
     suspect = _after_growth(context, values, suspect, number)
     users = (values.graph.nodes[each].get("op") for each in values.graph.successors(suspect.key))
     row = operation(data.get("op", ""))
@@ -99,6 +128,25 @@ def _found(context: Context, question: Question) -> Evidence | None:
     fix = _UNCHOSEN if is_chosen else suspect.fix
     words = {"count": _count(question), "stayed": stayed, "fix": fix}
     return _at_suspect(values, suspect, words)
+
+
+def _after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
+    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
+    steps = context.steps_with(question.key)
+    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
+    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    is_first = [is_finite(each) for each in after] == [True, False]
+    if suspect.is_known and not suspect.was_seen:
+        return suspect
+    if not (is_first and steps and steps[0][1].optimizer in _DIVIDING):
+        return suspect
+    if question.data.get("dtype") != "float16":
+        return suspect
+    event, details = steps[0]
+    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
+    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
+    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
+    return suspect._replace(why=why, fix=fix)
 
 
 def _at_suspect(values: Values, suspect: Suspect, words: dict[str, Any]) -> Evidence:
@@ -207,19 +255,18 @@ def _by_a_step(
 ) -> Suspect:
     """The same, with the step that made a parameter NaN, or what had changed its gradient."""
     step, optimizer = row[0], row[1].optimizer
-    events = [each for each in context.history_of(leaf) if each.number < step.number]
-    changes = [*takewhile(lambda e: e.kind is EventKind.GRAD, reversed(events))]
-    changes = [each for each in changes if each.action not in CLEARS]
-    rows = ((f.follows, f.graph.nodes[leaf].get("grad")) for f in context.frames if leaf in f.graph)
-    bad = [follows for follows, grad in rows if is_finite(grad) is False and follows < step.number]
-    made = next((each for each in changes if bad and each.number <= bad[-1]), None)
-    if made is not None:
-        why = f"{suspect.why}: {made.word} at {mention(made.location)} had made its gradient NaN"
+    what = "a larger eps, or a lower learning rate" if optimizer in _DIVIDING else _FINITE
+    fix = f"look at the arguments of {optimizer}: {what}"
+    if (made := change_to_not_finite(context, leaf, step.number)) is not None:
+        why = f"{suspect.why}: {made.word} at {mention(made.location)} had made its gradient so"
         return suspect._replace(why=why, fix="change gradients to values that are finite")
     why = f"{suspect.why}, which a step of {optimizer} at {mention(step.location)} made"
-    why += f" from gradients with a norm of {norm:.4g}" if norm is not None else ""
-    what = "a larger eps, or a lower learning rate" if optimizer in DIVIDING else _FINITE
-    return suspect._replace(why=why, fix=f"look at the arguments of {optimizer}: {what}")
+    if changes := changes_before(context, leaf, step.number):
+        why += f" after {changes[0].word} at {mention(changes[0].location)} changed its gradient"
+        fix = f"look at what {changes[0].word} writes, and at the arguments of {optimizer}"
+    elif norm is not None:
+        why += f" from gradients with a norm of {norm:.4g}"
+    return suspect._replace(why=why, fix=fix)
 
 
 def _after_growth(context: Context, values: Values, suspect: Suspect, number: int) -> Suspect:
@@ -238,7 +285,7 @@ def _after_growth(context: Context, values: Values, suspect: Suspect, number: in
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
     is_zero = question.has_zero_gradient
-    if _is_not_finite(question) or (is_zero and not context.lost_in_pass(Loss.ZERO)):
+    if is_not_finite(question) or (is_zero and not context.lost_in_pass(Loss.ZERO)):
         return None
     if (values := context.values_of_pass(question)) is None:
         return None
@@ -299,7 +346,7 @@ def _skipped_step(context: Context, question: Question, in_forward: bool | None)
 
 
 def _unknown(context: Context, question: Question) -> Evidence | None:
-    if not _is_not_finite(question):
+    if not is_not_finite(question):
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
@@ -320,44 +367,6 @@ def _combined_by(context: Context, key: str) -> str:
     ranks = max((each.ranks for each in added if isinstance(each, GradientDetails)), default=0)
     averaged = f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
     return averaged if ranks > 1 else ""
-
-
-def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    changes = context.gradient_changes(question.key)
-    clips = [event for event in changes if event.word in _NORMCLIPS]
-    if not clips:
-        return None
-    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
-    if not isinstance(own, GradientDetails) or is_finite(own.after) is False:
-        return None
-    key = ("not finite before", clips[0].number)
-    wrong = context.cached(key, lambda: _wrong_before(context, clips[0]))
-    if wrong is None:
-        return None
-    words = {"clip": f"{clips[0].word} at {mention(clips[0].location)}"}
-    words["other"] = wrong.name or "another gradient"
-    return Evidence(words, wrong.nodes, (clips[0].location,))
-
-
-def _wrong_before(context: Context, clip: Event) -> Event | None:
-    """The last gradient that a pass computed, that is not finite, and that was clipped then."""
-    clipped, added = set(clip.nodes), reversed(context.happened(EventKind.ACCUMULATE))
-    before = (each for each in added if each.number < clip.number)
-    found = (each for each in before if is_finite(getattr(each.details, "after", None)) is False)
-    return next((each for each in found if not clipped.isdisjoint(each.nodes)), None)
-
-
-def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
-    return Rule(
-        "clipped by a total norm that is not finite",
-        verdict,
-        lambda context, it: _clipped_by_infinity(context, it) if holds(it) else None,
-        "{clip} scaled it by a total norm that is not finite, because of {other}",
-        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
-        events=(EventKind.GRAD,),
-        docs="Another gradient was infinite or NaN before clip_grad_norm_.",
-    )
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
@@ -390,8 +399,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
 
 
 non_finite_rules: tuple[Rule[Any, Any], ...] = (
-    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
-    _clipped(Verdict.NAN, _is_not_finite),
+    *changed_to_it,
     *_rules(Verdict.NAN),
     *_rules(Verdict.INFINITE),
     Rule(
@@ -400,210 +408,5 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         _result_not_finite,
         "its gradient is {grad}, but {root}, on which backward was called, is {what}{known}{found}"
         "{skipped}",
-    ),
-)
-
-
-# Clipping, which changes gradients in place.
-
-
-def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    # Of the latest pass that was followed by a change: a command may stop before the clipping.
-    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = [event for event in context.history_of(question.key) if event.kind in kept]
-    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
-    if not pairs or pairs[-1].word not in CLIPS:
-        return None
-    scaling = scaling_of(context, context.graph if context.before is None else context.before)
-    if scaling is None or scaling.factor == 1:
-        return None
-    line = mention(pairs[-1].location)
-    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
-    return Evidence(words, locations=(pairs[-1].location,))
-
-
-def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
-    """The gradient was clipped after the step that used it, and before the next pass."""
-    key, history = question.key, context.history_of(question.key)
-    too_early = {each.location for each in history if each.action is Action.NOTHING_CLIPPED}
-    for step, clip in pairwise(history):
-        is_late = step.kind is EventKind.STEP and clip.word in CLIPS
-        if is_late and (clip.location in too_early or _has_changed(context, key, clip)):
-            words = {"clip": clip.word, "line": mention(clip.location)}
-            words["step"] = mention(step.location)
-            return Evidence(words, locations=(clip.location, step.location))
-    return None
-
-
-def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
-    """Clipped while it was None or zero, then computed, and used by the last step."""
-    history = context.history_of(question.key)
-    found = around_last_step([each for each in history if each.action is not Action.UNSCALED])
-    events = found[0] if found is not None else []
-    if not events or events[-1].word not in CLIPS:
-        return None
-    clip = events[-1]
-    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
-    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
-        return None
-    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
-    return Evidence(words, locations=(clip.location,))
-
-
-def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
-    """Between a pass and a step, the only function that clips was given no gradient."""
-    changes = context.happened(EventKind.GRAD)
-    calls = context.cached(CLIPS, lambda: [each for each in changes if each.word in CLIPS])
-    steps = [each.number for each, held in context.steps if question.key in held.held]
-    added = [each.number for each in context.happened_to(question.key, EventKind.ACCUMULATE)]
-    if not calls or any(each.nodes for each in calls) or not steps or not added:
-        return None
-    if not added[0] < calls[-1].number < steps[-1]:
-        return None
-    words = {"clip": calls[-1].word, "line": mention(calls[-1].location)}
-    return Evidence(words, locations=(calls[-1].location,))
-
-
-def _has_changed(context: Context, key: str, clip: Event) -> bool:
-    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    if (norms := _around_clip(context, key, clip)) is None and clip.word != "clip_grad_value_":
-        others = (_around_clip(context, each, clip) for each in clip.nodes)  # all are scaled alike
-        return any(each is not None and each[0] != each[1] for each in others)
-    return norms is not None and norms[0] != norms[1]
-
-
-def _around_clip(context: Context, key: str, clip: Event) -> tuple[float, float] | None:
-    """The norms of a gradient before and after it was clipped; None if a frame lacks one."""
-    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
-    frames = [each for each in context.frames if key in each.graph]  # none inside a checkpoint
-    at = history.index(clip.number) if clip.number in history else 0
-    later = history[at + 1] if history[at + 1 :] else math.inf
-    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
-    after = [each for each in frames if clip.number <= each.follows < later]
-    grads = (each.graph.nodes[key].get("grad") for each in (*before[-1:], *after[:1]))
-    norms = [each.norm for each in grads if each is not None and each.norm is not None]
-    return (norms[0], norms[1]) if len(norms) > 1 else None
-
-
-# Hooks, which change gradients in the pass.
-
-
-def has_mild_hooks(context: Context) -> bool:
-    """Whether each hook kept the size of the gradient, as one that masks or refines it does."""
-    details = (event.details for event in context.happened(EventKind.HOOK))
-    rows = ((each.before, each.after) for each in details if isinstance(each, HookDetails))
-    return not context.cached(_hooks_added, lambda: _hooks_added(context)) and all(
-        before is not None
-        and after is not None
-        and bool(before.norm and after.is_finite and after.norm is not None)
-        and 0.01 < (after.norm or 0) / (before.norm or 1) < 100
-        for before, after in rows
-    )
-
-
-def _hooks_added(context: Context) -> dict[str, Event]:
-    """By the leaf, the last of the hooks that one line adds to those of earlier passes."""
-    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
-    rows: dict[tuple[str, str], list[Event]] = {}
-    for event in context.happened(EventKind.HOOK):
-        if isinstance(event.details, HookDetails) and event.nodes:
-            rows.setdefault((event.nodes[0], str(event.location)), []).append(event)
-    counts = {key: Counter(bisect(passes, e.number) for e in row) for key, row in rows.items()}
-    steps = {key: {b - a for a, b in pairwise(each.values())} for key, each in counts.items()}
-    most = {key: max(each.values()) for key, each in counts.items()}
-    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 1}
-
-
-def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
-    """The program registers the same hook again before each pass, and each of them acts."""
-    found = context.cached(_hooks_added, lambda: _hooks_added(context)).get(question.key)
-    line = found.location if found is not None else SourceLocation()
-    return Evidence({"line": mention(line)}, locations=(line,)) if found is not None else None
-
-
-def _made_small(context: Context, question: Question) -> Evidence | None:
-    """Steps changed no value, as a change left them zeros, or a thousandth of the gradient."""
-    key, found = question.key, unchanged(context, question)
-    steps = context.steps_with(key)
-    used = [event.number for event, step in steps if key not in step.at_rest][-1:]
-    history = [each for each in context.history_of(key) if used and each.number < used[0]]
-    *_, added, last = (None, None, *history)
-    was = getattr(getattr(added, "details", None), "after", None)
-    if was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
-        return None
-    frames = (each for each in context.frames if last.number <= each.follows < used[0])
-    now = next((each.graph.nodes[key].get("grad") for each in frames if key in each.graph), None)
-    if now is None or not was.norm or now.norm is None or now.norm > _SMALL * was.norm:
-        return None
-    words = {"change": last.word, "line": mention(last.location)}
-    if now.norm == 0 and last.word in CLIPS:
-        line = next(event.location for event, _ in context.steps if event.number == used[0])
-        what = f"the step at {mention(line)} used zeros: {last.word} at {words['line']} had set "
-        words |= {"what": f"{what}its gradient to them", "fix": CLIP_LIMITS[last.word]}
-    elif found is None:
-        return None
-    else:
-        what = f"{found.words['steps']} changed no value: {last.word} at {words['line']} changed "
-        what += f"its gradient from norm {was.norm:.3g} to {now.norm:.3g}, and the updates are too "
-        words |= {"what": f"{what}small", "fix": "leave it a larger gradient there"}
-    return Evidence(words, locations=(last.location, *(found.locations if found else ())))
-
-
-hook_of_each_step: Rule[Any, Any] = Rule(
-    "a hook that is registered again before each pass",
-    Verdict.HOOK,
-    _hook_of_each_step,
-    "each time that {line} runs, it registers one hook more, and all of them change its gradient",
-    "register it once, before the loop; or remove it after the pass: handle.remove()",
-    events=(EventKind.HOOK,),
-)
-
-clipping_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "clipped after the step",
-        Verdict.CLIPPED_LATE,
-        _clipped_after_step,
-        "{clip} at {line} changed its gradient after the step at {step} had used it",
-        "call it between backward() and step()",
-        events=(EventKind.STEP,),
-        docs="A clipping that follows a step of the tensor's optimizer, with no pass between.",
-    ),
-    Rule(
-        "clipped before backward",
-        Verdict.CLIPPED_EARLY,
-        _clipped_before_backward,
-        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
-        "the step used a gradient that was not clipped",
-        "call it between backward() and step()",
-        events=(EventKind.STEP,),
-        docs="The gradient was None or cleared when it was clipped, and no clipping followed the "
-        "pass.",
-    ),
-    Rule(
-        "clipping that was given no gradient",
-        Verdict.NOT_CLIPPED,
-        _clipped_nothing,
-        "{clip} at {line} was given no gradient, and clipped nothing",
-        "give it the parameters that are trained; a generator such as model.parameters() can be "
-        "iterated once: keep it as a list, or call it again for each use",
-        events=(EventKind.STEP,),
-        docs="No call of a function that clips was given one.",
-    ),
-    Rule(
-        "clipped while it was scaled",
-        Verdict.CLIPPED_SCALED,
-        _clipped_while_scaled,
-        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
-        "call scaler.unscale_(optimizer) before the clipping",
-        events=(EventKind.GRAD,),
-        docs="The loss was multiplied by the scale of a GradScaler, and the gradient was clipped "
-        "before it was unscaled.",
-    ),
-    Rule(
-        "made too small for a step",
-        Verdict.NO_STEP,
-        _made_small,
-        "{what}",
-        events=(EventKind.STEP,),
     ),
 )

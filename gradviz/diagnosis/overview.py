@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis import relative_size
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
+from gradviz.diagnosis.changed_gradients import has_mild_hooks
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     first_on_line,
@@ -33,7 +34,6 @@ from gradviz.diagnosis.no_gradient import (
     is_taken_by_torch,
     only_returned,
 )
-from gradviz.diagnosis.non_finite import has_mild_hooks
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import is_flat_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of

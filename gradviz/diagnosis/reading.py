@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import UNNAMED, Context, Question
+from gradviz.diagnosis.non_finite import not_finite_since
 from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
@@ -416,7 +416,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     Named tensors are still alive; one that was changed in place since is not read.
     """
     before, values, snapshots = context.before, None, recording._snapshots
-    since, made = _not_finite_since(recording), dict[int, Values]()
+    since, made = not_finite_since(context, recording), dict[int, Values]()
     live = {} if before is None else _live_values(before, recording, names)
     for number, graph in dict(since.values()).items():  # of many leaves it is the same one
         _, kept = snapshots.wrong.get(number, (graph, {}))
@@ -443,28 +443,6 @@ def _live_values(
         and data.get("version", 0) == version_of(named.tensor)
     }
     return dict(zip(tensors, summarize(list(tensors.values())), strict=True))
-
-
-def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
-    """For each leaf, the first of the passes since which its gradient was not finite.
-
-    Of one whose values became NaN, a later gradient of zeros does not count.
-    """
-    found: dict[str, tuple[int, GradGraph]] = {}
-    for earlier, frame in pairwise(recording.frames):
-        if frame.kind is not FrameKind.AFTER_BACKWARD:
-            continue
-        before, _ = recording._snapshots.wrong.get(frame.pass_number, (earlier.graph, {}))
-        has_all = before._node.keys() >= frame.graph._node.keys()
-        for key in frame.graph.leaves:
-            data = frame.graph.nodes[key]
-            grad, value = data.get("grad"), data.get("value")
-            if grad is None or grad.is_finite:
-                if value is None or not value.nan:
-                    found.pop(key, None)
-            elif key not in found and has_all:
-                found[key] = frame.pass_number, before
-    return found
 
 
 def _leaves(context: Context) -> dict[str, NodeData]:

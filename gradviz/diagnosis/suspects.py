@@ -6,11 +6,11 @@ import math
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import as_read, called_on, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
-from gradviz.facts import EventKind, GradientDetails
+from gradviz.facts import EventKind
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -55,6 +55,7 @@ _OF_OP = {
 _MASK_LATER = (
     "mask with -inf after this operation, or replace the infinite elements by finite ones before"
 )
+_PRODUCTS = ("addmm", "mm", "bmm", "baddbmm", "mv", "dot", "convolution", "mul")
 _SINCE = "elements since before this pass"
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
@@ -333,6 +334,9 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             yield Suspect(key, why, _SINGLE, in_forward=True)
             continue
         made = values.made_by(key)
+        if made is None and op in _PRODUCTS and (leaf := bad_leaf(values, key, "inf")):
+            why = f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
+            yield Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
         if is_finite(made) is not False or made is None:
             continue
         if op == "neg" and _is_unknown(values, source := values.source_of(key, 0)):
@@ -575,25 +579,3 @@ def _equal_values(values: Values, key: str) -> Iterator[Suspect]:
             why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
             yield Suspect(key, f"{why} difference", _EQUAL.format(what))
             return
-
-
-DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
-
-
-def after_half_step(context: Context, question: Question, suspect: Suspect) -> Suspect:
-    """The same, if its first step was one that divides, in float16, and the next pass gave NaN."""
-    steps = context.steps_with(question.key)
-    grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
-    after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
-    is_first = [is_finite(each) for each in after] == [True, False]
-    if suspect.is_known and not suspect.was_seen:
-        return suspect
-    if not (is_first and steps and steps[0][1].optimizer in DIVIDING):
-        return suspect
-    if question.data.get("dtype") != "float16":
-        return suspect
-    event, details = steps[0]
-    why = f"{suspect.why}; the step of {details.optimizer} at {mention(event.location)} before it "
-    why += "was in float16, where an eps below 3e-8, such as the usual 1e-8, is 0"
-    fix = f"keep the parameters in float32, or give {details.optimizer} a larger eps, such as 1e-4"
-    return suspect._replace(why=why, fix=fix)

@@ -31,7 +31,6 @@ from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, size_of
 from gradviz.renderers.heatmap import heatmap, heatmap_text
-from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import (
     finest_foldings,
     moments_of,
@@ -369,11 +368,17 @@ class Drawing:
     @property
     def digraph(self) -> graphviz.Digraph:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
-        from gradviz.renderers.dot import to_digraph
+        from gradviz.renderers.markup import to_digraph
 
         return to_digraph(self.shown, self.theme, self.transparent, self.options.style())
 
     dot = digraph
+
+    def _mermaid(self) -> str:
+        from gradviz.renderers.markup import to_mermaid
+
+        return to_mermaid(self.shown, self.theme, self.options.style())
+
     """The same as `digraph`."""
 
     @property
@@ -449,7 +454,7 @@ class Drawing:
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self._answered),
             "html": lambda: self.html,
-            "mmd": lambda: to_mermaid(self.shown, self.theme, self.options.style()),
+            "mmd": self._mermaid,
             "txt": lambda: self.text,
         }
 

@@ -1,0 +1,330 @@
+"""Rules for gradients that the program changed after backward, or hooks in it: clipping, masks."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise, takewhile
+from typing import Any
+
+from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
+from gradviz.diagnosis.suspects import is_finite
+from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, SourceLocation
+from gradviz.story import Event
+
+CLIPS = tuple(CLIP_LIMITS)
+_ADDED = EventKind.ACCUMULATE
+_NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
+_SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
+
+
+def is_not_finite(question: Question) -> bool:
+    """Whether its gradient has NaN or infinite elements."""
+    return is_finite(question.data.get("grad")) is False
+
+
+def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    changes = context.gradient_changes(question.key)
+    clips = [event for event in changes if event.word in _NORMCLIPS]
+    if not clips:
+        return None
+    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
+    if not isinstance(own, GradientDetails) or is_finite(own.after) is False:
+        return None
+    key = ("not finite before", clips[0].number)
+    wrong = context.cached(key, lambda: _wrong_before(context, clips[0]))
+    if wrong is None:
+        return None
+    words = {"clip": f"{clips[0].word} at {mention(clips[0].location)}"}
+    words["other"] = wrong.name or "another gradient"
+    return Evidence(words, wrong.nodes, (clips[0].location,))
+
+
+def _wrong_before(context: Context, clip: Event) -> Event | None:
+    """The last gradient that a pass computed, that is not finite, and that was clipped then."""
+    clipped, added = set(clip.nodes), reversed(context.happened(EventKind.ACCUMULATE))
+    before = (each for each in added if each.number < clip.number)
+    found = (each for each in before if is_finite(getattr(each.details, "after", None)) is False)
+    return next((each for each in found if not clipped.isdisjoint(each.nodes)), None)
+
+
+def changes_before(context: Context, key: str, until: float = math.inf) -> list[Event]:
+    """The changes of a gradient since the latest pass before an event, the last one first."""
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [e for e in context.history_of(key) if e.number < until and e.kind in kinds]
+    changes = takewhile(lambda each: each.kind is EventKind.GRAD, reversed(events))
+    return [each for each in changes if each.action not in CLEARS]
+
+
+def change_to_not_finite(context: Context, key: str, until: float = math.inf) -> Event | None:
+    """The one of these changes that made the gradient not finite, as frames show."""
+    changes = changes_before(context, key, until)
+    if not changes:
+        return None
+    frames = (frame for frame in context.frames if changes[-1].number <= frame.follows < until)
+    rows = ((each.follows, each.graph._node.get(key, {}).get("grad")) for each in frames)
+    bad = next((follows for follows, grad in rows if is_finite(grad) is False), -1)
+    return next((each for each in changes if each.number <= bad), None)
+
+
+def _changed(context: Context, question: Question, what: str) -> Evidence | None:
+    """A change after the pass made a finite gradient NaN or infinite."""
+    grad, added = question.data.get("grad"), context.happened_to(question.key, _ADDED)
+    own = added[-1].details if added else None
+    is_of_pass = not isinstance(own, GradientDetails) or is_finite(own.after) is not True
+    if grad is None or bool(grad.nan) is not (what == "NaN") or is_of_pass:
+        return None
+    made, changes = (
+        change_to_not_finite(context, question.key),
+        changes_before(context, question.key),
+    )
+    made = changes[0] if made is None and len(changes) == 1 else made
+    if made is None:
+        return None
+    count = f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {what}"
+    words = {"count": count, "what": f"{made.word} at {mention(made.location)}"}
+    return Evidence(words, locations=(made.location,))
+
+
+def _changed_to(verdict: Verdict) -> Rule[Any, Any]:
+    return Rule(
+        f"changed to {verdict.value} after the pass",
+        verdict,
+        lambda context, it: _changed(context, it, verdict.value) if is_not_finite(it) else None,
+        "{count}: the pass gave a finite gradient, and {what} changed it",
+        "change gradients to values that are finite",
+        events=(EventKind.GRAD,),
+    )
+
+
+def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
+    return Rule(
+        "clipped by a total norm that is not finite",
+        verdict,
+        lambda context, it: _clipped_by_infinity(context, it) if holds(it) else None,
+        "{clip} scaled it by a total norm that is not finite, because of {other}",
+        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
+        events=(EventKind.GRAD,),
+        docs="Another gradient was infinite or NaN before clip_grad_norm_.",
+    )
+
+
+changed_to_it: tuple[Rule[Any, Any], ...] = (
+    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
+    _clipped(Verdict.NAN, is_not_finite),
+    _changed_to(Verdict.NAN),
+    _changed_to(Verdict.INFINITE),
+)
+
+
+# Clipping, which changes gradients in place.
+
+
+def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
+    # Of the latest pass that was followed by a change: a command may stop before the clipping.
+    kept = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for event in context.history_of(question.key) if event.kind in kept]
+    pairs = [b for a, b in pairwise(events) if a.kind is kept[0] and b.action in CHANGES]
+    if not pairs or pairs[-1].word not in CLIPS:
+        return None
+    scaling = scaling_of(context, context.graph if context.before is None else context.before)
+    if scaling is None or scaling.factor == 1:
+        return None
+    line = mention(pairs[-1].location)
+    words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
+    return Evidence(words, locations=(pairs[-1].location,))
+
+
+def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
+    """The gradient was clipped after the step that used it, and before the next pass."""
+    key, history = question.key, context.history_of(question.key)
+    too_early = {each.location for each in history if each.action is Action.NOTHING_CLIPPED}
+    for step, clip in pairwise(history):
+        is_late = step.kind is EventKind.STEP and clip.word in CLIPS
+        if is_late and (clip.location in too_early or _has_changed(context, key, clip)):
+            words = {"clip": clip.word, "line": mention(clip.location)}
+            words["step"] = mention(step.location)
+            return Evidence(words, locations=(clip.location, step.location))
+    return None
+
+
+def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
+    """Clipped while it was None or zero, then computed, and used by the last step."""
+    history = context.history_of(question.key)
+    found = around_last_step([each for each in history if each.action is not Action.UNSCALED])
+    events = found[0] if found is not None else []
+    if not events or events[-1].word not in CLIPS:
+        return None
+    clip = events[-1]
+    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
+    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+        return None
+    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
+    return Evidence(words, locations=(clip.location,))
+
+
+def _clipped_nothing(context: Context, question: Question) -> Evidence | None:
+    """Between a pass and a step, the only function that clips was given no gradient."""
+    changes = context.happened(EventKind.GRAD)
+    calls = context.cached(CLIPS, lambda: [each for each in changes if each.word in CLIPS])
+    steps = [each.number for each, held in context.steps if question.key in held.held]
+    added = [each.number for each in context.happened_to(question.key, EventKind.ACCUMULATE)]
+    if not calls or any(each.nodes for each in calls) or not steps or not added:
+        return None
+    if not added[0] < calls[-1].number < steps[-1]:
+        return None
+    words = {"clip": calls[-1].word, "line": mention(calls[-1].location)}
+    return Evidence(words, locations=(calls[-1].location,))
+
+
+def _has_changed(context: Context, key: str, clip: Event) -> bool:
+    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    if (norms := _around_clip(context, key, clip)) is None and clip.word != "clip_grad_value_":
+        others = (_around_clip(context, each, clip) for each in clip.nodes)  # all are scaled alike
+        return any(each is not None and each[0] != each[1] for each in others)
+    return norms is not None and norms[0] != norms[1]
+
+
+def _around_clip(context: Context, key: str, clip: Event) -> tuple[float, float] | None:
+    """The norms of a gradient before and after it was clipped; None if a frame lacks one."""
+    history = [each.number for each in context.history_of(key) if each.kind is not EventKind.STEP]
+    frames = [each for each in context.frames if key in each.graph]  # none inside a checkpoint
+    at = history.index(clip.number) if clip.number in history else 0
+    later = history[at + 1] if history[at + 1 :] else math.inf
+    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
+    after = [each for each in frames if clip.number <= each.follows < later]
+    grads = (each.graph.nodes[key].get("grad") for each in (*before[-1:], *after[:1]))
+    norms = [each.norm for each in grads if each is not None and each.norm is not None]
+    return (norms[0], norms[1]) if len(norms) > 1 else None
+
+
+# Hooks, which change gradients in the pass.
+
+
+def has_mild_hooks(context: Context) -> bool:
+    """Whether each hook kept the size of the gradient, as one that masks or refines it does."""
+    details = (event.details for event in context.happened(EventKind.HOOK))
+    rows = ((each.before, each.after) for each in details if isinstance(each, HookDetails))
+    return not context.cached(_hooks_added, lambda: _hooks_added(context)) and all(
+        before is not None
+        and after is not None
+        and bool(before.norm and after.is_finite and after.norm is not None)
+        and 0.01 < (after.norm or 0) / (before.norm or 1) < 100
+        for before, after in rows
+    )
+
+
+def _hooks_added(context: Context) -> dict[str, Event]:
+    """By the leaf, the last of the hooks that one line adds to those of earlier passes."""
+    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
+    rows: dict[tuple[str, str], list[Event]] = {}
+    for event in context.happened(EventKind.HOOK):
+        if isinstance(event.details, HookDetails) and event.nodes:
+            rows.setdefault((event.nodes[0], str(event.location)), []).append(event)
+    counts = {key: Counter(bisect(passes, e.number) for e in row) for key, row in rows.items()}
+    steps = {key: {b - a for a, b in pairwise(each.values())} for key, each in counts.items()}
+    most = {key: max(each.values()) for key, each in counts.items()}
+    return {key[0]: rows[key][-1] for key in rows if steps[key] in ({1}, {0, 1}) and most[key] > 1}
+
+
+def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
+    """The program registers the same hook again before each pass, and each of them acts."""
+    found = context.cached(_hooks_added, lambda: _hooks_added(context)).get(question.key)
+    line = found.location if found is not None else SourceLocation()
+    return Evidence({"line": mention(line)}, locations=(line,)) if found is not None else None
+
+
+def _made_small(context: Context, question: Question) -> Evidence | None:
+    """Steps changed no value, as a change left them zeros, or a thousandth of the gradient."""
+    key, found = question.key, unchanged(context, question)
+    steps = context.steps_with(key)
+    used = [event.number for event, step in steps if key not in step.at_rest][-1:]
+    history = [each for each in context.history_of(key) if used and each.number < used[0]]
+    *_, added, last = (None, None, *history)
+    was = getattr(getattr(added, "details", None), "after", None)
+    if was is None or last is None or last.action in (*CLEARS, Action.UNSCALED):
+        return None
+    frames = (each for each in context.frames if last.number <= each.follows < used[0])
+    now = next((each.graph.nodes[key].get("grad") for each in frames if key in each.graph), None)
+    if now is None or not was.norm or now.norm is None or now.norm > _SMALL * was.norm:
+        return None
+    words = {"change": last.word, "line": mention(last.location)}
+    if now.norm == 0 and last.word in CLIPS:
+        line = next(event.location for event, _ in context.steps if event.number == used[0])
+        what = f"the step at {mention(line)} used zeros: {last.word} at {words['line']} had set "
+        words |= {"what": f"{what}its gradient to them", "fix": CLIP_LIMITS[last.word]}
+    elif found is None:
+        return None
+    else:
+        what = f"{found.words['steps']} changed no value: {last.word} at {words['line']} changed "
+        what += f"its gradient from norm {was.norm:.3g} to {now.norm:.3g}, and the updates are too "
+        words |= {"what": f"{what}small", "fix": "leave it a larger gradient there"}
+    return Evidence(words, locations=(last.location, *(found.locations if found else ())))
+
+
+hook_of_each_step: Rule[Any, Any] = Rule(
+    "a hook that is registered again before each pass",
+    Verdict.HOOK,
+    _hook_of_each_step,
+    "each time that {line} runs, it registers one hook more, and all of them change its gradient",
+    "register it once, before the loop; or remove it after the pass: handle.remove()",
+    events=(EventKind.HOOK,),
+)
+
+clipping_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        events=(EventKind.STEP,),
+        docs="A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
+    Rule(
+        "clipped before backward",
+        Verdict.CLIPPED_EARLY,
+        _clipped_before_backward,
+        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
+        "the step used a gradient that was not clipped",
+        "call it between backward() and step()",
+        events=(EventKind.STEP,),
+        docs="The gradient was None or cleared when it was clipped, and no clipping followed the "
+        "pass.",
+    ),
+    Rule(
+        "clipping that was given no gradient",
+        Verdict.NOT_CLIPPED,
+        _clipped_nothing,
+        "{clip} at {line} was given no gradient, and clipped nothing",
+        "give it the parameters that are trained; a generator such as model.parameters() can be "
+        "iterated once: keep it as a list, or call it again for each use",
+        events=(EventKind.STEP,),
+        docs="No call of a function that clips was given one.",
+    ),
+    Rule(
+        "clipped while it was scaled",
+        Verdict.CLIPPED_SCALED,
+        _clipped_while_scaled,
+        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
+        "call scaler.unscale_(optimizer) before the clipping",
+        events=(EventKind.GRAD,),
+        docs="The loss was multiplied by the scale of a GradScaler, and the gradient was clipped "
+        "before it was unscaled.",
+    ),
+    Rule(
+        "made too small for a step",
+        Verdict.NO_STEP,
+        _made_small,
+        "{what}",
+        events=(EventKind.STEP,),
+    ),
+)
