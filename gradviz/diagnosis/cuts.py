@@ -581,7 +581,8 @@ def kept_beside(made: Event, texts: Iterable[str]) -> str:
 
 def starts_as_constant(used: Event | None, name: str) -> bool:
     """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
+    is_name = name.removeprefix("self.").isidentifier()
+    made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
 
 
