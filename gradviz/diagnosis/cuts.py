@@ -208,6 +208,8 @@ class CutFacts:
     def is_sample(self) -> bool:
         """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
         made = self._made_here
+        if self.cause is Cause.NO_GRAD and "sample" in self.calls and not self.inside:
+            return self.mode is None  # no_grad is torch's own
         if self.cause is Cause.NOT_DIFFERENTIABLE and "sample" in self.calls:
             made = self.context.made_at(self.line, self.cut.target)
         return any(operation(event.word).draws for event in made) and self.mode is None

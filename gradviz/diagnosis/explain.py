@@ -73,6 +73,7 @@ from gradviz.diagnosis.reading import (
     look,
     look_at_live,
     questions_of,
+    recording_of,
     with_values,
 )
 from gradviz.diagnosis.rule import (
@@ -85,7 +86,7 @@ from gradviz.diagnosis.rule import (
     first_answer,
 )
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
-from gradviz.diagnosis.subjects import Asked, is_recording, with_names_in
+from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
@@ -104,42 +105,52 @@ if TYPE_CHECKING:
 # Samples that are given to a layer.
 
 
-_DRAWS = ("normal", "_sample_dirichlet")  # others, such as multinomial, have no rsample()
+_DRAWS = ("normal", "_sample_dirichlet", "_standard_gamma", "rand", "uniform_", "exponential_")
+_WITHOUT_RSAMPLE = ("bernoulli", "binomial", "floor", "multinomial", "poisson")
 
 
 def _samples(context: Context) -> list[Explanation]:
     """An explanation of each sample that a layer is given, where no pass uses its probability."""
     found: dict[str, OtherSubject | None] = {}
-    drawn = {k for e in context.happened(EventKind.OPERATION) if e.word in _DRAWS for k in e.nodes}
+    made = [e for kind in (EventKind.OPERATION, EventKind.IN_PLACE) for e in context.happened(kind)]
+    drawn = {str(each.location) for each in made if each.word in _DRAWS}
+    drawn -= {str(each.location) for each in made if each.word in _WITHOUT_RSAMPLE}
     for frame in context.frames if drawn and context.passes else ():
         event = context.pass_of.get(frame.pass_number)
         trained = relative_size.trained_by(context, event) if event is not None else frozenset()
         if frame.kind is FrameKind.AFTER_BACKWARD and trained:
             inside = replace(context, graph=frame.graph)
-            for key in sorted(drawn.intersection(frame.graph)):
+            for key in _drawn_at(inside, drawn):
                 line, sample = _sample(inside, key, trained)
                 found[line] = sample if found.get(line, sample) is not None else None
     return answers_about(sampled, found.values())
 
 
+def _drawn_at(context: Context, lines: set[str]) -> Iterator[str]:
+    nodes = context.graph.nodes
+    for key, data in nodes.items():
+        if (line := data.get("source")) in lines and data["kind"] is NodeKind.UNTRACKED:
+            users = [nodes[each] for each in context.graph.successors(key)]
+            own = (e for e in users if e["kind"] is NodeKind.UNTRACKED and e.get("source") == line)
+            cuts = (CutEdge(*each) for each in context.graph.in_edges(key, data=True))
+            if not any(own) and any(CutFacts.of(context, cut).is_sample for cut in cuts):
+                yield key
+        elif line in lines and data.get("op") == "normal":
+            yield key
+
+
 def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, OtherSubject | None]:
     """The line of a sample, and the sample; None if a layer is not given it, or it is healthy."""
     graph, data = context.graph, context.graph.nodes[key]
-    line, cuts = data.get("source", ""), [CutEdge(*e) for e in graph.in_edges(key, data=True)]
-    is_tracked = data["kind"] is NodeKind.OPERATION
-    if not is_tracked and not any(CutFacts.of(context, cut).is_sample for cut in cuts):
-        return line, None
-    sources, stack = set[str](), [cut.source for cut in cuts]
+    line = data.get("source", "")
+    sources, stack = set[str](), [*graph.predecessors(key)]
     while stack:
         if graph.nodes[source := stack.pop()]["kind"] is NodeKind.UNTRACKED:
             stack += graph.predecessors(source)
         else:
             sources.add(source)
-    layer, ends = (
-        relative_size.layer_given(graph, sources, key),
-        ancestors(graph, sources) & trained,
-    )
-    if not layer or not ends:
+    layer = relative_size.layer_given(graph, sources, key)
+    if not layer or not (ends := ancestors(graph, sources) & trained):
         return line, None
     leaves = tuple(str(graph.nodes[each].get("name") or "a leaf") for each in sorted(ends))
     name = str(data.get("name") or "a sample")
@@ -407,20 +418,6 @@ def answer(
         return _answer_to(asked, found)
 
 
-def _recording_of(error: BaseException) -> Any:
-    """The recording that saw an exception, if the code that raised it has a variable for it."""
-    from gradviz.capture.tensors.names import locals_of
-
-    trace = error.__traceback__
-    while trace is not None:
-        for value in locals_of(trace.tb_frame).values():
-            recording: Any = value if is_recording(value) else None
-            if recording is not None and recording.saw(error):
-                return recording
-        trace = trace.tb_next
-    return None
-
-
 def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.modules:
         from gradviz.capture.tensors.names import Names
@@ -429,7 +426,7 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
         found = Names([*own, *found])
     if asked.error is not None:
         if asked.recording is None:
-            asked = replace(asked, recording=_recording_of(asked.error))
+            asked = replace(asked, recording=recording_of(asked.error))
         return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)

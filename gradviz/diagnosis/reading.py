@@ -14,6 +14,7 @@ from gradviz.diagnosis.subjects import (
     ErrorContext,
     Why,
     hooked_by,
+    is_recording,
     locations_of_error,
     names_of,
     raised_in_backward,
@@ -581,3 +582,17 @@ def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[st
         return found or graph.roots
     name = asked.errors[-1].name if asked.errors else ""
     return [key for key, data in graph.nodes(data=True) if name and data.get("name") == name]
+
+
+def recording_of(error: BaseException) -> Any:
+    """The recording that saw an exception, if the code that raised it has a variable for it."""
+    from gradviz.capture.tensors.names import locals_of
+
+    trace = error.__traceback__
+    while trace is not None:
+        for value in locals_of(trace.tb_frame).values():
+            recording: Any = value if is_recording(value) else None
+            if recording is not None and recording.saw(error):
+                return recording
+        trace = trace.tb_next
+    return None

@@ -421,6 +421,7 @@ FIXES = {
     "sb_300_parameters_in_a_checkpoint": [("=True)  # here", "=False)")],
     "sb_average_of_a_class": [("= model, decay", "= copy.deepcopy(model), decay")],
     "sb_function_far_from_the_loss": [("        return None", "        return grad * 2")],
+    "sb_laplace_code_by_sample": [("q.sample()", "q.rsample()")],
     "sb_start_that_goes_on": [("= model.state_dict()", "= copy.deepcopy(model.state_dict())")],
 }
 
