@@ -275,10 +275,7 @@ def _what_cut(facts: CutFacts) -> tuple[str, str]:
         called = called if cause is Cause.VALUES_COPIED else "load_state_dict"
         how = " under no_grad" * facts.is_under_no_grad
         does = "changes values without a" if _changes(called) else "copies values and no"
-        return (
-            f"{_COPIED.get(called, f'{called}()')}{how}, which {does} gradient,",
-            "",
-        )
+        return f"{_COPIED.get(called, f'{called}()')}{how}, which {does} gradient,", ""
     if cause is Cause.CUSTOM_FUNCTION:
         return f"{called or 'a Function'}, of which no input requires grad,", ""
     if cause in (Cause.DETACH, Cause.DATA):
@@ -583,7 +580,8 @@ def kept_beside(made: Event, texts: Iterable[str]) -> str:
 
 def starts_as_constant(used: Event | None, name: str) -> bool:
     """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
+    is_name = name.removeprefix("self.").isidentifier()
+    made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
 
 

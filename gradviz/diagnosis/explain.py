@@ -9,7 +9,7 @@ import ast
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain, permutations
 from typing import TYPE_CHECKING, Any
 
@@ -182,12 +182,11 @@ sampled: Rule[Any, Any] = Rule(
 def _no_copies(context: Context) -> list[Explanation]:
     """An explanation of each variable that is no copy of a model that an optimizer trains."""
     found = dict[str, OtherSubject]()
-    for event in context.happened(EventKind.IN_PLACE):
-        line = event.location
-        if line and not context.held.isdisjoint(event.nodes):
-            pairs = context.cached(("models", line), partial(_models_at, line))
-            for name, made, value in (each for pair in pairs for each in _same(line, pair)):
-                found.setdefault(name, OtherSubject(name, "", context, (made, value, line)))
+    changes = context.happened(EventKind.IN_PLACE)
+    lines = (e.location for e in changes if not context.held.isdisjoint(e.nodes))
+    for line in filter(None, dict.fromkeys(lines)):
+        for name, made, value in (each for pair in _models_at(line) for each in _same(line, pair)):
+            found.setdefault(name, OtherSubject(name, "", context, (made, value, line)))
     return answers_about(same_model, found.values())
 
 

@@ -109,6 +109,12 @@ FIXES = {
     ],
     "sa_epoch_is_shorter_than_the_accumulation": [("every=8", "every=3")],
     "sa_bonus_of_a_helper_is_a_number": [("mean().item()", "mean()")],
+    "sa_state_of_a_language_model_starts_as_none": [
+        (
+            "    loss.backward()\n",
+            "    loss.backward()\n    model.state = tuple(each.detach() for each in model.state)\n",
+        )
+    ],
 }
 
 
