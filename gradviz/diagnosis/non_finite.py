@@ -59,7 +59,8 @@ _LOGDET = "torch.linalg.slogdet(x).logabsdet is the logarithm of the absolute va
 _LOGDET += "determinant positive, such as by a matrix that is positive definite"
 _FINITE = "its learning rate and weight decay must be finite, and not too large"
 _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
-_AT_FIRST = "give it values that are finite, where it is created or loaded"
+_AT_FIRST = "give it values that are finite, where it is created or loaded; if steps before the "
+_AT_FIRST += "recording made it so, a lower learning rate may help"
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 
 

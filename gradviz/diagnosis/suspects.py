@@ -393,11 +393,11 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     if not is_nan and (suspect := of_untracked(values, key)) is not None:
         return suspect
     fix = f"leave them out before: select from {name} first, and mask later"
-    if not is_nan and (leaf := bad_leaf(values, key, "inf")):
-        why = f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
-        return Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
     if values.graph.nodes[key].get("op") in _SOFTMAXES and not is_nan:
         why, fix = f"{why}, and a row of nothing else gives NaN", _UNMASK
+    elif not is_nan and (leaf := bad_leaf(values, key, "inf")):
+        why = f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
+        return Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
     suspect = Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
     return _of_too_few(suspect, values.graph.nodes[source]) if is_nan else suspect
 
