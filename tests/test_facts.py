@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch.autograd.graph import Node
 
 from gradviz.capture import trace
+from gradviz.capture.autograd import engine
 from gradviz.graph import Buffers, NodeKind
 
 
@@ -132,7 +134,8 @@ thread.start()
 thread.join()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode < 0, done.stdout) == (True, "built\n")
+    stay = engine._OBJECTS_STAY  # from torch 2.13 on
+    assert (done.returncode < 0, done.stdout) == (stay, "built\n" if stay else "built\ndropped\n")
 
 
 MATRIX, BATCH = torch.rand(2, 2), torch.rand(2, 2, 2)
@@ -213,3 +216,23 @@ def check_cut_inputs(graph, inputs):
             values = data["value"].values
             tracked = [x.flatten().tolist() for x in inputs if x.requires_grad]
             assert list(values) not in tracked
+
+
+@pytest.mark.parametrize("stay", {False, engine._OBJECTS_STAY})
+def test_a_node_has_one_identity_each_time_it_is_read(
+    stay: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_OBJECTS_STAY", stay)  # before torch 2.13 they do not
+    h = leaf(2)
+    for _ in range(50):
+        h = (h * 2).exp()
+    read = [list(engine_identities(h)) for _ in range(2)]
+    assert read[0] == read[1] and len(set(read[0])) == 100
+
+
+def engine_identities(tensor: torch.Tensor) -> Iterator[int]:
+    """The identities of a chain of nodes, of which no Python object is kept."""
+    node = tensor.grad_fn
+    while node is not None and node.next_functions:
+        yield engine.identity_of_node(node)
+        node = node.next_functions[0][0]

@@ -336,3 +336,31 @@ def test_a_head_that_was_replaced_after_the_model_was_wrapped(found: list[dict[s
             "head.weight and head.bias, replaced after it was created"
         )
         assert told["raised"][1] == "call DistributedDataParallel(model) after that"
+
+
+def test_parts_of_a_flat_parameter_that_was_detached(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        said = each["flat_parts_that_were_detached"]["said"]
+        empty = {name for name, (verdict, _) in said.items() if verdict == "left out"}
+        assert {name: verdict for name, (verdict, _) in said.items() if name not in empty} == {
+            name: "cut" if "enc" in name else "fine" for name in said if name not in empty
+        }
+        assert any("detach() at " in reason for _, reason in said.values())
+        assert all("holds no element of it" in said[name][1] for name in empty)
+
+
+def test_a_part_that_is_not_finite_because_of_another_rank(found: list[dict[str, Any]]) -> None:
+    for kind in ("flat", "DTensor"):
+        verdict, reason, fix, *notes = found[0]["part_that_is_not_finite"][kind]
+        assert (verdict, fix.partition(":")[0]) == (
+            "NaN",
+            "explain the recordings of the other ranks as well",
+        )
+        assert reason.endswith("not known on this rank, which has a part of it")
+        assert ("grad norm: of the parts on this rank" in notes) is (kind == "DTensor")
+    there = found[1]["part_that_is_not_finite"]["DTensor"]
+    assert there[1].startswith("8 NaN in the part of it on this rank: the first known is at mul")
+
+
+def test_data_with_which_a_pipeline_finds_the_shapes(found: list[dict[str, Any]]) -> None:
+    assert [each["pipeline_without_an_optimizer"]["verdicts"] for each in found] == [["fine"]] * 2

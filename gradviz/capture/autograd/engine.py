@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.autograd.grad_mode import set_multithreading_enabled
+from torch.autograd.graph import Node
 from torch.nn.modules import module as _modules
 from torch.utils.hooks import BackwardHook
 
@@ -84,6 +85,22 @@ creation_count: Callable[[], int] = _get_sequence_nr
 
 Private: there is no public counter. Reading ``grad_fn`` would keep the node's wrapper alive.
 """
+
+_OBJECTS_STAY = torch.__version__ >= "2.13"
+_IDENTITY = "gradviz: identity"
+
+
+def identity_of_node(node: Node) -> int:
+    """A number that no other node has while this one exists; that of an earlier one can recur.
+
+    Before torch 2.13 the Python object of a node ends with the last reference to it, and the next
+    access creates another one; what is in ``metadata`` stays with the node.
+    """
+    if _OBJECTS_STAY:
+        return id(node)
+    metadata: Any = node.metadata
+    return id(metadata.setdefault(_IDENTITY, object()))
+
 
 jit_trace: Callable[[], object] = torch._C._get_tracing_state
 """The state of ``torch.jit.trace`` in this thread; None while it does not trace.
