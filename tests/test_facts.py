@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -134,7 +134,7 @@ thread.start()
 thread.join()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    stay = engine._OBJECTS_STAY  # from torch 2.13 on
+    stay = engine.OBJECTS_STAY  # from torch 2.13 on
     assert (done.returncode < 0, done.stdout) == (stay, "built\n" if stay else "built\ndropped\n")
 
 
@@ -218,21 +218,18 @@ def check_cut_inputs(graph, inputs):
             assert list(values) not in tracked
 
 
-@pytest.mark.parametrize("stay", {False, engine._OBJECTS_STAY})
-def test_a_node_has_one_identity_each_time_it_is_read(
-    stay: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_OBJECTS_STAY", stay)  # before torch 2.13 they do not
+@pytest.mark.parametrize("identity", [engine.identity_of_node, engine._kept_identity])
+def test_a_node_has_one_identity_each_time_it_is_read(identity: Callable[[Node], int]) -> None:
     h = leaf(2)
     for _ in range(50):
         h = (h * 2).exp()
-    read = [list(engine_identities(h)) for _ in range(2)]
+    read = [[identity(node) for node in chain(h)] for _ in range(2)]
     assert read[0] == read[1] and len(set(read[0])) == 100
 
 
-def engine_identities(tensor: torch.Tensor) -> Iterator[int]:
-    """The identities of a chain of nodes, of which no Python object is kept."""
+def chain(tensor: torch.Tensor) -> Iterator[Node]:
+    """The operations of a chain; no Python object of them is kept."""
     node = tensor.grad_fn
     while node is not None and node.next_functions:
-        yield engine.identity_of_node(node)
+        yield node
         node = node.next_functions[0][0]

@@ -86,21 +86,18 @@ creation_count: Callable[[], int] = _get_sequence_nr
 Private: there is no public counter. Reading ``grad_fn`` would keep the node's wrapper alive.
 """
 
-_OBJECTS_STAY = torch.__version__ >= "2.13"
-_IDENTITY = "gradviz: identity"
+OBJECTS_STAY = torch.__version__ >= "2.13"
+"""Whether the Python object of a node stays when the last reference to it is gone."""
 
 
-def identity_of_node(node: Node) -> int:
-    """A number that no other node has while this one exists; that of an earlier one can recur.
-
-    Before torch 2.13 the Python object of a node ends with the last reference to it, and the next
-    access creates another one; what is in ``metadata`` stays with the node.
-    """
-    if _OBJECTS_STAY:
-        return id(node)
+def _kept_identity(node: Node) -> int:
+    """The identity of what ``metadata`` contains; that stays with the node."""
     metadata: Any = node.metadata
-    return id(metadata.setdefault(_IDENTITY, object()))
+    return id(metadata.setdefault("gradviz: identity", object()))
 
+
+identity_of_node: Callable[[Node], int] = id if OBJECTS_STAY else _kept_identity
+"""A number that no other node has while this one exists; that of an earlier one can recur."""
 
 jit_trace: Callable[[], object] = torch._C._get_tracing_state
 """The state of ``torch.jit.trace`` in this thread; None while it does not trace.
