@@ -220,6 +220,11 @@ class MessageKind(Enum):
     NORM_NOT_FINITE = _seen(
         r"total norm of order \S+ for gradients from `parameters` is non-finite"
     )
+    NOT_FINITE_GIVEN = _seen(
+        r"to satisfy the constraint .*, but found invalid values|probability tensor contains either"
+        r" `inf`, `nan` or element < 0|failed to converge because the input matrix|matrix contains "
+        r"invalid numeric entries|must not contain infs or NaNs|[Ii]nput(?: \w+)? contains NaN"
+    )
     PARAMETER_TWICE = _seen(r"some parameters appear in more than one parameter group")
     NO_CLOSURE = _seen(
         r"(?P<name>\w*)\.?step\(\) missing 1 required positional argument: 'closure'"

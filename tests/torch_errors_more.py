@@ -64,6 +64,31 @@ def clipped() -> None:
     nn.utils.clip_grad_norm_(w, 1.0, error_if_nonfinite=True)
 
 
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def location_of_nan() -> None:
+    w = _spoiled()
+    torch.distributions.Normal(w, 1.0)
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def probabilities_of_nan() -> None:
+    w = _spoiled()
+    torch.multinomial(w, 1)
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def singular_values_of_nan() -> None:
+    w = _spoiled()
+    torch.linalg.svd(w * torch.ones(3, 3))
+
+
+def _spoiled() -> torch.Tensor:
+    w = leaf()
+    (w * 0).sqrt().sum().backward()
+    torch.optim.SGD([w]).step()
+    return w
+
+
 @provokes(MessageKind.STATE_OF_ANOTHER)
 def loaded() -> None:
     state = torch.optim.SGD([leaf(), leaf()]).state_dict()

@@ -452,6 +452,8 @@ class Verdict(str, Enum):
     """An attribute similar to ``requires_grad`` was set, which PyTorch does not read."""
     NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
     """An optimizer contains parameters that no recorded result depends on."""
+    NOT_A_COPY = "not a copy", Group.TRAINING
+    """An average, a target network or a saved state that is the trained model itself."""
     UNTRAINED = "not trained", Group.TRAINING
     """In no optimizer and without a gradient: of an overview, if others are trained."""
     CLIPPED_LATE = "clipped after the step", Group.TRAINING
@@ -493,7 +495,7 @@ class Verdict(str, Enum):
     """An error: ``numpy()`` of a tensor that requires grad."""
     WRONG_GRADIENT = "wrong gradient", Group.ERROR
     """An error: a gradient passed to backward, returned by a hook or assigned does not match, or
-    ``clip_grad_norm_`` found a norm that is not finite."""
+    is not finite: ``clip_grad_norm_`` found that, or a function that got the updated values."""
     NOT_A_TENSOR = "not a tensor", Group.ERROR
     """An error: a number, an array or None, where a tensor is needed."""
     OPTIMIZER = "optimizer refused", Group.ERROR

@@ -86,9 +86,10 @@ _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _OF_A_CALLER = (
-    "leave out torch.no_grad(), which is also in force in the functions that are called there; or "
-    "compute it under torch.enable_grad() at {}"
+    "leave out torch.{}(), which is also in force in the functions that are called there; or "
+    "compute it under torch.{} at {}"
 )
+_ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -100,6 +101,7 @@ _OF_THE_COPY = "the copy is a parameter of its own: create the optimizer after i
 _DETACHING = ("state_dict", "stack_module_state")
 _NEW = "compute a new tensor with gradients on, and use that"
 _ONLY_IN_PLACE = ("copy", "setitem", "set", "normal", "uniform", "zero")  # have no other form
+_REPLACE = {"weight_norm", "spectral_norm", "orthogonal", "register_parametrization"}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
@@ -167,7 +169,10 @@ class CutFacts:
             return None
         end = self._made_here[-1].number
         modes = [each for each in self.context.happened(EventKind.MODE) if each.number < end]
-        return modes[-1] if modes and modes[-1].action is Action.GRADIENTS_OFF else None
+        is_off = modes and modes[-1].action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
+        # The end of inference_mode(False) switches it on again.
+        is_end = is_off and "inference_mode(False" in modes[-1].location.text
+        return modes[-1] if is_off and not is_end else None
 
     @cached_property
     def switched_off(self) -> Event | None:
@@ -189,7 +194,7 @@ class CutFacts:
     def caller(self) -> SourceLocation | None:
         """The decorator or ``with`` of a caller that switched gradients off for its line."""
         mode, lines = self.mode, locations_of([self.line])
-        if mode is None or mode.word != "no_grad" or not lines:
+        if mode is None or mode.word not in _ENABLED_BY or not lines:
             return None
         blocks = nodes_in(syntax_tree(mode.location.file), ast.With, ast.AsyncWith)
         begun = [each for each in blocks if each.lineno == mode.location.line]
@@ -203,6 +208,8 @@ class CutFacts:
     def is_sample(self) -> bool:
         """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
         made = self._made_here
+        if self.cause is Cause.NO_GRAD and "sample" in self.calls and not self.inside:
+            return self.mode is None  # no_grad is torch's own
         if self.cause is Cause.NOT_DIFFERENTIABLE and "sample" in self.calls:
             made = self.context.made_at(self.line, self.cut.target)
         return any(operation(event.word).draws for event in made) and self.mode is None
@@ -237,7 +244,7 @@ class CutFacts:
     @cached_property
     def _made_here(self) -> Sequence[Event]:
         """The operations on the line of a cut by gradient mode; the operation of the cut last."""
-        if self.cause is not Cause.NO_GRAD:
+        if self.cause not in (Cause.NO_GRAD, Cause.INFERENCE_MODE):
             return ()
         return self.context.made_at(self.line, self.cut.target)
 
@@ -252,7 +259,7 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     word, more = _what_cut(facts)
     if facts.is_sample:
         word, more = "sample(), which runs under no_grad,", ""
-    elif mode is not None and mode.word == "no_grad" and mode.source != line:
+    elif mode is not None and mode.word in _ENABLED_BY and mode.source != line:
         more = f", in force since {mention(mode.location)}"
     return f"{word} at {mention(line, facts.inside)}{more}" if line else f"{word}{more}"
 
@@ -268,10 +275,7 @@ def _what_cut(facts: CutFacts) -> tuple[str, str]:
         called = called if cause is Cause.VALUES_COPIED else "load_state_dict"
         how = " under no_grad" * facts.is_under_no_grad
         does = "changes values without a" if _changes(called) else "copies values and no"
-        return (
-            f"{_COPIED.get(called, f'{called}()')}{how}, which {does} gradient,",
-            "",
-        )
+        return f"{_COPIED.get(called, f'{called}()')}{how}, which {does} gradient,", ""
     if cause is Cause.CUSTOM_FUNCTION:
         return f"{called or 'a Function'}, of which no input requires grad,", ""
     if cause in (Cause.DETACH, Cause.DATA):
@@ -299,11 +303,14 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         return TURN_ON.format(off.location)
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
+    if facts.cause is Cause.NO_GRAD and not _REPLACE.isdisjoint(facts.calls):
+        return f"{line}: create the optimizer after it: it replaces the parameter by others"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside and not _is_off_around(facts):
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
-    elif fix == FIX_OF_CAUSE[Cause.NO_GRAD] and facts.caller:
-        line, fix = str(facts.caller), _OF_A_CALLER.format(line)
+    elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
+        word = facts.mode.word
+        line, fix = str(facts.caller), _OF_A_CALLER.format(word, _ENABLED_BY[word], line)
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -573,5 +580,19 @@ def kept_beside(made: Event, texts: Iterable[str]) -> str:
 
 def starts_as_constant(used: Event | None, name: str) -> bool:
     """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    made = assignments_to(used.location, name) if used is not None and name.isidentifier() else ()
+    is_name = name.removeprefix("self.").isidentifier()
+    made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
+
+
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
+
+
+def term_cuts(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
+    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]

@@ -9,10 +9,10 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
+from gradviz.diagnosis.in_place import is_update, passes_for_inputs
 from gradviz.diagnosis.lines import at_line, mention
-from gradviz.diagnosis.name_flow import without_call
-from gradviz.diagnosis.relative_size import is_update, passes_for_inputs, scale_rules
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.relative_size import scale_rules
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, without_call
 from gradviz.diagnosis.silent_faults import combined_at_another_time, is_part, not_averaged
 from gradviz.diagnosis.training import CLEARS, clearings_of, is_of_another, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Container, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -556,3 +557,34 @@ unseen_rules: tuple[Rule[Any, Any], ...] = (
         docs="A counter or a running average in a function under torch.utils.checkpoint.",
     ),
 )
+
+
+# Inputs that are updated by hand.
+
+
+def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
+    """How many of some passes only served to update an input, as those of an attack do.
+
+    The program updates the input by hand; the last pass, at another line, does not use it.
+    """
+    updated = context.cached(passes_for_inputs, lambda: _passes_before_updates(context))
+    last = updated.get(getattr(added[-1].details, "pass_number", 0), set()) if added else set()
+    others = (each for each in added if each.location != added[-1].location)
+    return sum(bool(updated[getattr(e.details, "pass_number", 0)] - last) for e in others)
+
+
+def _passes_before_updates(context: Context) -> dict[int, set[str]]:
+    """By the numbers of passes, the inputs that they reached and that are updated by hand."""
+    changes = filter(is_update, context.happened(EventKind.IN_PLACE))
+    keys = {key for event in changes for key in event.nodes} - context.held
+    found = defaultdict[int, set[str]](set)
+    for event in context.happened(EventKind.ACCUMULATE) if keys else ():
+        for key in keys.intersection(event.nodes):
+            if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER:
+                found[getattr(event.details, "pass_number", 0)].add(key)
+    return found
+
+
+def is_update(event: Event) -> bool:
+    """Whether a change in place computes the new value from the old one, like a step by hand."""
+    return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates

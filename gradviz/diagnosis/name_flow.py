@@ -2,9 +2,8 @@
 
 A number that a line reads (``k = w.max().item()``) is a cause only if the result uses it. The code
 is followed by names. To prove that a result does not use it, each name that may have its value
-counts: what is returned, stored in an object that other code can see, or passed to a function of
-the user. To prove that a result uses it, only assignments that certainly run and compute with it
-count.
+counts: what is returned, stored where other code can see it, or passed to a function of the user.
+To prove that a result uses it, only assignments that certainly run and compute with it count.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from gradviz.diagnosis.lines import (
     is_only_shown,
     is_showing,
     locations_of,
-    mention,
     nodes_in,
     rebound_updates,
     statement_at,
@@ -53,6 +51,7 @@ class _Flow(NamedTuple):
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LEAVING = (ast.Return, ast.Yield, ast.YieldFrom, ast.Raise, ast.Await)
+_Made = dict[str, list[ast.expr]]
 _ASSIGNING = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)
 # Modules whose functions store no argument, and methods that do not.
 _LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
@@ -196,14 +195,13 @@ def adds_number(location: SourceLocation, lines: Container[int]) -> bool:
     if tree is None or not isinstance(statement, (*_ASSIGNING, ast.Return)):
         return False
     scope = _scope_of(tree, statement)
-    made: dict[str, list[ast.expr]] = {}
+    made = _returned_in(tree)
     for each in nodes_in(scope, ast.Assign):
-        for name in each.targets if each.lineno < statement.lineno else ():
-            made.setdefault(ast.unparse(name), []).append(each.value)
-    sums: list[Any] = [*nodes_in(statement, ast.BinOp), *nodes_in(statement, ast.AugAssign)]
-    for node in sums:
-        if not isinstance(node.op, (ast.Add, ast.Sub)):
-            continue
+        for target in each.targets if each.lineno < statement.lineno else ():
+            for name, value in _pairs(target, each.value, made):
+                made.setdefault(name, []).append(value)
+    sums: list[Any] = nodes_in(statement, ast.BinOp, ast.AugAssign)
+    for node in (each for each in sums if isinstance(each.op, (ast.Add, ast.Sub))):
         sides = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
         kinds = [_is_number(each, lines, made) for each in sides]
         if True in kinds and (len(kinds) == 1 or None in kinds):
@@ -211,9 +209,25 @@ def adds_number(location: SourceLocation, lines: Container[int]) -> bool:
     return False
 
 
-def _is_number(
-    node: ast.expr, lines: Container[int], made: dict[str, list[ast.expr]]
-) -> bool | None:
+def _returned_in(tree: ast.AST) -> _Made:
+    """What the functions of a file return, by ``"name()"``."""
+    found: _Made = {}
+    for function in nodes_in(tree, ast.FunctionDef):
+        values = (each.value for each in nodes_in(function, ast.Return))
+        found.setdefault(f"{function.name}()", []).extend(filter(None, values))
+    return found
+
+
+def _pairs(target: ast.expr, value: ast.expr, made: _Made) -> Iterator[tuple[str, ast.expr]]:
+    """The variables that are assigned, with what each is; that of a call is what it returns."""
+    names = target.elts if isinstance(target, ast.Tuple) else [target]
+    values = made.get(f"{called_name(value)}()", []) if isinstance(value, ast.Call) else []
+    for each in values or [value]:
+        parts = each.elts if isinstance(each, ast.Tuple) and names[1:] else [each]
+        yield from zip(map(ast.unparse, names), parts, strict=False)
+
+
+def _is_number(node: ast.expr, lines: Container[int], made: _Made) -> bool | None:
     """Whether an expression is a number that a line reads, or another one; None if unknown."""
     if isinstance(node, ast.Constant):
         return False
@@ -222,14 +236,12 @@ def _is_number(
     if isinstance(node, ast.UnaryOp):
         return _is_number(node.operand, lines, made)
     if isinstance(node, ast.BinOp):
-        one, other = (_is_number(each, lines, made) for each in (node.left, node.right))
-        if other is None and isinstance(node.right, ast.Attribute):
-            other = False  # as in self.weight * k
-        if one is None and isinstance(node.left, ast.Attribute):
-            one = False
-        return None if None in (one, other) else bool(one or other)
-    values = made.get(ast.unparse(node), [])
-    kinds = [_is_number(each, lines, {}) for each in values]
+        sides = [(_is_number(each, lines, made), each) for each in (node.left, node.right)]
+        # An attribute is a number, as in self.weight * k.
+        known = [k for k, e in sides if k is not None or not isinstance(e, ast.Attribute)]
+        return None if None in known else any(known)
+    code = f"{called_name(node)}()" if isinstance(node, ast.Call) else ast.unparse(node)
+    kinds = [_is_number(each, lines, {}) for each in made.get(code, [])]
     return None if None in kinds or not kinds else any(kinds)
 
 
@@ -480,18 +492,6 @@ def _assigned_in(nodes: Iterable[ast.AST]) -> set[str]:
 def calls_in(context: Context, name: str, keyword: str = "") -> list[SourceLocation]:
     """The lines of the program that call a function of that name."""
     return context.cached((name, keyword), lambda: calls(context.files, name, keyword))
-
-
-def without_call(context: Context, name: str) -> str:
-    """What is added to a reason if a line names a method and does not call it; or ""."""
-    return context.cached(("not called", name), lambda: _without_call(context.files, name))
-
-
-def _without_call(files: Iterable[str], name: str) -> str:
-    every = ((file, each) for file in files for each in nodes_in(syntax_tree(file), ast.Expr))
-    rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
-    lines = (mention(SourceLocation(*row)) for row in rows)
-    return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:

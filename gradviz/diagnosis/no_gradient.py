@@ -27,10 +27,10 @@ from gradviz.diagnosis.lines import (
     statement_at,
     transforms_in,
 )
-from gradviz.diagnosis.name_flow import frozen_from_start, without_call
+from gradviz.diagnosis.name_flow import frozen_from_start
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import retained_late, returned_none
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, without_call
 from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails

@@ -112,11 +112,13 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 
 
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    cut = lost_on_the_way(context.graph, key)
-    is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
-    if is_frozen and left_off(context) is not None:  # then nothing after that is in a graph
+    cut, frozen = (lost_on_the_way(context.graph, key, by) for by in (None, Cause.REQUIRES_GRAD))
+    added = context.happened_to(frozen.source, EventKind.ACCUMULATE) if frozen is not None else ()
+    if cut == frozen and left_off(context) is not None:  # then nothing after that is in a graph
         cut = lost_on_the_way(context.graph, key, Cause.NO_GRAD) or cut
-        is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
+    elif any(each.location == error.location for each in added):
+        cut = frozen  # passes of that line trained it before
+    is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
     ops = {data.get("op") for _, data in context.graph.nodes(data=True)}
     is_hidden = "checkpoint" in ops and _trains(error) and _applied(context)
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
@@ -154,9 +156,8 @@ def lost_on_the_way(graph: GradGraph, key: str, by: Cause | None = None) -> CutE
     from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
     for target in sorted(from_where, key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
-            if not _carries(graph, target, edge) or not is_known_cut(edge):
-                continue
-            if by not in (None, edge.get("cause")):
+            is_one = _carries(graph, target, edge) and is_known_cut(edge)
+            if not is_one or by not in (None, edge.get("cause")):
                 continue
             before = graph.in_edges(source, data="kind")
             is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
@@ -231,8 +232,7 @@ def _detached_before(context: Context, error: ErrorContext, key: str) -> Evidenc
     if not cuts:
         return None
     words = {"began": _began(context, error), "cut": mention(cuts[-1].location)}
-    words["line"] = cuts[-1].source
-    return error.evidence([key], [cuts[-1].location], key, words=words)
+    return error.evidence([key], [cuts[-1].location], key, words=words, line=cuts[-1].source)
 
 
 def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> Evidence | None:

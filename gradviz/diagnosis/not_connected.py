@@ -32,13 +32,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import (
-    calls_in,
-    is_proved,
-    is_unused_by,
-    is_used_by,
-    number_reads,
-)
+from gradviz.diagnosis.name_flow import calls_in, is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
 from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
@@ -140,8 +134,8 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     called = called_on(reads[-1].source, is_whole=True)
     if any("fake_quantize" in name for name in called):
         fix = f"{reads[-1].source}: {_STEP_SIZE}"
-    elif made := _argument_of(reads[-1].source, reads[-1].word):
-        fix = f"{reads[-1].source}: {FIX_OF_WORD[made]}"
+    elif how := _fix_of_argument(reads[-1].source, reads[-1].word):
+        fix = f"{reads[-1].source}: {how}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
@@ -150,13 +144,21 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
 
 
-def _argument_of(line: str, word: str) -> str:
-    """The function with a fix of its own, such as ``arange``, that is given a number read there."""
+_MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
+
+
+def _fix_of_argument(line: str, word: str) -> str:
+    """The fix for a function that is given a number read there, as ``arange`` or ``math.cos``."""
     for location in locations_of([line]):
-        for call in nodes_in(statement_at(location), ast.Call):
+        called = nodes_in(statement_at(location), ast.Call)
+        is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
+        for call in called:
             inner = (each for given in call.args for each in nodes_in(given, ast.Call))
-            if called_name(call) in FIX_OF_WORD and word in map(called_name, inner):
-                return called_name(call)
+            if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
+                return FIX_OF_WORD[name]
+            is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")
+            if is_math and word == "float" and not is_own:
+                return f"use torch.{name} instead of math.{name}, and torch.stack to join results"
     return ""
 
 
@@ -266,6 +268,8 @@ def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, s
 
 
 _REPLACED = {"register_forward_hook": "output", "register_forward_pre_hook": "input"}
+_RETURN = "return its gradient from backward, instead of None"
+_FORM = ("device", "dtype", "ndim", "shape")
 _OF_ITS_FORM = ("dim", "len", "new_full", "new_ones", "new_zeros", "numel", "size")
 
 
@@ -301,9 +305,8 @@ def _is_of_a_form(value: ast.AST) -> bool:
 
 def _carries(value: ast.AST, names: set[str]) -> bool:
     """Whether code computes from the values of variables, and not only from their shapes."""
-    if isinstance(value, ast.Attribute) and value.attr in ("device", "dtype", "ndim", "shape"):
-        return False
-    if _is_of_a_form(value):
+    is_form = isinstance(value, ast.Attribute) and value.attr in _FORM
+    if is_form or _is_of_a_form(value):
         return False
     is_named = isinstance(value, ast.Name) and value.id in names
     return is_named or any(_carries(each, names) for each in ast.iter_child_nodes(value))
@@ -315,11 +318,8 @@ def _used_modules(context: Context) -> frozenset[str]:
     def search() -> frozenset[str]:
         nodes = [context.graph.nodes[key] for key in context.reachable]
         paths = {data["module"] for data in nodes if data.get("module")}
-        paths |= {
-            data.get("name", "").rpartition(".")[0]
-            for data in nodes
-            if data["kind"] is NodeKind.PARAMETER
-        }
+        leaves = (data for data in nodes if data["kind"] is NodeKind.PARAMETER)
+        paths |= {data.get("name", "").rpartition(".")[0] for data in leaves}
         parts = [path.split(".") for path in paths]
         return frozenset(".".join(part[:end]) for part in parts for end in range(len(part) + 1))
 
@@ -327,8 +327,7 @@ def _used_modules(context: Context) -> frozenset[str]:
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
-    parts = [] if question.call is None else question.call.uncalled_in(question.name)
-    if not parts:
+    if not (parts := question.call.uncalled_in(question.name) if question.call else []):
         return None
     unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
     if context.hides_operations:
@@ -562,17 +561,20 @@ def _retained_late(context: Context, question: Question) -> Evidence | None:
 
 def _returned_none(context: Context, question: Question) -> Evidence | None:
     """Every way to a leaf leads through an input for which a Function returned None."""
-    lost = context.lost_in_pass(Loss.MISSING)
-    if not lost or not question.is_leaf or question.key not in context.graph:
-        return None
-    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
-    if not found:
+    lost: Any = context.lost_in_pass(Loss.MISSING)
+    details = context.passes[-1].details if context.passes else None
+    is_whole = details is not None and not getattr(details, "has_failed", False)
+    is_whole = is_whole and {*context.roots} <= {*getattr(details, "roots", ())}
+    if is_whole and not context.happened_to(question.key, EventKind.ACCUMULATE):
+        # Its inputs=... are explained before; only operations next to the roots are watched.
+        lost = lost or {(each, at) for each in context.functions for at in range(16)}
+    key = question.key if lost and question.is_leaf and question.key in context.graph else ""
+    if not key or not (found := stops_on_every_way(context.graph, context.roots, key, lost)):
         return None
     data = context.graph.nodes[found[0]]
     line, op = data.get("source", ""), data.get("op", "")
     fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
-    fix = fix if op == "checkpoint" else "return its gradient from backward, instead of None"
-    words = {"function": op or word_of(data), "fix": fix}
+    words = {"function": op or word_of(data), "fix": fix if op == "checkpoint" else _RETURN}
     words["where"] = f", applied at {mention(line)}," if line else ""
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 

@@ -37,7 +37,7 @@ from gradviz.diagnosis.non_finite import has_mild_hooks
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
 from gradviz.diagnosis.silent_faults import is_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
-from gradviz.diagnosis.values import ADDS, difference_without, gradient_uses, is_wrong
+from gradviz.diagnosis.values import added_cast, adds, difference_without, gradient_uses, is_wrong
 from gradviz.facts import Action, EventKind, FrameKind, GradientDetails, Loss, SourceLocation
 from gradviz.graph import GradGraph, NodeData, NodeKind, leaf_of_node
 from gradviz.graph.operations import operation
@@ -318,11 +318,10 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
 
     ``is_known``: whether it is known which operations of the graph made its gradient 0.
     """
+    if cast := added_cast(graph, question.key):
+        return (cast, 0) in context.lost_in_pass(Loss.CANCELLED)
     uses = gradient_uses(graph, question.key)
-    is_added = all(
-        edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
-    )
-    if not is_added or not uses:
+    if not uses or not adds(graph, uses):
         return False
     if len(uses) == 1:  # as the bias of a layer whose gradients cancel over the rows
         user, number = uses[0][0], uses[0][1].get("input", 0)

@@ -14,6 +14,7 @@ from gradviz.diagnosis.subjects import (
     ErrorContext,
     Why,
     hooked_by,
+    is_recording,
     locations_of_error,
     names_of,
     raised_in_backward,
@@ -29,15 +30,7 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import (
-    LEAVES,
-    EdgeKind,
-    GradGraph,
-    NodeData,
-    NodeKind,
-    TensorSummary,
-    ancestors,
-)
+from gradviz.graph import LEAVES, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
@@ -421,15 +414,15 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
 
     Named tensors are still alive; one that was changed in place since is not read.
     """
-    before, values, made = context.before, None, dict[int, Values]()
+    before, values, snapshots = context.before, None, recording._snapshots
+    since, made = _not_finite_since(recording), dict[int, Values]()
+    live = {} if before is None else _live_values(before, recording, names)
+    for number, graph in dict(since.values()).items():  # of many leaves it is the same one
+        known = {**(live if graph is before else {}), **snapshots.leaf_values.get(number, {})}
+        made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
     if before is not None:
-        live = _live_values(before, recording, names)
-        values = Values(before, recording._snapshots.contents(before), known=live)
-        made[id(before)] = values
-    since = _not_finite_since(recording)
-    for _, graph in since.values():  # of many leaves it is the same one
-        if id(graph) not in made:
-            made[id(graph)] = Values(graph, recording._snapshots.contents(graph))
+        values = Values(before, snapshots.contents(before), known=live)
+        values = made.setdefault(id(before), values)
     found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
     return replace(context, values=values, since=found)
 
@@ -588,3 +581,17 @@ def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[st
         return found or graph.roots
     name = asked.errors[-1].name if asked.errors else ""
     return [key for key, data in graph.nodes(data=True) if name and data.get("name") == name]
+
+
+def recording_of(error: BaseException) -> Any:
+    """The recording that saw an exception, if the code that raised it has a variable for it."""
+    from gradviz.capture.tensors.names import locals_of
+
+    trace = error.__traceback__
+    while trace is not None:
+        for value in locals_of(trace.tb_frame).values():
+            recording: Any = value if is_recording(value) else None
+            if recording is not None and recording.saw(error):
+                return recording
+        trace = trace.tb_next
+    return None

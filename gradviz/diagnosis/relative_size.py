@@ -12,11 +12,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts
+from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts, term_cuts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, Rule, answers_about
 from gradviz.diagnosis.silent_faults import grown
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
@@ -25,7 +25,6 @@ from gradviz.diagnosis.values import (
     Owner,
     Values,
     addends_of,
-    cuts_behind,
     has_its_value,
     is_all_zero,
     owners_of,
@@ -47,6 +46,8 @@ from gradviz.graph import (
     ancestors,
     descendants,
     is_data,
+    is_gradient,
+    leaf_of_node,
     leaf_uses,
 )
 from gradviz.graph.operations import operation
@@ -289,34 +290,6 @@ def _cancelling(
     return [*found] if is_zero and len(found) > 1 else []
 
 
-def passes_for_inputs(context: Context, added: Sequence[Event]) -> int:
-    """How many of some passes only served to update an input, as those of an attack do.
-
-    The program updates the input by hand; the last pass, at another line, does not use it.
-    """
-    updated = context.cached(passes_for_inputs, lambda: _passes_before_updates(context))
-    last = updated.get(getattr(added[-1].details, "pass_number", 0), set()) if added else set()
-    others = (each for each in added if each.location != added[-1].location)
-    return sum(bool(updated[getattr(e.details, "pass_number", 0)] - last) for e in others)
-
-
-def _passes_before_updates(context: Context) -> dict[int, set[str]]:
-    """By the numbers of passes, the inputs that they reached and that are updated by hand."""
-    changes = filter(is_update, context.happened(EventKind.IN_PLACE))
-    keys = {key for event in changes for key in event.nodes} - context.held
-    found = defaultdict[int, set[str]](set)
-    for event in context.happened(EventKind.ACCUMULATE) if keys else ():
-        for key in keys.intersection(event.nodes):
-            if (context.node_in_a_frame(key) or {}).get("kind") is not NodeKind.PARAMETER:
-                found[getattr(event.details, "pass_number", 0)].add(key)
-    return found
-
-
-def is_update(event: Event) -> bool:
-    """Whether a change in place computes the new value from the old one, like a step by hand."""
-    return operation(event.word.removeprefix("_foreach_").removesuffix("_")).updates
-
-
 def all_cancel(context: Context, have_several: bool = False) -> bool:
     """Whether the uses of every leaf that has several cancel; and whether each leaf has several."""
     graph = context.graph
@@ -496,14 +469,14 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
     never = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
     for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
-        trained = _trained_by(context, event) if event is not None else frozenset[str]()
+        trained = trained_by(context, event) if event is not None else frozenset[str]()
         if event is None or frame.kind not in _OF_A_PASS or not trained:
             continue
         graph = frame.graph
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = cuts_behind(graph, alive)
+        cuts = term_cuts(graph, alive)
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
@@ -517,11 +490,10 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
                     term = _Term(row.key, place[0], own, read, trained, inside)
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
-    answers = (first_answer([cut_term], each.context, each) for each in found.values() if each)
-    return [*filter(None, answers)]
+    return answers_about(cut_term, found.values())
 
 
-def _trained_by(context: Context, event: Event) -> frozenset[str]:
+def trained_by(context: Context, event: Event) -> frozenset[str]:
     """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
 
     def added() -> dict[int, dict[str, int]]:
@@ -532,7 +504,7 @@ def _trained_by(context: Context, event: Event) -> frozenset[str]:
         return found
 
     number, is_alone = getattr(event.details, "pass_number", 0), not context.steps
-    keys = context.cached(_trained_by, added).get(number, {})
+    keys = context.cached(trained_by, added).get(number, {})
     return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
 
 
@@ -598,3 +570,28 @@ cut_term: Rule[Any, Any] = Rule(
     events=(EventKind.BACKWARD,),
     docs="In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )
+
+
+def layer_given(graph: GradGraph, sources: set[str], key: str) -> str:
+    """The operation with a weight that is given a sample; "" if there is none, or it is healthy.
+
+    A policy gradient computes ``log_prob(sample)`` from the distribution. A sequence draws the next
+    sample from a distribution that depends on the one before. Or the layer is also given the mean.
+    ``sources`` are the parameters of the distribution.
+    """
+    values = Values(graph, is_before=False)
+    beside = descendants(graph, sources, lambda *edge: edge[1] != key and is_gradient(*edge))
+    layers, stack, seen = list[str](), [key], {key}
+    while stack:
+        for user in set(graph.successors(stack.pop())) - seen:
+            seen.add(user)
+            inputs = (values.before_views(source) for source, _ in graph.inputs(user))
+            ends = [leaf_of_node(graph, each) for each in inputs]
+            weights = [e for e in ends if graph.nodes[e]["kind"] is NodeKind.PARAMETER]
+            uses = {each for weight in weights for each, _ in leaf_uses(graph, weight)}
+            if not {user, *uses}.isdisjoint(beside):
+                return ""
+            layers += [user] * bool(weights)
+            if not weights and math.prod(graph.nodes[user].get("shape", ())) > 1:
+                stack.append(user)
+    return layers[0] if layers and sources.isdisjoint(descendants(graph, layers)) else ""

@@ -6,6 +6,7 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
+from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree
 from gradviz.facts import EventKind, SourceLocation
 from gradviz.graph import NodeKind
 
@@ -108,6 +110,32 @@ def only_when(reach: Reach, *rules: Rule[Any, Any]) -> tuple[Rule[Any, Any], ...
     return tuple(replace(rule, when=(reach,)) for rule in rules)
 
 
+@dataclass(frozen=True)
+class OtherSubject:
+    """What a row of a list is about, if it is no tensor that is asked for.
+
+    Args:
+        name: of a variable, or what to call it.
+        key: of a node in the context; "" for none.
+        context: where it is.
+        facts: what its rule needs.
+        group: of the verdicts that can apply.
+    """
+
+    name: str
+    key: str
+    context: Context
+    facts: Any
+    group: Group = Group.TRAINING
+    kind: NodeKind | None = None
+
+
+def answers_about(rule: Rule[Any, Any], rows: Iterable[Any]) -> list[Explanation]:
+    """The answers of a rule about some rows; those that are None are left out."""
+    answers = (first_answer([rule], row.context, row) for row in rows if row is not None)
+    return [each for each in answers if each is not None]
+
+
 def first_answer(
     rules: Iterable[Rule[Any, Any]], context: Context, subject: RuleSubject
 ) -> Explanation | None:
@@ -151,3 +179,45 @@ def explanation_of(
 
 def _said(sentence: str | Callable[[Any], str], evidence: Evidence) -> str:
     return sentence.format(**evidence.words) if isinstance(sentence, str) else sentence(evidence)
+
+
+# Statements that do less than they seem to.
+
+
+def without_call(context: Context, name: str) -> str:
+    """What is added to a reason if a line names a method and does not call it; or ""."""
+    return context.cached(("not called", name), lambda: _without_call(context.files, name))
+
+
+def _without_call(files: Iterable[str], name: str) -> str:
+    every = ((file, each) for file in files for each in nodes_in(syntax_tree(file), ast.Expr))
+    rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
+    lines = (mention(SourceLocation(*row)) for row in rows)
+    return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
+
+
+compared: Rule[Any, Any] = Rule(
+    "a comparison that looks as if it assigned",
+    Verdict.WITHOUT_EFFECT,
+    lambda _, it: Evidence(
+        {"line": mention(it.facts[0]), "fix": it.facts[1]}, locations=it.facts[:1]
+    ),
+    "{line} compares, and assigns nothing: == instead of =",
+    "if it is to be assigned: {fix}",
+    docs="A statement that compares requires_grad or grad, and does not use the result.",
+)
+
+
+def comparisons(context: Context) -> list[Explanation]:
+    """An explanation of each statement ``p.requires_grad == False``."""
+    found = list[OtherSubject]()
+    for file in context.files:
+        tree = syntax_tree(file)
+        shown = getattr(tree, "body", [None])[-1:]  # a notebook prints the value of the last one
+        for each in nodes_in(tree, ast.Expr):
+            if isinstance(each.value, ast.Compare) and each not in shown:
+                code, *more = ast.unparse(each).split(" == ")
+                if code.endswith((".requires_grad", ".grad")) and len(more) == 1:
+                    facts = SourceLocation(file, each.lineno), f"{code} = {more[0]}"
+                    found.append(OtherSubject(code, "", context, facts))
+    return answers_about(compared, found)

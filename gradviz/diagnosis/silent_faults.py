@@ -7,30 +7,26 @@ import math
 import sys
 from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import takewhile
-from typing import Any, NamedTuple
+from itertools import chain, takewhile
+from typing import Any
 
-from gradviz.diagnosis.answers import Explanation, Group, Verdict
+from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off
 from gradviz.diagnosis.lines import (
+    assigned_before,
     at_line,
     called_name,
+    called_on,
     locations_of,
     mention,
     nodes_in,
     statements_around,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, Rule, first_answer
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.values import (
-    Values,
-    cancelled_at,
-    difference_without,
-    is_all_zero,
-    is_wrong,
-)
+from gradviz.diagnosis.values import Values, cancelled_at, difference_without, is_all_zero, is_wrong
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
@@ -38,17 +34,15 @@ from gradviz.facts import (
     FrameKind,
     GradientDetails,
     SourceLocation,
-    StepDetails,
 )
-from gradviz.graph import GradGraph, NodeKind, TensorSummary, ancestors, word_of
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, word_of
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
 CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
-_GROWN = 1e3  # times
-_SEVERAL = 2  # steps that found all parameters frozen
+_GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
 _UNFREEZE += "True); or, if another model was to be frozen, make that one a copy by deepcopy"
@@ -95,6 +89,18 @@ def is_part(context: Context, key: str, grad: TensorSummary | None) -> bool:
     return (key in context.flat and has_other_ranks()) or (grad is not None and grad.is_part)
 
 
+_RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
+
+
+def is_random(made: NodeData) -> bool:
+    """Whether the values of an untracked tensor are drawn, by its line or the one before it."""
+    line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
+    before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
+    called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
+    is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
+    return is_data and not _RANDOM.isdisjoint(called)
+
+
 def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
     """A gradient of zeros that no rule explains; other ranks may have the rest of it."""
     grad = question.data.get("grad")
@@ -130,11 +136,14 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
             return None
         changes = [*context.gradient_changes(question.key)][-1:]
         fix = "multiply it by a number other than 0"
+        if changes and changes[0].action is Action.ASSIGNED:
+            fix = "assign a gradient that is not all zeros"
     if not changes:
         return None
     fix = CLIP_LIMITS.get(changes[0].word, fix)
-    line = changes[0].location
-    what = f"it was set to zeros by {changes[0].word} at {mention(line)}, and nothing was added"
+    line, word = changes[0].location, changes[0].word
+    word = "the assignment" if word == "grad" else word
+    what = f"it was set to zeros by {word} at {mention(line)}, and nothing was added"
     return Evidence({"what": what, "fix": fix}, locations=(line,))
 
 
@@ -279,34 +288,29 @@ grown: Rule[Any, Any] = Rule(
 
 # Optimizers.
 
-OF_THE_CALLED = "create the optimizer from the model that is called, after that model was created"
+_CALLED = "create the optimizer from the model that is called, after that model was created"
 _ALL = ", with all layers that it calls, and no others"
 _BACKWARD = "call backward() before it, or assign what torch.func returns to .grad"
 
 
-class Held(NamedTuple):
-    """An optimizer, with its last step and the number of explained parameters in no frame."""
-
-    name: str
-    step: Event
-    explained: int = 0
-    key: str = ""
-    group: Group = Group.TRAINING
-    kind: None = None
+def of_the_called(context: Context) -> tuple[str, list[SourceLocation]]:
+    """The fix for an optimizer of parameters that were replaced, and the line that did so."""
+    loads = calls_in(context, "load_state_dict", "assign")[:1]
+    first = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
+    return first + _CALLED, loads
 
 
-def _unseen(context: Context, held: Held) -> Evidence | None:
-    details = held.step.details
-    count = getattr(details, "count", 0) - len(getattr(details, "held", ()))
-    if not isinstance(details, StepDetails) or held.explained >= count:
+def _unseen(context: Context, optimizer: OtherSubject) -> Evidence | None:
+    step, explained = optimizer.facts  # the number of explained parameters in no frame
+    details = step.details
+    if explained >= (count := details.count - len(details.held)):
         return None
-    line, loads = held.step.location, calls_in(context, "load_state_dict", "assign")
-    load = f"create it after load_state_dict(assign=True) at {loads[0]}; or " if loads else ""
-    why, fix = "no result that backward started from uses them", f"{load}{OF_THE_CALLED}{_ALL}"
+    line, (fix, loads) = step.location, of_the_called(context)
+    why, fix = "no result that backward started from uses them", fix + _ALL
     why, fix = (why, fix) if context.passes else ("backward() was not called", _BACKWARD)
     words = {"count": f"{count:,} of the {details.count:,} parameters that it holds", "why": why}
     words |= {"are": "is" if count == 1 else "are", "line": mention(line), "fix": fix}
-    return Evidence(words, locations=(line, *loads[:1]))
+    return Evidence(words, locations=(line, *loads))
 
 
 unseen: Rule[Any, Any] = Rule(
@@ -318,13 +322,13 @@ unseen: Rule[Any, Any] = Rule(
 )
 
 
-def _all_frozen(context: Context, held: Held) -> Evidence | None:
+def _all_frozen(context: Context, optimizer: OtherSubject) -> Evidence | None:
     """All parameters of an optimizer were frozen after the first forward pass, and not unfrozen.
 
     If they were trained before: several of its steps found them frozen.
     """
-    details = held.step.details
-    keys = details.held if isinstance(details, StepDetails) and not details.changed else ()
+    step, details = optimizer.facts[0], optimizer.facts[0].details
+    keys = details.held if not details.changed else ()
     added = [event for key in keys for event in context.happened_to(key, EventKind.ACCUMULATE)]
     last = (e for key in keys for e in context.happened_to(key, EventKind.REQUIRES_GRAD)[-1:])
     off = [each for each in last if each.action is Action.REQUIRES_GRAD_OFF]
@@ -333,18 +337,18 @@ def _all_frozen(context: Context, held: Held) -> Evidence | None:
     events = context.happened(EventKind.OPERATION)
     used = (event.number for event in events if not made.isdisjoint(event.nodes))
     is_whole = off and len(off) == len(keys) == getattr(details, "count", 0)
-    is_late = bool(off) and next(used, math.inf) < off[0].number < held.step.number
+    is_late = bool(off) and next(used, math.inf) < off[0].number < step.number
     is_never = not context.happened(EventKind.BACKWARD)  # so that nothing at all was trained
     if not is_whole or not (is_late or is_never):
         return None
-    since = [other.held == keys for step, other in context.steps if step.number > off[0].number]
+    since = [other.held == keys for event, other in context.steps if event.number > off[0].number]
     later = sum(since)
     if added and (later < _SEVERAL or max(e.number for e in added) > off[0].number):
         return None
     # A schedule that stops their training, or freezing for the pass of another optimizer?
     if added and (since[0] or _is_conditional(off[0].location)):
         return None
-    lines = held.step.location, off[0].location
+    lines = step.location, off[0].location
     words = {"line": mention(lines[0]), "off": mention(lines[1]), "fix": _UNFREEZE}
     words["when"] = ", before any of them got a gradient"
     if added:
@@ -369,18 +373,18 @@ all_frozen: Rule[Any, Any] = Rule(
 )
 
 
-def _switched_off(context: Context, held: Held) -> Evidence | None:
+def _switched_off(context: Context, optimizer: OtherSubject) -> Evidence | None:
     """Gradients were switched off and stay so, and steps after that had none to use."""
-    off, details = left_off(context), held.step.details
-    if off is None or not isinstance(details, StepDetails) or details.changed:
+    off, step = left_off(context), optimizer.facts[0]
+    if off is None or (details := step.details).changed:
         return None
     own = [e for e, other in context.steps if other.held == details.held and e.number > off.number]
     is_trained = any(context.happened_to(key, _ADDED) for key in details.held)
     if not own or not is_trained or any(each.number > off.number for each in context.passes):
         return None
-    words = {"line": mention(held.step.location), "off": mention(off.location)}
+    words = {"line": mention(step.location), "off": mention(off.location)}
     words |= {"count": counted(len(own), "step"), "fix": TURN_ON.format(off.location)}
-    return Evidence(words, locations=(off.location, held.step.location))
+    return Evidence(words, locations=(off.location, step.location))
 
 
 switched_off: Rule[Any, Any] = Rule(
@@ -399,13 +403,11 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     last = {(each.optimizer, each.count): event for event, each in steps}
     seen = {key for _, details in steps for key in details.held}
     own = len(context.held.intersection({*explained, *context.flat}) - seen)
-    held = [(unseen, Held(name, event, own)) for (name, _), event in last.items()]
+    rows = [OtherSubject(name, "", context, (event, own)) for (name, _), event in last.items()]
     each_last = {details.held: (details.optimizer, event) for event, details in steps}
-    held += [
-        (rule, Held(*each)) for each in each_last.values() for rule in (all_frozen, switched_off)
-    ]
-    found = (first_answer([rule], context, each) for rule, each in held)
-    return [each for each in found if each is not None]
+    every = [OtherSubject(name, "", context, (event,)) for name, event in each_last.values()]
+    found = (answers_about(rule, [each]) for each in every for rule in (all_frozen, switched_off))
+    return [*answers_about(unseen, rows), *chain(*found)]
 
 
 # Gradients of one rank.

@@ -7,14 +7,9 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import (
-    as_read,
-    called_on,
-    lines_with_graph,
-    mention,
-)
+from gradviz.diagnosis.lines import as_read, called_on, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
-from gradviz.diagnosis.values import Values, has, number_of, smallest
+from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import (
     LEAVES,
@@ -84,6 +79,7 @@ _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
 _CHOOSES = {"index", "index_select", "masked_select", "gather", "nan_to_num", "max", "min"}
 _CHOOSES |= _PUT_IN
+_PASS_ON = ("add", "sub", "mul", "div", "log_softmax")
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 
 
@@ -322,6 +318,7 @@ def in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
 
 def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     """Operations whose result is not finite, in order; masking with -inf does not count."""
+    put_in = set[str]()  # with infinite elements that were put in
     for key in keys:
         data: NodeData = values.graph.nodes[key]
         op = data.get("op", "")
@@ -344,9 +341,18 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         outside = [each for each in wrong if values.graph.nodes[each]["kind"] is NodeKind.UNTRACKED]
         if op == "add" and not any(_has_nan(values.of(each)) for each in wrong):
             wrong = [each for each in wrong if each not in outside]
-        if not made.nan and (op in _PUT_IN or (outside and not wrong)):
+        is_masked = bool(wrong) and put_in.issuperset(wrong)
+        # A sum that is -inf in places, of which an input is not known, is masked.
+        most = largest(made) if op == "add" and not wrong else None
+        is_mask = most is not None and math.isfinite(most)
+        is_mask = is_mask and any(values.of(each) is None for each in inputs)
+        is_passed_on = is_masked and (op in _PASS_ON or operation(op).rearranges)
+        if not made.nan and (op in _PUT_IN or (outside and not wrong) or is_passed_on or is_mask):
+            put_in.add(key)
             continue
-        if op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
+        if op == "logsumexp" and is_masked:
+            yield Suspect(key, _MASKED_SUM, _UNMASK, in_forward=True)
+        elif op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
             yield Suspect(key, _MASKED, _UNMASK, in_forward=True, has_nan_input=True)
         elif wrong:
             yield _spread(values, key, wrong[0])

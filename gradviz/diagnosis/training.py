@@ -15,10 +15,9 @@ from gradviz.diagnosis.name_flow import (
     created_later,
     older_that_is_held,
     rebound_in,
-    without_call,
 )
-from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import OF_THE_CALLED, unchanged, undone
+from gradviz.diagnosis.rule import Evidence, Rule, without_call
+from gradviz.diagnosis.silent_faults import of_the_called, unchanged, undone
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets
 from gradviz.graph import (
@@ -132,7 +131,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["fix"] = "compute with the tensor that is copied into it: a module takes it as a "
         words["fix"] += "parameter by torch.func.functional_call(module, {name: tensor}, inputs)"
     elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
-        words["fix"] = OF_THE_CALLED
+        words["fix"], loads = of_the_called(context)
+        line = str(*loads)
     elif is_newer:
         made = [e.location for e in context.happened_to(question.key, EventKind.REQUIRES_GRAD)][:1]
         when = f", before it was made anew at {mention(made[0])}" if made else ""
@@ -181,7 +181,13 @@ def _is_forgotten(context: Context, question: Question) -> bool:
 
 
 def _is_held(context: Context, question: Question) -> bool:
-    """Whether an optimizer contains it, or the program updates it between two gradients."""
+    """Whether an optimizer contains it, or the program updates it between two gradients.
+
+    Or a library made it require grad for its own use, such as a buffer that losses are added to.
+    """
+    switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)[-1:]
+    if not question.is_parameter and any(each.inside for each in switched):
+        return True
     added, changes = (context.happened_to(question.key, k) for k in (_ADDED, EventKind.IN_PLACE))
     last = added[-1].number if len(added) > 1 else math.inf  # later, models are moved and loaded
     own = [step for step, _ in context.steps_with(question.key)]
@@ -300,12 +306,9 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
 
 def repeated_pass(context: Context, added: Event, clear: Event) -> Event | None:
     """The latest pass of the line of one, if it ran after the gradient of that was cleared."""
-    found = (
-        each
-        for each in reversed(context.passes)
-        if each.number > clear.number > added.number and each.location == added.location
-    )
-    return next((e for e in found if getattr(e.details, "inputs", None) is None), None)
+    found = (e for e in reversed(context.passes) if e.location == added.location)
+    found = (e for e in found if getattr(e.details, "inputs", None) is None)
+    return next((e for e in found if e.number > clear.number > added.number), None)
 
 
 def set_aside(context: Context, key: str) -> Event | None:
@@ -330,8 +333,9 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
         if each.kind is EventKind.ACCUMULATE:
             added.append(each)
         elif each.action in (*CLEARS, Action.ASSIGNED) and added:
-            is_other = is_of_another(context, question.key, added[-1].number, each.number)
-            if not is_other and each.action is not Action.ASSIGNED:
+            numbers = question.key, added[-1].number, each.number
+            is_used = is_of_another(context, *numbers) or _is_moved(context, *numbers)
+            if not is_used and each.action is not Action.ASSIGNED:
                 since += [(one, each) for one in added]
             added = []  # what was assigned does not come from the last pass
         elif each.kind is EventKind.STEP:
@@ -351,6 +355,11 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
 def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
     """Whether an optimizer that does not hold a leaf made a step between two events."""
     return any(key not in d.held for step, d in context.steps if added < step.number < clear)
+
+
+def _is_moved(context: Context, key: str, added: int, clear: int) -> bool:
+    """Whether the program changed a leaf itself between two events, as uphill by its gradient."""
+    return any(added < e.number < clear for e in context.happened_to(key, EventKind.IN_PLACE))
 
 
 def _takes_a_closure(event: Event) -> bool:
@@ -394,8 +403,7 @@ def steps_with_gradients(context: Context) -> list[Step]:
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
-    changes = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
-    off = [e for e in changes if e.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)]
+    off = context.happened_to(question.key, EventKind.REQUIRES_GRAD)
     is_off = off[-1].action is Action.REQUIRES_GRAD_OFF if off else not question.is_leaf
     if not is_off or question.data.get("op"):
         return None

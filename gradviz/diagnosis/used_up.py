@@ -15,6 +15,7 @@ from gradviz.diagnosis.lines import (
     as_given,
     assignments_to,
     at_line,
+    called_name,
     expressions_at,
     has_line,
     imported,
@@ -202,11 +203,10 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
         if text in texts:
             return text, texts[text]
-    if len(texts) > 1 and made is not None and name:
-        texts = {t: is_list for t, is_list in texts.items() if _kept_lines(made, t)} or texts
-    if len(texts) == 1:
-        return next(iter(texts.items()))
-    return "", False
+    if len(texts) > 1 and made is not None:
+        own = [e for e in texts if _kept_lines(made, e)] if name else _returned(made, texts)
+        texts = {each: texts[each] for each in own or texts}
+    return next(iter(texts.items())) if len(texts) == 1 else ("", False)
 
 
 def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str:
@@ -216,8 +216,7 @@ def _looped_over(name: str, used: SourceLocation, passed: SourceLocation) -> str
     """
     loops = nodes_in(syntax_tree(used.file), ast.For)
     around: list[Any] = [e for e in loops if has_line(e, used.line) > has_line(e, passed.line)]
-    inner = nodes_in(statement_at(used), ast.comprehension)
-    for loop in [*around, *inner]:
+    for loop in [*around, *nodes_in(statement_at(used), ast.comprehension)]:
         names, source = getattr(loop.target, "elts", [loop.target]), [loop.iter]
         called = ast.unparse(loop.iter.func) if isinstance(loop.iter, ast.Call) else ""
         if called in ("zip", "enumerate"):
@@ -254,6 +253,16 @@ def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
     return {*leaves, *made, "torch", "F", "self"}
 
 
+def _returned(made: Event, texts: dict[str, bool]) -> list[str]:
+    """Those of some variables that a line of the file assigns what the function there returns."""
+    function = [each.name for each in statements_around(made.location, ast.FunctionDef)[-1:]]
+    found = set[str]()
+    for each in nodes_in(syntax_tree(made.location.file), ast.Assign):
+        if isinstance(each.value, ast.Call) and [called_name(each.value)] == function:
+            found.update(map(ast.unparse, each.targets))
+    return [each for each in texts if each in found]
+
+
 # The sentences.
 
 
@@ -272,19 +281,13 @@ def detached(carried: Carried) -> str:
 
 def _called(carried: Carried, context: Context) -> str:
     """``"self.mean, computed at net.py:8 (self.mean = ...),"``."""
-    made, word = carried.made, ""
+    made, op = carried.made, context.graph.nodes[carried.key].get("op", "an operation")
+    is_state = made is not None and made.word in _RECURRENT
+    word = f"the {'hidden state' if is_state else 'result'} of {op if made is None else made.word}"
     name = carried.code or (made.name if made is not None else "")
-    if made is not None:
-        is_state = made.word in _RECURRENT
-        word = f"the hidden state of {made.word}" if is_state else f"the result of {made.word}"
-    else:
-        word = f"the result of {context.graph.nodes[carried.key].get('op', 'an operation')}"
-    if name and made is not None and made.word in _RECURRENT:
-        name = f"{name}, {word}"
+    name = f"{name}, {word}" if name and is_state else name
     where = f", computed at {mention(made.source)}," if made is not None and made.source else ""
-    if carried.is_list:
-        return f"a tensor in {name}{where}"
-    return f"{name or word}{where}"
+    return f"a tensor in {name}{where}" if carried.is_list else f"{name or word}{where}"
 
 
 def _freeing(context: Context, error: ErrorContext) -> Event | None:
@@ -378,11 +381,8 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
     used = carried.used.location if carried.used is not None else SourceLocation()
     function = next(iter(statements_around(used, ast.FunctionDef)[::-1]), None)
     loops = [e for e in nodes_in(function, ast.For, ast.While) if has_line(e, used.line)]
-    if (
-        function is None
-        or not loops
-        or (passed.file == used.file and has_line(function, passed.line))
-    ):
+    is_in = function is not None and passed.file == used.file and has_line(function, passed.line)
+    if function is None or not loops or is_in:
         return ""
     code = ast.unparse(ast.parse(carried.code, mode="eval"))
     for each in nodes_in(function, ast.Assign):
@@ -407,7 +407,8 @@ def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation]
         statement = statement_at(event.location)
         call = statement.value if isinstance(statement, ast.Expr) else None
         called = call.func if isinstance(call, ast.Call) else None
-        if isinstance(called, ast.Attribute) and stored(called.value):
+        is_detach = isinstance(called, ast.Attribute) and called.attr == event.word
+        if isinstance(called, ast.Attribute) and is_detach and stored(called.value):
             return ast.unparse(called.value), event.location
     return None
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from itertools import permutations
 from typing import NamedTuple
 
-from gradviz.facts import CutEdge
 from gradviz.graph import (
     Cause,
     EdgeData,
@@ -417,19 +416,6 @@ def addends_of(graph: GradGraph, roots: Iterable[str]) -> Iterator[Addend]:
         stack += tracked
 
 
-_CUTS_OF_TERMS = {
-    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
-    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
-}
-
-
-def cuts_behind(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
-    ordered = sorted(alive, key=lambda key: int(key[1:]))
-    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
-    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
-
-
 def has_its_value(source: str, target: str, edge: EdgeData) -> bool:
     """Whether data flows along the edge, and not from the result of torch.autograd.grad."""
     return is_data(source, target, edge) and edge.get("cause") is not Cause.AUTOGRAD_GRAD
@@ -481,6 +467,21 @@ def gradient_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
     """The operations that use a leaf and give it a gradient of the roots, with their edges."""
     uses = [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
     return [each for each in uses if uses[1:] and leads_to_a_root(graph, each[0])] or uses
+
+
+def adds(graph: GradGraph, uses: Iterable[tuple[str, EdgeData]]) -> bool:
+    """Whether operations, given with their edges from a tensor, only add it."""
+    ops = ((graph.nodes[user].get("op", ""), edge.get("input", 0)) for user, edge in uses)
+    return all(at in ADDS.get(op, ()) for op, at in ops)
+
+
+def added_cast(graph: GradGraph, key: str) -> str:
+    """What autocast converted a leaf to, if that is added several times, as a bias; or ""."""
+    uses = gradient_uses(graph, key)
+    user = uses[0][0] if len(uses) == 1 else ""
+    is_cast = user != "" and graph.nodes[user].get("op") == "to"
+    uses = gradient_uses(graph, user) if is_cast else []
+    return user if uses[1:] and adds(graph, uses) else ""
 
 
 def cancelled_at(graph: GradGraph, key: str, live: Container[str], known: dict[str, str]) -> str:

@@ -83,9 +83,7 @@ def _passes_a_number(error: ErrorContext) -> bool:
         for each in (*call.args[:1], *(k.value for k in call.keywords if k.arg == "gradient"))
     ]
     numbers = (each.operand if isinstance(each, ast.UnaryOp) else each for each in given)
-    return any(
-        isinstance(each, ast.Constant) and isinstance(each.value, (int, float)) for each in numbers
-    )
+    return any(isinstance(e, ast.Constant) and isinstance(e.value, (int, float)) for e in numbers)
 
 
 def _call(error: ErrorContext) -> str:
@@ -338,14 +336,14 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
     if (statement := statement_at(error.location)) is None:
         return None
     suspects = {ast.unparse(each): each for each in can_be_none(statement, error.read)}
-    is_known = False
-    if error.error is not None:
-        held = variables_of(error.error)
-        values = {code: value_of(each, held) for code, each in suspects.items() if held}
-        suspects = {
-            code: suspects[code] for code, it in values.items() if it is None or it is UNKNOWN
-        } or suspects
-        is_known = all(values.get(code, UNKNOWN) is None for code in suspects)
+    held = variables_of(error.error) if error.error is not None else {}
+    values = {code: value_of(each, held) for code, each in suspects.items()}
+    none = {code for code, value in values.items() if value is None}
+    for code, each in [*suspects.items()]:  # one around another that is None comes after it
+        inner = none.intersection(map(ast.unparse, nodes_in(each, ast.expr)))
+        if code not in none and (values[code] is not UNKNOWN or inner):
+            del suspects[code]
+    is_known = bool(suspects) and none.issuperset(suspects)
     if is_known:
         suspects = {code: _read_before(each, error) for code, each in suspects.items()}
     attributes = (each for each in suspects.values() if isinstance(each, ast.Attribute))
@@ -409,26 +407,29 @@ def _as_update(cause: Explanation, code: str, error: ErrorContext, tensor: Any) 
     return f"update it in place: with torch.no_grad(): {ast.unparse(update)}"
 
 
-def _norm_not_finite(context: Context, error: ErrorContext) -> Evidence | None:
-    """``clip_grad_norm_(error_if_nonfinite=True)``: the first gradient that is not finite."""
+def _not_finite(context: Context, error: ErrorContext) -> Evidence | None:
+    """The first gradient that is not finite, where a norm or a function needs finite values."""
     from gradviz.capture.tensors.summary import summarize
 
-    if not is_of(error, Kind.NORM_NOT_FINITE):
-        return None
-    clipped = [each for each in clipped_by(error.error) if each.grad is not None]
-    summaries = summarize([each.grad for each in clipped])
-    wrong = [each for each, grad in zip(clipped, summaries, strict=True) if not grad.is_finite]
+    is_norm, is_value = (is_of(error, e) for e in (Kind.NORM_NOT_FINITE, Kind.NOT_FINITE_GIVEN))
+    given: list[Any] = [each.tensor for each in error.names or () if is_value]
+    given = clipped_by(error.error) if is_norm else given
+    given, count = [e for e in given if gradient_of(e) is not None], 1 if is_norm else 2
+    rows = ((each, summarize([each.grad, each.detach()][:count])) for each in given)
+    wrong = [each for each, read in rows if not any(e.is_finite for e in read)]
     if not wrong:
-        why, fix = ("each is finite, and their norm overflows", _LARGE) if clipped else ("", _FIND)
-        return error.evidence(why=f": {why}" if why else "", fix=fix)
-    name = error.called.get(id(wrong[0]), "a parameter")
+        why, fix = (": each is finite, and their norm overflows", _LARGE) if given else ("", _FIND)
+        return error.evidence(what=_NORM, why=why, fix=fix) if is_norm else None
+    name, what = error.called.get(id(wrong[0]), "a parameter"), _NORM if is_norm else _VALUES
     cause = error.why(wrong[0], name) if error.why is not None else None
     if cause is None or cause.verdict not in (Verdict.NAN, Verdict.INFINITE):
-        return error.evidence(why=f": that of {name} is not", fix=_FIND)
+        return error.evidence(what=what, why=f": the gradient of {name} is not", fix=_FIND)
     why, found = f": in the gradient of {name}, {cause.reason}", (cause.nodes, cause.locations)
-    return error.evidence(*found, cause.culprit, why=why, fix=cause.fix)
+    return error.evidence(*found, cause.culprit, what=what, why=why, fix=cause.fix)
 
 
+_NORM = "clip_grad_norm_(error_if_nonfinite=True) found a norm of gradients that is not finite"
+_VALUES = "a function was given values that are not finite"
 _FIND = "record the step, and ask gradviz.explain(run) for the first value that is not finite"
 _LARGE = "make the loss smaller, such as a mean in place of a sum, or lower the learning rate"
 
@@ -549,11 +550,10 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "{owner}.grad is None{at}: {why}",
     ),
     Rule(
-        "clip_grad_norm_ found a norm that is not finite",
+        "a norm, or a value that a function was given, is not finite",
         _GRADIENT,
-        _norm_not_finite,
-        "clip_grad_norm_{at} was called with error_if_nonfinite=True, and the norm of the "
-        "gradients is not finite{why}",
+        _not_finite,
+        "{what}{at}{why}",
     ),
     Rule(
         "backward was given a gradient that does not fit",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
 from gradviz.diagnosis.lines import as_read_at, at_line, locations_of, mention
 from gradviz.diagnosis.losses import (
     INSIDE,
@@ -21,11 +22,17 @@ from gradviz.diagnosis.losses import (
 )
 from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import cancel_rules, set_to_zero, zeros_of_no_known_cause
+from gradviz.diagnosis.silent_faults import (
+    cancel_rules,
+    is_random,
+    set_to_zero,
+    zeros_of_no_known_cause,
+)
 from gradviz.diagnosis.values import (
     ADDS,
     Step,
     Values,
+    added_cast,
     is_all_zero,
     is_only,
     is_times_0,
@@ -154,16 +161,11 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
     source = values.before_views(step.source_of(number))
     origin = values.origin_of_zeros(source) if source else ""
     made: NodeData = nodes[origin] if origin else {}
-    is_one = (
-        nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys() if source else ()
-    )
+    is_one = source and nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys()
     line = step.data.get("source", "")
     named, fix = f", {as_read_at(nodes[source], line)}," if is_one else "", _FACTOR
-    why = (
-        f", because {as_read_at(made, line)} is"
-        if _NAMED & made.keys() and source != origin
-        else ""
-    )
+    is_named = _NAMED & made.keys() and source != origin
+    why = f", because {as_read_at(made, line)} is" if is_named else ""
     if made.get("kind") is NodeKind.OPERATION and "source" in made:
         edges = (e for e in values.graph.in_edges(origin, data=True) if is_gradient(*e))
         blocks = (why_blocked(Step(values, each, origin, edge)) for each, _, edge in edges)
@@ -248,7 +250,10 @@ def _zero_factor(step: Step) -> Block | None:
     if factor is None or not factor.numel or not is_all_zero(factor):
         return None
     source = step.values.before_views(step.source_of(partner))
-    return _initial_state(step, source) or _of_zeros(step, "the other factor", partner)
+    block = _initial_state(step, source) or _of_zeros(step, "the other factor", partner)
+    made: NodeData = step.values.graph.nodes[source] if source else {}
+    drawn = block._replace(why=f"{block.why}, as drawn at random", fix=f"{_DRAWN}{block.fix}")
+    return drawn if is_random(made) else block
 
 
 def _initial_state(step: Step, source: str) -> Block | None:
@@ -274,6 +279,7 @@ _FIRST_STEP = "pass the state that each step returns to the next one: the steps 
 _FIRST_STEP += "give it a gradient, and a sequence of one step gives none"
 _INITIAL = "if it is the initial state of a sequence, its later steps give a gradient; else give "
 _INITIAL += "it other values"
+_DRAWN = "nothing, if other passes draw other values than zeros; else "
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _LEAVE_OUT = "leave it out, or change a copy: x.clone().zero_()"
 _QUERY_KEY = operation("scaled_dot_product_attention").saves
@@ -401,7 +407,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     first, *rest = blocks
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'' if len(rest) >= _FEW else f'{len(rest)} '}more like it" if rest else ""
-    data, where = graph.nodes[other.key], at_line(graph.nodes[other.key].get("source", ""))
+    data, where = (it := graph.nodes[other.key]), at_line(it.get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
     return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
 
@@ -422,22 +428,22 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     is_leaf = bool(cause) and nodes[cause]["kind"] is not NodeKind.OPERATION
     if is_leaf and any(each.blocks_of(cause) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
+    if cuts := known_cuts(context, question)[:1] if is_times_0(nodes[blocks[0].key]) else ():
+        words["more"] += f"; another path is cut by {cut_words(context, cuts[0])}"
+        words["fix"] = fix_of_cut(context, cuts[0])
     keys = tuple(block.key for block in blocks)
     shown = keys if is_leaf or not cause else (cause, *keys)
     lines = locations_of(nodes[key].get("source", "") for key in shown)
-    return Evidence(words, keys, lines, shown[0])
+    return Evidence(words, keys, (*lines, *lines_of(context, *cuts)), shown[0])
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
+_SELECTED = "nothing, if its index selects nothing in this batch; else check the index"
 _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient "
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
+_FIX_OF = (("grid_sampler", _GRID), ("setitem", _SELECTED), ("index_put", _SELECTED))
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
-
-
-def _stops_alone(graph: GradGraph, key: str, op: str, lost: Iterable[tuple[str, int]]) -> bool:
-    own = {each for each in lost if each[0] == op}
-    return bool(stops_on_every_way(graph, graph.roots, key, own))
 
 
 def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
@@ -451,7 +457,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     if not (found := stops_on_every_way(graph, graph.roots, question.key, lost)):
         return None
     # What stops it alone, as the other ones stop it because of that.
-    one = [each for each in found[:_FEW] if _stops_alone(graph, question.key, each, lost)]
+    own = {each: {e for e in lost if e[0] == each} for each in found[:_FEW]}
+    one = [e for e in own if stops_on_every_way(graph, graph.roots, question.key, own[e])]
     key = max(one or found, key=lambda each: nodes[each].get("sequence_nr", 0))
     data, others = nodes[key], 0 if one else len(found) - 1
     lines, word = locations_of([data.get("source", "")]), data.get("op", "")
@@ -469,6 +476,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
         words["what"] = f"{op}{where} returned zeros in backward: {_UNIFORM}"
         words["fix"] = _of_uniform(values, key)
+    fixes = (fix for name, fix in _FIX_OF if word.startswith(name))
+    words["fix"] = next(fixes, words["fix"])
     if word in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
@@ -477,8 +486,6 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         words["what"] = f"{op}{where} blocks the gradient: it is saturated at every element that "
         words["what"] += "a gradient came to"
         words["fix"] = _SMALL
-    if word.startswith("grid_sampler"):
-        words["fix"] = _GRID
     if operation(word).draws:
         words["fix"] = _NOISE if word == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(word, ()))
@@ -519,7 +526,8 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
     else:
         lost = _rounded(context)
-        if not (found := lost and stops_on_every_way(graph, graph.roots, question.key, lost)):
+        found = lost and stops_on_every_way(graph, graph.roots, question.key, lost)
+        if not found or added_cast(graph, question.key):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
         op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
@@ -574,8 +582,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         _lost_in_backward,
         "{what}",
         events=(EventKind.BACKWARD,),
-        docs="A recording looks at the gradients between operations on the CPU while backward "
-        "runs.",
+        docs="A recording looks at gradients between operations on the CPU while backward runs.",
     ),
     Rule(
         "a gradient of rounding errors",

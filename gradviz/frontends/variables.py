@@ -479,9 +479,9 @@ class Search:
 
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
-        self._used.add(optimizer)
+        is_last = self._used.add(optimizer) or not self._next_step
         self._lines_before_step |= self._lines
-        if self.extent.step is None and not self._next_step and not self._over:
+        if self.extent.step is None and is_last and not self._over:
             self._stop_if_found()
 
     def _stop_if_found(self) -> None:

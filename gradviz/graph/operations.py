@@ -248,6 +248,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("lstm",         saves=_STATES, factors=(2, 5), kernels=("mkldnn_rnn_layer",)),
     _op("scaled_dot_product_attention", saves=("query", "key", "value")),
     _op("log_softmax",  read=True),
+    _op("logsumexp",    read=True),
     _op("softmax",      read=True, kernels=("safe_softmax",)),
     # Choosing, sorting, pooling
     _op("cummax",       sorts=True),

@@ -544,7 +544,8 @@ class FunctionCalls:
             is_own = isinstance(source, UntrackedTensor) and source.number in self._made
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
-        found = list(inputs.values())[:_INPUTS]
+        found = list(inputs.values())
+        found[_INPUTS:] = [found[_INPUTS].beside(found[_INPUTS + 1 :])] if found[_INPUTS:] else []
         for tensor in new:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -264,6 +264,8 @@ class Observer(Listener):
             grads = [self._grad_of(leaf, graph) for leaf in changed]
             added = self._log_accumulations(changed, grads, done)
             self._was_wrong = any(grad is not None and not grad.is_finite for grad in grads)
+            if self._was_wrong:
+                self.snapshots.read_leaves(done.number)
             self._log_averages(changed, done)
             state.event_log.entries += [*on_leaves, *done.steps]
             kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
@@ -371,10 +373,8 @@ class Observer(Listener):
         """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
         key = self.snapshots.keys.of(leaf.identity)
         if key in graph:
-            found: TensorSummary | None = graph.nodes[key].get("grad")
-            return found
-        tensor = leaf.ref()
-        gradient = tensor.grad if tensor is not None else None
+            return cast(TensorSummary | None, graph.nodes[key].get("grad"))
+        gradient = None if (tensor := leaf.ref()) is None else tensor.grad
         return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:

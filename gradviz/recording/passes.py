@@ -206,24 +206,30 @@ class UsedGradients:
 
     def __init__(self) -> None:
         self._moved: dict[int, weakref.ref[torch.Tensor]] = {}
-        self._steps = deque[list[tuple[Any, weakref.ref[torch.Tensor], int]]](maxlen=_STEPS)
+        self._left = set[int]()
+        self._steps = deque[list[tuple[Any, _Used | None]]](maxlen=_STEPS)
 
-    def add(self, optimizer: Any) -> None:
-        """An optimizer made a step."""
+    def add(self, optimizer: Any) -> bool:
+        """An optimizer made a step; returns whether it used one of those that were left again."""
         held = parameters_of([optimizer])
         self._moved.update((number, weakref.ref(each)) for number, each in held.items())
-        rows = ((each, each.grad) for each in held.values())
-        used = [(p, weakref.ref(g), version_of(g)) for p, g in rows if g is not None]
-        self._steps.append(used)
+        rows = [(each, each.grad) for each in held.values()]
+        self._steps.append([(p, None if g is None else _Used.of(g)) for p, g in rows])
+        return any(id(p) in self._left for p, g in rows if g is not None) and not has_other_ranks()
 
     def are_left(self) -> bool:
         """Whether the pass since then changed some of those of an optimizer, and not others.
 
         Not with other ranks: all have to end after the same pass.
         """
-        rows = [{_is_left(p.grad, g, at) for p, g, at in each} for each in self._steps]
+        self._left.clear()
+        for step in self._steps:
+            rows = [(p, used) for p, used in step if used is not None or p.grad is not None]
+            still = {id(p): used is not None and used.is_still(p.grad) for p, used in rows}
+            if not all(still.values()):
+                self._left.update(number for number, is_still in still.items() if is_still)
         self._steps.clear()
-        return any(len(each) > 1 for each in rows) and not has_other_ranks()
+        return bool(self._left) and not has_other_ranks()
 
     def are_again_in(self, optimizers: Iterable[Any], steppers: Collection[Any]) -> bool:
         """Whether others, without a step so far, hold parameters that all were moved before."""
@@ -235,8 +241,20 @@ class UsedGradients:
         return bool(rows) and all(ref is not None and ref() is each for ref, each in rows)
 
 
-def _is_left(grad: torch.Tensor | None, used: weakref.ref[torch.Tensor], version: int) -> bool:
-    return grad is not None and grad is used() and version_of(grad) == version
+class _Used(NamedTuple):
+    """A gradient as a step used it."""
+
+    grad: weakref.ref[torch.Tensor]
+    version: int
+
+    @classmethod
+    def of(cls, grad: torch.Tensor) -> _Used:
+        """A gradient as it is now."""
+        return cls(weakref.ref(grad), version_of(grad))
+
+    def is_still(self, grad: torch.Tensor | None) -> bool:
+        """Whether a gradient is that one, unchanged."""
+        return grad is not None and grad is self.grad() and version_of(grad) == self.version
 
 
 def _is_wrapper(frame: FrameType) -> bool:

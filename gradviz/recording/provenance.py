@@ -45,6 +45,7 @@ from gradviz.recording.tensor_records import (
     no_tensor,
 )
 
+_MOST_WRITTEN = 256  # rows of data in one result
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _MOST_INSIDE = 256  # storages of data that transforms of torch.func computed
 _ALIASES = 8  # aliases of aliases
@@ -294,9 +295,11 @@ class Provenance:
         """Record that values were written into a result of the graph, without a gradient."""
         rows = self.written.setdefault(made.created, [])
         for each in new:
-            if each.cut_leaves and len(rows) < MOST_INPUTS:
+            if each.cut_leaves and len(rows) < _MOST_WRITTEN:
                 data = replace(each, is_in_place=True, written_at=creation_count())
                 rows.append(Written(made.output, data))
+            elif each.cut_leaves and rows[-1].output == made.output:
+                rows[-1] = Written(made.output, rows[-1].data.beside([each]))
 
     def cut_leaves_of_result(self, made: OperationOutput, number: int) -> CutLeaves:
         """The leaves written into a result before the operation with a sequence number used it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections import deque
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from types import CodeType, FrameType
@@ -18,12 +19,13 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.sharded import flat_parameters
 from gradviz.capture.autograd.tensors import is_unsure, memory_of
 from gradviz.capture.tensors.names import Named, Names, locals_of, maker_of, variables_of
+from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tensors.training_sets import SeenSets, parameters_of
 from gradviz.capture.tracer import Labels
 from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
-from gradviz.graph import EdgeData, GradGraph, leave_out_drawn
+from gradviz.graph import EdgeData, GradGraph, TensorSummary, leave_out_drawn
 from gradviz.recording.hooks import Hook, held_with_hooks
 from gradviz.recording.module_stack import holder_of
 from gradviz.recording.pass_values import Contents, SavedValues, contents_of
@@ -63,6 +65,7 @@ class SnapshotSeries:
         snapshot: the latest one.
         hooked: hooks of non-leaf tensors that variables held before the latest backward pass.
         sets: the modules and optimizers that variables held before backward passes.
+        leaf_values: by the number of a pass and the key, values that no frame contains.
     """
 
     def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
@@ -83,6 +86,7 @@ class SnapshotSeries:
         self._traced_until = -1
         self._flows: WeakKeyDictionary[GradGraph, Flows] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
+        self.leaf_values: dict[int, Mapping[str, TensorSummary]] = {}
 
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
@@ -107,8 +111,8 @@ class SnapshotSeries:
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         self._classes_before = names.modules
         graph = self.trace(roots, names)
-        variables = (each for frame in self._frames() for each in variables_of(frame))
-        self.sets.look({id(each): each for each in variables}.values())
+        held = {id(each): each for frame in self._frames() for each in variables_of(frame)}
+        self.sets.look(held.values())
         self.sets.call((each, name) for each, name, _ in names.entries)
         self._contents[graph] = contents_of(roots, self.snapshot.operations, graph._node)
         self._roots = [weakly(root) for root in roots]
@@ -123,6 +127,12 @@ class SnapshotSeries:
             return self.trace(self.roots, names)
         self.snapshot = renewed
         return self._finish(self._overlay(names))
+
+    def read_leaves(self, number: int) -> None:
+        """Read the leaves of a pass whose gradients are not finite: a step will change them."""
+        if len(self.leaf_values) < _MOST_READ:
+            found = dict(self.leaves())
+            self.leaf_values[number] = dict(zip(found, summarize([*found.values()]), strict=True))
 
     def now(self, with_outputs: bool = False) -> GradGraph:
         """The graph at this moment.
@@ -470,9 +480,7 @@ def _distinct(roots: Sequence[Any]) -> list[Any]:
     return list(found.values())
 
 
-_LATEST = 10_000  # operations that are searched
-_MOST = 50
-_MOST_SHARING = 8
+_LATEST, _MOST, _MOST_SHARING, _MOST_READ = 10_000, 50, 8, 8
 
 
 def live_outputs(
@@ -566,8 +574,7 @@ def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
     for operation in state.event_log.latest(_LATEST):
         refs = operation[5]
         for ref in refs if isinstance(refs, tuple) else (refs,):
-            tensor = ref()
-            if tensor is not None:
+            if (tensor := ref()) is not None:
                 yield operation[1], tensor
 
 
@@ -576,8 +583,7 @@ def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
     node = tensor.grad_fn
     if node is None or node in walk.positions:
         return False
-    for _ in walk.visit([node]):
-        pass
+    deque(walk.visit([node]), 0)
     return True
 
 

@@ -321,6 +321,11 @@ class Input:
         cut = {site: bits & ~leaves for site, bits in self.cut_leaves.items() if bits & ~leaves}
         return self if cut == self.cut_leaves else replace(self, ancestors=Ancestors(0, cut))
 
+    def beside(self, others: Sequence[Input]) -> Input:
+        """The same data with the leaves of others, which are not kept."""
+        cut = reduce(merge_cut_leaves, (each.cut_leaves for each in others), self.cut_leaves)
+        return self if cut is self.cut_leaves else replace(self, ancestors=Ancestors(0, cut))
+
     def cut_again(self, cause: Cause, location: CodeLocation, word: str) -> Input:
         """Data that was cut before, if it is cut here in any case."""
         return Input(self.source, cause, location, ancestors=Ancestors(self.lost), word=word)
@@ -495,7 +500,9 @@ class UntrackedTensor:
         if all(each.source != new.source for each in self.inputs):
             at = new.written_at or creation_count()
             written = replace(new, is_in_place=True, written_at=at)
-            self.inputs = (*self.inputs[1 - MOST_INPUTS :], written)
+            dropped, kept = self.inputs[: 1 - MOST_INPUTS], self.inputs[1 - MOST_INPUTS :]
+            kept = (kept[0].beside(dropped), *kept[1:]) if dropped else kept
+            self.inputs = (*kept, written)
             self.matters = self.matters or new.matters
 
     def drop_distant_inputs(self) -> None:

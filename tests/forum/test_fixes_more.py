@@ -406,6 +406,23 @@ FIXES = {
             "    nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n    opt.step()\n",
         )
     ],
+    "sb_vae_that_samples": [("q.sample()", "q.rsample()")],
+    "sb_conditional_code_by_sample": [("post.sample(", "post.rsample(")],
+    "sb_code_by_torch_normal": [("torch.normal(mu, std)", "mu + std * torch.randn_like(std)")],
+    "sb_weights_by_sample": [("q.sample()", "q.rsample()")],
+    "sb_actor_by_sample": [("q.sample()", "q.rsample()")],
+    "sb_average_that_is_the_model": [("= model  #", "= copy.deepcopy(model)  #")],
+    "sb_average_that_is_a_shallow_copy": [("copy.copy(", "copy.deepcopy(")],
+    "sb_target_that_is_the_net": [("= self.net  #", "= copy.deepcopy(self.net)  #")],
+    "sb_soft_update_of_itself": [(", critic  #", ", copy.deepcopy(critic)  #")],
+    "sb_best_state_that_goes_on": [("= model.state_dict()", "= copy.deepcopy(model.state_dict())")],
+    "sb_inference_mode_of_a_caller": [("with torch.inference_mode():", "if True:")],
+    "sb_zero_factor_beside_a_detach": [(".detach()", "")],
+    "sb_300_parameters_in_a_checkpoint": [("=True)  # here", "=False)")],
+    "sb_average_of_a_class": [("= model, decay", "= copy.deepcopy(model), decay")],
+    "sb_function_far_from_the_loss": [("        return None", "        return grad * 2")],
+    "sb_laplace_code_by_sample": [("q.sample()", "q.rsample()")],
+    "sb_start_that_goes_on": [("= model.state_dict()", "= copy.deepcopy(model.state_dict())")],
 }
 
 

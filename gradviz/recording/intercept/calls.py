@@ -24,6 +24,7 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import (
     is_quiet,
     is_transformed,
+    memory_of,
     quietly,
     storage_address,
     version_of,
@@ -382,9 +383,15 @@ def _after_hook(state: RecordingState, call: TorchCall) -> None:
     state.hooks.registered(call.result, location, identity, leaf)
 
 
+def _before_data_set(state: RecordingState, call: TorchCall) -> None:
+    call.before = memory_of(call.args[0])
+
+
 def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     """``x.data = ...``: other values, which autograd does not record."""
     tensor, data = call.args[:2]
+    if call.before is not None and memory_of(tensor) == call.before:
+        return  # the same memory: ``module.to()`` sets it where nothing is to be moved
     record, location = state.provenance.tensors.of(tensor), state.location()
     if record is None and tensor.requires_grad and tensor.is_leaf:
         record = state.provenance.leaf(tensor)
@@ -455,7 +462,7 @@ _NAMED: dict[str, Handler] = {
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
     ("__get__", "data"): _repeatable(_after_cut(Cause.DATA), is_cut=True),
-    ("__set__", "data"): _handler(_after_data_set),
+    ("__set__", "data"): _handler(_after_data_set, _before_data_set),
     ("__get__", "grad"): gradients.read_grad,
     **dict.fromkeys((("__set__", "grad"), ("__delete__", "grad")), gradients.set_grad),
     ("__set__", "requires_grad"): _handler(_after_flag, _before_flag),

@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 
-from gradviz.capture.autograd.tensors import is_quiet, quietly, transform_level, unwrapped
+from gradviz.capture.autograd.tensors import (
+    is_quiet,
+    quietly,
+    transform_level,
+    unwrapped,
+    version_of,
+)
 from gradviz.facts import RECEIVING, Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, KeyOf
@@ -32,6 +38,7 @@ _ACTIONS = {
 _MOST_READS = 16  # non-leaf tensors whose ``.grad`` was read
 _MOST_WORDS = 4_096  # functions whose public name is kept
 _ZEROING = ("zero_", "_foreach_zero_")
+_ZEROS = frozenset(("zeros", "zeros_like", "new_zeros"))
 _PUBLIC = {"_clip_grads_with_norm_": "clip_grads_with_norm_"}
 _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_wrapper"))
 
@@ -169,8 +176,13 @@ def set_grad(
         with quietly() if is_seen else _NOTHING:
             gradient = None if leaf is None else args[0].grad
             if leaf is not None and gradient is not before:
-                leaf.passes = 0 if gradient is None else None
-                action = Action.SET_TO_NONE if gradient is None else Action.ASSIGNED
+                action = Action.SET_TO_NONE
+                if gradient is not None:  # zeros clear a gradient, as zero_grad does
+                    made = state.provenance.tensors.of(gradient)
+                    word = "" if version_of(gradient) else getattr(made, "word", "")
+                    is_cleared = before is not None and word in _ZEROS
+                    action = Action.ZEROED if is_cleared else Action.ASSIGNED
+                leaf.passes = None if action is Action.ASSIGNED else 0
                 _log_change(state, [leaf], action, outermost(state) or "grad")
     except Exception as error:
         state.failed(error)

@@ -1,0 +1,123 @@
+"""Fixes that `explain` proposes for programs of ``kinds/z2_*``, applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_fixes import apply
+
+FIXES = {
+    "sa_reward_baseline_of_the_critic": [
+        (
+            "        self.opt.step()\n",
+            "        self.opt.step()\n        self.baseline = self.baseline.detach()\n",
+        )
+    ],
+    "sa_camera_matrices_are_built_once": [
+        ("cameras = rig.matrices()  # here\n", ""),
+        ("    residual =", "    cameras = rig.matrices()\n    residual ="),
+    ],
+    "sa_segments_of_images_are_checkpointed": [("use_reentrant=True", "use_reentrant=False")],
+    "sa_pruned_tokens_are_weighed_by_numbers": [(".detach()  # here", "")],
+    "sa_perturbation_of_a_frozen_stem": [("    p.requires_grad_(False)\n", "    pass\n")],
+    "sa_depth_without_valid_pixels": [("far=10.0", "far=1e4")],
+    "sa_adam_in_half_precision": [("lr=1e-3)", "lr=1e-3, eps=1e-4)")],
+    "sa_checkpoint_is_assigned_behind_the_optimizer": [
+        (
+            "resume(model, save(pretrained))\n",
+            "resume(model, save(pretrained))\n"
+            "optimizer = torch.optim.Adagrad(model.parameters(), lr=0.05)\n",
+        )
+    ],
+    "sa_frozen_by_a_comparison": [("requires_grad == False", "requires_grad = False")],
+    "sa_auxiliary_loss_is_not_scaled": [("(0.4 * extra)", "scaler.scale(0.4 * extra)")],
+    "sa_survival_after_a_gamma": [
+        ("dist.cdf(time)", "Gamma(dist.concentration.detach(), dist.rate).cdf(time)")
+    ],
+    "sa_diversity_of_probabilities": [("probs.sum(dim=-1)", "probs.square().sum(dim=-1)")],
+    "sa_gradients_are_cleared_by_a_comparison": [("p.grad == None", "p.grad = None")],
+    "sa_basis_of_a_helper_is_made_once": [
+        ("waves, made = torch.randn(8, 3), basis(freq, 8)\n", "waves = torch.randn(8, 3)\n"),
+        ("    loss =", "    made = basis(freq, 8)\n    loss ="),
+    ],
+    "sa_pixels_saturate_a_hardtanh": [("self.inp(row)", "self.inp(row / 2550)")],
+    "sa_values_are_clipped_to_the_old_range": [
+        ("torch.clamp(v, -self.cfg.clip, self.cfg.clip)", "v")
+    ],
+    "sa_whitening_of_equal_variances": [("eigh(cov)", "eigh(cov + 0.1 * torch.rand(4, 4))")],
+    "sa_attention_is_cold": [("temperature=1e-4", "temperature=1.0")],
+    "sa_column_without_a_candidate": [
+        ("allowed[:, 2] = False\n", "allowed[:, 2] = False\nallowed[0, 2] = True\n")
+    ],
+    "sa_joints_go_through_math": [
+        (
+            "torch.tensor([math.cos(heading), math.sin(heading)])",
+            "torch.stack([torch.cos(heading), torch.sin(heading)])",
+        ),
+        ("heading += self", "heading = heading + self"),
+    ],
+    "sa_features_are_computed_in_chunks": [("with torch.no_grad():", "with torch.enable_grad():")],
+    "sa_discriminator_is_never_switched_on": [
+        ("        fake = self.g", "        toggle(self.d, True)\n        fake = self.g")
+    ],
+    "sa_weights_are_projected_between_the_losses": [
+        ("z @ self.atoms.t", "z @ self.atoms.clone().t")
+    ],
+    "sa_chain_over_several_lines": [("        .detach()  # here\n", "")],
+    "sa_layer_scale_is_zero_and_frozen": [("self.gamma * self.down", "self.down")],
+    "sa_operator_without_a_formula": [
+        (
+            "class Filter(",
+            "def keep(ctx, inputs, output):\n"
+            "    ctx.save_for_backward(inputs[0])\n"
+            "    ctx.k = inputs[1]\n\n\n"
+            "def backward(ctx, grad):\n"
+            "    return grad * ctx.k / (1 + ctx.saved_tensors[0].abs()) ** 2, None\n\n\n"
+            'torch.library.register_autograd("sa_ops::smooth", backward, setup_context=keep)\n\n\n'
+            "class Filter(",
+        )
+    ],
+    "sa_quantizer_of_detached_latents": [
+        ("Round.apply(latent.detach()", "Round.apply(latent"),
+        ("rate = latent.detach()", "rate = latent"),
+    ],
+    "sa_shared_step_of_two_phases": [("head.zero_grad()", "self.optimizer.zero_grad()")],
+    "sa_tasks_take_turns": [("    head.zero_grad()", "    optimizer.zero_grad()")],
+    "sa_exponent_is_scaled_in_place": [
+        ("kernel *= self.log_scale.exp()", "kernel = kernel * self.log_scale.exp()")
+    ],
+    "sa_policy_becomes_nan": [("/ ret.std()", "/ (ret.std() + 1e-6)")],
+    "sa_covariance_becomes_nan": [
+        ("eigh(factor @ factor.T)", "eigh(factor @ factor.T + 0.1 * torch.rand(4, 4))")
+    ],
+    "sa_optimizer_gets_a_slice": [("params[:-2]", "params")],
+    "sa_step_function_returns_a_detached_loss": [("loss.detach(), ", "loss, ")],
+    "sa_mode_decides_over_gradients": [("self.training):", "True):")],
+    "sa_functional_call_with_detached_weights": [("v.detach() +", "v +")],
+    "sa_every_token_is_padding": [("w.upper()", "w")],
+    "sa_dropout_grows_to_one": [("min(1.0, ", "min(0.9, ")],
+    "sa_temperature_is_a_plain_tensor": [
+        ("torch.tensor(2.6, requires_grad=True)", "nn.Parameter(torch.tensor(2.6))")
+    ],
+    "sa_weight_norm_comes_after_the_optimizer": [
+        ("optimizer = torch.optim.Adam(vocoder.parameters(), lr=1e-3)  # here\n", ""),
+        (
+            "for wave in",
+            "optimizer = torch.optim.Adam(vocoder.parameters(), lr=1e-3)\nfor wave in",
+        ),
+    ],
+    "sa_epoch_is_shorter_than_the_accumulation": [("every=8", "every=3")],
+    "sa_bonus_of_a_helper_is_a_number": [("mean().item()", "mean()")],
+    "sa_state_of_a_language_model_starts_as_none": [
+        (
+            "    loss.backward()\n",
+            "    loss.backward()\n    model.state = tuple(each.detach() for each in model.state)\n",
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_the_fix_works(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(name, FIXES[name], tmp_path, monkeypatch)
