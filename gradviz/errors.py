@@ -65,4 +65,4 @@ class OutputError(GradvizError, OSError):
 
 
 class MissingPackageError(GradvizError, ImportError):
-    """A package is not installed, or too old: Sphinx for its directive, torch before 2.10."""
+    """A package is not installed, or too old: Sphinx for its directive, torch before 2.12."""

@@ -27,8 +27,8 @@ class MessagePattern:
     seen: tuple[str, ...]
 
 
-def _seen(pattern: str, *versions: str) -> MessagePattern:
-    return MessagePattern(re.compile(pattern, re.DOTALL), versions or ("2.10", "2.13"))
+def _seen(pattern: str) -> MessagePattern:
+    return MessagePattern(re.compile(pattern, re.DOTALL), ("2.12", "2.13"))
 
 
 _SIZE = r"\[[\d, ]*\]"
@@ -212,7 +212,7 @@ class MessageKind(Enum):
         r"optimizer can only optimize Tensors, but one of the params is (?P<python_type>[\w.]+)"
     )
     GRADIENT_LAYOUT = _seen(r"(?P<name>\w+) does not support (?P<got>sparse|dense) gradients")
-    SPARSE_ADDED = _seen(r"add\(sparse, dense\) is not supported", "2.13")
+    SPARSE_ADDED = _seen(r"add\(sparse, dense\) is not supported")
     STATE_OF_ANOTHER = _seen(
         r"loaded state dict (?:contains a parameter group that doesn't match the size of|has a "
         r"different number of parameter groups)"
@@ -233,8 +233,8 @@ class MessageKind(Enum):
     STEPPED_TWICE = _seen(
         r"step\(\) has already been called since|unscale_\(\) is being called after"
     )
-    SCALER_WITHOUT_STEP = _seen(r"No inf checks were recorded prior to update", "2.13")
-    NOT_SCALED = _seen(r"Attempted \w+ but _scale is None", "2.13")
+    SCALER_WITHOUT_STEP = _seen(r"No inf checks were recorded prior to update")
+    NOT_SCALED = _seen(r"Attempted \w+ but _scale is None")
     EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
@@ -258,7 +258,7 @@ class MessageKind(Enum):
     BATCHED_IN_WORKER = _seen(
         r"in DataLoader worker process(?s:.*)stack\(\): functions with out=\.\.\. arguments don't"
     )
-    TRACED_CONSTANT = _seen(r"Cannot insert a Tensor that requires grad as a constant", "2.13")
+    TRACED_CONSTANT = _seen(r"Cannot insert a Tensor that requires grad as a constant")
     OUT_ARGUMENT = _seen(
         r"(?P<operation>\w+)\(\): functions with out=\.\.\. arguments don't support automatic "
         r"differentiation"
@@ -291,14 +291,14 @@ class MessageKind(Enum):
         r"vmap: It looks like you're (?:either \(1\) )?(?:calling \.item\(\) on a Tensor|"
         r"attempting to use a Tensor in some data-dependent control flow)"
     )
-    VMAP_RANDOM = _seen(r"vmap: called random operation while in randomness error mode", "2.13")
-    FUNC_SEVERAL = _seen(r"Expected f\(\*args\) to return a Tensor, got <class 'tuple'>", "2.13")
-    ONE_VALUE = _seen(r"Expected more than 1 (?:value per|spatial element) .*when training", "2.13")
-    CLASSES_ARE_FLOATS = _seen(r"expected target dtype to be Long", "2.13")
-    INTEGERS_CHANGED = _seen(r"Float can't be cast to the desired output type (?:Long|Int)", "2.13")
-    OTHER_DTYPE = _seen(r"mat1 and mat2 must have the same dtype, but got", "2.13")
-    BFLOAT16_NUMPY = _seen(r"Got unsupported ScalarType BFloat16", "2.13")
-    NO_SUPER = _seen(r"cannot assign \w+ before Module.__init__\(\) call", "2.13")
+    VMAP_RANDOM = _seen(r"vmap: called random operation while in randomness error mode")
+    FUNC_SEVERAL = _seen(r"Expected f\(\*args\) to return a Tensor, got <class 'tuple'>")
+    ONE_VALUE = _seen(r"Expected more than 1 (?:value per|spatial element) .*when training")
+    CLASSES_ARE_FLOATS = _seen(r"expected target dtype to be Long")
+    INTEGERS_CHANGED = _seen(r"Float can't be cast to the desired output type (?:Long|Int)")
+    OTHER_DTYPE = _seen(r"mat1 and mat2 must have the same dtype, but got")
+    BFLOAT16_NUMPY = _seen(r"Got unsupported ScalarType BFloat16")
+    NO_SUPER = _seen(r"cannot assign \w+ before Module.__init__\(\) call")
     DDP_UNUSED = _seen(
         r"Expected to have finished reduction in the prior iteration"
         r"(?:.*?did not receive grad for rank \d+: (?P<indices>[\d ]+))?"
@@ -309,7 +309,7 @@ class MessageKind(Enum):
         r"ready)?"
     )
     PEER_LOST = _seen(r"gloo/transport/.*Connection (?:closed|reset) by peer")
-    PEER_DIFFERS = _seen(r"Detected mismatch between collectives on ranks", "2.13")
+    PEER_DIFFERS = _seen(r"Detected mismatch between collectives on ranks")
     PEER_LATE = _seen(r"gloo/transport/.*Timed out waiting (?P<found>\d+)ms")
 
 

@@ -21,6 +21,8 @@ from torch.distributed.algorithms.model_averaging.averagers import PeriodicModel
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.nn.functional import reduce_scatter
+from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+from torch.nn.functional import mse_loss
 
 import gradviz
 
@@ -277,6 +279,41 @@ def head_that_was_replaced(rank: int) -> Result:
     return found
 
 
+def flat_parts_that_were_detached(rank: int) -> Result:
+    options = {"use_orig_params": True, "device_id": torch.device("cpu")}
+    inner = FullyShardedDataParallel(nn.Linear(4, 4), **options)
+    encoder = FullyShardedDataParallel(nn.Sequential(inner, nn.Tanh()), **options)
+    head = FullyShardedDataParallel(nn.Linear(4, 2), **options)
+    net = nn.ModuleDict({"enc": encoder, "head": head})
+    with gradviz.record(net) as run:
+        head(encoder(torch.ones(3, 4)).detach()).sum().backward()
+    return {"said": {each.name: [each.verdict.value, each.reason] for each in gradviz.explain(run)}}
+
+
+def part_that_is_not_finite(rank: int) -> Result:
+    found: Result = {}
+    cpu = torch.device("cpu")
+    for kind in ("flat", "DTensor"):
+        net: Any = nn.Linear(4, 4)
+        net = FullyShardedDataParallel(net, device_id=cpu) if kind == "flat" else fully_shard(net)
+        with gradviz.record(net) as run:
+            loss = net(torch.ones(3, 4)).sum() * (float("nan") if rank else 1.0)
+            loss.backward()
+        told = gradviz.explain(run)[0]
+        notes = gradviz.summary(loss, names=net).notes
+        found[kind] = [told.verdict.value, told.reason, told.fix, *notes]
+    return found
+
+
+def pipeline_without_an_optimizer(rank: int) -> Result:
+    stage: Any = nn.Linear(4, 4)
+    stage.weight.requires_grad_(rank == 1)
+    parts = ScheduleGPipe(PipelineStage(stage, rank, 2, torch.device("cpu")), 2, loss_fn=mse_loss)
+    with gradviz.record(stage) as run:
+        parts.step(torch.ones(4, 4)) if rank == 0 else parts.step(target=torch.ones(4, 4))
+    return {"verdicts": sorted({each.verdict.value for each in gradviz.explain(run)})}
+
+
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     *rank_programs.PROGRAMS,
     rows_that_are_on_one_rank,
@@ -293,6 +330,9 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     parameters_from_one_rank,
     collectives_with_derivatives,
     head_that_was_replaced,
+    flat_parts_that_were_detached,
+    part_that_is_not_finite,
+    pipeline_without_an_optimizer,
 )
 
 

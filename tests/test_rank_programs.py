@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,7 +225,8 @@ def test_a_part_of_zeros_is_no_gradient_of_zeros(found: list[dict[str, Any]]) ->
         assert set(told["before"].values()) == {"backward not run"}
         assert set(told["live"].values()) == {"fine"} == set(told["recorded"].values())
         assert told["passes"]
-    there = found[1]["rows_that_are_on_one_rank"]["alone"]
+    here, there = (each["rows_that_are_on_one_rank"]["alone"] for each in found)
+    assert re.match(r"it has a gradient, norm [\d.]+ in the part of it on this rank", here)
     assert there.startswith("it has a gradient, and the part of it on this rank is all zeros")
 
 
@@ -336,3 +338,31 @@ def test_a_head_that_was_replaced_after_the_model_was_wrapped(found: list[dict[s
             "head.weight and head.bias, replaced after it was created"
         )
         assert told["raised"][1] == "call DistributedDataParallel(model) after that"
+
+
+def test_parts_of_a_flat_parameter_that_was_detached(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        said = each["flat_parts_that_were_detached"]["said"]
+        empty = {name for name, (verdict, _) in said.items() if verdict == "left out"}
+        assert {name: verdict for name, (verdict, _) in said.items() if name not in empty} == {
+            name: "cut" if "enc" in name else "fine" for name in said if name not in empty
+        }
+        assert any("detach() at " in reason for _, reason in said.values())
+        assert all("holds no element of it" in said[name][1] for name in empty)
+
+
+def test_a_part_that_is_not_finite_because_of_another_rank(found: list[dict[str, Any]]) -> None:
+    for kind in ("flat", "DTensor"):
+        verdict, reason, fix, *notes = found[0]["part_that_is_not_finite"][kind]
+        assert (verdict, fix.partition(":")[0]) == (
+            "NaN",
+            "explain the recordings of the other ranks as well",
+        )
+        assert reason.endswith("not known on this rank, which has a part of it")
+        assert ("grad norm: of the parts on this rank" in notes) is (kind == "DTensor")
+    there = found[1]["part_that_is_not_finite"]["DTensor"]
+    assert there[1].startswith("8 NaN in the part of it on this rank: the first known is at mul")
+
+
+def test_data_with_which_a_pipeline_finds_the_shapes(found: list[dict[str, Any]]) -> None:
+    assert [each["pipeline_without_an_optimizer"]["verdicts"] for each in found] == [["fine"]] * 2

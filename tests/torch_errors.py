@@ -61,7 +61,7 @@ def spent() -> torch.Tensor:
     return used
 
 
-NAMED = {} if torch.__version__.startswith("2.10") else {"index": 0}  # 2.10 gives no index
+NAMED = {"index": 0} if torch.__version__ >= "2.13" else {}  # 2.12 gives no index
 for _kind, _program, _fields in (
     (MessageKind.HOOKS_ON_FREED, lambda: hooks_on_saved(spent(), "_raw_saved_result"), {}),
     (MessageKind.HOOKS_ON_NOTHING, lambda: hooks_on_saved(leaf() * 2, "_raw_saved_self"), {}),

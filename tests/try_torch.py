@@ -1,7 +1,7 @@
 """Run the fast tests with another version of torch, in an environment of its own.
 
-    python tests/try_torch.py 2.10.0               # in a temporary folder, removed afterwards
-    python tests/try_torch.py 2.10.0 --keep old    # the environment stays in old/ and is used again
+    python tests/try_torch.py 2.12.0               # in a temporary folder, removed afterwards
+    python tests/try_torch.py 2.12.0 --keep old    # the environment stays in old/ and is used again
 
 A wheel of torch from PyPI for Linux brings CUDA libraries: some gigabytes for each version.
 """
@@ -34,7 +34,7 @@ def installed(version: str, folder: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("version", help="of torch: 2.10.0")
+    parser.add_argument("version", help="of torch: 2.12.0")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the environment here")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,12 +1,12 @@
 """Walks the graph that autograd recorded, and makes it safe to drop.
 
-Torch keeps the Python wrapper of every node that Python has visited. When the last tensor of such
-a graph is dropped, each node releases the next one recursively: after some tens of thousands of
-operations on an ordinary stack, or a few thousand on a small one, the process crashes. Therefore
+Torch 2.13 keeps the Python wrapper of every node that Python has visited. When the last tensor of
+such a graph is dropped, each node releases the next one recursively: after some tens of thousands
+of operations on an ordinary stack, or a few thousand on a small one, the process crashes. Therefore
 the graph is divided into bands, by sequence number or, where that is not possible, by depth. For
 each edge between two bands, its user node holds a `_Guard` with the input node. The guard is
-deleted with the user node and passes the input node to another thread, so that no release
-recurses through more than one band.
+deleted with the user node and passes the input node to another thread, so that no release recurses
+through more than one band.
 """
 
 from __future__ import annotations

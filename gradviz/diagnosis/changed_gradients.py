@@ -16,7 +16,7 @@ from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
 from gradviz.diagnosis.suspects import is_finite
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, SourceLocation
+from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
 from gradviz.story import Event
 
 CLIPS = tuple(CLIP_LIMITS)
@@ -238,8 +238,9 @@ def _hooks_added(context: Context) -> dict[str, Event]:
 def _hook_of_each_step(context: Context, question: Question) -> Evidence | None:
     """The program registers the same hook again before each pass, and each of them acts."""
     found = context.cached(_hooks_added, lambda: _hooks_added(context)).get(question.key)
-    line = found.location if found is not None else SourceLocation()
-    return Evidence({"line": mention(line)}, locations=(line,)) if found is not None else None
+    if found is None:
+        return None
+    return Evidence({"line": mention(found.location)}, locations=(found.location,))
 
 
 def _made_small(context: Context, question: Question) -> Evidence | None:

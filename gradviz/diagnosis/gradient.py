@@ -13,7 +13,7 @@ from gradviz.diagnosis.in_place import is_update, passes_for_inputs
 from gradviz.diagnosis.lines import at_line, mention
 from gradviz.diagnosis.relative_size import scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, without_call
-from gradviz.diagnosis.silent_faults import combined_at_another_time, not_averaged
+from gradviz.diagnosis.silent_faults import combined_at_another_time, is_part, not_averaged
 from gradviz.diagnosis.training import CLEARS, clearings_of, is_of_another, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
@@ -431,6 +431,8 @@ def _fine(context: Context, question: Question) -> Evidence | None:
         elif context.hooked and context.hooked & context.path(question.key):
             hooked = "; what a hook on the path to it does was not recorded"
     norm = f", norm {grad.norm:.4g}" if grad is not None and grad.norm is not None else ""
+    if norm and is_part(context, question.key, grad):
+        norm += " in the part of it on this rank"
     if question.has_zero_gradient:
         norm = ", and the part of it on this rank is all zeros"
     words = {

@@ -34,14 +34,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule, without_call
 from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails
-from gradviz.graph import (
-    EdgeKind,
-    GradGraph,
-    NodeData,
-    NodeKind,
-    ancestors,
-    is_gradient,
-)
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, ancestors, is_gradient
 from gradviz.graph.operations import operation, twin_of
 from gradviz.graph.text import joined
 from gradviz.story import Event
@@ -154,17 +147,18 @@ def only_returned(
     """The verdict in a list on what ``torch.autograd.grad`` returned, and nothing else trains.
 
     None if an optimizer holds it, or if a call dropped the gradients; also if a backward pass or a
-    step ran, unless a library called it for that tensor, or it is data beside a trained model.
+    step ran, unless a library called it for that tensor, or it is data beside a trained model, or
+    has no name, as the data with which a pipeline finds the shapes of a stage.
     """
-    key, is_data = question.key, question.kind is NodeKind.LEAF
+    key, is_data, steps = question.key, question.kind is NodeKind.LEAF, context.steps
     calls = [e for e in context.happened(EventKind.BACKWARD) if e.action is Action.AUTOGRAD_GRAD]
-    if any(isinstance(statement_at(e.inside or e.location), ast.Expr) for e in calls):
+    lines = (statement_at(e.inside or e.location) for e in calls)
+    if any(isinstance(each, ast.Expr) and "grad" in ast.dump(each) for each in lines):
         return None
     asked = [event for event in calls if key in (getattr(event.details, "inputs", None) or ())]
-    steps = context.steps
-    is_held = key in context.held or bool(context.steps_with(key))
+    is_held = key in context.held or context.steps_with(key)
     is_alone = not (context.passes or steps)
-    is_enough = is_alone or bool(is_data and steps)
+    is_enough = is_alone or (is_data and bool(steps or not question.data.get("name")))
     if asked and not is_held and (asked[-1].inside or is_enough):
         line = mention(asked[-1].location)
         return Verdict.FINE, f"torch.autograd.grad at {line} returned its gradient"

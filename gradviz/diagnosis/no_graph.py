@@ -281,7 +281,7 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
     names = (error.called.get(id(each)) for each in (call.outputs if call is not None else ()))
     output = joined([name for name in names if name])
-    number = error.read.index if error.read else -1  # torch 2.10 does not say it
+    number = error.read.index if error.read else -1  # torch 2.12 does not say it
     unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
     fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
     words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}

@@ -16,7 +16,7 @@ from gradviz.diagnosis.changed_gradients import (
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import grown_by_steps
+from gradviz.diagnosis.silent_faults import grown_by_steps, is_part
 from gradviz.diagnosis.suspects import (
     HALF,
     KEEP_AWAY,
@@ -172,12 +172,13 @@ def _is_packed(context: Context, values: Values, key: str) -> bool:
 
 
 def _count(question: Question) -> str:
-    grad = question.data.get("grad")
-    value = question.data.get("value")
+    grad, value = question.data.get("grad"), question.data.get("value")
     assert grad is not None
     if grad.is_finite and value is not None:
         return f"{value.nan:,} of its own {value.numel:,} elements are NaN"
     word = Verdict.NAN.value if grad.nan else Verdict.INFINITE.value
+    if grad.is_part:
+        return f"{grad.nan or grad.inf:,} {word} in the part of it on this rank"
     return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
 
 
@@ -219,7 +220,7 @@ def _of_step(context: Context, values: Values, suspect: Suspect, number: int) ->
     ``number`` is that of the pass; 0 for the latest one.
     """
     suspect = _of_scale(context, values, suspect)
-    leaf = bad_leaf(values, suspect.key) or bad_leaf(values, suspect.key, "inf")
+    leaf = suspect.leaf or bad_leaf(values, suspect.key)
     this = context.pass_of.get(number) or (context.passes[-1] if context.passes else None)
     if not leaf or this is None:
         return suspect
@@ -350,24 +351,26 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
     if not is_not_finite(question):
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
-    fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    if by := _combined_by(context, question.key):
+    fix += "" if context.is_recorded else f"; {RECORD}"
+    if by := _combined_by(context, question):
         fix = f"explain the recordings of the other ranks as well: one may name it; {fix}"
     more = f"{by}{_skipped_step(context, question, None)}"
     return Evidence({"count": _count(question), "fix": fix, "more": more})
 
 
-def _combined_by(context: Context, key: str) -> str:
+def _combined_by(context: Context, question: Question) -> str:
     """What put gradients of other ranks into that of a leaf; "" if nothing is known to."""
+    key = question.key
     given = [e for e in context.happened_to(key, EventKind.GRAD) if e.action in FROM_OTHERS]
     if given:
-        by = f"{given[-1].word} at {mention(given[-1].location)}"
         did = "combined it over the ranks" if given[-1].action is Action.REDUCED else "received it"
-        return f" on this rank, and {by} {did}"
+        return f" on this rank, and {given[-1].word} at {mention(given[-1].location)} {did}"
     added = [each.details for each in context.happened_to(key, EventKind.ACCUMULATE)]
     ranks = max((each.ranks for each in added if isinstance(each, GradientDetails)), default=0)
-    averaged = f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
-    return averaged if ranks > 1 else ""
+    if ranks > 1:
+        return f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
+    has_part = is_part(context, key, question.data.get("grad"))
+    return " on this rank, which has a part of it" if has_part else ""
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:

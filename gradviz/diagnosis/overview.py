@@ -35,7 +35,7 @@ from gradviz.diagnosis.no_gradient import (
     only_returned,
 )
 from gradviz.diagnosis.rule import Evidence, Rule, first_answer
-from gradviz.diagnosis.silent_faults import is_flat_part
+from gradviz.diagnosis.silent_faults import is_part
 from gradviz.diagnosis.training import CLEARS, cleared_before_step, serves_data, set_aside, uses_of
 from gradviz.diagnosis.values import added_cast, adds, difference_without, gradient_uses, is_wrong
 from gradviz.facts import Action, EventKind, FrameKind, GradientDetails, Loss, SourceLocation
@@ -99,7 +99,7 @@ class ListedAnswer:
     def is_right(self) -> bool:
         """Whether the last of them left a gradient that is finite, and not known to be zero."""
         after = getattr(self.added[-1].details, "after", None) if self.added else None
-        if after is not None and is_flat_part(self.context, self.question.key):
+        if after is not None and is_part(self.context, self.question.key, after):
             after = replace(after, is_part=True)
         return bool(self.added) and not is_wrong(after)
 

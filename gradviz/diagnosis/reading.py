@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradviz.diagnosis.context import UNNAMED, Context, Question
 from gradviz.diagnosis.non_finite import not_finite_since
@@ -30,15 +30,7 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import (
-    LEAVES,
-    EdgeKind,
-    GradGraph,
-    NodeData,
-    NodeKind,
-    TensorSummary,
-    ancestors,
-)
+from gradviz.graph import LEAVES, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
@@ -46,6 +38,7 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
 
+_T = TypeVar("_T")
 _OF_A_PASS = (
     *(FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD),
     *(FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP, FrameKind.MARK),
@@ -228,7 +221,7 @@ def context_of(asked: Asked, story: Story) -> Context:
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
-    lost = _lost(recording, graph, keys)
+    flat = recording._snapshots.flat_parts()
     return Context(
         graph,
         tuple(keys),
@@ -236,9 +229,9 @@ def context_of(asked: Asked, story: Story) -> Context:
         frames,
         before,
         kept=kept,
-        lost=lost,
-        numbers=recording._snapshots.number_reads(),
-        flat=recording._snapshots.flat_parts(),
+        lost=_of_parts(flat, _lost(recording, graph, keys)),
+        numbers=_of_parts(flat, recording._snapshots.number_reads()),
+        flat=flat,
         copies=recording._snapshots.copies(),
         called=_called(asked, graph),
         is_of_roots=bool(roots and keys),
@@ -264,8 +257,13 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
     new = [key for key in roots if key not in context.graph]
     if not new:
         return None
-    lost = _lost(recording, graph, new)
+    lost = _of_parts(context.flat, _lost(recording, graph, new))
     return replace(context, graph=graph, roots=tuple(new), lost=lost, cache={})
+
+
+def _of_parts(flat: Mapping[str, str], found: Mapping[str, _T]) -> dict[str, _T]:
+    """The same, with what holds for a flat parameter under the keys of its parts as well."""
+    return {**found, **{part: found[key] for part, key in flat.items() if key in found}}
 
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
@@ -327,7 +325,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     seen: TrainingSets = asked.recording._snapshots.training_sets()
     known = {each.key for each in questions}.union(context.flat)
     questions += never_seen(context, seen, known, bool(keys))
-    questions += _in_no_frame(asked, context, names, {each.key for each in questions})
+    known = {each.key for each in questions}.union(context.flat.values())
+    questions += _in_no_frame(asked, context, names, known)
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
     questions += _questions(read, asked, context, names)
     rows = [*asked.unregistered.values(), *asked.flags.values()]

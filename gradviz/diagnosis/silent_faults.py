@@ -35,7 +35,7 @@ from gradviz.facts import (
     GradientDetails,
     SourceLocation,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, word_of
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, word_of
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
@@ -82,11 +82,11 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
-def is_flat_part(context: Context, key: str) -> bool:
-    """Whether it is a part of a flat parameter of FSDP1, of which other ranks have the rest."""
+def is_part(context: Context, key: str, grad: TensorSummary | None) -> bool:
+    """Whether other ranks have the rest of a gradient: of FSDP1, or of a ``DTensor``."""
     from gradviz.capture.autograd.sharded import has_other_ranks
 
-    return key in context.flat and has_other_ranks()
+    return (key in context.flat and has_other_ranks()) or (grad is not None and grad.is_part)
 
 
 _RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
@@ -104,8 +104,7 @@ def is_random(made: NodeData) -> bool:
 def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
     """A gradient of zeros that no rule explains; other ranks may have the rest of it."""
     grad = question.data.get("grad")
-    is_part = is_flat_part(context, question.key) or (grad is not None and grad.is_part)
-    if not question.has_zero_gradient or is_part:
+    if not question.has_zero_gradient or is_part(context, question.key, grad):
         return None
     several, value = question.data.get("accumulations", 0), question.data.get("value")
     more = f", the sum of {several} backward passes" if several > 1 else ""

@@ -55,8 +55,8 @@ _OF_OP = {
 _MASK_LATER = (
     "mask with -inf after this operation, or replace the infinite elements by finite ones before"
 )
+_OTHER_FACTOR = "an input has infinite elements, by which the derivative in the other is multiplied"
 _PRODUCTS = ("addmm", "mm", "bmm", "baddbmm", "mv", "dot", "convolution", "mul")
-_SINCE = "elements since before this pass"
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _MASKED_SUM = "its input is masked, and of a row of -inf alone its result is -inf"
@@ -96,6 +96,7 @@ class Suspect(NamedTuple):
     has_nan_input: whether an input has NaN, which another operation may have created.
     ends: whether what follows in the forward pass says no more.
     was_seen: whether the pass was seen to return what is not finite from a finite gradient.
+    leaf: the input that is a leaf with such elements; "" if it is none.
     """
 
     key: str
@@ -106,6 +107,7 @@ class Suspect(NamedTuple):
     has_nan_input: bool = False
     ends: bool = False
     was_seen: bool = False
+    leaf: str = ""
 
 
 class Suspects:
@@ -327,16 +329,14 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         if data["kind"] is not NodeKind.OPERATION or op in _TURNS:
             continue
         if leaf := bad_leaf(values, key):
-            why = f"{word_of(values.graph.nodes[leaf])} has had NaN {_SINCE}"
-            yield Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
+            yield _of_leaf(values, key, leaf, "NaN")
             continue
         if why := _too_few(values, key):
             yield Suspect(key, why, _SINGLE, in_forward=True)
             continue
         made = values.made_by(key)
         if made is None and op in _PRODUCTS and (leaf := bad_leaf(values, key, "inf")):
-            why = f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
-            yield Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
+            yield _of_leaf(values, key, leaf, "infinite")
         if is_finite(made) is not False or made is None:
             continue
         if op == "neg" and _is_unknown(values, source := values.source_of(key, 0)):
@@ -384,6 +384,12 @@ def _is_unknown(values: Values, key: str) -> bool:
     return is_operation and values.made_by(key) is None
 
 
+def _of_leaf(values: Values, key: str, leaf: str, what: str) -> Suspect:
+    """An operation with a leaf as its input whose values were not finite before."""
+    why = f"{word_of(values.graph.nodes[leaf])} has had {what} elements since before this pass"
+    return Suspect(key, why, _DIVERGED, in_forward=True, ends=True, leaf=leaf)
+
+
 def _spread(values: Values, key: str, source: str) -> Suspect:
     """An operation with an input that is not finite."""
     name = word_of(values.graph.nodes[source])
@@ -396,8 +402,7 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     if values.graph.nodes[key].get("op") in _SOFTMAXES and not is_nan:
         why, fix = f"{why}, and a row of nothing else gives NaN", _UNMASK
     elif not is_nan and (leaf := bad_leaf(values, key, "inf")):
-        why = f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
-        return Suspect(key, why, _DIVERGED, in_forward=True, ends=True)
+        return _of_leaf(values, key, leaf, "infinite")
     suspect = Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
     return _of_too_few(suspect, values.graph.nodes[source]) if is_nan else suspect
 
@@ -466,21 +471,20 @@ def backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     for key in reversed(keys):
         if graph.nodes[key].get("op", "") in _SINGULAR:
             yield from _equal_values(values, key)
-        elif why := _infinite_factor(values, key):
-            yield Suspect(key, why, _MASK_LATER)
+        elif _has_infinite_factor(values, key):
+            leaf = bad_leaf(values, key, "inf")
+            factor = Suspect(key, _OTHER_FACTOR, _MASK_LATER)
+            yield _of_leaf(values, key, leaf, "infinite") if leaf else factor
         elif why := _why_singular(values, key):
             yield Suspect(key, why, _fix_near(values.graph, key))
 
 
-def _infinite_factor(values: Values, key: str) -> str:
-    """Why the derivative in one factor is not finite: the other one is infinite; or ""."""
+def _has_infinite_factor(values: Values, key: str) -> bool:
+    """Whether the derivative in one factor is not finite, as the other one is infinite."""
     op, tracked = values.graph.nodes[key].get("op", ""), _numbers(values.graph, key)
     ways = {"div": ((0, 1),), "mul": ((0, 1), (1, 0))}.get(op, ())
-    if any((v := values.input_of(key, n)) is not None and v.inf for n, at in ways if at in tracked):
-        if leaf := bad_leaf(values, key, "inf"):
-            return f"{word_of(values.graph.nodes[leaf])} has had infinite {_SINCE}"
-        return "an input has infinite elements, by which the derivative in the other is multiplied"
-    return ""
+    given = (values.input_of(key, number) for number, at in ways if at in tracked)
+    return any(each is not None and bool(each.inf) for each in given)
 
 
 def _too_few(values: Values, key: str) -> str:

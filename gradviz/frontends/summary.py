@@ -130,6 +130,9 @@ class Summary:
         if found.total.without_grad:
             several = f"{found.total.without_grad:,} of {found.total.leaves:,} leaves"
             notes.append(f"no gradient: {several}, .grad is None")
+        grads = (node.get("grad") for _, node in self.graph.nodes(data=True))
+        if any(grad is not None and grad.is_part for grad in grads):
+            notes.append("grad norm: of the parts on this rank")
         if self._is_of_before:
             notes.append("saved: as it was before a backward pass freed it")
         elif found.total.freed:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch.autograd.graph import Node
 
+from gradviz.capture.autograd.engine import identity_of_node
 from gradviz.capture.autograd.nodes import (
     ACCUMULATE_NR,
     Edges,
@@ -44,7 +45,7 @@ class _Known(NamedTuple):
     """The stored result for a visited node.
 
     Args:
-        created: its sequence number; together with its address it identifies the node.
+        created: its sequence number; together with its identity it identifies the node.
         ancestors: the leaves before it.
         height: length of the longest path from a leaf to it.
     """
@@ -55,7 +56,7 @@ class _Known(NamedTuple):
 
 
 class _New(NamedTuple):
-    """The nodes that one walk has visited; it keeps them alive, so that no address is reused.
+    """The nodes that one walk has visited; it keeps them alive, so that no identity is reused.
 
     Args:
         inputs: of the nodes that were unknown, each after its inputs.
@@ -76,7 +77,7 @@ class _New(NamedTuple):
 
 
 class Reachability:
-    """The ancestors of nodes, by the address of the node.
+    """The ancestors of nodes, by `identity_of_node`.
 
     The ancestors of a node do not change. Recent nodes are kept in two generations; a node that
     is requested again moves into the younger one.
@@ -94,7 +95,7 @@ class Reachability:
         self._old: dict[int, _Known] = {}
         self._bytes = 0
         self._counted: set[int] = set()  # ids of the objects in the younger generation
-        self._op_records: dict[int, OpRecord] = {}  # by the address of the node
+        self._op_records: dict[int, OpRecord] = {}  # by `identity_of_node`
 
     def turn(self) -> None:
         """Begin a new generation: nodes that are not requested during it are dropped."""
@@ -107,9 +108,10 @@ class Reachability:
         if len(self._op_records) > _MOST_OP_RECORDS:
             self._op_records.clear()
         for each, created, edges in operations_before(node, _OP_RECORDS):
-            record = self._op_records.get(id(each))
-            if record is None or record.created != created:  # an address can be reused
-                record = self._op_records[id(each)] = self._op_record(each, created, edges)
+            identity = identity_of_node(each)
+            record = self._op_records.get(identity)
+            if record is None or record.created != created:  # an identity can be reused
+                record = self._op_records[identity] = self._op_record(each, created, edges)
             found.append(record)
         return found
 
@@ -151,7 +153,7 @@ class Reachability:
     def _is_visited(self, node: Node, new: _New) -> bool:
         if node in new.inputs or node in new.known:
             return True
-        number, address = sequence_number(node), id(node)
+        number, identity = sequence_number(node), identity_of_node(node)
         if number == ACCUMULATE_NR:
             leaf = leaf_of(node)
             if leaf is None:  # some nodes have no sequence number
@@ -159,12 +161,12 @@ class Reachability:
             self._provenance.leaf(leaf)  # leaves are numbered in the order of the walk
             new.known[node] = None
             return True
-        known = self._young.get(address)
+        known = self._young.get(identity)
         if known is None or known.created != number:
-            known = self._old.get(address)
+            known = self._old.get(identity)
             if known is None or known.created != number:
                 return False
-            self._keep(address, known)
+            self._keep(identity, known)
         new.known[node] = known
         return True
 
@@ -220,7 +222,7 @@ class Reachability:
         for each in (*parts, self._flowed_in(number + 1)):
             ancestors = ancestors.merge(each)
         if number != ACCUMULATE_NR:
-            self._keep(id(node), _Known(number, ancestors, height))
+            self._keep(identity_of_node(node), _Known(number, ancestors, height))
         return ancestors
 
     def _of_all(self, root: Node, new: _New) -> Ancestors:
@@ -234,11 +236,13 @@ class Reachability:
             for each in self._written_into_inputs(node, sequence_number(node)):
                 ancestors = ancestors.merge(each)
             ancestors = ancestors.merge(self._flowed_in(sequence_number(node) + 1))
-        self._keep(id(root), _Known(sequence_number(root), ancestors, new.heights[root]))
+        self._keep(
+            identity_of_node(root), _Known(sequence_number(root), ancestors, new.heights[root])
+        )
         return ancestors
 
-    def _keep(self, address: int, known: _Known) -> None:
-        self._young[address] = known
+    def _keep(self, identity: int, known: _Known) -> None:
+        self._young[identity] = known
         if id(known.ancestors) not in self._counted:  # many nodes share one object
             self._counted.add(id(known.ancestors))
             self._bytes += _size(known.ancestors)

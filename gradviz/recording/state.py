@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.engine import creation_count, current_task
+from gradviz.capture.autograd.engine import creation_count, current_task, identity_of_node
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import (
     base_of,
@@ -471,13 +471,13 @@ class RecordingState:
             leaf, ref = self.provenance.leaf(tensor), weakref.ref(tensor)
             return Input(leaf, cause, location, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
-        known = self._known_nodes.get(id(node))
-        if known is None or known.created != made.created:  # the address of a node can be reused
+        known = self._known_nodes.get(identity := identity_of_node(node))
+        if known is None or known.created != made.created:  # an identity can be reused
             if len(self._known_nodes) > _MOST_KNOWN:
                 self._known_nodes.clear()
             ancestors = self.reachability.ancestors(node)
             known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
-            self._known_nodes[id(node)] = known
+            self._known_nodes[identity] = known
         into, written = self.reachability.written_into, self.provenance.written
         if written and (cut_leaves := into(node, made.output, sys.maxsize)):
             ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))

@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.autograd.grad_mode import set_multithreading_enabled
+from torch.autograd.graph import Node
 from torch.nn.modules import module as _modules
 from torch.utils.hooks import BackwardHook
 
@@ -84,6 +85,19 @@ creation_count: Callable[[], int] = _get_sequence_nr
 
 Private: there is no public counter. Reading ``grad_fn`` would keep the node's wrapper alive.
 """
+
+OBJECTS_STAY = torch.__version__ >= "2.13"
+"""Whether the Python object of a node stays when the last reference to it is gone."""
+
+
+def _kept_identity(node: Node) -> int:
+    """The identity of what ``metadata`` contains; that stays with the node."""
+    metadata: Any = node.metadata
+    return id(metadata.setdefault("gradviz: identity", object()))
+
+
+identity_of_node: Callable[[Node], int] = id if OBJECTS_STAY else _kept_identity
+"""A number that no other node has while this one exists; that of an earlier one can recur."""
 
 jit_trace: Callable[[], object] = torch._C._get_tracing_state
 """The state of ``torch.jit.trace`` in this thread; None while it does not trace.
