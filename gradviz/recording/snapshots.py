@@ -65,8 +65,7 @@ class SnapshotSeries:
         snapshot: the latest one.
         hooked: hooks of non-leaf tensors that variables held before the latest backward pass.
         sets: the modules and optimizers that variables held before backward passes.
-        wrong: by the numbers of passes that gave gradients that are not finite, the graph before
-            it, and the values of leaves then.
+        wrong: by the number of a pass with NaN, the graph before it, and values of leaves then.
     """
 
     def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
@@ -132,9 +131,8 @@ class SnapshotSeries:
     def keep_wrong(self, number: int, graph: GradGraph) -> None:
         """Keep what a pass gave gradients that are not finite for: a step will change leaves."""
         if len(self.wrong) < _MOST_WRONG:
-            found = dict(self.leaves())
-            values = zip(found, summarize([*found.values()]), strict=True)
-            self.wrong[number] = graph, dict(values)
+            keys, tensors = zip(*self.leaves(), strict=True)
+            self.wrong[number] = graph, dict(zip(keys, summarize(tensors), strict=True))
 
     def now(self, with_outputs: bool = False) -> GradGraph:
         """The graph at this moment.
