@@ -218,9 +218,8 @@ PATTERNS = {
     "frontends/sphinx.py": "the size in an SVG",
     "frontends/target.py": "what was typed on the command line",
     "graph/operations.py": "class names of autograd's nodes",
-    "renderers/canvas.py": "the output of Graphviz",
+    "renderers/scene_files.py": "ids in an SVG, the output of Graphviz",
     "renderers/layout/engines.py": "the output of Graphviz",
-    "renderers/svg.py": "ids in an SVG",
     "reports/modules.py": "names of dtypes",
     "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
@@ -438,7 +437,7 @@ def test_rule_sees_a_breach(rule: str, file: str, code: str) -> None:
         ("facts are asked, not sentences", "renderers/x.py", "if story.title: add(story.title)"),
         ("exception texts in one file", "torch_messages.py", "'complex' in message"),
         ("exception texts in one file", "views/x.py", "str(error).partition('\\n')[0]"),
-        ("no patterns over our own text", "renderers/svg.py", "re.compile('x').match(y)"),
+        ("no patterns over our own text", "renderers/scene_files.py", "re.compile('x').match(y)"),
     ],
 )
 def test_rule_allows(rule: str, file: str, code: str) -> None:

@@ -138,7 +138,7 @@ def test_a_png_has_as_many_pixels_as_paper_needs(
             drawing.render("png", scale=bad)
     with pytest.raises(gradviz.GradvizError, match="scale=3 is for PNG; svg has no pixels"):
         drawing.save(tmp_path / "p.svg", scale=3)
-    monkeypatch.setattr("gradviz.renderers.canvas._MOST_PIXELS", 2_000)
+    monkeypatch.setattr("gradviz.renderers.scene_files._MOST_PIXELS", 2_000)
     with pytest.raises(gradviz.GradvizError, match=r"at scale 8: it fits up to \d\.\d; or save"):
         drawing.render("png", scale=8)
 

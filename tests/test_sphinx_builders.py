@@ -144,7 +144,7 @@ def test_png_is_shown_at_half_its_pixels(tmp_path: Path) -> None:
 def test_a_picture_that_does_not_fit_its_format_is_shown_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradviz.renderers.canvas._MOST_PIXELS", 20)
+    monkeypatch.setattr("gradviz.renderers.scene_files._MOST_PIXELS", 20)
     text = ".. gradviz:: y\n   :format: png\n\n   y = torch.ones(2, requires_grad=True) * 3\n"
     built = build(pages(tmp_path / "src", index=f"Page\n====\n\n{text}"))
     assert "too large for a PNG" in built.warnings and "shown as text" in built.warnings

@@ -194,30 +194,3 @@ def _without_call(files: Iterable[str], name: str) -> str:
     rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
     lines = (mention(SourceLocation(*row)) for row in rows)
     return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
-
-
-compared: Rule[Any, Any] = Rule(
-    "a comparison that looks as if it assigned",
-    Verdict.WITHOUT_EFFECT,
-    lambda _, it: Evidence(
-        {"line": mention(it.facts[0]), "fix": it.facts[1]}, locations=it.facts[:1]
-    ),
-    "{line} compares, and assigns nothing: == instead of =",
-    "if it is to be assigned: {fix}",
-    docs="A statement that compares requires_grad or grad, and does not use the result.",
-)
-
-
-def comparisons(context: Context) -> list[Explanation]:
-    """An explanation of each statement ``p.requires_grad == False``."""
-    found = list[OtherSubject]()
-    for file in context.files:
-        tree = syntax_tree(file)
-        shown = getattr(tree, "body", [None])[-1:]  # a notebook prints the value of the last one
-        for each in nodes_in(tree, ast.Expr):
-            if isinstance(each.value, ast.Compare) and each not in shown:
-                code, *more = ast.unparse(each).split(" == ")
-                if code.endswith((".requires_grad", ".grad")) and len(more) == 1:
-                    facts = SourceLocation(file, each.lineno), f"{code} = {more[0]}"
-                    found.append(OtherSubject(code, "", context, facts))
-    return answers_about(compared, found)

@@ -27,7 +27,6 @@ from gradviz.frontends.files import (
 from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
-from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, size_of
 from gradviz.renderers.heatmap import heatmap, heatmap_text
@@ -47,7 +46,7 @@ from gradviz.renderers.scene import (
     is_better,
     is_readable,
 )
-from gradviz.renderers.svg import iter_svg
+from gradviz.renderers.scene_files import iter_svg, to_eps, to_pdf, to_png
 from gradviz.renderers.text import events_text, to_text
 from gradviz.renderers.theme import Theme
 from gradviz.shown import Shown

@@ -31,7 +31,7 @@ from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_word, labels_of
 from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.scene import SheetStyle
-from gradviz.renderers.svg import to_svg
+from gradviz.renderers.scene_files import to_svg
 from gradviz.renderers.theme import (
     FILLS,
     FONT,
