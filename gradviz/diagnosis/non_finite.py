@@ -137,7 +137,7 @@ def _after_half_step(context: Context, question: Question, suspect: Suspect) -> 
     grads = [e.details for e in context.happened_to(question.key, EventKind.ACCUMULATE)][:2]
     after = [e.after for e in grads if isinstance(e, GradientDetails) and e.after is not None]
     is_first = [is_finite(each) for each in after] == [True, False]
-    if suspect.is_known and not suspect.was_seen:
+    if suspect.is_known and not (suspect.was_seen or suspect.leaf):
         return suspect
     if not (is_first and steps and steps[0][1].optimizer in _DIVIDING):
         return suspect

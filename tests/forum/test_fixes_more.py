@@ -242,7 +242,10 @@ FIXES = {
     "temperature_reaches_zero": [("temperature, dim=-1)", "max(temperature, 1e-2), dim=-1)")],
     "complete_basis_of_a_subspace": [('mode="complete"', 'mode="reduced"')],
     "modrelu_divides_by_the_modulus": [("z / modulus", "z / modulus.clamp(min=1e-6)")],
-    "state_before_the_range_test_is_an_alias": [("high=1e9", "high=1e-1")],
+    "state_before_the_range_test_is_an_alias": [
+        ("high=1e9", "high=1e-1"),
+        ("state = model.state_dict()", "state = __import__('copy').deepcopy(model.state_dict())"),
+    ],
     "horizon_is_an_argument_of_arange": [
         ("torch.arange(0, horizon.item(), 0.5)", "horizon * torch.linspace(0, 1, 5)")
     ],
