@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
 from typing import Any
 
@@ -21,6 +21,7 @@ from gradviz.story import Event
 
 CLIPS = tuple(CLIP_LIMITS)
 _ADDED = EventKind.ACCUMULATE
+FINITE_CHANGES = "change gradients to values that are finite"
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
 
@@ -28,6 +29,18 @@ _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for
 def is_not_finite(question: Question) -> bool:
     """Whether its gradient has NaN or infinite elements."""
     return is_finite(question.data.get("grad")) is False
+
+
+def count_of(question: Question) -> str:
+    """How many elements of its gradient, or of itself, are NaN or infinite."""
+    grad, value = question.data.get("grad"), question.data.get("value")
+    assert grad is not None
+    if grad.is_finite and value is not None:
+        return f"{value.nan:,} of its own {value.numel:,} elements are NaN"
+    word = Verdict.NAN.value if grad.nan else Verdict.INFINITE.value
+    if grad.is_part:
+        return f"{grad.nan or grad.inf:,} {word} in the part of it on this rank"
+    return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
 
 
 def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
@@ -64,9 +77,10 @@ def changes_before(context: Context, key: str, until: float = math.inf) -> list[
     return [each for each in changes if each.action not in CLEARS]
 
 
-def change_to_not_finite(context: Context, key: str, until: float = math.inf) -> Event | None:
+def change_to_not_finite(
+    context: Context, key: str, changes: Sequence[Event], until: float = math.inf
+) -> Event | None:
     """The one of these changes that made the gradient not finite, as frames show."""
-    changes = changes_before(context, key, until)
     if not changes:
         return None
     frames = (frame for frame in context.frames if changes[-1].number <= frame.follows < until)
@@ -82,15 +96,12 @@ def _changed(context: Context, question: Question, what: str) -> Evidence | None
     is_of_pass = not isinstance(own, GradientDetails) or is_finite(own.after) is not True
     if grad is None or bool(grad.nan) is not (what == "NaN") or is_of_pass:
         return None
-    made, changes = (
-        change_to_not_finite(context, question.key),
-        changes_before(context, question.key),
-    )
+    changes = changes_before(context, question.key)
+    made = change_to_not_finite(context, question.key, changes)
     made = changes[0] if made is None and len(changes) == 1 else made
     if made is None:
         return None
-    count = f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {what}"
-    words = {"count": count, "what": f"{made.word} at {mention(made.location)}"}
+    words = {"count": count_of(question), "what": f"{made.word} at {mention(made.location)}"}
     return Evidence(words, locations=(made.location,))
 
 
@@ -100,7 +111,7 @@ def _changed_to(verdict: Verdict) -> Rule[Any, Any]:
         verdict,
         lambda context, it: _changed(context, it, verdict.value) if is_not_finite(it) else None,
         "{count}: the pass gave a finite gradient, and {what} changed it",
-        "change gradients to values that are finite",
+        FINITE_CHANGES,
         events=(EventKind.GRAD,),
     )
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.changed_gradients import (
+    FINITE_CHANGES,
     change_to_not_finite,
     changed_to_it,
     changes_before,
+    count_of,
     is_not_finite,
 )
 from gradviz.diagnosis.context import RECORD, Context, Question
@@ -127,7 +129,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
     stayed += _skipped_step(context, question, suspect.in_forward)
     fix = _UNCHOSEN if is_chosen else suspect.fix
-    words = {"count": _count(question), "stayed": stayed, "fix": fix}
+    words = {"count": count_of(question), "stayed": stayed, "fix": fix}
     return _at_suspect(values, suspect, words)
 
 
@@ -169,17 +171,6 @@ def _is_packed(context: Context, values: Values, key: str) -> bool:
     kept = [(each.dtype, values.source_of(key, each.input)) for row in rows for each in row]
     nodes = values.graph.nodes
     return any(source and dtype != nodes[source].get("dtype") for dtype, source in kept)
-
-
-def _count(question: Question) -> str:
-    grad, value = question.data.get("grad"), question.data.get("value")
-    assert grad is not None
-    if grad.is_finite and value is not None:
-        return f"{value.nan:,} of its own {value.numel:,} elements are NaN"
-    word = Verdict.NAN.value if grad.nan else Verdict.INFINITE.value
-    if grad.is_part:
-        return f"{grad.nan or grad.inf:,} {word} in the part of it on this rank"
-    return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
 
 
 def _first_suspect(
@@ -259,11 +250,12 @@ def _by_a_step(
     step, optimizer = row[0], row[1].optimizer
     what = "a larger eps, or a lower learning rate" if optimizer in _DIVIDING else _FINITE
     fix = f"look at the arguments of {optimizer}: {what}"
-    if (made := change_to_not_finite(context, leaf, step.number)) is not None:
+    changes = changes_before(context, leaf, step.number)
+    if (made := change_to_not_finite(context, leaf, changes, step.number)) is not None:
         why = f"{suspect.why}: {made.word} at {mention(made.location)} had made its gradient so"
-        return suspect._replace(why=why, fix="change gradients to values that are finite")
+        return suspect._replace(why=why, fix=FINITE_CHANGES)
     why = f"{suspect.why}, which a step of {optimizer} at {mention(step.location)} made"
-    if changes := changes_before(context, leaf, step.number):
+    if changes:
         why += f" after {changes[0].word} at {mention(changes[0].location)} changed its gradient"
         fix = f"look at what {changes[0].word} writes, and at the arguments of {optimizer}"
     elif norm is not None:
@@ -355,7 +347,7 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
     if by := _combined_by(context, question):
         fix = f"explain the recordings of the other ranks as well: one may name it; {fix}"
     more = f"{by}{_skipped_step(context, question, None)}"
-    return Evidence({"count": _count(question), "fix": fix, "more": more})
+    return Evidence({"count": count_of(question), "fix": fix, "more": more})
 
 
 def _combined_by(context: Context, question: Question) -> str:
