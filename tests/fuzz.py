@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from fuzz_loops import LoopProgram, wrong_answers
 from fuzz_programs import Program
+from fuzz_systems import SystemProgram, wrong_in_system
 from fuzz_training import made
 
 import gradviz
@@ -107,6 +108,8 @@ def _wrong_answers(
     try:
         if isinstance(program, LoopProgram):
             yield from wrong_answers(program, recording, space, error)
+        elif isinstance(program, SystemProgram):
+            yield from wrong_in_system(program, recording, space, error)
         elif error is not None:
             yield from _wrong_error(program, gradviz.explain(error, recording, names=names), error)
         elif "loss" in space:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fuzz_loops import LOOPS, LoopMaker
 from fuzz_parts import Program, Var, Ways, cut, joined
 from fuzz_programs import Maker
+from fuzz_systems import SYSTEMS, made_system
 from fuzz_wide import ALL, WIDE, WideMaker
 
 __all__ = ["TRAINING", "WIDE", "made"]
@@ -345,6 +346,8 @@ def made(seed: int) -> Program:
     """The program of a seed."""
     if seed < WIDE:
         return Maker(seed).make()
+    if seed >= SYSTEMS:
+        return made_system(seed)
     if seed >= LOOPS:
         return LoopMaker(seed).make()
     return (_TrainingMaker if seed >= TRAINING else WideMaker)(seed).make()

@@ -237,7 +237,8 @@ def _is_cleared_in_time(context: Context, key: str) -> bool:
     So does a generator: its gradient is still there while the critic is trained without it.
     """
     added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
-    cleared, uses = clearings_of(context, key), uses_of(context, key)
+    cleared, steps = clearings_of(context, key), context.steps_of(key)
+    uses = [step.number for step, _ in steps] or uses_of(context, key)  # clamp_ after it uses none
     again = [_next(added, use) for use in uses]
     if len(set(again)) != len(uses) or len(uses) < 2 or again[-1] is not None:
         return False

@@ -20,9 +20,9 @@ from gradviz.diagnosis.lines import (
     stored,
     without_alias,
 )
-from gradviz.diagnosis.no_graph import is_of, source_of
+from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, source_of
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
 from gradviz.facts import Action, Problem, ProblemKind

@@ -27,10 +27,19 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import INSIDE
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, source_of
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
-from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, ancestors, leaf_of_node
+from gradviz.graph import (
+    Cause,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeKind,
+    ancestors,
+    descendants,
+    leaf_of_node,
+)
 from gradviz.graph.operations import OF_A_LIBRARY, forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -52,26 +61,6 @@ Found = Callable[[Context, ErrorContext], Evidence | None]
 def is_of(error: ErrorContext, *kinds: Kind) -> bool:
     """Whether an error's text is of one of these kinds."""
     return error.read.kind in kinds
-
-
-def with_article(noun: str) -> str:
-    """``"a float"``, ``"an int"``."""
-    return f"{'an' if noun[:1] in 'aeioAEIO' else 'a'} {noun}"
-
-
-def node_of(context: Context, **attributes: object) -> str:
-    """The key of the only node with these attributes; "" if there is none, or several."""
-    nodes = [
-        key
-        for key, data in context.graph.nodes(data=True)
-        if all(data.get(name) == value for name, value in attributes.items())
-    ]
-    return nodes[0] if len(nodes) == 1 else ""
-
-
-def source_of(context: Context, key: str) -> str:
-    """The line of a node, as text; "" if unknown."""
-    return str(context.graph.nodes[key].get("source", "")) if key in context.graph else ""
 
 
 # Backward was called on a tensor that does not require grad.
@@ -112,10 +101,10 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 
 
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    cut, frozen = (lost_on_the_way(context.graph, key, by) for by in (None, Cause.REQUIRES_GRAD))
+    cut, frozen = (lost_on_the_way(context, key, by) for by in (None, Cause.REQUIRES_GRAD))
     added = context.happened_to(frozen.source, EventKind.ACCUMULATE) if frozen is not None else ()
     if cut == frozen and left_off(context) is not None:  # then nothing after that is in a graph
-        cut = lost_on_the_way(context.graph, key, Cause.NO_GRAD) or cut
+        cut = lost_on_the_way(context, key, Cause.NO_GRAD) or cut
     elif any(each.location == error.location for each in added):
         cut = frozen  # passes of that line trained it before
     is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
@@ -147,12 +136,13 @@ def _trains(error: ErrorContext) -> bool:
     return recording is not None and any(n.tensor.requires_grad for n in recording._leaves())
 
 
-def lost_on_the_way(graph: GradGraph, key: str, by: Cause | None = None) -> CutEdge | None:
+def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutEdge | None:
     """The first known cut on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the one nearest to a tensor that requires grad. How the values of a leaf were written is
-    not of interest: it requires grad itself.
+    It is the one nearest to a tensor that requires grad, of data of a leaf that an optimizer holds,
+    if there is one. How values of a leaf were written is not of interest: it requires grad itself.
     """
+    graph, found = context.graph, list[CutEdge]()
     from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
     for target in sorted(from_where, key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
@@ -162,12 +152,22 @@ def lost_on_the_way(graph: GradGraph, key: str, by: Cause | None = None) -> CutE
             before = graph.in_edges(source, data="kind")
             is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
             if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
-                return CutEdge(source, target, edge)
+                found.append(CutEdge(source, target, edge))
+    if found:
+        trained = descendants(graph, context.held)
+        found = [cut for cut in found if cut.source in trained] or found
+        return max(found, key=lambda cut: _frozen_at(context, cut))
     if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.CUT and is_known_cut(edge):
                 return CutEdge(key, target, edge)
     return None
+
+
+def _frozen_at(context: Context, cut: CutEdge) -> int:
+    """The number of the event that froze a leaf, if that is the cut."""
+    events = context.happened_to(cut.source, EventKind.REQUIRES_GRAD)
+    return events[-1].number if events and cut.edge.get("cause") is Cause.REQUIRES_GRAD else -1
 
 
 def _carries(graph: GradGraph, target: str, edge: EdgeData) -> bool:

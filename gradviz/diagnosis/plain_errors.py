@@ -16,8 +16,8 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.no_graph import inputs_of, node_of, source_of
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.no_graph import inputs_of
+from gradviz.diagnosis.rule import Evidence, Rule, node_of, source_of
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd, original_of
 from gradviz.facts import Action, FrameKind, SourceLocation
 from gradviz.graph import NodeData, first_not_freed

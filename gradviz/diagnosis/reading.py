@@ -547,7 +547,8 @@ def _context(asked: Asked, names: Names) -> Context:
     graph = (failed or frames)[-1].graph
     passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
     roots = tuple(_roots_of(asked, tensors, graph))
-    context = Context(graph, roots, events, frames, passed[-1] if passed else None)
+    held = asked.recording._snapshots.training_sets().held
+    context = Context(graph, roots, events, frames, passed[-1] if passed else None, held=held)
     if tensors and not graph:
         context = replace(look(Asked(roots=tensors), names)[0], events=events)
     return context

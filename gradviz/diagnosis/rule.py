@@ -16,7 +16,7 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree
 from gradviz.facts import EventKind, SourceLocation
-from gradviz.graph import NodeKind
+from gradviz.graph import NodeData, NodeKind
 
 
 class RuleSubject(Protocol):
@@ -179,6 +179,35 @@ def explanation_of(
 
 def _said(sentence: str | Callable[[Any], str], evidence: Evidence) -> str:
     return sentence.format(**evidence.words) if isinstance(sentence, str) else sentence(evidence)
+
+
+def with_article(noun: str) -> str:
+    """``"a float"``, ``"an int"``."""
+    return f"{'an' if noun[:1] in 'aeioAEIO' else 'a'} {noun}"
+
+
+# Nodes of a graph.
+
+
+def node_of(context: Context, **attributes: object) -> str:
+    """The key of the only node with these attributes; "" if there is none, or several."""
+    nodes = [
+        key
+        for key, data in context.graph.nodes(data=True)
+        if all(data.get(name) == value for name, value in attributes.items())
+    ]
+    return nodes[0] if len(nodes) == 1 else ""
+
+
+def source_of(context: Context, key: str) -> str:
+    """The line of a node, as text; "" if unknown."""
+    return str(context.graph.nodes[key].get("source", "")) if key in context.graph else ""
+
+
+def is_made_at_a_line(data: NodeData) -> bool:
+    """Whether a node is the result of one operation of a known line, not changed since."""
+    is_computed = data.get("kind") in (NodeKind.OPERATION, NodeKind.UNTRACKED)
+    return is_computed and "source" in data and "," not in data.get("op", ",")
 
 
 # Statements that do less than they seem to.

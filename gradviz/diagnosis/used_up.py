@@ -28,8 +28,8 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.no_graph import is_of, source_of
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.no_graph import is_of
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, source_of
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Cause, ancestors, base_of_view, is_data

@@ -20,9 +20,9 @@ from gradviz.diagnosis.lines import (
     owner_of,
     statement_at,
 )
-from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
+from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.not_connected import gradient_in_a_list, none_of_grad
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, node_of, source_of, with_article
 from gradviz.diagnosis.subjects import (
     UNKNOWN,
     ErrorContext,

@@ -21,7 +21,7 @@ from gradviz.diagnosis.losses import (
     smaller_elsewhere,
 )
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, is_made_at_a_line
 from gradviz.diagnosis.silent_faults import (
     cancel_rules,
     is_random,
@@ -162,11 +162,11 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
     origin = values.origin_of_zeros(source) if source else ""
     made: NodeData = nodes[origin] if origin else {}
     is_one = source and nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys()
-    line = step.data.get("source", "")
-    named, fix = f", {as_read_at(nodes[source], line)}," if is_one else "", _FACTOR
-    is_named = _NAMED & made.keys() and source != origin
-    why = f", because {as_read_at(made, line)} is" if is_named else ""
-    if made.get("kind") is NodeKind.OPERATION and "source" in made:
+    line, fix = step.data.get("source", ""), _FACTOR
+    named = f", {as_read_at(nodes[source], line)}," if is_one else ""
+    is_other = _NAMED & made.keys() and source != origin
+    why = f", because {as_read_at(made, line)} is" if is_other else ""
+    if is_made_at_a_line(made):
         edges = (e for e in values.graph.in_edges(origin, data=True) if is_gradient(*e))
         blocks = (why_blocked(Step(values, each, origin, edge)) for each, _, edge in edges)
         block, op = next(filter(None, blocks), None), f"{made['op']}{at_line(made['source'])}"
@@ -413,10 +413,8 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
-    if not question.has_zero_gradient:
-        return None
-    values = context.values_of_pass(question, is_zero=True)
-    if values is None:
+    is_zero = question.has_zero_gradient
+    if not is_zero or (values := context.values_of_pass(question, is_zero)) is None:
         return None
     searches = [_searched(context, values, is_cause) for is_cause in (True, False)]
     blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
@@ -433,7 +431,8 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
         words["fix"] = fix_of_cut(context, cuts[0])
     keys = tuple(block.key for block in blocks)
     shown = keys if is_leaf or not cause else (cause, *keys)
-    lines = locations_of(nodes[key].get("source", "") for key in shown)
+    made = (cause,) if cause and is_made_at_a_line(nodes[cause]) else ()
+    lines = locations_of(nodes[key].get("source", "") for key in (*shown, *made))
     return Evidence(words, keys, (*lines, *lines_of(context, *cuts)), shown[0])
 
 

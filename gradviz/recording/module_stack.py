@@ -33,6 +33,7 @@ from gradviz.capture.autograd.engine import (
     unlisten,
     unlisten_to_calls,
 )
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.training_sets import modules_in, own_type, parameters_of
@@ -478,7 +479,8 @@ class FunctionCalls:
         location = user_location(frame.f_back, self._verdicts)
         inputs = [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
         if any(each.requires_grad for each in inputs):
-            self._add_reads(given, inputs, location, _is_of_torch(frame.f_locals.get("cls")))
+            is_hidden = _is_of_torch(frame.f_locals.get("cls"))
+            self._add_reads(given, inputs, location, is_hidden, _end_of(frame))
         else:
             function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
@@ -502,9 +504,9 @@ class FunctionCalls:
         inputs: Sequence[torch.Tensor],
         location: CodeLocation,
         is_hidden: bool,
+        end: int,
     ) -> None:
-        """Record the read leaves of a Function that has a node, the last one created."""
-        end = creation_count()
+        """Record the read leaves of a Function that has a node."""
         entries = self._event_log.entries
         last = entries[-1] if entries else None
         made = last.operation if isinstance(last, Entry) else last
@@ -587,3 +589,11 @@ def _apply_frame() -> FrameType | None:
         if frame.f_code is code:
             found = frame
     return found
+
+
+def _end_of(apply: FrameType) -> int:
+    """The end of the numbers of the node of ``apply``: autocast may have created casts since."""
+    frame = next(each for each in outwards(sys._getframe(1)) if each.f_back is apply)
+    ctx = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount else None
+    is_node = isinstance(ctx, torch.autograd.function.BackwardCFunction)  # no ``setup_context``
+    return sequence_number(cast(Any, ctx)) + 1 if is_node else creation_count()
