@@ -222,7 +222,7 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
     if not changes:
         return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
-    passes = _passes_after(context, question, added.number)
+    passes = _passes_after(context, question, changes[0].number)
     if not passes or _is_cleared_in_time(context, question.key):
         return None
     later = _later(context, question, passes[-1])
