@@ -30,7 +30,7 @@ from gradviz.diagnosis.not_connected import INSIDE
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
-from gradviz.graph import Cause, EdgeData, EdgeKind, NodeKind, ancestors, leaf_of_node
+from gradviz.graph import LEAVES, Cause, EdgeData, EdgeKind, NodeKind, ancestors, leaf_of_node
 from gradviz.graph.operations import OF_A_LIBRARY, forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -146,8 +146,8 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
 def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutEdge | None:
     """The known cut on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the first of a tensor that requires grad; of frozen ones, that of the latest frozen. How
-    the values of a leaf were written is not of interest: it requires grad itself.
+    It is the one nearest to a tensor that requires grad; before a frozen one, that of a leaf that
+    is trained, or the latest frozen. How the values of a leaf were written does not matter.
     """
     graph, found = context.graph, list[CutEdge]()
 
@@ -164,16 +164,17 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutE
     if not found and "op" in graph.nodes[key]:  # its inputs may be gone, the cause is known
         found = [CutEdge(*each) for each in graph.out_edges(key, data=True)]
         found = [e for e in found if e.edge["kind"] is EdgeKind.CUT and is_known_cut(e.edge)]
-    return min(found, key=lambda each: _since_frozen(context, each), default=None)
+    if not found or found[0].edge.get("cause") is not Cause.REQUIRES_GRAD:
+        return next(iter(found), None)
+    leaves = [e for e in found if graph.nodes[e.source]["kind"] in LEAVES]
+    leaves = [e for e in leaves if not context.held or e.source in context.held]
+    frozen = [e for e in found if e.edge.get("cause") is Cause.REQUIRES_GRAD]
+    return next(iter(leaves), max(frozen, key=lambda e: _frozen_at(context, e.source)))
 
 
-def _since_frozen(context: Context, cut: CutEdge) -> int:
-    """How long ago the source of a cut was frozen; before all of these, one that is not."""
-    kind = context.graph.nodes[cut.source]["kind"]
-    if kind is not NodeKind.UNTRACKED or cut.edge.get("cause") is not Cause.REQUIRES_GRAD:
-        return -len(context.events or ()) - 1
-    events = context.happened_to(cut.source, EventKind.REQUIRES_GRAD)
-    return -events[-1].number if events else 0
+def _frozen_at(context: Context, key: str) -> int:
+    """The number of the event that froze a tensor; 0 if unknown."""
+    return max((e.number for e in context.happened_to(key, EventKind.REQUIRES_GRAD)), default=0)
 
 
 def _not_required(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -410,12 +411,10 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
     """The line that called it; for a derivative, the line that computed it with create_graph."""
-    operation = error.read.operation
+    operation, every = error.read.operation, context.happened(EventKind.OPERATION)
     words = (operation, operation.strip("_"))
-    events = [
-        *context.happened_to(key, EventKind.OPERATION),
-        *(event for event in context.happened(EventKind.OPERATION) if event.word in words),
-    ]
+    named = (event for event in every if event.word in words)
+    events = [*context.happened_to(key, EventKind.OPERATION), *named]
     lines = locations_of([source_of(context, key)]) or tuple(event.location for event in events)
     if lines:
         return lines[0]
