@@ -13,6 +13,7 @@ import builtins
 import sys
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
@@ -23,6 +24,7 @@ from gradviz.diagnosis.lines import (
     is_showing,
     locations_of,
     nodes_in,
+    operands,
     rebound_updates,
     statement_at,
     statements_around,
@@ -182,6 +184,50 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
         known = _known_after(each, known, used, blocks <= rows[start][1])
     declared = (node.names for node in ast.walk(tree) if isinstance(node, _DECLARING))
     return root in known and not known & {name for names in declared for name in names}
+
+
+def singular_behind(line: str, words: Iterable[str]) -> tuple[str, SourceLocation] | None:
+    """The only operation of some that a line, or what it reads of its function, is computed by.
+
+    Args:
+        line: where a tensor was created.
+        words: operations that are not finite somewhere: the first four are named before others.
+    """
+    words = [*words]
+    rows = [(place, each) for place in locations_of([line]) for each in _behind(place)]
+    found = [
+        (word, replace(place, line=node.lineno, text=""))
+        for place, each in rows
+        for node in nodes_in(each, ast.Call, ast.BinOp)
+        if (word := _singular(node)) in words
+    ]
+    few = [each for each in found if each[0] in words[:4]][:1] or found
+    return few[0] if len(few) == 1 else None
+
+
+def _behind(location: SourceLocation) -> list[ast.stmt]:
+    """The statement of a line, and those before it in its function that assign what it reads."""
+    tree, statement = syntax_tree(location.file), statement_at(location)
+    rows = nodes_in(tree, ast.Assign, ast.AugAssign, ast.AnnAssign)
+    if tree is None or statement is None:
+        return []
+    scope, found = _scope_of(tree, statement), [statement]
+    rows = [each for each in rows if _scope_of(tree, each) is scope]
+    for each in found:
+        read = _names_in(each)
+        before = (e for e in rows if e.lineno < each.lineno and e not in found)
+        found += [e for e in before if _assigned_in(ast.walk(e)) & read]
+    return found
+
+
+def _singular(node: ast.expr) -> str:
+    """The word of an operation, unless it is a power or a quotient that is always finite."""
+    sign = type(getattr(node, "op", None)).__name__.lower()
+    word = called_name(node) if isinstance(node, ast.Call) else sign
+    parts = operands(node)[1:]
+    is_negative = any(isinstance(part, ast.UnaryOp) for part in parts)
+    is_constant = all(isinstance(part, ast.Constant) for part in parts)
+    return "" if (word == "pow" and not is_negative) or (word == "div" and is_constant) else word
 
 
 _Rows = Iterator[tuple[ast.stmt, frozenset[tuple[ast.AST, str]]]]

@@ -303,8 +303,8 @@ class _Numbers:
             given += [self.lines_of((of, scope))] if of is not None else []
             return frozenset[int]().union(*filter(None, given))
         if isinstance(call.func, ast.Attribute) and not self._returned(call):
-            of = self.lines_of((call.func.value, scope))  # such as array.mean(), or terms.values()
-            return of or None
+            # Such as array.mean(), or terms.values().
+            return self.lines_of((call.func.value, scope)) or None
         return _all_of(map(self.lines_of, self._values(call, scope)))
 
     def _values(self, node: ast.expr, scope: ast.AST) -> list[_Place]:
@@ -323,7 +323,8 @@ class _Numbers:
         found, text = list[_Place](), ast.unparse(node)
         is_own = isinstance(node, ast.Name)
         text = text if is_own or not isinstance(node, ast.Attribute) else f"self.{node.attr}"
-        for each in nodes_in(scope if is_own else self._tree, ast.Assign, ast.AugAssign):
+        every: list[Any] = nodes_in(scope if is_own else self._tree, ast.Assign, ast.AugAssign)
+        for each in every:
             is_later = self._until[0] is scope and each.lineno >= self._until[1]
             if is_own and (is_later or self._scope(each) is not scope):
                 continue
@@ -338,7 +339,7 @@ class _Numbers:
                             found += self._part(place, at) or [(node, scope)]
                 elif ast.unparse(target) == text:
                     found.append((each.value, self._scope(each)))
-        loops = nodes_in(scope, ast.For, ast.comprehension) if is_own else []
+        loops: list[Any] = nodes_in(scope, ast.For, ast.comprehension) if is_own else []
         for loop in (each for each in loops if self._scope(each.target) is scope):
             targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
             for at, part in enumerate(targets):
@@ -405,7 +406,7 @@ class _Numbers:
                 if made.name == called_name(node):
                     given |= dict(zip(fields, node.args, strict=False))
             if key in given:
-                return [(given[key], scope)]  # type: ignore[index]
+                return [(given[key], scope)]
         self._running.add(id(node))
         found = [part for each in self._values(node, scope) for part in self._part(each, key)]
         self._running.discard(id(node))
