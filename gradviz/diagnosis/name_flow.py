@@ -206,17 +206,20 @@ def singular_behind(line: str, words: Iterable[str]) -> tuple[str, SourceLocatio
 
 
 def _behind(location: SourceLocation) -> list[ast.stmt]:
-    """The statement of a line, and those before it in its function that assign what it reads."""
+    """The statement of a line, and those that assign or return what it reads, in its file."""
     tree, statement = syntax_tree(location.file), statement_at(location)
-    rows = nodes_in(tree, ast.Assign, ast.AugAssign, ast.AnnAssign)
     if tree is None or statement is None:
         return []
-    scope, found = _scope_of(tree, statement), [statement]
-    rows = [each for each in rows if _scope_of(tree, each) is scope]
+    found = [statement]
     for each in found:
-        read = _names_in(each)
-        before = (e for e in rows if e.lineno < each.lineno and e not in found)
-        found += [e for e in before if _assigned_in(ast.walk(e)) & read]
+        scope, read = _scope_of(tree, each), _names_in(each)
+        rows = nodes_in(scope, ast.Assign, ast.AugAssign, ast.AnnAssign)
+        before = (e for e in rows if e.lineno < each.lineno and _scope_of(tree, e) is scope)
+        found += [e for e in before if e not in found and _assigned_in(ast.walk(e)) & read]
+        called = {called_name(call) for call in nodes_in(each, ast.Call)}
+        functions = (e for e in nodes_in(tree, ast.FunctionDef) if e.name in called)
+        returned = (e for function in functions for e in nodes_in(function, ast.Return))
+        found += [e for e in returned if e not in found]
     return found
 
 
@@ -226,7 +229,8 @@ def _singular(node: ast.expr) -> str:
     word = called_name(node) if isinstance(node, ast.Call) else sign
     parts = operands(node)[1:]
     is_negative = any(isinstance(part, ast.UnaryOp) for part in parts)
-    is_constant = all(isinstance(part, ast.Constant) for part in parts)
+    is_count = any(isinstance(e, ast.Call) and called_name(e) in ("len", "numel") for e in parts)
+    is_constant = is_count or all(isinstance(part, ast.Constant) for part in parts)
     return "" if (word == "pow" and not is_negative) or (word == "div" and is_constant) else word
 
 

@@ -225,7 +225,7 @@ def of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | 
             data = values.graph.nodes[first]
             which = f"its input was computed from {_as_created(data).rstrip(',')}, which"
         if suspect := _with_input(key, which, value, only_nan or is_mask):
-            return _of_code(suspect, data) if value and value.nan else suspect
+            return _of_code(suspect, data)
     return None
 
 
@@ -248,7 +248,7 @@ def _first_with_nan(values: Values, key: str) -> str:
 
 
 def _of_code(suspect: Suspect, data: NodeData) -> Suspect:
-    """The same, with what the code that created the NaN calls, if that is not finite somewhere."""
+    """The same, with what the code that created it calls, if that is not finite somewhere."""
     line = data.get("source", "") if data["kind"] is NodeKind.UNTRACKED else ""
     if (found := singular_behind(line, _SINGULAR_AT)) is None:
         return suspect
