@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,8 +17,7 @@ from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.silent_faults import grown
-from gradviz.diagnosis.statements import trained_by
-from gradviz.diagnosis.training import is_unscaled, scale_of
+from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
     Owner,
@@ -419,6 +420,32 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "gradient, as of a bias before a normalization, is no fault.",
     ),
 )
+
+
+def trained_by(context: Context, event: Event) -> frozenset[str]:
+    """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
+
+    def added() -> dict[int, dict[str, int]]:
+        found = defaultdict[int, dict[str, int]](dict)
+        for each in context.happened(EventKind.ACCUMULATE):
+            number = getattr(each.details, "pass_number", 0)
+            found[number].update(dict.fromkeys(each.nodes, each.number))
+        return found
+
+    number, is_alone = getattr(event.details, "pass_number", 0), not context.steps
+    keys = context.cached(trained_by, added).get(number, {})
+    return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
+
+
+def _is_used(context: Context, key: str, added: int) -> bool:
+    """Whether a step used what an event added to a gradient, before it was cleared."""
+    if (name := ("uses", key)) not in context.cache:
+        history = context.history_of(key)
+        ends = (e for e in history if e.kind is EventKind.STEP or e.action in CLEARS)
+        context.cache[name] = [(e.number, e.kind is EventKind.STEP) for e in ends]
+    ends = context.cache[name]
+    at = bisect(ends, (added, True))
+    return at < len(ends) and bool(ends[at][1])
 
 
 # Samples that are given to a layer.

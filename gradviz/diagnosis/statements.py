@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-from bisect import bisect
-from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, permutations
@@ -32,14 +30,13 @@ from gradviz.diagnosis.lines import (
     statements_around,
     syntax_tree,
 )
+from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.diagnosis.training import CLEARS
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
 from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
 from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.operations import words
 from gradviz.graph.text import joined
-from gradviz.story import Event
 
 # Terms of a loss.
 
@@ -104,32 +101,6 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     return answers_about(cut_term, found.values())
-
-
-def trained_by(context: Context, event: Event) -> frozenset[str]:
-    """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
-
-    def added() -> dict[int, dict[str, int]]:
-        found = defaultdict[int, dict[str, int]](dict)
-        for each in context.happened(EventKind.ACCUMULATE):
-            number = getattr(each.details, "pass_number", 0)
-            found[number].update(dict.fromkeys(each.nodes, each.number))
-        return found
-
-    number, is_alone = getattr(event.details, "pass_number", 0), not context.steps
-    keys = context.cached(trained_by, added).get(number, {})
-    return frozenset(key for key in keys if is_alone or _is_used(context, key, keys[key]))
-
-
-def _is_used(context: Context, key: str, added: int) -> bool:
-    """Whether a step used what an event added to a gradient, before it was cleared."""
-    if (name := ("uses", key)) not in context.cache:
-        history = context.history_of(key)
-        ends = (e for e in history if e.kind is EventKind.STEP or e.action in CLEARS)
-        context.cache[name] = [(e.number, e.kind is EventKind.STEP) for e in ends]
-    ends = context.cache[name]
-    at = bisect(ends, (added, True))
-    return at < len(ends) and bool(ends[at][1])
 
 
 def _is_made(data: Any) -> bool:
@@ -459,12 +430,21 @@ def no_copies(context: Context) -> list[Explanation]:
     found = dict[str, OtherSubject]()
     changes = context.happened(EventKind.IN_PLACE)
     lines = (e.location for e in changes if not context.held.isdisjoint(e.nodes))
-    for line in filter(None, dict.fromkeys(lines)):
-        for name, made, value in (each for pair in _models_at(line) for each in _same(line, pair)):
-            found.setdefault(name, OtherSubject(name, "", context, (made, value, line)))
+    rows = [
+        (name, f"copy.deepcopy({value})", made, line, _INTO_THEMSELVES)
+        for line in filter(None, dict.fromkeys(lines))
+        for pair in _models_at(line)
+        for name, made, value in _same(line, pair)
+    ]
+    rows += [(*each, _INTO_THEMSELVES) for each in _kept(context)]
+    rows += [(*each, _USED_LATER) for each in _best(context)]
+    for name, *facts in rows:
+        found.setdefault(name, OtherSubject(name, "", context, tuple(facts)))
     return answers_about(same_model, found.values())
 
 
+_INTO_THEMSELVES = "; {} writes them into themselves"
+_USED_LATER = ": {} gets them as the last step leaves them"
 _READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
 
 
@@ -505,42 +485,87 @@ def _same(
     for one, other in permutations(pair):
         every = assignments_to(location, other) if one != other else []
         made = [(n, ast.unparse(e)) for n, e in every if not isinstance(e, ast.Constant)]
-        for value in (one, f"{one}.state_dict()") if made else ():
-            same = (value, f"{value}.copy()", f"dict({value})", f"copy.copy({value})")
-            # The entries of a state may be replaced before it is loaded.
-            is_kept = value == one or _is_only_loaded(location, other)
-            if is_kept and all(text in same for _, text in made):
-                yield other, SourceLocation(location.file, made[-1][0]), value
+        same = (one, f"copy.copy({one})")
+        if made and all(text in same for _, text in made):
+            yield other, SourceLocation(location.file, made[-1][0]), one
 
 
-def _is_only_loaded(location: SourceLocation, name: str) -> bool:
-    """Whether a file uses a variable only to load it, or to compare it."""
-    tree = syntax_tree(location.file)
-    loads = [e for e in nodes_in(tree, ast.Call) if called_name(e) == "load_state_dict"]
-    known = {*chain(*(map(id, ast.walk(e)) for e in (*loads, *nodes_in(tree, ast.Compare))))}
-    used = (
-        e
-        for e in nodes_in(tree, ast.Name, ast.Attribute)
-        if isinstance(getattr(e, "ctx", None), ast.Load)
-    )
-    return all(id(each) in known for each in used if ast.unparse(each) == name)
+def _kept(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLocation]]:
+    """The states that are loaded into the tensors that they are: name, value, and both lines."""
+    for event in context.happened(EventKind.IN_PLACE):
+        written, alias = event.location, getattr(event.details, "alias", "")
+        if not alias or written is None or alias == event.source:
+            continue
+        made = locations_of([alias])[0]
+        taken = [e.number for e in context.events or () if e.source == alias]
+        last = max((each for each in taken if each < event.number), default=0)
+        steps = (e for e, _ in context.steps if last < e.number < event.number)
+        is_chosen = statements_around(made, ast.If) and not _in_one_loop(made, written)
+        statement = statement_at(made)
+        if (is_chosen or any(steps)) and isinstance(statement, ast.Assign):
+            yield ast.unparse(statement.targets[0]), _copied(statement.value), made, written
+
+
+def _in_one_loop(one: SourceLocation, other: SourceLocation) -> bool:
+    """Whether the innermost loop around a line is also around another one."""
+    loops = statements_around(one, ast.For, ast.While)[-1:]
+    return bool(loops) and loops[0] in statements_around(other, ast.For, ast.While)
+
+
+def _copied(value: ast.expr) -> str:
+    """The code of a copy of a model, of its state, or of a dict of the tensors of that."""
+    if isinstance(value, ast.DictComp) and isinstance(value.value, (ast.Name, ast.Subscript)):
+        own, clone = ast.unparse(value.value), f"{ast.unparse(value.value)}.clone()"
+        return ast.unparse(value).replace(f": {own} for", f": {clone} for")
+    return f"copy.deepcopy({ast.unparse(value)})"
+
+
+_BEST = "best"  # in the name of a variable that is assigned when a metric has improved
+
+
+def _best(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLocation]]:
+    """Variables for the best model, assigned in a loop that trains one model, and used after it."""
+    for file in context.files if context.steps else ():
+        tree = syntax_tree(file)
+        for each in nodes_in(tree, ast.Assign):
+            made = SourceLocation(file, each.lineno)
+            name, loops = ast.unparse(each.targets[0]), statements_around(made, ast.For, ast.While)
+            chosen = statements_around(made, ast.If)
+            if _BEST not in name.lower() or not loops or not chosen:
+                continue
+            if each.lineno < loops[-1].lineno or any(nodes_in(chosen[-1], ast.Break, ast.Return)):
+                continue
+            model = _model_of(each.value)
+            bound = {ast.unparse(e) for e in _names(loops[0]) if isinstance(e.ctx, ast.Store)}
+            scope = (statements_around(made, ast.FunctionDef) or [tree])[-1]
+            uses = (e for e in _names(scope) if e.lineno > (loops[0].end_lineno or 0))
+            after = [
+                e.lineno for e in uses if ast.unparse(e) == name and isinstance(e.ctx, ast.Load)
+            ]
+            is_model = any(
+                ast.unparse(e) == f"{model}.parameters()" for e in nodes_in(tree, ast.Call)
+            )
+            if after and is_model and model not in bound:
+                yield name, _copied(each.value), made, SourceLocation(file, after[0])
+
+
+def _names(tree: ast.AST | None) -> list[Any]:
+    return nodes_in(tree, ast.Name, ast.Attribute, ast.Subscript)
 
 
 def _of_same_model(_: Context, row: OtherSubject) -> Evidence:
-    made, value, written = row.facts
-    words = {"made": mention(made), "written": mention(written)}
-    words["fix"] = f"{made}: {row.name} = copy.deepcopy({value})"
-    return Evidence(words, locations=(made, written))
+    copied, made, line, then = row.facts
+    told = {"made": mention(made), "then": then.format(mention(line))}
+    told["fix"] = f"{made}: {row.name} = {copied}"
+    return Evidence(told, locations=(made, line))
 
 
 same_model: Rule[Any, Any] = Rule(
     "a copy of a model that is the model itself",
     Verdict.NOT_A_COPY,
     _of_same_model,
-    "it has the trained parameters themselves, since {made} copies nothing; {written} writes them "
-    "into themselves",
-    events=(EventKind.IN_PLACE,),
-    docs="Where the program assigns a variable for the copy, as in target = model.",
+    "it has the trained parameters themselves, since {made} copies nothing{then}",
+    docs="As of target = model, and of best = model.state_dict() in a loop that trains the model.",
 )
 
 
