@@ -180,7 +180,6 @@ _TO_NUMBERS = words(lambda row: row.reads_value)
 _ON_NUMBERS = {"abs", "max", "min", "pow", "round", "sum", "sorted"}
 _OF_NUMBERS = ("math.", "np.", "numpy.", "statistics.")
 _MAKE = ("as_tensor", "from_numpy", "tensor")
-_FORWARD = ("forward", "__call__")
 _ANY = object()  # any element of a list
 
 
@@ -389,7 +388,9 @@ class _Numbers:
         named = [each for each in self._functions if each.name == name]
         if not named and not hasattr(builtins, name):
             is_own = isinstance(call.func, ast.Name) or ast.unparse(call.func).startswith("self.")
-            named = [each for each in self._functions if is_own and each.name in _FORWARD]
+            named = [
+                each for each in self._functions if is_own and each.name in ("forward", "__call__")
+            ]
         rows = ((e.value, each) for each in named for e in nodes_in(each, ast.Return))
         return [(value, function) for value, function in rows if value is not None]
 
@@ -499,17 +500,23 @@ def _kept(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLo
         made = locations_of([alias])[0]
         taken = [e.number for e in context.events or () if e.source == alias]
         last = max((each for each in taken if each < event.number), default=0)
-        steps = (e for e, _ in context.steps if last < e.number < event.number)
-        is_chosen = statements_around(made, ast.If) and not _in_one_loop(made, written)
+        steps = [e.number for e, _ in context.steps]
+        is_meant = any(last < each < event.number for each in steps)
+        if not is_meant and not _in_one_loop(made, written):
+            # It is chosen by a metric; or it is loaded again, after the steps of a loop.
+            around = statements_around(made, ast.If, ast.FunctionDef, *_LOOPS)[1:]
+            is_chosen = any(isinstance(each, ast.If) for each in around)
+            later = steps[-1] > last and statements_around(written, *_LOOPS) if steps else ()
+            is_meant = bool(steps and (is_chosen or later))
         statement = statement_at(made)
-        if (is_chosen or any(steps)) and isinstance(statement, ast.Assign):
+        if is_meant and isinstance(statement, ast.Assign):
             yield ast.unparse(statement.targets[0]), _copied(statement.value), made, written
 
 
 def _in_one_loop(one: SourceLocation, other: SourceLocation) -> bool:
-    """Whether the innermost loop around a line is also around another one."""
-    loops = statements_around(one, ast.For, ast.While)[-1:]
-    return bool(loops) and loops[0] in statements_around(other, ast.For, ast.While)
+    """Whether the innermost loop around two lines is the same, if there is one."""
+    loops = statements_around(one, *_LOOPS)[-1:]
+    return bool(loops) and loops == statements_around(other, *_LOOPS)[-1:]
 
 
 def _copied(value: ast.expr) -> str:
@@ -520,7 +527,7 @@ def _copied(value: ast.expr) -> str:
     return f"copy.deepcopy({ast.unparse(value)})"
 
 
-_BEST = "best"  # in the name of a variable that is assigned when a metric has improved
+_LOOPS = (ast.For, ast.While)
 
 
 def _best(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLocation]]:
@@ -529,28 +536,25 @@ def _best(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLo
         tree = syntax_tree(file)
         for each in nodes_in(tree, ast.Assign):
             made = SourceLocation(file, each.lineno)
-            name, loops = ast.unparse(each.targets[0]), statements_around(made, ast.For, ast.While)
+            name, loops = ast.unparse(each.targets[0]), statements_around(made, *_LOOPS)
             chosen = statements_around(made, ast.If)
-            if _BEST not in name.lower() or not loops or not chosen:
+            if "best" not in name.lower() or not loops or not chosen:
                 continue
             if each.lineno < loops[-1].lineno or any(nodes_in(chosen[-1], ast.Break, ast.Return)):
                 continue
             model = _model_of(each.value)
-            bound = {ast.unparse(e) for e in _names(loops[0]) if isinstance(e.ctx, ast.Store)}
-            scope = (statements_around(made, ast.FunctionDef) or [tree])[-1]
-            uses = (e for e in _names(scope) if e.lineno > (loops[0].end_lineno or 0))
-            after = [
-                e.lineno for e in uses if ast.unparse(e) == name and isinstance(e.ctx, ast.Load)
-            ]
-            is_model = any(
-                ast.unparse(e) == f"{model}.parameters()" for e in nodes_in(tree, ast.Call)
-            )
-            if after and is_model and model not in bound:
+            bound = {*map(ast.unparse, _names(loops[0], ast.Store))}
+            own = statements_around(made, ast.FunctionDef)
+            read = (e for e in _names(own[-1] if own else tree, ast.Load) if ast.unparse(e) == name)
+            after = [each.lineno for each in read if each.lineno > (loops[0].end_lineno or 0)]
+            called = map(ast.unparse, nodes_in(tree, ast.Call))
+            if after and f"{model}.parameters()" in called and model not in bound:
                 yield name, _copied(each.value), made, SourceLocation(file, after[0])
 
 
-def _names(tree: ast.AST | None) -> list[Any]:
-    return nodes_in(tree, ast.Name, ast.Attribute, ast.Subscript)
+def _names(tree: ast.AST | None, ctx: type[ast.expr_context]) -> list[Any]:
+    every: list[Any] = nodes_in(tree, ast.Name, ast.Attribute, ast.Subscript)
+    return [each for each in every if isinstance(each.ctx, ctx)]
 
 
 def _of_same_model(_: Context, row: OtherSubject) -> Evidence:
