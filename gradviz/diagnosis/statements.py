@@ -388,11 +388,9 @@ class _Numbers:
         named = [each for each in self._functions if each.name == name]
         if not named and not hasattr(builtins, name):
             is_own = isinstance(call.func, ast.Name) or ast.unparse(call.func).startswith("self.")
-            named = [
-                each for each in self._functions if is_own and each.name in ("forward", "__call__")
-            ]
-        rows = ((e.value, each) for each in named for e in nodes_in(each, ast.Return))
-        return [(value, function) for value, function in rows if value is not None]
+            called = ("forward", "__call__") if is_own else ()
+            named = [each for each in self._functions if each.name in called]
+        return [(e.value, f) for f in named for e in nodes_in(f, ast.Return) if e.value]
 
     def _scope(self, node: ast.stmt | ast.expr) -> ast.AST:
         around = (e for e in self._functions if e.lineno <= node.lineno <= (e.end_lineno or 0))
