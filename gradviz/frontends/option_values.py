@@ -62,9 +62,8 @@ def lines_off(file: str) -> frozenset[int]:
     code = {e.lineno: ast.unparse(e) for e in nodes if isinstance(e, (ast.Expr, ast.Assign))}
     found = set[int]()
     for word in ("set_grad_enabled(", "requires_grad"):
-        off = {
-            n for n, text in code.items() if word in text and text.endswith(("(False)", "= False"))
-        }
+        own = {n: text for n, text in code.items() if word in text}
+        off = {n for n, text in own.items() if text.endswith(("(False)", "= False"))}
         if len(off) == len(own):
             inside = {each.name for each in functions for n in off if _has_line(each, n)}
             found |= off | {each.lineno for each in calls if _called(each) in inside}
