@@ -28,7 +28,11 @@ from gradviz.diagnosis.answers import (
     saved_explanations,
     with_explanations,
 )
-from gradviz.diagnosis.changed_gradients import clipping_rules, hook_of_each_step
+from gradviz.diagnosis.changed_gradients import (
+    clipping_rules,
+    hook_of_each_step,
+    step_of_a_scaler,
+)
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.lines import mention
@@ -121,6 +125,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *in_place.RULES,
     *wrong_arguments.RULES,
     silent_faults.step_before_sharding,
+    step_of_a_scaler,
     *plain_errors.RULES,
 )
 
