@@ -144,10 +144,12 @@ class VersionDetails:
 
     Args:
         before, after: its version counter before and after the change.
+        alias: if its own values were written into it, the line that made the alias with them.
     """
 
     before: int
     after: int
+    alias: str = ""
 
 
 class Loss(str, Enum):

@@ -15,9 +15,9 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.suspects import is_finite
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
+from gradviz.graph import TensorSummary
 from gradviz.story import Event
 from gradviz.torch_messages import MessageKind
 
@@ -26,6 +26,11 @@ _ADDED = EventKind.ACCUMULATE
 FINITE_CHANGES = "change gradients to values that are finite"
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
+
+
+def is_finite(summary: TensorSummary | None) -> bool | None:
+    """Whether all elements of a tensor are finite; None if its values are not known."""
+    return None if summary is None else summary.is_finite
 
 
 def is_not_finite(question: Question) -> bool:

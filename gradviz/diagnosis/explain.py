@@ -69,10 +69,10 @@ from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, un
 from gradviz.diagnosis.statements import (
     compared,
     comparisons,
+    cut_term,
     no_copies,
     same_model,
-    sampled,
-    samples,
+    terms_without_gradient,
 )
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
@@ -91,8 +91,8 @@ if TYPE_CHECKING:
 
 _ALONE = (
     compared,
-    relative_size.cut_term,
-    sampled,
+    cut_term,
+    relative_size.sampled,
     same_model,
     unseen,
     all_frozen,
@@ -306,8 +306,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors or asked.modules:
-        terms = relative_size.terms_without_gradient(context)
-        explanations = Explanations((*explanations, *terms, *samples(context)))
+        terms = terms_without_gradient(context)
+        explanations = Explanations((*explanations, *terms, *relative_size.samples(context)))
     if not asked.tensors:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:

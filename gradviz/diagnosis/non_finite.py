@@ -13,6 +13,7 @@ from gradviz.diagnosis.changed_gradients import (
     changed_to_it,
     changes_before,
     count_of,
+    is_finite,
     is_not_finite,
 )
 from gradviz.diagnosis.context import RECORD, Context, Question
@@ -27,8 +28,6 @@ from gradviz.diagnosis.suspects import (
     backward_suspects,
     bad_leaf,
     forward_suspects,
-    in_order,
-    is_finite,
     of_untracked,
 )
 from gradviz.diagnosis.training import scaling_of
@@ -42,7 +41,7 @@ from gradviz.facts import (
     Loss,
     StepDetails,
 )
-from gradviz.graph import GradGraph, ancestors, is_data, word_of
+from gradviz.graph import GradGraph, ancestors, in_order, is_data, word_of
 from gradviz.graph.operations import operation
 from gradviz.story import Event
 
