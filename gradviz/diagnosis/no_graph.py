@@ -81,8 +81,7 @@ def _start(context: Context, error: ErrorContext) -> str:
     """The root of backward in the error; "" for another error, or if unknown."""
     if error.read.kind not in _CALLS:
         return ""
-    kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
-    return next((key for key, kind in kinds.items() if kind is NodeKind.UNTRACKED), "")
+    return next((key for key in context.roots if key in _untracked(context)), "")
 
 
 def _began(context: Context, error: ErrorContext) -> str:
@@ -112,10 +111,10 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 
 
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    cut, frozen = (lost_on_the_way(context.graph, key, by) for by in (None, Cause.REQUIRES_GRAD))
+    cut, frozen = (lost_on_the_way(context, key, by) for by in (None, Cause.REQUIRES_GRAD))
     added = context.happened_to(frozen.source, EventKind.ACCUMULATE) if frozen is not None else ()
     if cut == frozen and left_off(context) is not None:  # then nothing after that is in a graph
-        cut = lost_on_the_way(context.graph, key, Cause.NO_GRAD) or cut
+        cut = lost_on_the_way(context, key, Cause.NO_GRAD) or cut
     elif any(each.location == error.location for each in added):
         cut = frozen  # passes of that line trained it before
     is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
@@ -147,22 +146,23 @@ def _trains(error: ErrorContext) -> bool:
     return recording is not None and any(n.tensor.requires_grad for n in recording._leaves())
 
 
-def lost_on_the_way(graph: GradGraph, key: str, by: Cause | None = None) -> CutEdge | None:
+def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutEdge | None:
     """The first known cut on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the one nearest to a tensor that requires grad. How the values of a leaf were written is
-    not of interest: it requires grad itself.
+    It is the one nearest to a tensor that requires grad, first to one that an optimizer holds.
     """
+    graph, found = context.graph, list[CutEdge]()
     from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
     for target in sorted(from_where, key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
             is_one = _carries(graph, target, edge) and is_known_cut(edge)
-            if not is_one or by not in (None, edge.get("cause")):
-                continue
-            before = graph.in_edges(source, data="kind")
-            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
-                return CutEdge(source, target, edge)
+            before = {kind for *_, kind in graph.in_edges(source, data="kind")}
+            is_later = EdgeKind.CUT in before and graph.nodes[source]["kind"] is NodeKind.UNTRACKED
+            if is_one and by in (None, edge.get("cause")) and not is_later:
+                found.append(CutEdge(source, target, edge))
+    if found:
+        own = (e for e in found if not context.held.isdisjoint(ancestors(graph, [e.source])))
+        return next(own, found[0])
     if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.CUT and is_known_cut(edge):
@@ -410,8 +410,7 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
     """The line that called it; for a derivative, the line that computed it with create_graph."""
-    operation = error.read.operation
-    words = (operation, operation.strip("_"))
+    words = (operation := error.read.operation, operation.strip("_"))
     events = [
         *context.happened_to(key, EventKind.OPERATION),
         *(event for event in context.happened(EventKind.OPERATION) if event.word in words),
