@@ -148,8 +148,10 @@ _ON_THE_PATH = (
 
 
 def changed_since(context: Context, question: Question) -> Sequence[Event]:
-    """The events that changed the values of a leaf since its gradient was last accumulated."""
-    if not (added := context.happened_to(question.key, EventKind.ACCUMULATE)):
+    """The events that changed the values of a leaf that still has its gradient of before."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    after = context.gradient_changes(question.key)
+    if not added or (after and after[-1].action in CLEARS):
         return []
     changes = [
         event

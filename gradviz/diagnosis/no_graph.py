@@ -81,8 +81,7 @@ def _start(context: Context, error: ErrorContext) -> str:
     """The root of backward in the error; "" for another error, or if unknown."""
     if error.read.kind not in _CALLS:
         return ""
-    kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
-    return next((key for key, kind in kinds.items() if kind is NodeKind.UNTRACKED), "")
+    return next((key for key in context.roots if key in _untracked(context)), "")
 
 
 def _began(context: Context, error: ErrorContext) -> str:
@@ -146,8 +145,8 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
 def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutEdge | None:
     """The known cut on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the one nearest to a tensor that requires grad; before a frozen one, that of a leaf that
-    is trained, or the latest frozen. How the values of a leaf were written does not matter.
+    It is the one nearest to a tensor that requires grad, first to one that an optimizer holds;
+    before a frozen one, that of a leaf that requires grad, or the latest frozen.
     """
     graph, found = context.graph, list[CutEdge]()
 
@@ -157,18 +156,18 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutE
     for target in sorted(ancestors(graph, [key], carries), key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
             is_one = carries(source, target, edge) and is_known_cut(edge)
-            is_cut = any(kind is EdgeKind.CUT for *_, kind in graph.in_edges(source, data="kind"))
-            is_first = graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut
-            if is_one and is_first and by in (None, edge.get("cause")):
+            before = {kind for *_, kind in graph.in_edges(source, data="kind")}
+            is_later = EdgeKind.CUT in before and graph.nodes[source]["kind"] is NodeKind.UNTRACKED
+            if is_one and by in (None, edge.get("cause")) and not is_later:
                 found.append(CutEdge(source, target, edge))
     if not found and "op" in graph.nodes[key]:  # its inputs may be gone, the cause is known
         found = [CutEdge(*each) for each in graph.out_edges(key, data=True)]
         found = [e for e in found if e.edge["kind"] is EdgeKind.CUT and is_known_cut(e.edge)]
-    if not found or found[0].edge.get("cause") is not Cause.REQUIRES_GRAD:
-        return next(iter(found), None)
-    leaves = [e for e in found if graph.nodes[e.source]["kind"] in LEAVES]
-    leaves = [e for e in leaves if not context.held or e.source in context.held]
-    frozen = [e for e in found if e.edge.get("cause") is Cause.REQUIRES_GRAD]
+    own = [e for e in found if not context.held.isdisjoint(ancestors(graph, [e.source]))] or found
+    if not own or own[0].edge.get("cause") is not Cause.REQUIRES_GRAD:
+        return next(iter(own), None)
+    leaves = [e for e in own if graph.nodes[e.source]["kind"] in LEAVES]
+    frozen = [e for e in own if e.edge.get("cause") is Cause.REQUIRES_GRAD]
     return next(iter(leaves), max(frozen, key=lambda e: _frozen_at(context, e.source)))
 
 
@@ -411,10 +410,11 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
     """The line that called it; for a derivative, the line that computed it with create_graph."""
-    operation, every = error.read.operation, context.happened(EventKind.OPERATION)
-    words = (operation, operation.strip("_"))
-    named = (event for event in every if event.word in words)
-    events = [*context.happened_to(key, EventKind.OPERATION), *named]
+    words = (operation := error.read.operation, operation.strip("_"))
+    events = [
+        *context.happened_to(key, EventKind.OPERATION),
+        *(event for event in context.happened(EventKind.OPERATION) if event.word in words),
+    ]
     lines = locations_of([source_of(context, key)]) or tuple(event.location for event in events)
     if lines:
         return lines[0]
