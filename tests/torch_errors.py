@@ -536,10 +536,10 @@ class Net(nn.Module):
         self.used, self.spare = nn.Linear(2, 2), nn.Linear(2, 2)
     def forward(self, x):
         return self.used(x)
-
 class Again(Net):
     def forward(self, x):
-        return checkpoint(self.used, checkpoint(self.used, x, use_reentrant=True), use_reentrant=True)
+        x = checkpoint(self.used, x, use_reentrant=True)
+        return checkpoint(self.used, x, use_reentrant=True)
 
 def unused():
     net = parallel(Net())
