@@ -27,6 +27,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
     syntax_tree,
 )
+from gradviz.diagnosis.name_flow import statements_behind
 from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
@@ -48,6 +49,7 @@ class _Term:
     read: ValueRead | None
     trained: frozenset[str]
     context: Context
+    fixed: tuple[str, str, str] = ("", "", "")  # why it is a constant, what to do, and the line
     group: Group = Group.NO_GRADIENT
     kind: None = None
 
@@ -88,21 +90,21 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
             place, term = (graph.nodes[row.sum].get("source", ""), number), None
-            is_asked = row.sum not in dead and (row.key in spoiled or not row.key)
-            is_asked = is_asked or _is_made(graph.nodes[row.key] if row.key else {})
+            is_fixed = not row.key or graph.nodes[row.key]["kind"] is NodeKind.UNTRACKED
+            is_asked = row.sum not in dead and (row.key in spoiled or is_fixed)
             if is_asked and (left := left - 1) >= 0:
                 own = _cuts_of_term(inside, row, cuts) if row.key in spoiled else []
                 read = None if row.key in spoiled else _number_at(inside, row, trained)
+                if row.key and not (own or read) and row.key not in spoiled:
+                    key, *fixed = _constant_at(inside, row) or [""]
+                    if key:
+                        told = (fixed[0], fixed[1], fixed[2])
+                        term = _Term(key, place[0], own, None, trained, inside, told)
                 if own or read:
                     term = _Term(row.key, place[0], own, read, trained, inside)
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     return answers_about(cut_term, found.values())
-
-
-def _is_made(data: Any) -> bool:
-    """Whether a tensor is made of numbers, as far as the recording has seen."""
-    return data.get("kind") is NodeKind.UNTRACKED and data.get("op") in _MAKE
 
 
 def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
@@ -136,6 +138,43 @@ def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueR
     return None
 
 
+def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | None:
+    """The part of a term that no gradient can come through, with why, what to do, and its line."""
+    graph, nodes = context.graph, context.graph.nodes
+    every = [row.key, *(ancestors(graph, [row.key], is_data) - {row.key})]
+    made = [key for key in every if nodes[key]["kind"] is NodeKind.UNTRACKED]
+    for key in made:
+        op, line = nodes[key].get("op", ""), nodes[key].get("source", "")
+        if op in _COMPARING and {*graph.predecessors(key)} <= {*made} and line:
+            why = f"no input of {op} at {mention(line)} requires grad"
+            return key, why, f"{line}: compute an input of {op} with the model that is trained", line
+    for key in made:
+        for place in locations_of([nodes[key].get("source", "")]):
+            for call in _without_graph(place):
+                line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
+                why = f"{name}() at {mention(line)} computes it without create_graph=True"
+                return row.key, why, f"{line}: {name}(..., create_graph=True)", line
+    return None
+
+
+_COMPARING = words(lambda row: row.word.endswith("_loss")) | {"kl_div", "cross_entropy"}
+_COMPARING |= {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
+_DERIVATIVES = ("hessian", "jacobian", "vjp", "jvp", "vhp", "hvp")
+
+
+def _without_graph(place: SourceLocation) -> Iterator[ast.Call]:
+    """Calls of torch.autograd.functional, without create_graph, by which a line is computed."""
+    imports = nodes_in(syntax_tree(place.file), ast.ImportFrom)
+    own = {a.name for e in imports if e.module == "torch.autograd.functional" for a in e.names}
+    for statement in statements_behind(place):
+        for call in nodes_in(statement, ast.Call):
+            code = ast.unparse(call)
+            is_one = f"autograd.functional.{called_name(call)}" in code or called_name(call) in own
+            has_graph = "create_graph" in code or len(call.args) > 2
+            if is_one and called_name(call) in _DERIVATIVES and not has_graph:
+                yield call
+
+
 def _of_term(context: Context, term: _Term) -> Evidence:
     graph, read = context.graph, term.read
     ends = ancestors(graph, [cut.source for cut in term.cuts]) & term.trained
@@ -148,6 +187,9 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         fix = FIX_OF_CAUSE[Cause.NUMPY] if read.word == "numpy" else fix
         fixes = [f"{read.source}: {fix}"]
         lines = locations_of([read.source])
+    elif term.fixed[0]:
+        ends, why, fixes = {*term.trained}, term.fixed[0], [term.fixed[1]]
+        lines = locations_of([term.fixed[2]])
     else:
         first = term.cuts[0]
         why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
