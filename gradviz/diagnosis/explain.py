@@ -72,6 +72,7 @@ from gradviz.diagnosis.statements import (
     comparisons,
     cut_term,
     terms_without_gradient,
+    unused_argument,
 )
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
@@ -112,6 +113,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *non_finite_rules,
     *in_place.unseen_rules,
     changed_through_an_alias,
+    unused_argument,
     *zero_rules,
     *clipping_rules,
     *training_rules,

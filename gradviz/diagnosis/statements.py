@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
@@ -26,12 +26,13 @@ from gradviz.diagnosis.lines import (
     nodes_in,
     statement_at,
     syntax_tree,
+    transforms_in,
 )
 from gradviz.diagnosis.name_flow import statements_behind
 from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
-from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
 from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.operations import words
 from gradviz.graph.text import joined
@@ -147,7 +148,12 @@ def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | N
         op, line = nodes[key].get("op", ""), nodes[key].get("source", "")
         if op in _COMPARING and {*graph.predecessors(key)} <= {*made} and line:
             why = f"no input of {op} at {mention(line)} requires grad"
-            return key, why, f"{line}: compute an input of {op} with the model that is trained", line
+            return (
+                key,
+                why,
+                f"{line}: compute an input of {op} by the model that is trained",
+                line,
+            )
     for key in made:
         for place in locations_of([nodes[key].get("source", "")]):
             for call in _without_graph(place):
@@ -458,6 +464,38 @@ def _inside(node: ast.expr) -> ast.expr | None:
         return sums[0] if len(sums) == 1 else None
     is_mean = isinstance(node, ast.Call) and called_name(node) in ("mean", "sum", "backward")
     return getattr(node.func, "value", None) if is_mean else None  # type: ignore[attr-defined]
+
+
+# Functions of torch.func that do not use what they are differentiated by.
+
+
+def _of_unused(context: Context, question: Question) -> Evidence | None:
+    """The gradient was assigned; ``torch.func.grad`` differentiates by an argument without use."""
+    changes = context.happened_to(question.key, EventKind.GRAD)[-1:]
+    if not question.has_zero_gradient or not changes or changes[0].action is not Action.ASSIGNED:
+        return None
+    for place in transforms_in(context.files):
+        functions = nodes_in(syntax_tree(place.file), ast.FunctionDef)
+        calls = [e for e in nodes_in(syntax_tree(place.file), ast.Call) if e.lineno == place.line]
+        given = {ast.unparse(e.args[0]) for e in calls if e.args and not e.keywords}
+        for function in (each for each in functions if each.name in given and each.args.args):
+            argument = function.args.args[0].arg
+            if not any(e.id == argument for e in nodes_in(function, ast.Name)):
+                told = {"line": mention(place), "name": function.name, "argument": argument}
+                return Evidence(told, locations=(place,))
+    return None
+
+
+unused_argument: Rule[Any, Any] = Rule(
+    "a function that does not use what it is differentiated by",
+    Verdict.ZERO,
+    _of_unused,
+    "torch.func at {line} differentiates {name} with respect to {argument}, which {name} does not "
+    "use: all gradients that it returns are zeros",
+    "in {name}, compute with {argument}: torch.func.functional_call(model, {argument}, args)",
+    events=(EventKind.GRAD,),
+    docs="As of a function that calls the model itself. The gradients were assigned to .grad.",
+)
 
 
 # Comparisons that look like assignments.
