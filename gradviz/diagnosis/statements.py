@@ -466,6 +466,48 @@ def _inside(node: ast.expr) -> ast.expr | None:
     return getattr(node.func, "value", None) if is_mean else None  # type: ignore[attr-defined]
 
 
+# Conditions.
+
+
+_COMPARISONS = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
+
+
+def _in_condition(context: Context, question: Question) -> Evidence | None:
+    """A condition that was a comparison of tensors reads a leaf, or calls its module."""
+    name = f"{question.data.get('name', '')}."
+    for file in context.files if len(name) > 1 else ():
+        tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
+        for test in (each.test for each in tests):
+            place = SourceLocation(file, test.lineno)
+            ran = {event.word for event in context.by_line.get(str(place), ())}
+            called = {id(call.func) for call in nodes_in(test, ast.Call)}
+            for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
+                if _is_of(f"{ast.unparse(each)}.", name, id(each) in called):
+                    told = {"line": mention(place), "read": ast.unparse(each)}
+                    told["root"] = context.root_names
+                    return Evidence(told, locations=(place,))
+    return None
+
+
+def _is_of(code: str, name: str, is_called: bool) -> bool:
+    """Whether code reads the leaf of a name, or calls its module; each ends in a dot."""
+    own = code.removeprefix("self.")
+    if own != code:
+        name = name[name.find(f".{own}") + 1 :] if f".{own}" in name else name
+    return name.startswith(own) if is_called else name == own
+
+
+in_condition: Rule[Any, Any] = Rule(
+    "a condition reads it",
+    Verdict.NOT_CONNECTED,
+    _in_condition,
+    "no operation that {root} was computed from uses it; the condition at {line} reads {read}, and "
+    "no gradient comes through a condition",
+    "weight both cases by a soft condition, such as torch.sigmoid(x - threshold)",
+    events=(EventKind.OPERATION,),
+)
+
+
 # Functions of torch.func that do not use what they are differentiated by.
 
 
