@@ -13,6 +13,7 @@ import difflib
 import operator
 import os
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import GradvizError, TargetError
+from gradviz.frontends.option_values import Extent, lines_off
 from gradviz.frontends.program import Reached, end_of_session
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _Lines = set[tuple[CodeType, int]]
 _STEPS = 3  # steps of new optimizers, until they are reported
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
 _MOST_UNREACHED = 2  # steps until each parameter got a gradient: not every batch calls every head
+_MOST_PASSES, _SOON = 1_000, 20.0  # passes and seconds until a loop may switch gradients off
 _ENTRIES = 100  # of a list, in which leaves are looked for
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
@@ -292,25 +295,6 @@ def evaluated(expression: str, variables: Mapping[str, object]) -> Any:
     return eval(expression, {"__builtins__": {}}, variables)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How far a program runs, and what is read on the way.
-
-    Args:
-        step: to the backward pass with this number; None for the end of the first step.
-        full: to its end; the variables are read after its last pass.
-        next_step: to the backward passes of the second step, if ``step`` is None.
-        ready: until the variables have values.
-        before: read the variables before the pass as well, when its saved tensors are still held.
-    """
-
-    step: int | None = None
-    full: bool = False
-    next_step: bool = False
-    ready: bool = False
-    before: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class Finding:
     """The variables that a search found.
@@ -363,6 +347,7 @@ class Search:
         self._leaves, self._reached = set[str](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
+        self._until = time.monotonic() + _SOON
 
     @property
     def is_bound(self) -> bool:
@@ -447,7 +432,8 @@ class Search:
         is_over = self._again == self._lines if self._next_step else not is_stepped_next
         self._last_line = self._last_line or (line if is_over else None)  # of a step
         ends = line == self._last_line or self._waited > _MOST_WAITED
-        self._is_waiting = self._next_step and (self._waits(around, ends) or (is_over and not ends))
+        waits = self._waits(around, ends) or (is_over and not ends) or self._may_switch_off(frame)
+        self._is_waiting = self._next_step and waits
         is_kept = self._has_lost_a_leaf(around) or (bool(self._steppers) and call.retain_graph)
         self._is_kept |= self._next_step and is_kept
         if is_over and not self._is_waiting and self._is_kept and not self._is_third:
@@ -479,6 +465,12 @@ class Search:
         may_be_new = self._waited < _STEPS and self._used.are_again_in(optimizers, self._steppers)
         is_left = self._used.are_left() and self._waited < 2  # the next step may use it again
         return is_left or may_be_new or (is_early and bool(self._steppers and (new or wants)))
+
+    def _may_switch_off(self, frame: FrameType) -> bool:
+        """Whether a later line of a loop will switch gradients off for good, if it is soon."""
+        lines = [n for each, n in walk_stack(frame) if each.f_code.co_filename == self._file]
+        is_soon = self.passes < _MOST_PASSES and time.monotonic() < self._until
+        return is_soon and not lines_off(self._file).isdisjoint(lines)
 
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
