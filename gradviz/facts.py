@@ -122,6 +122,8 @@ class Action(str, Enum):
     """A function of ``torch.distributed`` wrote into a tensor of the graph."""
     DATA_REPLACED = "data replaced"
     """``x.data = ...``: other values, and the version counter does not change."""
+    IN_STEP = "part of a step"
+    """Code of an optimizer wrote values in place; the event of its step is about all of them."""
     REGISTERED = "registered"
     """A hook was registered."""
     BACKWARD = "backward"

@@ -72,7 +72,7 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
     is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
     if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
         return None
-    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
+    line, why = steps[-1][0].location, f"the updates are 0 or too small for {dtype}"
     where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
     fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
     if is_coarse:
@@ -202,7 +202,8 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     rows = [row for row in context.steps_of(key) if at[0] < row[0].number < at[1]]
     if len(rows) < _SEVERAL or any(key in (*each.same, *each.at_rest) for _, each in rows):
         return None
-    writes = context.happened_to(key, EventKind.IN_PLACE)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    writes = [each for each in changes if each.action is not Action.IN_STEP]
     ends = [*(event.number for event, _ in rows[1:]), at[1]]
     after = [
         [e for e in writes if step.number < e.number < end and e.location]

@@ -19,7 +19,7 @@ from gradviz.capture.autograd.tensors import (
     version_of,
     written_by,
 )
-from gradviz.facts import VersionDetails
+from gradviz.facts import Action, VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
@@ -79,6 +79,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
                 _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
         entry.identities = identities
+        entry.action = Action.IN_STEP if state.stepping is not None and is_leaf else None
         details = keep_versions(state, target, version, word, location)
         alias = _alias_in(state, call, target) if is_leaf else ""
         entry.details = replace(details, alias=alias) if alias else details
