@@ -34,6 +34,7 @@ from gradviz.diagnosis.changed_gradients import (
     step_of_a_scaler,
 )
 from gradviz.diagnosis.context import Context, Question, Reach
+from gradviz.diagnosis.copies import no_copies, same_model
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
@@ -70,9 +71,8 @@ from gradviz.diagnosis.statements import (
     compared,
     comparisons,
     cut_term,
-    no_copies,
-    same_model,
     terms_without_gradient,
+    unused_argument,
 )
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
@@ -113,6 +113,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *non_finite_rules,
     *in_place.unseen_rules,
     changed_through_an_alias,
+    unused_argument,
     *zero_rules,
     *clipping_rules,
     *training_rules,

@@ -194,7 +194,7 @@ def singular_behind(line: str, words: Iterable[str]) -> tuple[str, SourceLocatio
         words: operations that are not finite somewhere: the first four are named before others.
     """
     words = [*words]
-    rows = [(place, each) for place in locations_of([line]) for each in _behind(place)]
+    rows = [(place, each) for place in locations_of([line]) for each in statements_behind(place)]
     found = [
         (word, replace(place, line=node.lineno, text=""))
         for place, each in rows
@@ -205,7 +205,7 @@ def singular_behind(line: str, words: Iterable[str]) -> tuple[str, SourceLocatio
     return few[0] if len(few) == 1 else None
 
 
-def _behind(location: SourceLocation) -> list[ast.stmt]:
+def statements_behind(location: SourceLocation) -> list[ast.stmt]:
     """The statement of a line, and those that assign or return what it reads, in its file."""
     tree, statement = syntax_tree(location.file), statement_at(location)
     if tree is None or statement is None:

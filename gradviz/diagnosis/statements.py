@@ -1,4 +1,4 @@
-"""Rules about statements: terms of a loss, copies of models, and comparisons."""
+"""Rules about statements: terms of a loss, and comparisons that look like assignments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import ast
 import builtins
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, permutations
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
@@ -21,19 +20,19 @@ from gradviz.diagnosis.cuts import (
     term_cuts,
 )
 from gradviz.diagnosis.lines import (
-    assignments_to,
     called_name,
     locations_of,
     mention,
     nodes_in,
     statement_at,
-    statements_around,
     syntax_tree,
+    transforms_in,
 )
+from gradviz.diagnosis.name_flow import statements_behind
 from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
-from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
 from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.operations import words
 from gradviz.graph.text import joined
@@ -51,6 +50,7 @@ class _Term:
     read: ValueRead | None
     trained: frozenset[str]
     context: Context
+    fixed: tuple[str, str, str] = ("", "", "")  # why it is a constant, what to do, and the line
     group: Group = Group.NO_GRADIENT
     kind: None = None
 
@@ -91,21 +91,21 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
             place, term = (graph.nodes[row.sum].get("source", ""), number), None
-            is_asked = row.sum not in dead and (row.key in spoiled or not row.key)
-            is_asked = is_asked or _is_made(graph.nodes[row.key] if row.key else {})
+            is_fixed = not row.key or graph.nodes[row.key]["kind"] is NodeKind.UNTRACKED
+            is_asked = row.sum not in dead and (row.key in spoiled or is_fixed)
             if is_asked and (left := left - 1) >= 0:
                 own = _cuts_of_term(inside, row, cuts) if row.key in spoiled else []
                 read = None if row.key in spoiled else _number_at(inside, row, trained)
+                if row.key and not (own or read) and row.key not in spoiled:
+                    key, *fixed = _constant_at(inside, row) or [""]
+                    if key:
+                        told = (fixed[0], fixed[1], fixed[2])
+                        term = _Term(key, place[0], own, None, trained, inside, told)
                 if own or read:
                     term = _Term(row.key, place[0], own, read, trained, inside)
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     return answers_about(cut_term, found.values())
-
-
-def _is_made(data: Any) -> bool:
-    """Whether a tensor is made of numbers, as far as the recording has seen."""
-    return data.get("kind") is NodeKind.UNTRACKED and data.get("op") in _MAKE
 
 
 def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
@@ -139,6 +139,48 @@ def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueR
     return None
 
 
+def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | None:
+    """The part of a term that no gradient can come through, with why, what to do, and its line."""
+    graph, nodes = context.graph, context.graph.nodes
+    every = [row.key, *(ancestors(graph, [row.key], is_data) - {row.key})]
+    made = [key for key in every if nodes[key]["kind"] is NodeKind.UNTRACKED]
+    for key in made:
+        op, line = nodes[key].get("op", ""), nodes[key].get("source", "")
+        if op in _COMPARING and {*graph.predecessors(key)} <= {*made} and line:
+            why = f"no input of {op} at {mention(line)} requires grad"
+            return (
+                key,
+                why,
+                f"{line}: compute an input of {op} by the model that is trained",
+                line,
+            )
+    for key in made:
+        for place in locations_of([nodes[key].get("source", "")]):
+            for call in _without_graph(place):
+                line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
+                why = f"{name}() at {mention(line)} computes it without create_graph=True"
+                return row.key, why, f"{line}: {name}(..., create_graph=True)", line
+    return None
+
+
+_COMPARING = words(lambda row: row.word.endswith("_loss")) | {"kl_div", "cross_entropy"}
+_COMPARING |= {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
+_DERIVATIVES = ("hessian", "jacobian", "vjp", "jvp", "vhp", "hvp")
+
+
+def _without_graph(place: SourceLocation) -> Iterator[ast.Call]:
+    """Calls of torch.autograd.functional, without create_graph, by which a line is computed."""
+    imports = nodes_in(syntax_tree(place.file), ast.ImportFrom)
+    own = {a.name for e in imports if e.module == "torch.autograd.functional" for a in e.names}
+    for statement in statements_behind(place):
+        for call in nodes_in(statement, ast.Call):
+            code = ast.unparse(call)
+            is_one = f"autograd.functional.{called_name(call)}" in code or called_name(call) in own
+            has_graph = "create_graph" in code or len(call.args) > 2
+            if is_one and called_name(call) in _DERIVATIVES and not has_graph:
+                yield call
+
+
 def _of_term(context: Context, term: _Term) -> Evidence:
     graph, read = context.graph, term.read
     ends = ancestors(graph, [cut.source for cut in term.cuts]) & term.trained
@@ -151,6 +193,9 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         fix = FIX_OF_CAUSE[Cause.NUMPY] if read.word == "numpy" else fix
         fixes = [f"{read.source}: {fix}"]
         lines = locations_of([read.source])
+    elif term.fixed[0]:
+        ends, why, fixes = {*term.trained}, term.fixed[0], [term.fixed[1]]
+        lines = locations_of([term.fixed[2]])
     else:
         first = term.cuts[0]
         why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
@@ -421,153 +466,77 @@ def _inside(node: ast.expr) -> ast.expr | None:
     return getattr(node.func, "value", None) if is_mean else None  # type: ignore[attr-defined]
 
 
-# Copies that are the model itself.
+# Conditions.
 
 
-def no_copies(context: Context) -> list[Explanation]:
-    """An explanation of each variable that is no copy of a model that an optimizer trains."""
-    found = dict[str, OtherSubject]()
-    changes = context.happened(EventKind.IN_PLACE)
-    lines = (e.location for e in changes if not context.held.isdisjoint(e.nodes))
-    rows = [
-        (name, f"copy.deepcopy({value})", made, line, _INTO_THEMSELVES)
-        for line in filter(None, dict.fromkeys(lines))
-        for pair in _models_at(line)
-        for name, made, value in _same(line, pair)
-    ]
-    rows += [(*each, _INTO_THEMSELVES) for each in _kept(context)]
-    rows += [(*each, _USED_LATER) for each in _best(context)]
-    for name, *facts in rows:
-        found.setdefault(name, OtherSubject(name, "", context, tuple(facts)))
-    return answers_about(same_model, found.values())
+_COMPARISONS = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
 
 
-_INTO_THEMSELVES = "; {} writes them into themselves"
-_USED_LATER = ": {} gets them as the last step leaves them"
-_READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
+def _in_condition(context: Context, question: Question) -> Evidence | None:
+    """A condition that was a comparison of tensors reads a leaf, or calls its module."""
+    name = f"{question.data.get('name', '')}."
+    for file in context.files if len(name) > 1 else ():
+        tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
+        for test in (each.test for each in tests):
+            place = SourceLocation(file, test.lineno)
+            ran = {event.word for event in context.by_line.get(str(place), ())}
+            called = {id(call.func) for call in nodes_in(test, ast.Call)}
+            for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
+                if _is_of(f"{ast.unparse(each)}.", name, id(each) in called):
+                    told = {"line": mention(place), "read": ast.unparse(each)}
+                    told["root"] = context.root_names
+                    return Evidence(told, locations=(place,))
+    return None
 
 
-def _model_of(read: ast.expr) -> str:
-    while isinstance(read, ast.Call) and called_name(read) in _READS:
-        read = getattr(read.func, "value", read.func)
-    return ast.unparse(read)
+def _is_of(code: str, name: str, is_called: bool) -> bool:
+    """Whether code reads the leaf of a name, or calls its module; each ends in a dot."""
+    own = code.removeprefix("self.")
+    if own != code:
+        name = name[name.find(f".{own}") + 1 :] if f".{own}" in name else name
+    return name.startswith(own) if is_called else name == own
 
 
-def _models_at(location: SourceLocation) -> list[tuple[str, str]]:
-    """The two variables of which a line writes the parameters of one into those of the other.
-
-    Those of a function are the arguments of each of its calls.
-    """
-    parts = [*statements_around(location, ast.For)[-1:], statement_at(location)]
-    called = [each for part in parts for each in nodes_in(part, ast.Call)]
-    given = [each.args for each in called if called_name(each) == "zip" and len(each.args) == 2]
-    for call in called:
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "load_state_dict":
-            given.append([call.func.value, *call.args[:1]])
-    pairs = [tuple(map(_model_of, each)) for each in given]
-    for function in statements_around(location, ast.FunctionDef)[-1:]:
-        names = [each.arg for each in function.args.args if each.arg != "self"]
-        calls = [
-            dict(zip(names, map(ast.unparse, each.args), strict=False))
-            for each in nodes_in(syntax_tree(location.file), ast.Call)
-            if called_name(each) == function.name
-        ]
-        if not {*names}.isdisjoint(chain(*pairs)):
-            pairs += [tuple(row.get(e, e) for e in pair) for pair in pairs for row in calls]
-    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+in_condition: Rule[Any, Any] = Rule(
+    "a condition reads it",
+    Verdict.NOT_CONNECTED,
+    _in_condition,
+    "no operation that {root} was computed from uses it; the condition at {line} reads {read}, and "
+    "no gradient comes through a condition",
+    "weight both cases by a soft condition, such as torch.sigmoid(x - threshold)",
+    events=(EventKind.OPERATION,),
+)
 
 
-def _same(
-    location: SourceLocation, pair: tuple[str, str]
-) -> Iterator[tuple[str, SourceLocation, str]]:
-    """The one of two variables that is the other one: its name, and where it is made of what."""
-    for one, other in permutations(pair):
-        every = assignments_to(location, other) if one != other else []
-        made = [(n, ast.unparse(e)) for n, e in every if not isinstance(e, ast.Constant)]
-        same = (one, f"copy.copy({one})")
-        if made and all(text in same for _, text in made):
-            yield other, SourceLocation(location.file, made[-1][0]), one
+# Functions of torch.func that do not use what they are differentiated by.
 
 
-def _kept(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLocation]]:
-    """The states that are loaded into the tensors that they are: name, value, and both lines."""
-    for event in context.happened(EventKind.IN_PLACE):
-        written, alias = event.location, getattr(event.details, "alias", "")
-        if not alias or written is None or alias == event.source:
-            continue
-        made = locations_of([alias])[0]
-        taken = [e.number for e in context.events or () if e.source == alias]
-        last = max((each for each in taken if each < event.number), default=0)
-        steps = [e.number for e, _ in context.steps]
-        is_meant = any(last < each < event.number for each in steps)
-        if not is_meant and not _in_one_loop(made, written):
-            # It is chosen by a metric; or it is loaded again, after the steps of a loop.
-            around = statements_around(made, ast.If, ast.FunctionDef, *_LOOPS)[1:]
-            is_chosen = any(isinstance(each, ast.If) for each in around)
-            later = steps[-1] > last and statements_around(written, *_LOOPS) if steps else ()
-            is_meant = bool(steps and (is_chosen or later))
-        statement = statement_at(made)
-        if is_meant and isinstance(statement, ast.Assign):
-            yield ast.unparse(statement.targets[0]), _copied(statement.value), made, written
+def _of_unused(context: Context, question: Question) -> Evidence | None:
+    """The gradient was assigned; ``torch.func.grad`` differentiates by an argument without use."""
+    changes = context.happened_to(question.key, EventKind.GRAD)[-1:]
+    if not question.has_zero_gradient or not changes or changes[0].action is not Action.ASSIGNED:
+        return None
+    for place in transforms_in(context.files):
+        functions = nodes_in(syntax_tree(place.file), ast.FunctionDef)
+        calls = [e for e in nodes_in(syntax_tree(place.file), ast.Call) if e.lineno == place.line]
+        given = {ast.unparse(e.args[0]) for e in calls if e.args and not e.keywords}
+        for function in (each for each in functions if each.name in given and each.args.args):
+            argument = function.args.args[0].arg
+            if not any(e.id == argument for e in nodes_in(function, ast.Name)):
+                told = {"line": mention(place), "name": function.name, "argument": argument}
+                return Evidence(told, locations=(place,))
+    return None
 
 
-def _in_one_loop(one: SourceLocation, other: SourceLocation) -> bool:
-    """Whether the innermost loop around two lines is the same, if there is one."""
-    loops = statements_around(one, *_LOOPS)[-1:]
-    return bool(loops) and loops == statements_around(other, *_LOOPS)[-1:]
-
-
-def _copied(value: ast.expr) -> str:
-    """The code of a copy of a model, of its state, or of a dict of the tensors of that."""
-    if isinstance(value, ast.DictComp) and isinstance(value.value, (ast.Name, ast.Subscript)):
-        own, clone = ast.unparse(value.value), f"{ast.unparse(value.value)}.clone()"
-        return ast.unparse(value).replace(f": {own} for", f": {clone} for")
-    return f"copy.deepcopy({ast.unparse(value)})"
-
-
-_LOOPS = (ast.For, ast.While)
-
-
-def _best(context: Context) -> Iterator[tuple[str, str, SourceLocation, SourceLocation]]:
-    """Variables for the best model, assigned in a loop that trains one model, and used after it."""
-    for file in context.files if context.steps else ():
-        tree = syntax_tree(file)
-        for each in nodes_in(tree, ast.Assign):
-            made = SourceLocation(file, each.lineno)
-            name, loops = ast.unparse(each.targets[0]), statements_around(made, *_LOOPS)
-            chosen = statements_around(made, ast.If)
-            if "best" not in name.lower() or not loops or not chosen:
-                continue
-            if each.lineno < loops[-1].lineno or any(nodes_in(chosen[-1], ast.Break, ast.Return)):
-                continue
-            model = _model_of(each.value)
-            bound = {*map(ast.unparse, _names(loops[0], ast.Store))}
-            own = statements_around(made, ast.FunctionDef)
-            read = (e for e in _names(own[-1] if own else tree, ast.Load) if ast.unparse(e) == name)
-            after = [each.lineno for each in read if each.lineno > (loops[0].end_lineno or 0)]
-            called = map(ast.unparse, nodes_in(tree, ast.Call))
-            if after and f"{model}.parameters()" in called and model not in bound:
-                yield name, _copied(each.value), made, SourceLocation(file, after[0])
-
-
-def _names(tree: ast.AST | None, ctx: type[ast.expr_context]) -> list[Any]:
-    every: list[Any] = nodes_in(tree, ast.Name, ast.Attribute, ast.Subscript)
-    return [each for each in every if isinstance(each.ctx, ctx)]
-
-
-def _of_same_model(_: Context, row: OtherSubject) -> Evidence:
-    copied, made, line, then = row.facts
-    told = {"made": mention(made), "then": then.format(mention(line))}
-    told["fix"] = f"{made}: {row.name} = {copied}"
-    return Evidence(told, locations=(made, line))
-
-
-same_model: Rule[Any, Any] = Rule(
-    "a copy of a model that is the model itself",
-    Verdict.NOT_A_COPY,
-    _of_same_model,
-    "it has the trained parameters themselves, since {made} copies nothing{then}",
-    docs="As of target = model, and of best = model.state_dict() in a loop that trains the model.",
+unused_argument: Rule[Any, Any] = Rule(
+    "a function that does not use what it is differentiated by",
+    Verdict.ZERO,
+    _of_unused,
+    "torch.func at {line} differentiates {name} with respect to {argument}, which {name} does not "
+    "use: all gradients that it returns are zeros",
+    "in {name}, compute with {argument}: torch.func.functional_call(model, {argument}, args)",
+    events=(EventKind.GRAD,),
+    docs="As of a function that calls the model itself. The gradients were assigned to .grad.",
 )
 
 

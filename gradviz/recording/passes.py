@@ -40,15 +40,15 @@ class Passes(Listener):
 
     Args:
         before: called before a pass, with its roots and the user's frame that started it.
-        after: called after a pass that did not raise, with its roots, that frame, and whether it
-            accumulated into ``.grad``: `torch.autograd.grad` does not.
+        after: called after a pass that did not raise, with its arguments and that frame; also for
+            `torch.autograd.grad`, which accumulates into no ``.grad``.
         stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
         before: Callable[[tuple[Any, ...], FrameType], None],
-        after: Callable[[tuple[Any, ...], FrameType, bool], None],
+        after: Callable[[BackwardCall, FrameType], None],
         stepped: Callable[[Any], None],
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
@@ -87,7 +87,7 @@ class Passes(Listener):
             self._undo.callback(step_hook(None, self._after_step))
             self._sees_steps = True
         with quietly():
-            self._after(call.roots, frame, call.accumulates)
+            self._after(call, frame)
 
     def _after_step(self, optimizer: Any, *_: object) -> None:
         if threading.get_ident() == self._thread:

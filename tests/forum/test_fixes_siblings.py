@@ -139,6 +139,23 @@ FIXES = {
         ),
     ],
     "tb_scaler_steps_without_scaling": [("loss.backward()", "scaler.scale(loss).backward()")],
+    "tb_multipliers_are_clamped_into_the_module": [
+        (
+            "        self.multipliers = self.multipliers.clamp(min=0)  # here\n",
+            "        with torch.no_grad():\n"
+            "            self.multipliers.copy_(self.multipliers.clamp(min=0))\n",
+        )
+    ],
+    "tb_class_without_examples": [("/ positive\n", "/ (positive + 1)\n")],
+    "tb_retained_graph_of_a_state": [
+        (
+            "        self.h = self.cell(x, self.h)\n",
+            "        state = None if self.h is None else self.h.detach()\n"
+            "        self.h = self.cell(x, state)\n",
+        )
+    ],
+    "tb_losses_of_time_steps_in_a_new_tensor": [("FloatTensor(losses)", "stack(losses)")],
+    "tb_centers_of_a_property": [("self._centers.data", "self._centers")],
     "tb_gates_of_a_hand_written_cell": [
         (
             '[self.gate(n_in, n_hidden) for _ in "ifco"]',
