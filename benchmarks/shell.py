@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gradviz.frontends.option_values import Extent
 from gradviz.frontends.program import run_script
 from gradviz.frontends.target import load_target, parse_target
-from gradviz.frontends.variables import Extent
 
 PROGRAM = """
 import sys

@@ -122,6 +122,8 @@ class Action(str, Enum):
     """A function of ``torch.distributed`` wrote into a tensor of the graph."""
     DATA_REPLACED = "data replaced"
     """``x.data = ...``: other values, and the version counter does not change."""
+    IN_STEP = "part of a step"
+    """Code of an optimizer wrote values in place; the event of its step is about all of them."""
     REGISTERED = "registered"
     """A hook was registered."""
     BACKWARD = "backward"
@@ -144,10 +146,12 @@ class VersionDetails:
 
     Args:
         before, after: its version counter before and after the change.
+        alias: if its own values were written into it, the line that made the alias with them.
     """
 
     before: int
     after: int
+    alias: str = ""
 
 
 class Loss(str, Enum):
@@ -266,6 +270,7 @@ class StepDetails:
         is_new: whether the optimizer had no state before it, and has one since.
         erased: keys of the parameters that it multiplied by 0 or less, by its weight decay.
         maximizes: whether it followed gradients upwards: ``maximize=True``.
+        amplified: keys of the parameters with a momentum of 1 or more.
     """
 
     optimizer: str
@@ -280,6 +285,13 @@ class StepDetails:
     is_new: bool = False
     erased: tuple[str, ...] = ()
     maximizes: bool = False
+    amplified: tuple[str, ...] = ()
+
+    def argument_of(self, key: str) -> str:
+        """The argument of the optimizer by which a parameter is likeliest to grow."""
+        if key in self.erased:
+            return "weight_decay"
+        return "momentum" if key in self.amplified else "lr"
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ class MessageKind(Enum):
         r"step\(\) has already been called since|unscale_\(\) is being called after"
     )
     SCALER_WITHOUT_STEP = _seen(r"No inf checks were recorded prior to update")
-    NOT_SCALED = _seen(r"Attempted \w+ but _scale is None")
+    NOT_SCALED = _seen(r"Attempted (?P<operation>\w+) but _scale is None")
     EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
@@ -307,6 +307,9 @@ class MessageKind(Enum):
         r"Expected to mark a variable ready only once"
         r"(?:.*?Parameter at index (?P<index>\d+)(?: with name (?P<name>\S+))? has been marked as "
         r"ready)?"
+    )
+    MIXED_WITH_DTENSOR = _seen(
+        r"aten\.(?P<operation>\w+)\.\w+:? got mixed torch\.Tensor and DTensor"
     )
     PEER_LOST = _seen(r"gloo/transport/.*Connection (?:closed|reset) by peer")
     PEER_DIFFERS = _seen(r"Detected mismatch between collectives on ranks")

@@ -493,12 +493,12 @@ def test_explain_runs_on_to_the_update_of_a_result(start: Path, update: str, nam
     assert f"it is a non-leaf tensor, created by sub at train.py:{line}" in result.stdout
 
 
-def test_explain_ends_before_the_third_pass_if_a_result_is_updated(start: Path) -> None:
+def test_explain_ends_after_the_third_pass_if_a_result_is_updated(start: Path) -> None:
     update = "params = [w - 0.1, b - 0.1] if w.grad is None else [w - w.grad, b - b.grad]"
     Path("train.py").write_text(REPLACED.replace("UPDATE", update))
     result = CliRunner().invoke(cli, ["explain", "train.py"])
     assert result.exit_code == 0
-    assert "gradviz: stopped after backward 2 (train.py:7)" in result.stderr
+    assert "gradviz: stopped after backward 3 (train.py:7)" in result.stderr
 
 
 def test_a_program_that_catches_everything_is_said_to_have_run_on(start: Path) -> None:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 import gradviz
 from gradviz.errors import UsageError
-from gradviz.renderers.heatmap import heatmap, heatmap_text
+from gradviz.renderers.moments import heatmap, heatmap_text
 from gradviz.story import GradientNorms, NormState, merged_norm
 
 

@@ -180,7 +180,7 @@ def updated_without_a_step() -> None:
     scaler_of("update")
 
 
-@provokes(MessageKind.NOT_SCALED)
+@provokes(MessageKind.NOT_SCALED, operation="step")
 def stepped_without_a_scale() -> None:
     scaler_of("step")
 

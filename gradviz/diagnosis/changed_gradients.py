@@ -14,16 +14,23 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
-from gradviz.diagnosis.suspects import is_finite
+from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
+from gradviz.graph import TensorSummary
 from gradviz.story import Event
+from gradviz.torch_messages import MessageKind
 
 CLIPS = tuple(CLIP_LIMITS)
 _ADDED = EventKind.ACCUMULATE
 FINITE_CHANGES = "change gradients to values that are finite"
 _NORMCLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 _SMALL = 1e-3  # of the gradient of a pass, where a change made it too small for a step
+
+
+def is_finite(summary: TensorSummary | None) -> bool | None:
+    """Whether all elements of a tensor are finite; None if its values are not known."""
+    return None if summary is None else summary.is_finite
 
 
 def is_not_finite(question: Question) -> bool:
@@ -281,6 +288,35 @@ def _made_small(context: Context, question: Question) -> Evidence | None:
         words |= {"what": f"{what}small", "fix": "leave it a larger gradient there"}
     return Evidence(words, locations=(last.location, *(found.locations if found else ())))
 
+
+def _step_of_a_scaler(context: Context, error: ErrorContext) -> Evidence | None:
+    """A scaler that found no gradient, with the call that cleared them, or that scaled no loss."""
+    if error.read.kind not in (MessageKind.SCALER_WITHOUT_GRADIENTS, MessageKind.NOT_SCALED):
+        return None
+    last = context.passes[-1] if context.passes else None
+    changes = [e for e in context.happened(EventKind.GRAD) if last and e.number > last.number]
+    clear = next((e for e in reversed(changes) if e.action in CLEARS and e.location), None)
+    words = {"why": "no parameter of the optimizer has a gradient", "fix": _SCALE}
+    words["call"] = error.read.operation or "step"
+    if error.read.kind is MessageKind.NOT_SCALED:
+        words["why"] = "scaler.scale() was not called before"
+    elif last is not None and clear is not None:
+        words["why"] += f": {clear.word} at {mention(clear.location)} cleared those of backward at "
+        words["why"] += mention(last.location)
+        words["fix"] = f"{clear.location}: clear the gradients before backward, or after the step"
+        return error.evidence(locations=(clear.location, last.location), words=words)
+    else:
+        words["fix"] += "; gradviz.explain(model, loss) reports why there is none"
+    return error.evidence(words=words)
+
+
+_SCALE = "call scaler.scale(loss).backward() before it"
+step_of_a_scaler: Rule[Any, Any] = Rule(
+    "a step of a GradScaler without gradients, or without a scaled loss",
+    Verdict.OPTIMIZER,
+    _step_of_a_scaler,
+    "GradScaler.{call} was called{at}, and {why}",
+)
 
 hook_of_each_step: Rule[Any, Any] = Rule(
     "a hook that is registered again before each pass",

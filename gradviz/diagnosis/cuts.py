@@ -306,7 +306,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if facts.cause is Cause.NO_GRAD and not _REPLACE.isdisjoint(facts.calls):
         return f"{line}: create the optimizer after it: it replaces the parameter by others"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
-    if fix and inside and not _is_off_around(facts):
+    if fix and inside and not (facts.cause is Cause.REQUIRES_GRAD or _is_off_around(facts)):
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word

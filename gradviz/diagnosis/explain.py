@@ -6,7 +6,7 @@ The order of the list is the documentation: `describe` prints it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,15 @@ from gradviz.diagnosis.answers import (
     saved_explanations,
     with_explanations,
 )
-from gradviz.diagnosis.changed_gradients import clipping_rules, hook_of_each_step
+from gradviz.diagnosis.changed_gradients import (
+    clipping_rules,
+    hook_of_each_step,
+    step_of_a_scaler,
+)
 from gradviz.diagnosis.context import Context, Question, Reach
+from gradviz.diagnosis.copies import no_copies, same_model
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
@@ -64,10 +70,9 @@ from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, un
 from gradviz.diagnosis.statements import (
     compared,
     comparisons,
-    no_copies,
-    same_model,
-    sampled,
-    samples,
+    cut_term,
+    terms_without_gradient,
+    unused_argument,
 )
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
@@ -86,8 +91,8 @@ if TYPE_CHECKING:
 
 _ALONE = (
     compared,
-    relative_size.cut_term,
-    sampled,
+    cut_term,
+    relative_size.sampled,
     same_model,
     unseen,
     all_frozen,
@@ -108,6 +113,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *non_finite_rules,
     *in_place.unseen_rules,
     changed_through_an_alias,
+    unused_argument,
     *zero_rules,
     *clipping_rules,
     *training_rules,
@@ -120,6 +126,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *in_place.RULES,
     *wrong_arguments.RULES,
     silent_faults.step_before_sharding,
+    step_of_a_scaler,
     *plain_errors.RULES,
 )
 
@@ -300,13 +307,14 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors or asked.modules:
-        terms = relative_size.terms_without_gradient(context)
-        explanations = Explanations((*explanations, *terms, *samples(context)))
+        terms = terms_without_gradient(context)
+        explanations = Explanations((*explanations, *terms, *relative_size.samples(context)))
     if not asked.tensors:
         rows = unused_by_steps(context, {each.key for each in questions})
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
         rows += [*no_copies(context), *comparisons(context), *hooks_piled_up(context)]
+        rows += _frozen(context, {each.key for each in questions})
         explanations = Explanations((*explanations, *rows))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
@@ -314,6 +322,19 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         missing = (Verdict.NOT_RUN, Verdict.NOT_CONNECTED)
         explanations = Explanations(tuple(e for e in explanations if e.verdict not in missing))
     return Explanations((error, *explanations)) if error is not None else explanations
+
+
+def _frozen(context: Context, explained: Collection[str]) -> Iterator[Explanation]:
+    """The tensors, other than copies, that the program froze before they got a gradient."""
+    for key, data in context.graph.nodes(data=True) if context.passes else ():
+        switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+        is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
+        is_new = key not in explained and not context.copies.get(key)
+        is_new = is_new and not context.happened_to(key, EventKind.ACCUMULATE)
+        if is_off and is_new and "op" not in data and (name := data.get("name")):
+            line = mention(switched[-1].location)
+            reason = f"it is frozen: requires_grad is False, switched off at {line}"
+            yield Explanation(Verdict.UNTRAINED, name, reason)
 
 
 def _with_unreachable(

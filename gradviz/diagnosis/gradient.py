@@ -148,8 +148,10 @@ _ON_THE_PATH = (
 
 
 def changed_since(context: Context, question: Question) -> Sequence[Event]:
-    """The events that changed the values of a leaf since its gradient was last accumulated."""
-    if not (added := context.happened_to(question.key, EventKind.ACCUMULATE)):
+    """The events that changed the values of a leaf that still has its gradient of before."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    after = context.gradient_changes(question.key)
+    if not added or (after and after[-1].action in CLEARS):
         return []
     changes = [
         event
@@ -175,7 +177,8 @@ def _change_words(change: Event) -> str:
 
 def _overwritten(context: Context, question: Question) -> Evidence | None:
     changes = changed_since(context, question)
-    written = [e for e in changes if e.kind is EventKind.IN_PLACE and not is_update(e)]
+    others = [e for e in changes if e.kind is EventKind.IN_PLACE and e.action is not Action.IN_STEP]
+    written = [event for event in others if not is_update(event)]
     if not written:
         return None
     if changes[-1] is written[-1] and context.steps_of(question.key):

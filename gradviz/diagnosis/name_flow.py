@@ -12,8 +12,9 @@ import ast
 import builtins
 import sys
 from bisect import bisect
-from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
@@ -23,6 +24,7 @@ from gradviz.diagnosis.lines import (
     is_showing,
     locations_of,
     nodes_in,
+    operands,
     rebound_updates,
     statement_at,
     statements_around,
@@ -184,65 +186,52 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
     return root in known and not known & {name for names in declared for name in names}
 
 
-def adds_number(location: SourceLocation, lines: Container[int]) -> bool:
-    """Whether a line adds a number to a tensor that it, or a line before it, reads from a tensor.
+def singular_behind(line: str, words: Iterable[str]) -> tuple[str, SourceLocation] | None:
+    """The only operation of some that a line, or what it reads of its function, is computed by.
 
     Args:
-        location: the line: ``"loss = loss + 0.1 * k"``.
-        lines: where tensors are read: that of ``"k = penalty.item()"``.
+        line: where a tensor was created.
+        words: operations that are not finite somewhere: the first four are named before others.
     """
+    words = [*words]
+    rows = [(place, each) for place in locations_of([line]) for each in statements_behind(place)]
+    found = [
+        (word, replace(place, line=node.lineno, text=""))
+        for place, each in rows
+        for node in nodes_in(each, ast.Call, ast.BinOp)
+        if (word := _singular(node)) in words
+    ]
+    few = [each for each in found if each[0] in words[:4]][:1] or found
+    return few[0] if len(few) == 1 else None
+
+
+def statements_behind(location: SourceLocation) -> list[ast.stmt]:
+    """The statement of a line, and those that assign or return what it reads, in its file."""
     tree, statement = syntax_tree(location.file), statement_at(location)
-    if tree is None or not isinstance(statement, (*_ASSIGNING, ast.Return)):
-        return False
-    scope = _scope_of(tree, statement)
-    made = _returned_in(tree)
-    for each in nodes_in(scope, ast.Assign):
-        for target in each.targets if each.lineno < statement.lineno else ():
-            for name, value in _pairs(target, each.value, made):
-                made.setdefault(name, []).append(value)
-    sums: list[Any] = nodes_in(statement, ast.BinOp, ast.AugAssign)
-    for node in (each for each in sums if isinstance(each.op, (ast.Add, ast.Sub))):
-        sides = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
-        kinds = [_is_number(each, lines, made) for each in sides]
-        if True in kinds and (len(kinds) == 1 or None in kinds):
-            return True
-    return False
-
-
-def _returned_in(tree: ast.AST) -> _Made:
-    """What the functions of a file return, by ``"name()"``."""
-    found: _Made = {}
-    for function in nodes_in(tree, ast.FunctionDef):
-        values = (each.value for each in nodes_in(function, ast.Return))
-        found.setdefault(f"{function.name}()", []).extend(filter(None, values))
+    if tree is None or statement is None:
+        return []
+    found = [statement]
+    for each in found:
+        scope, read = _scope_of(tree, each), _names_in(each)
+        rows = nodes_in(scope, ast.Assign, ast.AugAssign, ast.AnnAssign)
+        before = (e for e in rows if e.lineno < each.lineno and _scope_of(tree, e) is scope)
+        found += [e for e in before if e not in found and _assigned_in(ast.walk(e)) & read]
+        called = {called_name(call) for call in nodes_in(each, ast.Call)}
+        functions = (e for e in nodes_in(tree, ast.FunctionDef) if e.name in called)
+        returned = (e for function in functions for e in nodes_in(function, ast.Return))
+        found += [e for e in returned if e not in found]
     return found
 
 
-def _pairs(target: ast.expr, value: ast.expr, made: _Made) -> Iterator[tuple[str, ast.expr]]:
-    """The variables that are assigned, with what each is; that of a call is what it returns."""
-    names = target.elts if isinstance(target, ast.Tuple) else [target]
-    values = made.get(f"{called_name(value)}()", []) if isinstance(value, ast.Call) else []
-    for each in values or [value]:
-        parts = each.elts if isinstance(each, ast.Tuple) and names[1:] else [each]
-        yield from zip(map(ast.unparse, names), parts, strict=False)
-
-
-def _is_number(node: ast.expr, lines: Container[int], made: _Made) -> bool | None:
-    """Whether an expression is a number that a line reads, or another one; None if unknown."""
-    if isinstance(node, ast.Constant):
-        return False
-    if _reads_value(node):
-        return node.lineno in lines
-    if isinstance(node, ast.UnaryOp):
-        return _is_number(node.operand, lines, made)
-    if isinstance(node, ast.BinOp):
-        sides = [(_is_number(each, lines, made), each) for each in (node.left, node.right)]
-        # An attribute is a number, as in self.weight * k.
-        known = [k for k, e in sides if k is not None or not isinstance(e, ast.Attribute)]
-        return None if None in known else any(known)
-    code = f"{called_name(node)}()" if isinstance(node, ast.Call) else ast.unparse(node)
-    kinds = [_is_number(each, lines, {}) for each in made.get(code, [])]
-    return None if None in kinds or not kinds else any(kinds)
+def _singular(node: ast.expr) -> str:
+    """The word of an operation, unless it is a power or a quotient that is always finite."""
+    sign = type(getattr(node, "op", None)).__name__.lower()
+    word = called_name(node) if isinstance(node, ast.Call) else sign
+    parts = operands(node)[1:]
+    is_negative = any(isinstance(part, ast.UnaryOp) for part in parts)
+    is_count = any(isinstance(e, ast.Call) and called_name(e) in ("len", "numel") for e in parts)
+    is_constant = is_count or all(isinstance(part, ast.Constant) for part in parts)
+    return "" if (word == "pow" and not is_negative) or (word == "div" and is_constant) else word
 
 
 _Rows = Iterator[tuple[ast.stmt, frozenset[tuple[ast.AST, str]]]]

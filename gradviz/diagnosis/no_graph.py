@@ -30,16 +30,7 @@ from gradviz.diagnosis.not_connected import INSIDE
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, source_of
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
-from gradviz.graph import (
-    Cause,
-    EdgeData,
-    EdgeKind,
-    GradGraph,
-    NodeKind,
-    ancestors,
-    descendants,
-    leaf_of_node,
-)
+from gradviz.graph import LEAVES, Cause, EdgeData, EdgeKind, NodeKind, ancestors, leaf_of_node
 from gradviz.graph.operations import OF_A_LIBRARY, forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -70,8 +61,7 @@ def _start(context: Context, error: ErrorContext) -> str:
     """The root of backward in the error; "" for another error, or if unknown."""
     if error.read.kind not in _CALLS:
         return ""
-    kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
-    return next((key for key, kind in kinds.items() if kind is NodeKind.UNTRACKED), "")
+    return next((key for key in context.roots if key in _untracked(context)), "")
 
 
 def _began(context: Context, error: ErrorContext) -> str:
@@ -109,7 +99,9 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
         cut = frozen  # passes of that line trained it before
     is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
     ops = {data.get("op") for _, data in context.graph.nodes(data=True)}
-    is_hidden = "checkpoint" in ops and _trains(error) and _applied(context)
+    run = error.asked.recording
+    trains = run is not None and any(each.tensor.requires_grad for each in run._leaves())
+    is_hidden = trains and "checkpoint" in ops and _applied(context)  # and not by the freezing
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
@@ -130,55 +122,47 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     return error.evidence([cut.target], lines, cut.target, words=found)
 
 
-def _trains(error: ErrorContext) -> bool:
-    """Whether a recorded leaf requires grad: then a checkpoint hides it, not the freezing."""
-    recording = error.asked.recording
-    return recording is not None and any(n.tensor.requires_grad for n in recording._leaves())
-
-
 def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutEdge | None:
-    """The first known cut on the paths of the data to an untracked tensor; of one cause, if given.
+    """The known cut on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the one nearest to a tensor that requires grad, of data of a leaf that an optimizer holds,
-    if there is one. How values of a leaf were written is not of interest: it requires grad itself.
+    It is the one nearest to a tensor that requires grad, first to one that an optimizer holds;
+    before a frozen one, that of a leaf that requires grad, or the latest frozen.
     """
     graph, found = context.graph, list[CutEdge]()
-    from_where = ancestors(graph, [key], lambda s, t, edge: _carries(graph, t, edge))
-    for target in sorted(from_where, key=lambda each: int(each[1:])):
+
+    def carries(_: str, target: str, edge: EdgeData) -> bool:
+        return edge["kind"] is EdgeKind.CUT and graph.nodes[target]["kind"] is NodeKind.UNTRACKED
+
+    for target in sorted(ancestors(graph, [key], carries), key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
-            is_one = _carries(graph, target, edge) and is_known_cut(edge)
-            if not is_one or by not in (None, edge.get("cause")):
-                continue
-            before = graph.in_edges(source, data="kind")
-            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
+            is_one = carries(source, target, edge) and is_known_cut(edge)
+            before = {kind for *_, kind in graph.in_edges(source, data="kind")}
+            is_later = EdgeKind.CUT in before and graph.nodes[source]["kind"] is NodeKind.UNTRACKED
+            if is_one and by in (None, edge.get("cause")) and not is_later:
                 found.append(CutEdge(source, target, edge))
-    if found:
-        trained = descendants(graph, context.held)
-        found = [cut for cut in found if cut.source in trained] or found
-        return max(found, key=lambda cut: _frozen_at(context, cut))
-    if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
-        for _, target, edge in graph.out_edges(key, data=True):
-            if edge["kind"] is EdgeKind.CUT and is_known_cut(edge):
-                return CutEdge(key, target, edge)
-    return None
+    if not found and "op" in graph.nodes[key]:  # its inputs may be gone, the cause is known
+        found = [CutEdge(*each) for each in graph.out_edges(key, data=True)]
+        found = [e for e in found if e.edge["kind"] is EdgeKind.CUT and is_known_cut(e.edge)]
+    own = [e for e in found if not context.held.isdisjoint(ancestors(graph, [e.source]))] or found
+    if not own or own[0].edge.get("cause") is not Cause.REQUIRES_GRAD:
+        return next(iter(own), None)
+    leaves = [e for e in own if graph.nodes[e.source]["kind"] in LEAVES]
+    frozen = [e for e in own if e.edge.get("cause") is Cause.REQUIRES_GRAD]
+    return next(iter(leaves), max(frozen, key=lambda e: _frozen_at(context, e.source)))
 
 
-def _frozen_at(context: Context, cut: CutEdge) -> int:
-    """The number of the event that froze a leaf, if that is the cut."""
-    events = context.happened_to(cut.source, EventKind.REQUIRES_GRAD)
-    return events[-1].number if events and cut.edge.get("cause") is Cause.REQUIRES_GRAD else -1
+def _frozen_at(context: Context, key: str) -> int:
+    """The number of the event that froze a tensor; 0 if unknown."""
+    return max((e.number for e in context.happened_to(key, EventKind.REQUIRES_GRAD)), default=0)
 
 
-def _carries(graph: GradGraph, target: str, edge: EdgeData) -> bool:
-    """Whether data without a gradient flows along an edge into a tensor that requires none."""
-    return edge["kind"] is EdgeKind.CUT and graph.nodes[target]["kind"] is NodeKind.UNTRACKED
+def _not_required(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    return error.evidence([key], culprit=key, began=_began(context, error))
 
 
 def _inference(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    if not context.graph.nodes[key].get("inference"):
-        return None
-    return error.evidence([key], culprit=key, began=_began(context, error))
+    is_one = context.graph.nodes[key].get("inference")
+    return _not_required(context, error, key) if is_one else None
 
 
 def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -227,16 +211,12 @@ def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidenc
 def _detached_before(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     """Something was detached before, and no recorded operation used the result."""
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
-    cuts = [each for each in context.happened(EventKind.CUT) if each.number > since]
-    cuts = [each for each in cuts if each.word == "detach" and each.source and not each.nodes]
-    if not cuts:
+    every = context.happened(EventKind.CUT)
+    cuts = [e for e in every if e.word == "detach" and e.source and not e.nodes]
+    if not cuts or cuts[-1].number <= since:
         return None
     words = {"began": _began(context, error), "cut": mention(cuts[-1].location)}
     return error.evidence([key], [cuts[-1].location], key, words=words, line=cuts[-1].source)
-
-
-def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    return error.evidence([key], culprit=key, began=_began(context, error))
 
 
 def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
@@ -410,8 +390,7 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
     """The line that called it; for a derivative, the line that computed it with create_graph."""
-    operation = error.read.operation
-    words = (operation, operation.strip("_"))
+    words = (operation := error.read.operation, operation.strip("_"))
     events = [
         *context.happened_to(key, EventKind.OPERATION),
         *(event for event in context.happened(EventKind.OPERATION) if event.word in words),
@@ -514,7 +493,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "no leaf requires grad",
         Verdict.NO_GRAPH,
-        _began_at(_no_leaf_requires_grad),
+        _began_at(_not_required),
         "{began}: no tensor that it was computed from does",
         "let a leaf require grad before the forward pass: w.requires_grad_()",
         needs=Needs.RECORDING,
@@ -522,7 +501,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "why the start does not require grad was not recorded",
         Verdict.NO_GRAPH,
-        _began_at(_no_leaf_requires_grad),
+        _began_at(_not_required),
         "{began}: its leaves do not, or it was cut off; which of them was not recorded",
         RECORD,
     ),

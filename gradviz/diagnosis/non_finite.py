@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from gradviz.diagnosis.changed_gradients import (
     changed_to_it,
     changes_before,
     count_of,
+    is_finite,
     is_not_finite,
 )
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
-from gradviz.diagnosis.silent_faults import grown_by_steps, is_part
+from gradviz.diagnosis.silent_faults import GROWN, GROWS_BY, is_part
 from gradviz.diagnosis.suspects import (
     HALF,
     KEEP_AWAY,
@@ -27,8 +29,6 @@ from gradviz.diagnosis.suspects import (
     backward_suspects,
     bad_leaf,
     forward_suspects,
-    in_order,
-    is_finite,
     of_untracked,
 )
 from gradviz.diagnosis.training import scaling_of
@@ -42,8 +42,9 @@ from gradviz.facts import (
     Loss,
     StepDetails,
 )
-from gradviz.graph import GradGraph, ancestors, is_data, word_of
+from gradviz.graph import GradGraph, ancestors, in_order, is_data, word_of
 from gradviz.graph.operations import operation
+from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 if TYPE_CHECKING:
@@ -269,11 +270,33 @@ def _after_growth(context: Context, values: Values, suspect: Suspect, number: in
     if this is None or not (suspect.in_forward or suspect.was_seen):
         return suspect
     key = ("grown", id(values), suspect.key, this.number)
-    found = context.cached(key, lambda: grown_by_steps(context, values, suspect.key, this))
+    found = context.cached(key, lambda: _grown_by_steps(context, values, suspect.key, this))
     if found is None:
         return suspect
-    fix = f"lower the learning rate of {found[0]}, or scale the inputs"
-    return suspect._replace(why=f"{suspect.why}; {found[1]}", fix=fix)
+    return suspect._replace(why=f"{suspect.why}; {found[1]}", fix=found[0])
+
+
+def _grown_by_steps(
+    context: Context, values: Values, key: str, before: Event
+) -> tuple[str, str] | None:
+    """What to do, and by how much steps changed what a node comes from before a pass; or None."""
+    steps = [row for row in context.steps if row[0].number < before.number]
+    held = {each for _, details in steps for each in details.held}
+    nodes = context.frames[0].graph._node if context.frames and steps else {}
+    rows = list[tuple[float, float, str]]()
+    for leaf in held & ancestors(values.graph, [key]):
+        was, now = nodes.get(leaf, {}).get("value"), values.of(leaf)
+        if was is not None and now is not None and was.is_finite:
+            rows.append((math.inf if now.inf else now.norm or 0.0, was.norm or 0.0, leaf))
+    norm, old, leaf = max(rows, default=(0.0, 0.0, ""))
+    if norm <= GROWN * max(old, 1.0):
+        return None
+    own = [row for row in steps if leaf in row[1].held]
+    (step, details), to = own[-1], "infinity" if norm == math.inf else number_text(norm)
+    by, fix = GROWS_BY[details.argument_of(leaf)]
+    what = f"{counted(len(own), 'step')} of {details.optimizer} at {mention(step.location)} had "
+    what += f"changed the norm of {word_of(values.graph.nodes[leaf])} from {number_text(old)} to "
+    return fix.format(details.optimizer), f"{what}{to}{by}"
 
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:

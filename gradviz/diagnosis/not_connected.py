@@ -34,6 +34,7 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import calls_in, is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
+from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
 from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
 from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
@@ -131,8 +132,7 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     by = f"it became plain numbers by {', and by '.join(said)}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
-    called = called_on(reads[-1].source, is_whole=True)
-    if any("fake_quantize" in name for name in called):
+    if any("fake_quantize" in name for name in called_on(reads[-1].source, is_whole=True)):
         fix = f"{reads[-1].source}: {_STEP_SIZE}"
     elif how := _fix_of_argument(reads[-1].source, reads[-1].word):
         fix = f"{reads[-1].source}: {how}"
@@ -506,6 +506,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "none, give the optimizer the parameters that are used",
         events=(EventKind.STEP,),
     ),
+    in_condition,
     Rule(
         "the result of its module is not used",
         Verdict.NOT_CONNECTED,
@@ -555,8 +556,8 @@ def _retained_late(context: Context, question: Question) -> Evidence | None:
         return None
     if rows[-1].graph.nodes[question.key].get("retains_grad"):
         return None
-    line = event.location
-    return Evidence({"line": mention(line), "name": question.code}, locations=(line,))
+    words = {"line": mention(event.location), "name": question.code}
+    return Evidence(words, locations=(event.location,))
 
 
 def _returned_none(context: Context, question: Question) -> Evidence | None:
@@ -595,6 +596,5 @@ returned_none: Rule[Any, Any] = Rule(
     _returned_none,
     "the backward of {function}{where} returned None for the input that it leads to",
     events=(EventKind.BACKWARD,),
-    docs="A recording looks at what the backward of each Function returns.",
     when=(Reach.REACHABLE,),
 )

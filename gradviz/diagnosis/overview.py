@@ -347,11 +347,11 @@ def _was_used_once(context: Context, key: str, uses: Sequence[int]) -> bool:
     if len(stepped & later) == 1 and min(later) in stepped:
         return True  # what was written into it after the step did not use the gradient
     by_hand = [event for event in written if event.number in later]
-    if len(by_hand) == len(later) and len({event.location for event in by_hand}) == 1:
+    if by_hand and len(by_hand) == len(later):
         first, last = (
             bisect(context.passes, each, key=_number) for each in (min(later), max(later))
         )
-        if first == last:  # as add_() and clamp_() of one statement
+        if first == last:  # as add_() of the gradient, then of noise, and clamp_()
             return True
     copies = {event.number for event in by_hand if event.word in ("copy_", "data", "setitem_")}
     return len(later) == 1 or bool(added[1:] and not stepped and later and later <= copies)

@@ -365,14 +365,6 @@ _TABLE: Sequence[Row] = (
         "give step() a function that calls zero_grad() and backward() and returns the loss",
     ),
     (
-        "GradScaler.step without gradients",
-        (Kind.SCALER_WITHOUT_GRADIENTS,),
-        Verdict.OPTIMIZER,
-        "GradScaler.step was called{at}, and no parameter of the optimizer has a gradient",
-        "call scaler.scale(loss).backward() before it; gradviz.explain(model, loss) reports why "
-        "there is none",
-    ),
-    (
         "GradScaler.step twice in a step",
         (Kind.STEPPED_TWICE,),
         Verdict.OPTIMIZER,
@@ -413,6 +405,14 @@ _TABLE: Sequence[Row] = (
         "the module ran twice",
         "checkpoint(..., use_reentrant=False); or call model._set_static_graph() if every step "
         "uses the same parameters",
+    ),
+    (
+        "a plain tensor and a DTensor in one operation",
+        (Kind.MIXED_WITH_DTENSOR,),
+        Verdict.DISTRIBUTED,
+        "{operation} was called{at} with a plain tensor and a DTensor",
+        "convert a tensor that is equal on all ranks: DTensor.from_local(x, mesh, [Replicate()]); "
+        "or use the whole w.full_tensor(); fully_shard makes them whole while their module runs",
     ),
     (
         "another process of the group ended",
@@ -568,7 +568,6 @@ def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
 OUTSIDE = {
     Kind.ONE_VALUE: "give it more values than one: a larger batch or image, DataLoader(..., "
     "drop_last=True) for a small last batch; or model.eval(), where nothing is trained",
-    Kind.NOT_SCALED: "call backward on the scaled loss: scaler.scale(loss).backward()",
     Kind.SCALER_WITHOUT_STEP: "call scaler.step(optimizer), not optimizer.step(), before it",
     Kind.VMAP_RANDOM: 'vmap(f, randomness="different"), or "same" for the same values in each',
     Kind.FUNC_SEVERAL: "return the loss alone; or, for (loss, others), grad(f, has_aux=True)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -152,8 +152,14 @@ def look_at_live(asked: Asked, context: Context) -> Context:
     found = live()
     if not asked.modules:
         asked.look_at(found.modules)
-    held = {key_of(tensor) for each in found.optimizers for tensor in each.tensors} - {""}
-    return replace(context, held=seen.held | held, waiting=seen.waiting, elsewhere=seen.elsewhere)
+    held = seen.held | _held(asked, found.optimizers)
+    return replace(context, held=held, waiting=seen.waiting, elsewhere=seen.elsewhere)
+
+
+def _held(asked: Asked, optimizers: Iterable[Any]) -> set[str]:
+    """The keys of the parameters of optimizers."""
+    key_of = asked.recording._snapshots.key_of
+    return {key_of(tensor) for each in optimizers for tensor in each.tensors} - {""}
 
 
 def identity_of(tensor: Any) -> Hashable:
@@ -416,14 +422,15 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     """
     before, values, snapshots = context.before, None, recording._snapshots
     since, made = not_finite_since(context, recording), dict[int, Values]()
-    live = {} if before is None else _live_values(before, recording, names)
+    if before is not None:
+        since = {**since, "": (0, before)}
     for number, graph in dict(since.values()).items():  # of many leaves it is the same one
         _, kept = snapshots.wrong.get(number, (graph, {}))
-        known = {**(live if graph is before else {}), **kept}
+        known = {**_live_values(graph, recording, names), **kept}
         made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
     if before is not None:
-        values = Values(before, snapshots.contents(before), known=live)
-        values = made.setdefault(id(before), values)
+        values = made[id(before)]
+        del since[""]
     found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
     return replace(context, values=values, since=found)
 
@@ -537,6 +544,8 @@ def _event_of_error(asked: Asked) -> Event | None:
 
 
 def _context(asked: Asked, names: Names) -> Context:
+    from gradviz.capture.tensors.training_sets import live
+
     # Without an exception, the tensors are those whose gradients are explained, not roots.
     given = (asked.tensors or hooked_by(asked.error)) if asked.error is not None else []
     tensors = [each for each in given if id(each) not in asked.parameters]
@@ -547,7 +556,7 @@ def _context(asked: Asked, names: Names) -> Context:
     graph = (failed or frames)[-1].graph
     passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
     roots = tuple(_roots_of(asked, tensors, graph))
-    held = asked.recording._snapshots.training_sets().held
+    held = frozenset(_held(asked, live().optimizers))
     context = Context(graph, roots, events, frames, passed[-1] if passed else None, held=held)
     if tensors and not graph:
         context = replace(look(Asked(roots=tensors), names)[0], events=events)

@@ -1,31 +1,27 @@
-"""Rules about the size of a gradient, and about terms of a loss that add nothing to it."""
+"""Rules about the size of a gradient, and about samples without one that a layer is given."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import CutFacts, cut_words, fix_of_cut, lines_of, other_cuts, term_cuts
+from gradviz.diagnosis.cuts import CutFacts
 from gradviz.diagnosis.lines import at_line, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
-from gradviz.diagnosis.name_flow import adds_number
-from gradviz.diagnosis.rule import Evidence, Rule, answers_about
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.silent_faults import grown
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,
-    Addend,
     Owner,
     Values,
-    addends_of,
-    has_its_value,
     is_all_zero,
     owners_of,
     smallest,
@@ -36,16 +32,13 @@ from gradviz.facts import (
     EventKind,
     FrameKind,
     GradientDetails,
-    ValueRead,
 )
 from gradviz.graph import (
-    Cause,
     GradGraph,
     NodeKind,
     TensorSummary,
     ancestors,
     descendants,
-    is_data,
     is_gradient,
     leaf_of_node,
     leaf_uses,
@@ -429,70 +422,6 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
 )
 
 
-# Terms of a loss.
-
-
-@dataclass(frozen=True)
-class _Term:
-    """A term of a loss: no gradient comes through it to what the pass of its context trains."""
-
-    key: str
-    line: str
-    cuts: list[CutEdge]
-    read: ValueRead | None
-    trained: frozenset[str]
-    context: Context
-    group: Group = Group.NO_GRADIENT
-    kind: None = None
-
-    @property
-    def name(self) -> str:
-        """Its name, or that of the loss."""
-        name = self.context.graph.nodes[self.key].get("name") if self.key else ""
-        return str(name or f"a term of {self.root}")
-
-    @property
-    def root(self) -> str:
-        """The name of the loss."""
-        names = [each for each in map(self.context.name_of, self.context.roots) if each]
-        return joined(names) if names else "the loss"
-
-
-_OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
-_MANY = 20  # terms of a loss that are looked at further, such as those of a loop
-
-
-def terms_without_gradient(context: Context) -> list[Explanation]:
-    """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
-    found: dict[tuple[str, int], _Term | None] = {}
-    # What cuts off a parameter that never got a gradient is in the row of that parameter.
-    never = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
-    for frame in context.frames if context.passes else ():
-        event = context.pass_of.get(frame.pass_number)
-        trained = trained_by(context, event) if event is not None else frozenset[str]()
-        if event is None or frame.kind not in _OF_A_PASS or not trained:
-            continue
-        graph = frame.graph
-        roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
-        inside, dead = replace(context, graph=graph, roots=roots), set[str]()
-        alive = descendants(graph, trained)
-        cuts = term_cuts(graph, alive)
-        spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
-        spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
-        left = _MANY
-        for number, row in enumerate(addends_of(graph, roots)):
-            place, term = (graph.nodes[row.sum].get("source", ""), number), None
-            is_asked = row.sum not in dead and (row.key in spoiled or not row.key)
-            if is_asked and (left := left - 1) >= 0:
-                own = _cuts_of_term(inside, row, cuts) if row.key else []
-                read = None if row.key else _number_at(inside, row, trained)
-                if own or read:
-                    term = _Term(row.key, place[0], own, read, trained, inside)
-                    dead |= ancestors(graph, [row.key])
-            found[place] = term if found.get(place, term) is not None else None
-    return answers_about(cut_term, found.values())
-
-
 def trained_by(context: Context, event: Event) -> frozenset[str]:
     """The leaves whose gradient from a pass was used by a step; without steps, all of them."""
 
@@ -519,56 +448,81 @@ def _is_used(context: Context, key: str, added: int) -> bool:
     return at < len(ends) and bool(ends[at][1])
 
 
-def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
-    """Those of some cuts that a term is behind, the likeliest fault first.
-
-    ``x + (y - x).detach()`` has the value of y: the gradient of x is what is wanted.
-    """
-    data = ancestors(context.graph, [row.key], is_data)
-    own = [cut for cut in cuts if cut.target in data]
-    if ancestors(context.graph, [row.key], has_its_value) & row.others:
-        return []
-    return sorted(own, key=lambda cut: CutFacts.of(context, cut).rank)
+# Samples that are given to a layer.
 
 
-def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:
-    """Where a number was read from a tensor that is added to a loss; None for another number."""
-    line = context.graph.nodes[row.sum].get("source", "")
-    reads = [each for key in sorted(trained) for each in context.numbers.get(key, ())]
-    places = {locations_of([each.source])[0].line: each for each in reads if each.source}
-    file = line.rpartition(":")[0]
-    at = [n for n, each in places.items() if each.source.rpartition(":")[0] == file]
-    found = (n for n in at for each in locations_of([line]) if adds_number(each, (n,)))
-    return next((places[n] for n in found), None)
+_DRAWS = ("normal", "_sample_dirichlet", "_standard_gamma", "rand", "uniform_", "exponential_")
+_WITHOUT_RSAMPLE = ("bernoulli", "binomial", "floor", "multinomial", "poisson")
 
 
-def _of_term(context: Context, term: _Term) -> Evidence:
-    graph, read = context.graph, term.read
-    ends = ancestors(graph, [cut.source for cut in term.cuts]) & term.trained
-    if read is not None:
-        ends = {key for key in term.trained if read in context.numbers.get(key, ())}
-        called = "detach() and " if read.cut.edge.get("cause") is Cause.DETACH else ""
-        why = f"it is a plain number by {read.word}() at {mention(read.source, read.inside)}"
-        fixes = [f"{read.source}: keep it a tensor: leave out {called}{read.word}()"]
-        lines = locations_of([read.source])
-    else:
-        first = term.cuts[0]
-        why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
-        fixes = [fix_of_cut(context, cut) for cut in term.cuts]
-        lines = lines_of(context, *term.cuts)
-    leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
-    words = {"root": term.root, "line": mention(term.line), "leaves": joined(leaves), "why": why}
-    words["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])
-    return Evidence(words, (term.key,), (*lines, *locations_of([term.line])), term.key)
+def samples(context: Context) -> list[Explanation]:
+    """An explanation of each sample that a layer is given, where no pass uses its probability."""
+    found: dict[str, OtherSubject | None] = {}
+    made = [e for kind in (EventKind.OPERATION, EventKind.IN_PLACE) for e in context.happened(kind)]
+    drawn = {str(each.location) for each in made if each.word in _DRAWS}
+    drawn -= {str(each.location) for each in made if each.word in _WITHOUT_RSAMPLE}
+    for frame in context.frames if drawn and context.passes else ():
+        event = context.pass_of.get(frame.pass_number)
+        trained = trained_by(context, event) if event is not None else frozenset()
+        if frame.kind is FrameKind.AFTER_BACKWARD and trained:
+            inside = replace(context, graph=frame.graph)
+            for key in _drawn_at(inside, drawn):
+                line, sample = _sample(inside, key, trained)
+                found[line] = sample if found.get(line, sample) is not None else None
+    return answers_about(sampled, found.values())
 
 
-cut_term: Rule[Any, Any] = Rule(
-    "a term of the loss without a gradient",
+def _drawn_at(context: Context, lines: set[str]) -> Iterator[str]:
+    nodes = context.graph.nodes
+    for key, data in nodes.items():
+        if (line := data.get("source")) in lines and data["kind"] is NodeKind.UNTRACKED:
+            users = [nodes[each] for each in context.graph.successors(key)]
+            own = (e for e in users if e["kind"] is NodeKind.UNTRACKED and e.get("source") == line)
+            cuts = (CutEdge(*each) for each in context.graph.in_edges(key, data=True))
+            if not any(own) and any(CutFacts.of(context, cut).is_sample for cut in cuts):
+                yield key
+        elif line in lines and data.get("op") == "normal":
+            yield key
+
+
+def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, OtherSubject | None]:
+    """The line of a sample, and the sample; None if a layer is not given it, or it is healthy."""
+    graph, data = context.graph, context.graph.nodes[key]
+    line = data.get("source", "")
+    sources, stack = set[str](), [*graph.predecessors(key)]
+    while stack:
+        if graph.nodes[source := stack.pop()]["kind"] is NodeKind.UNTRACKED:
+            stack += graph.predecessors(source)
+        else:
+            sources.add(source)
+    layer = layer_given(graph, sources, key)
+    if not layer or not (ends := ancestors(graph, sources) & trained):
+        return line, None
+    leaves = tuple(str(graph.nodes[each].get("name") or "a leaf") for each in sorted(ends))
+    name = str(data.get("name") or "a sample")
+    return line, OtherSubject(name, key, context, (layer, leaves), Group.NO_GRADIENT)
+
+
+def _of_sample(context: Context, row: OtherSubject) -> Evidence:
+    nodes, (layer, leaves) = context.graph.nodes, row.facts
+    lines = [nodes[each].get("source", "") for each in (row.key, layer)]
+    words = {"what": "sample(), which runs under no_grad", "leaves": joined(leaves)}
+    words["fix"] = f"{lines[0]}: use rsample() instead of sample()"
+    if nodes[row.key]["kind"] is NodeKind.OPERATION:
+        words["what"] = "torch.normal(), whose derivative is 0"
+        words["fix"] = f"{lines[0]}: draw it as mean + std * torch.randn_like(std)"
+    words |= {"at": at_line(lines[0]), "layer": nodes[layer]["op"], "to": at_line(lines[1])}
+    return Evidence(words, (layer,), locations_of(lines), layer)
+
+
+sampled: Rule[Any, Any] = Rule(
+    "a sample without a gradient in a layer",
     Verdict.CUT,
-    _of_term,
-    "it is added to {root} at {line}, and adds nothing to the gradient of {leaves}: {why}",
+    _of_sample,
+    "it is drawn by {what},{at} and given to {layer}{to}: no gradient comes through it to {leaves}",
     events=(EventKind.BACKWARD,),
-    docs="In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
+    docs="Of continuous distributions, unless log_prob(sample) is computed, as a policy gradient "
+    "does.",
 )
 
 

@@ -26,7 +26,7 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.values import Values, cancelled_at, difference_without, is_all_zero, is_wrong
+from gradviz.diagnosis.values import cancelled_at, difference_without, is_all_zero, is_wrong
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
@@ -35,14 +35,14 @@ from gradviz.facts import (
     GradientDetails,
     SourceLocation,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, word_of
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
 CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
-_GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
+GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
 _UNFREEZE += "True); or, if another model was to be frozen, make that one a copy by deepcopy"
@@ -72,7 +72,7 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
     is_used = found >= len(steps) - 1 and not has_converged  # each step found a gradient
     if len(steps) < (3 if start else 2 - is_coarse) or not (is_used or at_rest):
         return None
-    line, why = steps[-1][0].location, f"the updates are too small for {dtype}"
+    line, why = steps[-1][0].location, f"the updates are 0 or too small for {dtype}"
     where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
     fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
     if is_coarse:
@@ -147,6 +147,14 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
     return Evidence({"what": what, "fix": fix}, locations=(line,))
 
 
+_LESS_DECAY = "lower weight_decay, or lr: their product must be far below 1"
+GROWS_BY = {
+    "lr": ("", "lower the learning rate of {}, or scale the inputs"),
+    "momentum": (", with a momentum of 1 or more", "pass a momentum below 1, such as 0.9"),
+    "weight_decay": ("; each multiplies it by 1 - lr * weight_decay, not above 0", _LESS_DECAY),
+}
+
+
 def _grown(context: Context, question: Question) -> Evidence | None:
     """Steps made the loss and the gradient of a parameter much larger: the training diverges."""
     key, grad = question.key, question.data.get("grad")
@@ -160,40 +168,18 @@ def _grown(context: Context, question: Question) -> Evidence | None:
     norms = [each.after.norm if each.after is not None else None for each in rows]
     results = [_result_of(context, each.pass_number) for each in rows]
     pairs = ((norms[0] or 0, norms[1] or 0), results)
-    if not all(before > 0 and max(before * _GROWN, 1) < after for before, after in pairs):
+    if not all(before > 0 and max(before * GROWN, 1) < after for before, after in pairs):
         return None
     before, after = map(number_text, results)
     words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
-    words["backward"] = mention(same[-1].location)
+    details = context.steps_with(key)[-1][1]
+    by, fix = GROWS_BY[details.argument_of(key)]
+    words |= {
+        "backward": mention(same[-1].location),
+        "by": by,
+        "fix": fix.format(details.optimizer),
+    }
     return Evidence(words, locations=(same[-1].location,))
-
-
-def grown_by_steps(
-    context: Context, values: Values, key: str, before: Event
-) -> tuple[str, str] | None:
-    """The optimizer, and by how much its steps before a pass changed what a node comes from.
-
-    None if they made no parameter much larger.
-    """
-    steps = [row for row in context.steps if row[0].number < before.number]
-    held = {each for _, details in steps for each in details.held}
-    nodes = context.frames[0].graph._node if context.frames and steps else {}
-    rows = list[tuple[float, float, str]]()
-    for leaf in held & ancestors(values.graph, [key]):
-        was, now = nodes.get(leaf, {}).get("value"), values.of(leaf)
-        if was is not None and now is not None and was.is_finite:
-            rows.append((math.inf if now.inf else now.norm or 0.0, was.norm or 0.0, leaf))
-    norm, old, leaf = max(rows, default=(0.0, 0.0, ""))
-    if norm <= _GROWN * max(old, 1.0):
-        return None
-    own = [row for row in steps if leaf in row[1].held]
-    name, to = word_of(values.graph.nodes[leaf]), number_text(norm)
-    to = "infinity" if norm == math.inf else to
-    what = (
-        f"{counted(len(own), 'step')} of {own[-1][1].optimizer} at {mention(own[-1][0].location)}"
-    )
-    what += f" had changed the norm of {name} from {number_text(old)} to {to}"
-    return own[-1][1].optimizer, what
 
 
 def _result_of(context: Context, number: int) -> float:
@@ -216,7 +202,8 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     rows = [row for row in context.steps_of(key) if at[0] < row[0].number < at[1]]
     if len(rows) < _SEVERAL or any(key in (*each.same, *each.at_rest) for _, each in rows):
         return None
-    writes = context.happened_to(key, EventKind.IN_PLACE)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    writes = [each for each in changes if each.action is not Action.IN_STEP]
     ends = [*(event.number for event, _ in rows[1:]), at[1]]
     after = [
         [e for e in writes if step.number < e.number < end and e.location]
@@ -279,8 +266,7 @@ grown: Rule[Any, Any] = Rule(
     Verdict.EXPLODING,
     _grown,
     "after {steps}, its gradient is over 1,000 times larger, and the result on which backward at "
-    "{backward} is called grew from {before} to {after}",
-    "lower the learning rate, or scale the inputs",
+    "{backward} is called grew from {before} to {after}{by}",
     events=(EventKind.STEP,),
     docs="Both are over 1,000 times what they were at the first pass of the line.",
 )

@@ -1,200 +1,542 @@
-"""Rules about statements of a program: samples, copies of models, and comparisons."""
+"""Rules about statements: terms of a loss, and comparisons that look like assignments."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import chain, permutations
+import builtins
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gradviz.diagnosis import relative_size
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.cuts import CutFacts
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import (
+    FIX_OF_CAUSE,
+    CutFacts,
+    cut_words,
+    fix_of_cut,
+    lines_of,
+    other_cuts,
+    term_cuts,
+)
 from gradviz.diagnosis.lines import (
-    assignments_to,
-    at_line,
     called_name,
     locations_of,
     mention,
     nodes_in,
     statement_at,
-    statements_around,
     syntax_tree,
+    transforms_in,
 )
+from gradviz.diagnosis.name_flow import statements_behind
+from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation
-from gradviz.graph import NodeKind, ancestors
+from gradviz.diagnosis.values import Addend, addends_of, has_its_value
+from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
+from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
+from gradviz.graph.operations import words
 from gradviz.graph.text import joined
 
-# Samples that are given to a layer.
+# Terms of a loss.
 
 
-_DRAWS = ("normal", "_sample_dirichlet", "_standard_gamma", "rand", "uniform_", "exponential_")
-_WITHOUT_RSAMPLE = ("bernoulli", "binomial", "floor", "multinomial", "poisson")
+@dataclass(frozen=True)
+class _Term:
+    """A term of a loss: no gradient comes through it to what the pass of its context trains."""
+
+    key: str
+    line: str
+    cuts: list[CutEdge]
+    read: ValueRead | None
+    trained: frozenset[str]
+    context: Context
+    fixed: tuple[str, str, str] = ("", "", "")  # why it is a constant, what to do, and the line
+    group: Group = Group.NO_GRADIENT
+    kind: None = None
+
+    @property
+    def name(self) -> str:
+        """Its name, or that of the loss."""
+        name = self.context.graph.nodes[self.key].get("name") if self.key else ""
+        return str(name or f"a term of {self.root}")
+
+    @property
+    def root(self) -> str:
+        """The name of the loss."""
+        names = [each for each in map(self.context.name_of, self.context.roots) if each]
+        return joined(names) if names else "the loss"
 
 
-def samples(context: Context) -> list[Explanation]:
-    """An explanation of each sample that a layer is given, where no pass uses its probability."""
-    found: dict[str, OtherSubject | None] = {}
-    made = [e for kind in (EventKind.OPERATION, EventKind.IN_PLACE) for e in context.happened(kind)]
-    drawn = {str(each.location) for each in made if each.word in _DRAWS}
-    drawn -= {str(each.location) for each in made if each.word in _WITHOUT_RSAMPLE}
-    for frame in context.frames if drawn and context.passes else ():
+_OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
+_MANY = 20  # terms of a loss that are looked at further, such as those of a loop
+
+
+def terms_without_gradient(context: Context) -> list[Explanation]:
+    """An explanation of each term of a loss that in no pass adds to the gradients that are used."""
+    found: dict[tuple[str, int], _Term | None] = {}
+    # What cuts off a parameter that never got a gradient is in the row of that parameter.
+    never = [each for each in context.held if not context.happened_to(each, EventKind.ACCUMULATE)]
+    for frame in context.frames if context.passes else ():
         event = context.pass_of.get(frame.pass_number)
-        trained = relative_size.trained_by(context, event) if event is not None else frozenset()
-        if frame.kind is FrameKind.AFTER_BACKWARD and trained:
-            inside = replace(context, graph=frame.graph)
-            for key in _drawn_at(inside, drawn):
-                line, sample = _sample(inside, key, trained)
-                found[line] = sample if found.get(line, sample) is not None else None
-    return answers_about(sampled, found.values())
+        trained = trained_by(context, event) if event is not None else frozenset[str]()
+        if event is None or frame.kind not in _OF_A_PASS or not trained:
+            continue
+        graph = frame.graph
+        roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
+        inside, dead = replace(context, graph=graph, roots=roots), set[str]()
+        alive = descendants(graph, trained)
+        cuts = term_cuts(graph, alive)
+        spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
+        spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
+        left = _MANY
+        for number, row in enumerate(addends_of(graph, roots)):
+            place, term = (graph.nodes[row.sum].get("source", ""), number), None
+            is_fixed = not row.key or graph.nodes[row.key]["kind"] is NodeKind.UNTRACKED
+            is_asked = row.sum not in dead and (row.key in spoiled or is_fixed)
+            if is_asked and (left := left - 1) >= 0:
+                own = _cuts_of_term(inside, row, cuts) if row.key in spoiled else []
+                read = None if row.key in spoiled else _number_at(inside, row, trained)
+                if row.key and not (own or read) and row.key not in spoiled:
+                    key, *fixed = _constant_at(inside, row) or [""]
+                    if key:
+                        told = (fixed[0], fixed[1], fixed[2])
+                        term = _Term(key, place[0], own, None, trained, inside, told)
+                if own or read:
+                    term = _Term(row.key, place[0], own, read, trained, inside)
+                    dead |= ancestors(graph, [row.key])
+            found[place] = term if found.get(place, term) is not None else None
+    return answers_about(cut_term, found.values())
 
 
-def _drawn_at(context: Context, lines: set[str]) -> Iterator[str]:
-    nodes = context.graph.nodes
-    for key, data in nodes.items():
-        if (line := data.get("source")) in lines and data["kind"] is NodeKind.UNTRACKED:
-            users = [nodes[each] for each in context.graph.successors(key)]
-            own = (e for e in users if e["kind"] is NodeKind.UNTRACKED and e.get("source") == line)
-            cuts = (CutEdge(*each) for each in context.graph.in_edges(key, data=True))
-            if not any(own) and any(CutFacts.of(context, cut).is_sample for cut in cuts):
-                yield key
-        elif line in lines and data.get("op") == "normal":
-            yield key
+def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
+    """Those of some cuts that a term is behind, the likeliest fault first.
+
+    ``x + (y - x).detach()`` has the value of y: the gradient of x is what is wanted.
+    """
+    data = ancestors(context.graph, [row.key], is_data)
+    own = [cut for cut in cuts if cut.target in data]
+    if ancestors(context.graph, [row.key], has_its_value) & row.others:
+        return []
+    return sorted(own, key=lambda cut: CutFacts.of(context, cut).rank)
 
 
-def _sample(context: Context, key: str, trained: frozenset[str]) -> tuple[str, OtherSubject | None]:
-    """The line of a sample, and the sample; None if a layer is not given it, or it is healthy."""
-    graph, data = context.graph, context.graph.nodes[key]
-    line = data.get("source", "")
-    sources, stack = set[str](), [*graph.predecessors(key)]
-    while stack:
-        if graph.nodes[source := stack.pop()]["kind"] is NodeKind.UNTRACKED:
-            stack += graph.predecessors(source)
-        else:
-            sources.add(source)
-    layer = relative_size.layer_given(graph, sources, key)
-    if not layer or not (ends := ancestors(graph, sources) & trained):
-        return line, None
-    leaves = tuple(str(graph.nodes[each].get("name") or "a leaf") for each in sorted(ends))
-    name = str(data.get("name") or "a sample")
-    return line, OtherSubject(name, key, context, (layer, leaves), Group.NO_GRADIENT)
+def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueRead | None:
+    """Where a number was read from a tensor that is added to a loss; None for another number."""
+    data = context.graph.nodes[row.key or row.sum]
+    reads = [each for key in sorted(trained) for each in context.numbers.get(key, ())]
+    for place in locations_of([data.get("source", "")]) if reads else ():
+        tree, statement = syntax_tree(place.file), statement_at(place)
+        file = data.get("source", "").rpartition(":")[0]
+        lines = {
+            locations_of([each.source])[0].line: each
+            for each in reads
+            if each.source.rpartition(":")[0] == file
+        }
+        if lines and tree is not None and statement is not None:
+            numbers = _Numbers(tree, lines)
+            found = numbers.made_from(statement) if row.key else numbers.added(statement)
+            return next((lines[each] for each in sorted(found)), None)
+    return None
 
 
-def _of_sample(context: Context, row: OtherSubject) -> Evidence:
-    nodes, (layer, leaves) = context.graph.nodes, row.facts
-    lines = [nodes[each].get("source", "") for each in (row.key, layer)]
-    words = {"what": "sample(), which runs under no_grad", "leaves": joined(leaves)}
-    words["fix"] = f"{lines[0]}: use rsample() instead of sample()"
-    if nodes[row.key]["kind"] is NodeKind.OPERATION:
-        words["what"] = "torch.normal(), whose derivative is 0"
-        words["fix"] = f"{lines[0]}: draw it as mean + std * torch.randn_like(std)"
-    words |= {"at": at_line(lines[0]), "layer": nodes[layer]["op"], "to": at_line(lines[1])}
-    return Evidence(words, (layer,), locations_of(lines), layer)
+def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | None:
+    """The part of a term that no gradient can come through, with why, what to do, and its line."""
+    graph, nodes = context.graph, context.graph.nodes
+    every = [row.key, *(ancestors(graph, [row.key], is_data) - {row.key})]
+    made = [key for key in every if nodes[key]["kind"] is NodeKind.UNTRACKED]
+    for key in made:
+        op, line = nodes[key].get("op", ""), nodes[key].get("source", "")
+        if op in _COMPARING and {*graph.predecessors(key)} <= {*made} and line:
+            why = f"no input of {op} at {mention(line)} requires grad"
+            return (
+                key,
+                why,
+                f"{line}: compute an input of {op} by the model that is trained",
+                line,
+            )
+    for key in made:
+        for place in locations_of([nodes[key].get("source", "")]):
+            for call in _without_graph(place):
+                line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
+                why = f"{name}() at {mention(line)} computes it without create_graph=True"
+                return row.key, why, f"{line}: {name}(..., create_graph=True)", line
+    return None
 
 
-sampled: Rule[Any, Any] = Rule(
-    "a sample without a gradient in a layer",
+_COMPARING = words(lambda row: row.word.endswith("_loss")) | {"kl_div", "cross_entropy"}
+_COMPARING |= {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
+_DERIVATIVES = ("hessian", "jacobian", "vjp", "jvp", "vhp", "hvp")
+
+
+def _without_graph(place: SourceLocation) -> Iterator[ast.Call]:
+    """Calls of torch.autograd.functional, without create_graph, by which a line is computed."""
+    imports = nodes_in(syntax_tree(place.file), ast.ImportFrom)
+    own = {a.name for e in imports if e.module == "torch.autograd.functional" for a in e.names}
+    for statement in statements_behind(place):
+        for call in nodes_in(statement, ast.Call):
+            code = ast.unparse(call)
+            is_one = f"autograd.functional.{called_name(call)}" in code or called_name(call) in own
+            has_graph = "create_graph" in code or len(call.args) > 2
+            if is_one and called_name(call) in _DERIVATIVES and not has_graph:
+                yield call
+
+
+def _of_term(context: Context, term: _Term) -> Evidence:
+    graph, read = context.graph, term.read
+    ends = ancestors(graph, [cut.source for cut in term.cuts]) & term.trained
+    if read is not None:
+        ends = {key for key in term.trained if read in context.numbers.get(key, ())}
+        called = "detach() and " if read.cut.edge.get("cause") is Cause.DETACH else ""
+        what = "computed from an array" if read.word == "numpy" else "a plain number"
+        why = f"it is {what} by {read.word}() at {mention(read.source, read.inside)}"
+        fix = f"keep it a tensor: leave out {called}{read.word}()"
+        fix = FIX_OF_CAUSE[Cause.NUMPY] if read.word == "numpy" else fix
+        fixes = [f"{read.source}: {fix}"]
+        lines = locations_of([read.source])
+    elif term.fixed[0]:
+        ends, why, fixes = {*term.trained}, term.fixed[0], [term.fixed[1]]
+        lines = locations_of([term.fixed[2]])
+    else:
+        first = term.cuts[0]
+        why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
+        fixes = [fix_of_cut(context, cut) for cut in term.cuts]
+        lines = lines_of(context, *term.cuts)
+    leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
+    told = {"root": term.root, "line": mention(term.line), "leaves": joined(leaves), "why": why}
+    told["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])
+    return Evidence(told, (term.key,), (*lines, *locations_of([term.line])), term.key)
+
+
+cut_term: Rule[Any, Any] = Rule(
+    "a term of the loss without a gradient",
     Verdict.CUT,
-    _of_sample,
-    "it is drawn by {what},{at} and given to {layer}{to}: no gradient comes through it to {leaves}",
+    _of_term,
+    "it is added to {root} at {line}, and adds nothing to the gradient of {leaves}: {why}",
     events=(EventKind.BACKWARD,),
-    docs="Of continuous distributions, unless log_prob(sample) is computed, as a policy gradient "
-    "does.",
+    docs="In every pass of a line that a recording keeps. Not of x + (y - x).detach().",
 )
 
-# Copies that are the model itself.
+
+# Numbers that are added to a loss.
 
 
-def no_copies(context: Context) -> list[Explanation]:
-    """An explanation of each variable that is no copy of a model that an optimizer trains."""
-    found = dict[str, OtherSubject]()
-    changes = context.happened(EventKind.IN_PLACE)
-    lines = (e.location for e in changes if not context.held.isdisjoint(e.nodes))
-    for line in filter(None, dict.fromkeys(lines)):
-        for name, made, value in (each for pair in _models_at(line) for each in _same(line, pair)):
-            found.setdefault(name, OtherSubject(name, "", context, (made, value, line)))
-    return answers_about(same_model, found.values())
+_Place = tuple[ast.expr, ast.AST]  # an expression, and the function or module that it stands in
+_TO_NUMBERS = words(lambda row: row.reads_value)
+_ON_NUMBERS = {"abs", "max", "min", "pow", "round", "sum", "sorted"}
+_OF_NUMBERS = ("math.", "np.", "numpy.", "statistics.")
+_MAKE = ("as_tensor", "from_numpy", "tensor")
+_ANY = object()  # any element of a list
 
 
-_READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
+class _Numbers:
+    """Which of some lines the numbers of an expression are read at, as far as the code proves it.
 
-
-def _model_of(read: ast.expr) -> str:
-    while isinstance(read, ast.Call) and called_name(read) in _READS:
-        read = getattr(read.func, "value", read.func)
-    return ast.unparse(read)
-
-
-def _models_at(location: SourceLocation) -> list[tuple[str, str]]:
-    """The two variables of which a line writes the parameters of one into those of the other.
-
-    Those of a function are the arguments of each of its calls.
+    Args:
+        tree: the code of the file.
+        lines: those that read numbers from tensors.
     """
-    parts = [*statements_around(location, ast.For)[-1:], statement_at(location)]
-    called = [each for part in parts for each in nodes_in(part, ast.Call)]
-    given = [each.args for each in called if called_name(each) == "zip" and len(each.args) == 2]
-    for call in called:
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "load_state_dict":
-            given.append([call.func.value, *call.args[:1]])
-    pairs = [tuple(map(_model_of, each)) for each in given]
-    for function in statements_around(location, ast.FunctionDef)[-1:]:
-        names = [each.arg for each in function.args.args if each.arg != "self"]
-        calls = [
-            dict(zip(names, map(ast.unparse, each.args), strict=False))
-            for each in nodes_in(syntax_tree(location.file), ast.Call)
-            if called_name(each) == function.name
-        ]
-        if not {*names}.isdisjoint(chain(*pairs)):
-            pairs += [tuple(row.get(e, e) for e in pair) for pair in pairs for row in calls]
-    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+
+    def __init__(self, tree: ast.Module, lines: Container[int]) -> None:
+        self._tree, self._lines, self._running = tree, lines, set[int]()
+        self._until: tuple[ast.AST, int] = tree, 0
+        self._functions = nodes_in(tree, ast.FunctionDef)
+
+    def added(self, statement: ast.stmt) -> frozenset[int]:
+        """The lines of the numbers that a statement adds to something else."""
+        node, scope = getattr(statement, "value", None), self._scope(statement)
+        self._until = scope, statement.lineno
+        while node is not None:
+            terms = [(each, scope) for each in _terms(node)]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "sum":
+                terms = self._elements((node.args[0], scope))
+            is_update = isinstance(statement, ast.AugAssign) and node is statement.value
+            found = [self.lines_of(each) for each in terms]
+            if any(found) and (is_update or None in found):
+                return frozenset[int]().union(*filter(None, found))
+            unknown = [each for each, lines in zip(terms, found, strict=True) if lines is None]
+            node = _inside(unknown[0][0]) if len(unknown) == 1 else None
+        return frozenset()
+
+    def made_from(self, statement: ast.stmt) -> frozenset[int]:
+        """The lines of the numbers of which a statement makes a tensor."""
+        calls = [e for e in nodes_in(statement, ast.Call) if called_name(e) in _MAKE and e.args]
+        rows = (self.lines_of((each.args[0], self._scope(statement))) for each in calls)
+        return next(filter(None, rows), frozenset())
+
+    def lines_of(self, place: _Place) -> frozenset[int] | None:
+        """The lines at which a number, array or list of them is read; None if it is none."""
+        if id(place[0]) in self._running:  # such as a running mean
+            return None
+        self._running.add(id(place[0]))
+        try:
+            return self._lines_of(*place)
+        finally:
+            self._running.discard(id(place[0]))
+
+    def _lines_of(self, node: ast.expr, scope: ast.AST) -> frozenset[int] | None:
+        if isinstance(node, ast.Constant):
+            return frozenset() if isinstance(node.value, (int, float)) else None
+        if isinstance(node, ast.Call):
+            return self._lines_of_call(node, scope)
+        if isinstance(node, (ast.UnaryOp, ast.Starred)):
+            return self.lines_of((getattr(node, "operand", getattr(node, "value", node)), scope))
+        if isinstance(node, ast.BinOp):
+            sides = [(self.lines_of((each, scope)), each) for each in (node.left, node.right)]
+            known = (k for k, e in sides if k is not None or not self._is_plain(e, scope))
+            return _all_of(known)
+        if isinstance(node, ast.IfExp):
+            return _all_of(self.lines_of((each, scope)) for each in (node.body, node.orelse))
+        if isinstance(node, (ast.List, ast.Tuple, ast.Dict)):
+            parts = node.values if isinstance(node, ast.Dict) else node.elts
+            return _all_of(self.lines_of((each, scope)) for each in parts)
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return self.lines_of((node.elt, scope))
+        found = [e for e in self._values(node, scope) if ast.unparse(e[0]) != "[]"]
+        return _all_of(map(self.lines_of, found + self._appended(node, scope)))
+
+    def _is_plain(self, node: ast.expr, scope: ast.AST) -> bool:
+        """Whether it is a variable of which nothing is known: a number, as in self.weight * k."""
+        is_one = isinstance(node, (ast.Name, ast.Attribute, ast.Subscript))
+        if isinstance(node, ast.BinOp):
+            return all(
+                isinstance(e, ast.Constant) or self._is_plain(e, scope)
+                for e in (node.left, node.right)
+            )
+        return is_one and not self._values(node, scope)
+
+    def _lines_of_call(self, call: ast.Call, scope: ast.AST) -> frozenset[int] | None:
+        if called_name(call) in _TO_NUMBERS and call.lineno in self._lines:
+            return frozenset((call.lineno,))
+        name = ast.unparse(call.func)
+        if name == "len":
+            return frozenset()
+        given = [self.lines_of((each, scope)) for each in call.args]
+        if name in _ON_NUMBERS:
+            return _all_of(given)
+        if name.startswith(_OF_NUMBERS) or called_name(call) in _TO_NUMBERS:
+            of = call.func.value if isinstance(call.func, ast.Attribute) else None
+            given += [self.lines_of((of, scope))] if of is not None else []
+            return frozenset[int]().union(*filter(None, given))
+        if isinstance(call.func, ast.Attribute) and not self._returned(call):
+            # Such as array.mean(), or terms.values().
+            return self.lines_of((call.func.value, scope)) or None
+        return _all_of(map(self.lines_of, self._values(call, scope)))
+
+    def _values(self, node: ast.expr, scope: ast.AST) -> list[_Place]:
+        """What an expression may be: assigned, returned, or a part of a list, dict or object."""
+        if isinstance(node, ast.Call):
+            return self._returned(node)
+        if isinstance(node, ast.Subscript):
+            key = node.slice.value if isinstance(node.slice, ast.Constant) else _ANY
+            return self._part((node.value, scope), key) or self._assigned(node, scope)
+        if isinstance(node, ast.Attribute):
+            return self._assigned(node, scope) or self._part((node.value, scope), node.attr)
+        return self._assigned(node, scope)
+
+    def _assigned(self, node: ast.expr, scope: ast.AST) -> list[_Place]:
+        """What a variable is assigned in its function, or an attribute in any one."""
+        found, text = list[_Place](), ast.unparse(node)
+        is_own = isinstance(node, ast.Name)
+        text = text if is_own or not isinstance(node, ast.Attribute) else f"self.{node.attr}"
+        every: list[Any] = nodes_in(scope if is_own else self._tree, ast.Assign, ast.AugAssign)
+        for each in every:
+            is_later = self._until[0] is scope and each.lineno >= self._until[1]
+            if is_own and (is_later or self._scope(each) is not scope):
+                continue
+            if isinstance(each, ast.AugAssign):
+                found += [(node, scope)] if ast.unparse(each.target) == text else []  # unknown
+                continue
+            for target in each.targets:
+                if isinstance(target, ast.Tuple):
+                    for at, part in enumerate(target.elts):
+                        if ast.unparse(part) == text:
+                            place = (each.value, self._scope(each))
+                            found += self._part(place, at) or [(node, scope)]
+                elif ast.unparse(target) == text:
+                    found.append((each.value, self._scope(each)))
+        loops: list[Any] = nodes_in(scope, ast.For, ast.comprehension) if is_own else []
+        for loop in (each for each in loops if self._scope(each.target) is scope):
+            targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
+            for at, part in enumerate(targets):
+                if ast.unparse(part) == text:
+                    found += self._iterated((loop.iter, scope), at if targets[1:] else -1)
+        return found
+
+    def _iterated(self, place: _Place, at: int) -> list[_Place]:
+        """What a loop gives to its variable, or to that one of several."""
+        call, scope = place
+        if isinstance(call, ast.Call) and at >= 0 and called_name(call) in ("zip", "enumerate"):
+            at = at if called_name(call) == "zip" else at - 1
+            return self._elements((call.args[at], scope)) if 0 <= at < len(call.args) else []
+        if isinstance(call, ast.Call) and at == 1 and called_name(call) == "items":
+            return self._elements(place)
+        found = self._elements(place)
+        return found if at < 0 else [part for each in found for part in self._part(each, at)]
+
+    def _elements(self, place: _Place) -> list[_Place]:
+        """The elements of a list, as written or appended."""
+        node, scope = place
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return [(each, scope) for each in node.elts]
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return [(node.elt, scope)]
+        if isinstance(node, ast.Dict):
+            return [(each, scope) for each in node.values]
+        if isinstance(node, ast.Call) and called_name(node) in ("items", "values"):
+            return self._elements((getattr(node.func, "value", node.func), scope))
+        if id(node) in self._running:
+            return []
+        self._running.add(id(node))
+        found = [each for value in self._values(*place) for each in self._elements(value)]
+        self._running.discard(id(node))
+        return found + self._appended(*place)
+
+    def _appended(self, node: ast.expr, scope: ast.AST) -> list[_Place]:
+        """What a function appends to its list."""
+        calls = nodes_in(scope, ast.Call) if isinstance(node, ast.Name) else []
+        text = f"{ast.unparse(node)}.append"
+        return [(e.args[0], scope) for e in calls if ast.unparse(e.func) == text and e.args]
+
+    def _part(self, place: _Place, key: object) -> list[_Place]:
+        """What is an element, entry or attribute of what an expression is."""
+        node, scope = place
+        if id(node) in self._running:
+            return []
+        if isinstance(node, ast.Dict):
+            keys = [getattr(each, "value", None) for each in node.keys]
+            return [(v, scope) for k, v in zip(keys, node.values, strict=True) if k == key]
+        if isinstance(node, (ast.List, ast.Tuple)):
+            parts = node.elts[key : key + 1] if isinstance(key, int) else node.elts
+            return [(each, scope) for each in parts]
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return [(node.elt, scope)]
+        if isinstance(node, ast.Call) and called_name(node) == "zip":
+            starred = [each.value for each in node.args if isinstance(each, ast.Starred)]
+            rows = [row for each in starred for row in self._elements((each, scope))]
+            return [part for row in rows for part in self._part(row, key)]
+        if isinstance(node, ast.Call):
+            given = {each.arg: each.value for each in node.keywords}
+            for made in nodes_in(self._tree, ast.ClassDef):
+                fields = [ast.unparse(e.target) for e in made.body if isinstance(e, ast.AnnAssign)]
+                if made.name == called_name(node):
+                    given |= dict(zip(fields, node.args, strict=False))
+            if key in given:
+                return [(given[key], scope)]
+        self._running.add(id(node))
+        found = [part for each in self._values(node, scope) for part in self._part(each, key)]
+        self._running.discard(id(node))
+        return found
+
+    def _returned(self, call: ast.Call) -> list[_Place]:
+        """What the function of the file that is called returns; a module, what its forward does."""
+        name = called_name(call)
+        named = [each for each in self._functions if each.name == name]
+        if not named and not hasattr(builtins, name):
+            is_own = isinstance(call.func, ast.Name) or ast.unparse(call.func).startswith("self.")
+            called = ("forward", "__call__") if is_own else ()
+            named = [each for each in self._functions if each.name in called]
+        return [(e.value, f) for f in named for e in nodes_in(f, ast.Return) if e.value]
+
+    def _scope(self, node: ast.stmt | ast.expr) -> ast.AST:
+        around = (e for e in self._functions if e.lineno <= node.lineno <= (e.end_lineno or 0))
+        return max(around, key=lambda each: each.lineno, default=self._tree)
 
 
-def _same(
-    location: SourceLocation, pair: tuple[str, str]
-) -> Iterator[tuple[str, SourceLocation, str]]:
-    """The one of two variables that is the other one: its name, and where it is made of what."""
-    for one, other in permutations(pair):
-        every = assignments_to(location, other) if one != other else []
-        made = [(n, ast.unparse(e)) for n, e in every if not isinstance(e, ast.Constant)]
-        for value in (one, f"{one}.state_dict()") if made else ():
-            same = (value, f"{value}.copy()", f"dict({value})", f"copy.copy({value})")
-            # The entries of a state may be replaced before it is loaded.
-            is_kept = value == one or _is_only_loaded(location, other)
-            if is_kept and all(text in same for _, text in made):
-                yield other, SourceLocation(location.file, made[-1][0]), value
+def _all_of(found: Iterable[frozenset[int] | None]) -> frozenset[int] | None:
+    """All lines; None if there is nothing, or something unknown."""
+    rows = [*found]
+    return None if None in rows or not rows else frozenset[int]().union(*filter(None, rows))
 
 
-def _is_only_loaded(location: SourceLocation, name: str) -> bool:
-    """Whether a file uses a variable only to load it, or to compare it."""
-    tree = syntax_tree(location.file)
-    loads = [e for e in nodes_in(tree, ast.Call) if called_name(e) == "load_state_dict"]
-    known = {*chain(*(map(id, ast.walk(e)) for e in (*loads, *nodes_in(tree, ast.Compare))))}
-    used = (
-        e
-        for e in nodes_in(tree, ast.Name, ast.Attribute)
-        if isinstance(getattr(e, "ctx", None), ast.Load)
-    )
-    return all(id(each) in known for each in used if ast.unparse(each) == name)
+def _terms(node: ast.expr) -> Iterator[ast.expr]:
+    """The terms of a sum."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+        yield from _terms(node.left)
+        yield from _terms(node.right)
+    else:
+        yield node
 
 
-def _of_same_model(_: Context, row: OtherSubject) -> Evidence:
-    made, value, written = row.facts
-    words = {"made": mention(made), "written": mention(written)}
-    words["fix"] = f"{made}: {row.name} = copy.deepcopy({value})"
-    return Evidence(words, locations=(made, written))
+def _inside(node: ast.expr) -> ast.expr | None:
+    """The sum of which an expression is a mean, or a multiple."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Div)):
+        sums = [e for e in (node.left, node.right) if isinstance(e, ast.BinOp)]
+        return sums[0] if len(sums) == 1 else None
+    is_mean = isinstance(node, ast.Call) and called_name(node) in ("mean", "sum", "backward")
+    return getattr(node.func, "value", None) if is_mean else None  # type: ignore[attr-defined]
 
 
-same_model: Rule[Any, Any] = Rule(
-    "a copy of a model that is the model itself",
-    Verdict.NOT_A_COPY,
-    _of_same_model,
-    "it has the trained parameters themselves, since {made} copies nothing; {written} writes them "
-    "into themselves",
-    events=(EventKind.IN_PLACE,),
-    docs="Where the program assigns a variable for the copy, as in target = model.",
+# Conditions.
+
+
+_COMPARISONS = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
+
+
+def _in_condition(context: Context, question: Question) -> Evidence | None:
+    """A condition that was a comparison of tensors reads a leaf, or calls its module."""
+    name = f"{question.data.get('name', '')}."
+    for file in context.files if len(name) > 1 else ():
+        tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
+        for test in (each.test for each in tests):
+            place = SourceLocation(file, test.lineno)
+            ran = {event.word for event in context.by_line.get(str(place), ())}
+            called = {id(call.func) for call in nodes_in(test, ast.Call)}
+            for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
+                if _is_of(f"{ast.unparse(each)}.", name, id(each) in called):
+                    told = {"line": mention(place), "read": ast.unparse(each)}
+                    told["root"] = context.root_names
+                    return Evidence(told, locations=(place,))
+    return None
+
+
+def _is_of(code: str, name: str, is_called: bool) -> bool:
+    """Whether code reads the leaf of a name, or calls its module; each ends in a dot."""
+    own = code.removeprefix("self.")
+    if own != code:
+        name = name[name.find(f".{own}") + 1 :] if f".{own}" in name else name
+    return name.startswith(own) if is_called else name == own
+
+
+in_condition: Rule[Any, Any] = Rule(
+    "a condition reads it",
+    Verdict.NOT_CONNECTED,
+    _in_condition,
+    "no operation that {root} was computed from uses it; the condition at {line} reads {read}, and "
+    "no gradient comes through a condition",
+    "weight both cases by a soft condition, such as torch.sigmoid(x - threshold)",
+    events=(EventKind.OPERATION,),
+)
+
+
+# Functions of torch.func that do not use what they are differentiated by.
+
+
+def _of_unused(context: Context, question: Question) -> Evidence | None:
+    """The gradient was assigned; ``torch.func.grad`` differentiates by an argument without use."""
+    changes = context.happened_to(question.key, EventKind.GRAD)[-1:]
+    if not question.has_zero_gradient or not changes or changes[0].action is not Action.ASSIGNED:
+        return None
+    for place in transforms_in(context.files):
+        functions = nodes_in(syntax_tree(place.file), ast.FunctionDef)
+        calls = [e for e in nodes_in(syntax_tree(place.file), ast.Call) if e.lineno == place.line]
+        given = {ast.unparse(e.args[0]) for e in calls if e.args and not e.keywords}
+        for function in (each for each in functions if each.name in given and each.args.args):
+            argument = function.args.args[0].arg
+            if not any(e.id == argument for e in nodes_in(function, ast.Name)):
+                told = {"line": mention(place), "name": function.name, "argument": argument}
+                return Evidence(told, locations=(place,))
+    return None
+
+
+unused_argument: Rule[Any, Any] = Rule(
+    "a function that does not use what it is differentiated by",
+    Verdict.ZERO,
+    _of_unused,
+    "torch.func at {line} differentiates {name} with respect to {argument}, which {name} does not "
+    "use: all gradients that it returns are zeros",
+    "in {name}, compute with {argument}: torch.func.functional_call(model, {argument}, args)",
+    events=(EventKind.GRAD,),
+    docs="As of a function that calls the model itself. The gradients were assigned to .grad.",
 )
 
 

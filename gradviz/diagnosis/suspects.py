@@ -6,9 +6,11 @@ import math
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from gradviz.diagnosis.changed_gradients import is_finite
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import as_read, called_on, lines_with_graph, mention
+from gradviz.diagnosis.lines import as_read, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
+from gradviz.diagnosis.name_flow import singular_behind
 from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
@@ -19,6 +21,7 @@ from gradviz.graph import (
     TensorSummary,
     ancestors,
     descendants,
+    in_order,
     leaf_of_node,
     word_of,
 )
@@ -70,6 +73,12 @@ _ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
 _NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
 _BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
 _NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
+_NAN_OF_ONE = ("of a single element it is NaN, and of equal ones 0", _MORE)
+_SINGULAR_AT = dict.fromkeys(("std", "var", "std_mean", "var_mean"), _NAN_OF_ONE)
+_SINGULAR_AT |= dict.fromkeys(("pow", "rsqrt", "reciprocal"), ("of 0 it is infinite", KEEP_AWAY))
+_SINGULAR_AT |= dict.fromkeys(("log", "log2", "log10"), ("of 0 it is -inf", _ABOVE_0))
+_SINGULAR_AT["sqrt"] = ("of a negative number it is NaN", _ABOVE_0)
+_SINGULAR_AT["div"] = ("by 0 the result is not finite", _BY_0)
 _AT_ONCE = {
     "softmax": "compute both at once, by torch.log_softmax(), or a loss that takes logits",
     "sigmoid": "compute both at once, by torch.nn.functional.logsigmoid(), or a loss with logits",
@@ -211,27 +220,43 @@ def of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | 
             continue
         value = data.get("value") or values.input_of(key, edge.get("input", 0))
         is_mask = values.graph.nodes[key].get("op") == "add"  # -inf is added on purpose
-        name, op = data.get("name", ""), data.get("op", "")
-        line, by = data.get("source", ""), f" by {op}" if name and op.isidentifier() else ""
-        name = (as_read(data) if op else name) or "that does not require grad"
-        made = f", created{by} at {mention(line)}," if line else ""
-        if suspect := _with_input(key, f"its input {name}{made}", value, only_nan or is_mask):
-            return _of_too_few(suspect, data) if value and value.nan else suspect
+        which = f"its input {_as_created(data)}"
+        if value and value.nan and (first := _first_with_nan(values, source)) != source:
+            data = values.graph.nodes[first]
+            which = f"its input was computed from {_as_created(data).rstrip(',')}, which"
+        if suspect := _with_input(key, which, value, only_nan or is_mask):
+            return _of_code(suspect, data)
     return None
 
 
-def _of_too_few(suspect: Suspect, data: NodeData) -> Suspect:
-    """The same, if the line that created the NaN calls ``std`` or ``var``."""
-    line = data.get("source", "")
-    called = sorted({"std", "var", "std_mean", "var_mean"} & called_on(line, is_whole=True))
-    if not called or data["kind"] is not NodeKind.UNTRACKED:
+def _as_created(data: NodeData) -> str:
+    name, op = data.get("name", ""), data.get("op", "")
+    line, by = data.get("source", ""), f" by {op}" if name and op.isidentifier() else ""
+    read = (as_read(data) if op else name) or "that does not require grad"
+    return f"{read}, created{by} at {mention(line)}," if line else read
+
+
+def _first_with_nan(values: Values, key: str) -> str:
+    """The data from which the NaN of other data comes, as far as values are known."""
+    nodes = values.graph.nodes
+    while True:
+        found = [e for e, _ in values.graph.inputs(key) if _has_nan(values.of(e))]
+        found = [e for e in found if nodes[e]["kind"] is NodeKind.UNTRACKED]
+        if len(found) != 1:
+            return key
+        key = found[0]
+
+
+def _of_code(suspect: Suspect, data: NodeData) -> Suspect:
+    """The same, with what the code that created it calls, if that is not finite somewhere."""
+    line = data.get("source", "") if data["kind"] is NodeKind.UNTRACKED else ""
+    if (found := singular_behind(line, _SINGULAR_AT)) is None:
         return suspect
-    at = "" if mention(line) in suspect.why else f" at {mention(line)}"
-    why = (
-        f"{suspect.why}; {called[0]}() is called{at or ' there'}, and of a single element it is NaN"
-    )
-    why += ", and of equal ones 0"
-    return suspect._replace(why=why, fix=_MORE)
+    word, place = found
+    at = "there" if mention(place) in suspect.why else f"at {mention(place)}"
+    what = "it divides" if word == "div" else f"{word}() is called"
+    where, fix = _SINGULAR_AT[word]
+    return suspect._replace(why=f"{suspect.why}; {what} {at}, and {where}", fix=fix)
 
 
 def _of_left_out(values: Values, key: str) -> Suspect | None:
@@ -313,11 +338,6 @@ def _chooses_among(graph: GradGraph, key: str, keys: Container[str]) -> bool:
     branches = {edge.get("input", 0): source for source, edge in graph.inputs(key)}
     both = [branches.get(0), branches.get(1)]  # the condition comes last
     return graph.nodes[key].get("op") == "where" and all(each in keys for each in both)
-
-
-def in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
-    """The keys of nodes in the order in which the forward pass ran them."""
-    return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))
 
 
 def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
@@ -404,7 +424,7 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     elif not is_nan and (leaf := bad_leaf(values, key, "inf")):
         return _of_leaf(values, key, leaf, "infinite")
     suspect = Suspect(key, why, fix, in_forward=True, has_nan_input=is_nan)
-    return _of_too_few(suspect, values.graph.nodes[source]) if is_nan else suspect
+    return _of_code(suspect, values.graph.nodes[source]) if is_nan else suspect
 
 
 def _is_masked(values: Values, key: str) -> bool:
@@ -454,11 +474,6 @@ def bad_leaf(values: Values, key: str, what: str = "nan") -> str:
             if value is not None and getattr(value, what):
                 return source
     return ""
-
-
-def is_finite(summary: TensorSummary | None) -> bool | None:
-    """Whether all elements of a tensor are finite; None if its values are not known."""
-    return None if summary is None else summary.is_finite
 
 
 def _has_nan(summary: TensorSummary | None) -> bool:

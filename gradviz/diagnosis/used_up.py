@@ -339,6 +339,8 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     elif carried.used is not None and not carried.used.location.is_own:
         fix = "an object of a library keeps it: create that object anew in each step, or detach "
         fix += "the tensors that it holds after each backward pass"
+    elif name := _held_name(context, carried):
+        fix = f"change it in place, as an optimizer has it: with torch.no_grad(): {name}.copy_(...)"
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif carried.is_filled:
@@ -361,6 +363,12 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     return _evidence(context, error, carried, kept=kept, fix=fix)
 
 
+def _held_name(context: Context, carried: Carried) -> str:
+    """Its name, if a leaf that an optimizer holds was in the same variable; or ""."""
+    leaves = {(context.node_in_a_frame(key) or {}).get("name", "") for key in context.held}
+    return carried.made.name if carried.made is not None and carried.made.name in leaves else ""
+
+
 def _is_of_an_earlier_step(context: Context, carried: Carried) -> bool:
     """Whether the line of the pass that failed ran between the making of a state and its use."""
     *passes, failing = context.happened(EventKind.BACKWARD)
@@ -369,15 +377,7 @@ def _is_of_an_earlier_step(context: Context, carried: Carried) -> bool:
 
 
 def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
-    """Where to detach a state that a function is given, and that a loop of the function uses.
-
-    Args:
-        carried: the state, under a name that the caller does not have.
-        passed: the line of the backward pass.
-
-    Returns:
-        The fix; "" if the pass is in that function, or it is not known where the state comes from.
-    """
+    """Where to detach a state that a function is given, under a name that only its loop uses."""
     used = carried.used.location if carried.used is not None else SourceLocation()
     function = next(iter(statements_around(used, ast.FunctionDef)[::-1]), None)
     loops = [e for e in nodes_in(function, ast.For, ast.While) if has_line(e, used.line)]

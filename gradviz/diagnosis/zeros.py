@@ -420,12 +420,13 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
     if not blocks:
         return None
-    words = _words_of(context, values, blocks[0])
-    words["more"] = _others(context, values.graph, blocks)
+    words = _words_of(context, values, blocks[0]) | {"more": _others(context, values.graph, blocks)}
     nodes, cause = values.graph.nodes, blocks[0].zeros
     is_leaf = bool(cause) and nodes[cause]["kind"] is not NodeKind.OPERATION
     if is_leaf and any(each.blocks_of(cause) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
+    elif words["fix"] == _AT_START and context.held and not context.is_trained(cause):
+        words["fix"] = f"let the optimizer hold {word_of(nodes[cause])}; or {_NOT_ZERO}"
     if cuts := known_cuts(context, question)[:1] if is_times_0(nodes[blocks[0].key]) else ():
         words["more"] += f"; another path is cut by {cut_words(context, cuts[0])}"
         words["fix"] = fix_of_cut(context, cuts[0])

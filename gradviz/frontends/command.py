@@ -36,8 +36,8 @@ from gradviz.frontends.options import OPTIONS, Option, Picture
 
 if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.option_values import Extent
     from gradviz.frontends.target import Loaded, Target
-    from gradviz.frontends.variables import Extent
     from gradviz.graph import GradGraph
     from gradviz.story import Frame, Story
 
@@ -542,7 +542,7 @@ def _request(
     picture: Picture,
 ) -> Request:
     """Take what every command has out of the options of a command, and check it."""
-    from gradviz.frontends.variables import Extent
+    from gradviz.frontends.option_values import Extent
 
     scale, frames = options.pop("scale", None), options.pop("frames", "")
     paths, fmt = options.pop("outputs", ()), options.pop("fmt", None)

@@ -29,9 +29,10 @@ from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, size_of
-from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.moments import (
     finest_foldings,
+    heatmap,
+    heatmap_text,
     moments_of,
     outline_of,
     results_apart,

@@ -1,10 +1,13 @@
-"""Allowed values of options, by the kind of the option, and the numbers of frames."""
+"""Allowed values of options, by the kind of the option, numbers of frames, and how far to run."""
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from gradviz.errors import UsageError
@@ -22,6 +25,60 @@ ALLOWED = {
     "views": "a list of views from gradviz.views or of their names, or () to show everything",
 }
 _POINTS = {"cm": 72 / 2.54, "mm": 7.2 / 2.54, "in": 72.0, "pt": 1.0, "px": 0.75}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a program runs, and what is read on the way.
+
+    Args:
+        step: to the backward pass with this number; None for the end of the first step.
+        full: to its end; the variables are read after its last pass.
+        next_step: to the backward passes of the second step, if ``step`` is None.
+        ready: until the variables have values.
+        before: read the variables before the pass as well, when its saved tensors are still held.
+    """
+
+    step: int | None = None
+    full: bool = False
+    next_step: bool = False
+    ready: bool = False
+    before: bool = False
+
+
+@lru_cache(maxsize=4)
+def lines_off(file: str) -> frozenset[int]:
+    """The lines of loops before one that switches gradients off, if none switches them on again.
+
+    Such a line is ``torch.set_grad_enabled(False)`` or ``model.requires_grad_(False)``, or calls a
+    function that has it, as a validation in each epoch.
+    """
+    try:
+        nodes: list[Any] = [*ast.walk(ast.parse(Path(file).read_bytes()))]
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return frozenset()
+    functions = [each for each in nodes if isinstance(each, ast.FunctionDef)]
+    calls = [each for each in nodes if isinstance(each, ast.Call)]
+    code = {e.lineno: ast.unparse(e) for e in nodes if isinstance(e, (ast.Expr, ast.Assign))}
+    found = set[int]()
+    for word in ("set_grad_enabled(", "requires_grad"):
+        own = {n: text for n, text in code.items() if word in text}
+        off = {n for n, text in own.items() if text.endswith(("(False)", "= False"))}
+        if len(off) == len(own):
+            inside = {each.name for each in functions for n in off if _has_line(each, n)}
+            found |= off | {each.lineno for each in calls if _called(each) in inside}
+    loops = [each for each in nodes if isinstance(each, (ast.For, ast.While))]
+    rows = (range(loop.lineno, line) for loop in loops for line in found if _has_line(loop, line))
+    return frozenset[int]().union(*rows)
+
+
+def _called(call: Any) -> str:
+    name: str = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    return name
+
+
+def _has_line(node: Any, line: int) -> bool:
+    return bool(node.lineno <= line <= node.end_lineno)
 
 
 def points(length: str | float) -> float:

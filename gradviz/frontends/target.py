@@ -14,6 +14,7 @@ from typing import Any
 
 from gradviz.errors import ScriptError, TargetError, UsageError
 from gradviz.frontends.files import stage
+from gradviz.frontends.option_values import Extent
 from gradviz.frontends.program import (
     ProgramRun,
     Reached,
@@ -27,7 +28,7 @@ from gradviz.frontends.program import (
     run_script,
     source_of_module,
 )
-from gradviz.frontends.variables import Extent, Search, Variable, Variables, did_you_mean, evaluated
+from gradviz.frontends.variables import Search, Variable, Variables, did_you_mean, evaluated
 from gradviz.graph import GradGraph
 from gradviz.graph.text import counted, joined, listed, shape_text
 from gradviz.story import Frame, Story, recorded_in

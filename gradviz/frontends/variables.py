@@ -13,16 +13,21 @@ import difflib
 import operator
 import os
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from traceback import walk_stack
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import GradvizError, TargetError
+from gradviz.frontends.option_values import Extent, lines_off
 from gradviz.frontends.program import Reached, end_of_session
+
+if TYPE_CHECKING:
+    from gradviz.capture.autograd.engine import BackwardCall
 
 _NONE: Any = None
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
@@ -31,6 +36,7 @@ _Lines = set[tuple[CodeType, int]]
 _STEPS = 3  # steps of new optimizers, until they are reported
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
 _MOST_UNREACHED = 2  # steps until each parameter got a gradient: not every batch calls every head
+_MOST_PASSES, _SOON = 1_000, 20.0  # passes and seconds until a loop may switch gradients off
 _ENTRIES = 100  # of a list, in which leaves are looked for
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
@@ -120,10 +126,8 @@ class Variables:
 
     def _values(self) -> set[str]:
         """Names at top level that may not be functions, because they are also assigned."""
-        kinds = (ast.Assign, ast.AnnAssign)
-        nodes = (
-            node for each in self._tree.body if isinstance(each, kinds) for node in ast.walk(each)
-        )
+        own = (e for e in self._tree.body if isinstance(e, (ast.Assign, ast.AnnAssign)))
+        nodes = (node for each in own for node in ast.walk(each))
         return {node.id for node in nodes if isinstance(node, ast.Name)} & set(self.top.names)
 
     def _inside(self, scope: Scope, asked: str, rest: str) -> Variable:
@@ -221,15 +225,13 @@ def _name_in(statement: ast.stmt, scope: Scope) -> str:
 def _may_assign_anything(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return any(alias.name == "*" for alias in node.names)
-    if isinstance(node, ast.Name):
-        return node.id in _DYNAMIC
-    return isinstance(node, ast.Attribute) and node.attr in ("__dict__", *_DYNAMIC)
+    name, attribute = getattr(node, "id", ""), getattr(node, "attr", "")
+    return name in _DYNAMIC or attribute in ("__dict__", *_DYNAMIC)
 
 
 def _scopes(tree: ast.Module) -> Iterator[Scope]:
     """The top level and every function, outer functions first."""
-    top = Scope("", 1, sys.maxsize)
-    found = [top]
+    found = [top := Scope("", 1, sys.maxsize)]
     _read(tree, top, "", top, found)
     yield from found
 
@@ -293,25 +295,6 @@ def evaluated(expression: str, variables: Mapping[str, object]) -> Any:
     return eval(expression, {"__builtins__": {}}, variables)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How far a program runs, and what is read on the way.
-
-    Args:
-        step: to the backward pass with this number; None for the end of the first step.
-        full: to its end; the variables are read after its last pass.
-        next_step: to the backward passes of the second step, if ``step`` is None.
-        ready: until the variables have values.
-        before: read the variables before the pass as well, when its saved tensors are still held.
-    """
-
-    step: int | None = None
-    full: bool = False
-    next_step: bool = False
-    ready: bool = False
-    before: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class Finding:
     """The variables that a search found.
@@ -336,8 +319,8 @@ class Search:
     They are read right after a backward pass: the first, or the one with a given number. The
     program ends after its first step: after the optimizer's step, or before the same line runs
     backward again; if there is no optimizer, right after the pass. A search that continues into the
-    next step ends when each line that ran backward has done so again after a step; before the third
-    one if a variable that held a leaf holds a result since.
+    next step ends when each line that ran backward has done so again after a step; in the third one
+    if a graph was retained, or a variable that held a leaf holds a result since.
 
     Args:
         wanted: the variables; none for the roots of the pass.
@@ -356,13 +339,15 @@ class Search:
         self._next_step = extent.next_step and extent.step is None
         self.ending = self._graph_before = self._passes = self._returns = self._last_line = _NONE
         self._values_before: list[Any] = []
-        self._process, self.passes, self.stopped, self._over = os.getpid(), 0, False, False
+        self._process, self.passes = os.getpid(), 0
+        self.stopped = self._over = self._is_kept = self._is_third = False  # kept: a graph
         self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self._ends, self.refusal = False, 0, 0, ""
         self._leaves, self._reached = set[str](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
+        self._until = time.monotonic() + _SOON
 
     @property
     def is_bound(self) -> bool:
@@ -421,15 +406,15 @@ class Search:
     def graph_before(self, values: Sequence[Any]) -> Any:
         """The graph of values before the last backward pass; None if it was not that of them."""
         kept = [each() for each in self._values_before]
-        is_same = len(kept) == len(values) and all(map(operator.is_, kept, values))
-        return self._graph_before if is_same else None
+        is_same = map(operator.is_, kept, values) if len(kept) == len(values) else (False,)
+        return self._graph_before if all(is_same) else None
 
-    def _after(self, roots: tuple[Any, ...], frame: FrameType, accumulates: bool) -> None:
+    def _after(self, call: BackwardCall, frame: FrameType) -> None:
         if self._over:
             return
-        if not accumulates:  # `autograd.grad`: what it ran from counts if no pass follows
+        if not call.accumulates:  # `autograd.grad`: what it ran from counts if no pass follows
             if not (self.found or self.wanted or self._next_step or self.extent.step):
-                self._take(_around(frame), roots, frame)
+                self._take(_around(frame), call.roots, frame)
             return
         self.passes += 1
         is_again = (line := (frame.f_code, frame.f_lineno)) in self._lines
@@ -440,16 +425,20 @@ class Search:
 
         self._look(frame)
         around = _around(frame)
-        self._take(around, roots, frame)
+        self._take(around, call.roots, frame)
         is_stepped_next = self.extent.step is None and has_step_ahead(frame, around)
         if line in self._lines_before_step or (is_again and not is_stepped_next):
             self._again.add(line)
         is_over = self._again == self._lines if self._next_step else not is_stepped_next
         self._last_line = self._last_line or (line if is_over else None)  # of a step
         ends = line == self._last_line or self._waited > _MOST_WAITED
-        self._is_waiting = self._next_step and (self._waits(around, ends) or (is_over and not ends))
-        is_lost = self._next_step and self._has_lost_a_leaf(around)
-        if not is_lost and ((is_over and not self._is_waiting) or self.extent.ready):
+        waits = self._waits(around, ends) or (is_over and not ends) or self._may_switch_off(frame)
+        self._is_waiting = self._next_step and waits
+        is_kept = self._has_lost_a_leaf(around) or (bool(self._steppers) and call.retain_graph)
+        self._is_kept |= self._next_step and is_kept
+        if is_over and not self._is_waiting and self._is_kept and not self._is_third:
+            self._is_third, self._again = True, _Lines()
+        elif (is_over and not self._is_waiting) or self.extent.ready:
             self._stop_if_found()
 
     def _has_lost_a_leaf(self, around: Mapping[str, object]) -> bool:
@@ -477,6 +466,12 @@ class Search:
         is_left = self._used.are_left() and self._waited < 2  # the next step may use it again
         return is_left or may_be_new or (is_early and bool(self._steppers and (new or wants)))
 
+    def _may_switch_off(self, frame: FrameType) -> bool:
+        """Whether a later line of a loop will switch gradients off for good, if it is soon."""
+        lines = [n for each, n in walk_stack(frame) if each.f_code.co_filename == self._file]
+        is_soon = self.passes < _MOST_PASSES and time.monotonic() < self._until
+        return is_soon and not lines_off(self._file).isdisjoint(lines)
+
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
         is_last = self._used.add(optimizer) or not self._next_step
@@ -490,8 +485,7 @@ class Search:
         self._end()
         if os.getpid() != self._process:  # others may wait for a process that the program forked
             return
-        self.stopped = True
-        self.ending = end_of_session() or Reached()
+        self.stopped, self.ending = True, end_of_session() or Reached()
         raise self.ending
 
     def _look(self, frame: FrameType) -> None:

@@ -578,3 +578,8 @@ def is_scaled_away(graph: GradGraph, key: str) -> bool:
 def word_of(data: NodeData) -> str:
     """The name of a node: the user's name for it, else its operation."""
     return data.get("name") or data.get("op") or data["kind"].value
+
+
+def in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
+    """The keys of nodes in the order in which the forward pass ran them."""
+    return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))

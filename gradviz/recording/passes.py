@@ -40,15 +40,15 @@ class Passes(Listener):
 
     Args:
         before: called before a pass, with its roots and the user's frame that started it.
-        after: called after a pass that did not raise, with its roots, that frame, and whether it
-            accumulated into ``.grad``: `torch.autograd.grad` does not.
+        after: called after a pass that did not raise, with its arguments and that frame; also for
+            `torch.autograd.grad`, which accumulates into no ``.grad``.
         stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
         before: Callable[[tuple[Any, ...], FrameType], None],
-        after: Callable[[tuple[Any, ...], FrameType, bool], None],
+        after: Callable[[BackwardCall, FrameType], None],
         stepped: Callable[[Any], None],
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
@@ -87,7 +87,7 @@ class Passes(Listener):
             self._undo.callback(step_hook(None, self._after_step))
             self._sees_steps = True
         with quietly():
-            self._after(call.roots, frame, call.accumulates)
+            self._after(call, frame)
 
     def _after_step(self, optimizer: Any, *_: object) -> None:
         if threading.get_ident() == self._thread:
@@ -377,7 +377,7 @@ class HeldParameter(NamedTuple):
         values: a copy, until the step ends; None if it is too large.
         at_rest: whether its learning rate is 0.
         is_erased: whether a step multiplies it by 0 or less, as the weight decay is that large.
-        is_maximized: whether a step follows the gradient upwards.
+        is_maximized, is_amplified: whether a step goes upwards, and with a momentum of 1 or more.
     """
 
     ref: Callable[[], torch.Tensor | None]
@@ -386,6 +386,7 @@ class HeldParameter(NamedTuple):
     at_rest: bool = False
     is_erased: bool = False
     is_maximized: bool = False
+    is_amplified: bool = False
 
 
 def held_by(optimizer: Any) -> list[HeldParameter]:
@@ -398,7 +399,9 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
     found = []
     there = _copies_there(groups) if is_small else {}
     for group in groups:
-        facts = _rests(group), _erases(optimizer, group), group.get("maximize") is True
+        is_up, momentum = group.get("maximize") is True, group.get("momentum")
+        is_amplified = isinstance(momentum, (int, float)) and momentum >= 1
+        facts = _rests(group), _erases(optimizer, group), is_up, is_amplified
         for each in {id(each): each for each in group["params"]}.values():
             values = there.get(id(each), _copy(each)) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, *facts))
@@ -420,8 +423,8 @@ def _erases(optimizer: Any, group: Mapping[str, Any]) -> bool:
     rate, decay = group.get("lr"), group.get("weight_decay")
     if not isinstance(rate, (int, float)) or not isinstance(decay, (int, float)):
         return False
-    is_decoupled = group.get("decoupled_weight_decay") is True
-    return rate * decay >= 1 and (is_decoupled or type(optimizer).__name__ in ("SGD", "AdamW"))
+    is_by_decay = type(optimizer).__name__ in ("SGD", "AdamW")
+    return rate * decay >= 1 and (is_by_decay or group.get("decoupled_weight_decay") is True)
 
 
 def _is_trained(tensor: torch.Tensor | None) -> bool:
@@ -543,6 +546,7 @@ def step_details(
             rows.is_new,
             keys(identity for identity, each in rows.held if each.is_erased),
             any(each.is_maximized for _, each in rows.held),
+            keys(identity for identity, each in rows.held if each.is_amplified),
         )
 
     return details

@@ -195,6 +195,17 @@ def frames_inside(frame: FrameType | None, verdicts: UserFiles) -> Iterator[Fram
     return takewhile(lambda each: not verdicts[each.f_code.co_filename], outwards(frame))
 
 
+def decorated_with_mode(verdicts: UserFiles) -> CodeLocation | None:
+    """The first line of a user's function that is decorated with ``no_grad``; None if none is."""
+    for frame in frames_inside(sys._getframe(2), verdicts):
+        if frame.f_code.co_name == "decorate_context":
+            code = getattr(frame.f_locals.get("func"), "__code__", None)
+            if code is None or not verdicts[code.co_filename]:
+                return None
+            return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
+    return None
+
+
 def called_functions(frame: FrameType | None, verdicts: UserFiles) -> list[str]:
     """The function that the user's code called, and those that it called, down to a frame."""
     return [each.f_code.co_name for each in frames_inside(frame, verdicts)][::-1]

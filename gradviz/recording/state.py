@@ -40,6 +40,7 @@ from gradviz.recording.source_lines import (
     HelperFiles,
     SourceLines,
     UserFiles,
+    decorated_with_mode,
     outwards,
     user_location,
 )
@@ -583,16 +584,15 @@ class RecordingState:
             if inference and self.before_cut is not None:
                 self.before_cut()
             self.inference = inference
-            action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
-            if not inference and not torch.is_grad_enabled():
-                action = Action.GRADIENTS_OFF
-            self.log(Entry(EventKind.MODE, "inference_mode", self.location(), action=action))
+            end = Action.INFERENCE_OFF if torch.is_grad_enabled() else Action.GRADIENTS_OFF
+            location = decorated_with_mode(self.verdicts) or self.location()
+            action = Action.INFERENCE_ON if inference else end
+            self.log(Entry(EventKind.MODE, "inference_mode", location, action=action))
 
     def log(self, entry: Entry) -> Entry:
         """Add an event to the log; it is hidden if a helper of torch caused it."""
         if entry.location.offset < 0 and entry.kind in _NOT_OF_HELPERS:
-            helper = self._helper()
-            is_helper = helper in (Helper.OUTSIDE_THE_GRAPH, Helper.ALL)
+            is_helper = self._helper() in (Helper.OUTSIDE_THE_GRAPH, Helper.ALL)
             entry.is_hidden = is_helper and entry.word != "update"
         self.event_log.entries.append(entry)
         if len(self.event_log.entries) > _FLUSH_AFTER:

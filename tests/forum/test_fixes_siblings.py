@@ -1,4 +1,4 @@
-"""Fixes that `explain` proposes for programs of ``kinds/z2_*``, applied."""
+"""Fixes that `explain` proposes for programs of ``kinds/z2_*`` and ``y_tb_*``, applied."""
 
 from __future__ import annotations
 
@@ -113,6 +113,53 @@ FIXES = {
         (
             "    loss.backward()\n",
             "    loss.backward()\n    model.state = tuple(each.detach() for each in model.state)\n",
+        )
+    ],
+    "tb_latent_by_torch_normal": [
+        (
+            "torch.normal(mu, torch.exp(0.5 * logvar))",
+            "mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)",
+        )
+    ],
+    "tb_student_is_indented_too": [("            out =", "        out =")],
+    "tb_weights_of_tasks_are_normalized": [
+        (
+            "    weights = 2 * weights / weights.sum()  # here\n",
+            "    with torch.no_grad():\n        weights.copy_(2 * weights / weights.sum())\n",
+        )
+    ],
+    "tb_ppo_keeps_the_graph_of_the_rollout": [("stack(logps)", "stack(logps).detach()")],
+    "tb_features_of_a_hook_are_detached": [("output.detach()", "output")],
+    "tb_half_of_a_chunk_changes_in_place": [("gate.sigmoid_()", "gate = gate.sigmoid()")],
+    "tb_zero_grad_stands_before_the_step": [
+        ("        self.optimizer.zero_grad()  # here\n", ""),
+        (
+            "        self.backward(loss)",
+            "        self.optimizer.zero_grad()\n        self.backward(loss)",
+        ),
+    ],
+    "tb_scaler_steps_without_scaling": [("loss.backward()", "scaler.scale(loss).backward()")],
+    "tb_multipliers_are_clamped_into_the_module": [
+        (
+            "        self.multipliers = self.multipliers.clamp(min=0)  # here\n",
+            "        with torch.no_grad():\n"
+            "            self.multipliers.copy_(self.multipliers.clamp(min=0))\n",
+        )
+    ],
+    "tb_class_without_examples": [("/ positive\n", "/ (positive + 1)\n")],
+    "tb_retained_graph_of_a_state": [
+        (
+            "        self.h = self.cell(x, self.h)\n",
+            "        state = None if self.h is None else self.h.detach()\n"
+            "        self.h = self.cell(x, state)\n",
+        )
+    ],
+    "tb_losses_of_time_steps_in_a_new_tensor": [("FloatTensor(losses)", "stack(losses)")],
+    "tb_centers_of_a_property": [("self._centers.data", "self._centers")],
+    "tb_gates_of_a_hand_written_cell": [
+        (
+            '[self.gate(n_in, n_hidden) for _ in "ifco"]',
+            'nn.ParameterList(nn.ParameterList(self.gate(n_in, n_hidden)) for _ in "ifco")',
         )
     ],
 }

@@ -52,11 +52,11 @@ from gradviz.recording.intercept.repeated import (
 )
 from gradviz.recording.source_lines import (
     SCALER_MODULE,
-    CodeLocation,
     Helper,
     HelperFiles,
     call_made_from,
     called_functions,
+    decorated_with_mode,
     frames_inside,
     user_location,
 )
@@ -341,19 +341,8 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     word = _mode_word(state) if now != before else ""
     if word:
         action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
-        location = _decorated(state) or state.location()
+        location = decorated_with_mode(state.verdicts) or state.location()
         state.log(Entry(EventKind.MODE, word, location, action=action))
-
-
-def _decorated(state: RecordingState) -> CodeLocation | None:
-    """The first line of a user's function that is decorated with the mode; None if none is."""
-    for frame in frames_inside(sys._getframe(2), state.verdicts):
-        if frame.f_code.co_name == "decorate_context":
-            code = getattr(frame.f_locals.get("func"), "__code__", None)
-            if code is None or not state.verdicts[code.co_filename]:
-                return None
-            return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
-    return None
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from gradviz.capture.autograd.tensors import (
     version_of,
     written_by,
 )
-from gradviz.facts import VersionDetails
+from gradviz.facts import Action, VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
@@ -78,7 +79,20 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
                 _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
         entry.identities = identities
-        entry.details = keep_versions(state, target, version, word, location)
+        entry.action = Action.IN_STEP if state.stepping is not None and is_leaf else None
+        details = keep_versions(state, target, version, word, location)
+        alias = _alias_in(state, call, target) if is_leaf else ""
+        entry.details = replace(details, alias=alias) if alias else details
+
+
+def _alias_in(state: RecordingState, call: TorchCall, target: torch.Tensor) -> str:
+    """The line that made an alias of a tensor, if a call copies that into the tensor itself."""
+    source = call.args[1] if call.func is torch.Tensor.copy_ and len(call.args) > 1 else None
+    record = state.provenance.tensors.of(source) if isinstance(source, torch.Tensor) else None
+    if not isinstance(record, UntrackedTensor) or source is None:
+        return ""
+    is_own = source.shape == target.shape and storage_address(source) == storage_address(target)
+    return state.lines.at(record.location).source if is_own else ""
 
 
 def log_plain_change(
