@@ -308,6 +308,9 @@ class MessageKind(Enum):
         r"(?:.*?Parameter at index (?P<index>\d+)(?: with name (?P<name>\S+))? has been marked as "
         r"ready)?"
     )
+    MIXED_WITH_DTENSOR = _seen(
+        r"aten\.(?P<operation>\w+)\.\w+:? got mixed torch\.Tensor and DTensor"
+    )
     PEER_LOST = _seen(r"gloo/transport/.*Connection (?:closed|reset) by peer")
     PEER_DIFFERS = _seen(r"Detected mismatch between collectives on ranks")
     PEER_LATE = _seen(r"gloo/transport/.*Timed out waiting (?P<found>\d+)ms")

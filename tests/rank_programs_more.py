@@ -20,8 +20,9 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-from torch.distributed.nn.functional import reduce_scatter
+from torch.distributed.nn.functional import all_gather, reduce_scatter
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.functional import mse_loss
 
 import gradviz
@@ -314,6 +315,50 @@ def pipeline_without_an_optimizer(rank: int) -> Result:
     return {"verdicts": sorted({each.verdict.value for each in gradviz.explain(run)})}
 
 
+def gathered_as_objects(rank: int) -> Result:
+    """A tensor that is pickled becomes a leaf on the other side; values of a log are no fault."""
+    found: Result = {}
+    for kind in ("objects", "fixed", "logged"):
+        net, rows = TwoHeads(), list[Any]([None, None])
+        with gradviz.record(net) as run:
+            h = net.a(torch.full((1, 2), rank + 1.0))
+            if kind == "objects":
+                dist.all_gather_object(rows, {"h": h})
+                rows = [each["h"] for each in rows]
+            elif kind == "fixed":
+                rows = [*all_gather(h)]
+            else:
+                dist.all_gather_object(rows, h.detach())
+                rows = [h, h]
+            net.b(torch.cat(rows, 1)).sum().backward()
+        told = gradviz.explain(run)
+        found[kind] = {"verdicts": answers(told), "reason": told.of("a.weight").reason}
+        found[kind] |= {"fix": told.of("a.weight").fix}
+    return found
+
+
+def plain_tensor_with_a_dtensor(rank: int) -> Result:
+    found: Result = {}
+    for kind in ("plain", "whole", "converted"):
+        torch.manual_seed(0)
+        net: Any = nn.Linear(4, 4)
+        x: torch.Tensor = torch.ones(2, 4)
+        mesh = init_device_mesh("cpu", (2,))
+        fully_shard(net, mesh=mesh)
+        told: Any = None
+        with gradviz.record(net) as run:
+            try:
+                w = net.weight.full_tensor() if kind == "whole" else net.weight
+                x = DTensor.from_local(x, mesh, [Replicate()]) if kind == "converted" else x
+                (x @ w.t()).square().sum().backward()
+            except RuntimeError as error:
+                told = gradviz.explain(error)
+        every: Any = gradviz.explain(run)
+        told = told or every.of("weight")
+        found[kind] = [told.verdict.value, told.reason, told.fix]
+    return found
+
+
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     *rank_programs.PROGRAMS,
     rows_that_are_on_one_rank,
@@ -333,6 +378,8 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     flat_parts_that_were_detached,
     part_that_is_not_finite,
     pipeline_without_an_optimizer,
+    gathered_as_objects,
+    plain_tensor_with_a_dtensor,
 )
 
 

@@ -366,3 +366,22 @@ def test_a_part_that_is_not_finite_because_of_another_rank(found: list[dict[str,
 
 def test_data_with_which_a_pipeline_finds_the_shapes(found: list[dict[str, Any]]) -> None:
     assert [each["pipeline_without_an_optimizer"]["verdicts"] for each in found] == [["fine"]] * 2
+
+
+def test_tensors_that_are_sent_as_objects(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["gathered_as_objects"]
+        assert told["objects"]["verdicts"]["a.weight"] == "cut"
+        assert "torch.distributed.all_gather_object at" in told["objects"]["reason"]
+        assert told["objects"]["fix"].endswith("torch.distributed.nn.functional.all_gather(tensor)")
+        for kind in ("fixed", "logged"):
+            assert told[kind]["verdicts"]["a.weight"] == "fine"
+
+
+def test_a_plain_tensor_and_a_dtensor(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        verdict, reason, fix = each["plain_tensor_with_a_dtensor"]["plain"]
+        assert verdict == "distributed" and reason.endswith("with a plain tensor and a DTensor")
+        assert "DTensor.from_local(x, mesh, [Replicate()])" in fix and "w.full_tensor()" in fix
+        for kind in ("whole", "converted"):
+            assert each["plain_tensor_with_a_dtensor"][kind][0] == "fine"

@@ -536,11 +536,10 @@ class Net(nn.Module):
         self.used, self.spare = nn.Linear(2, 2), nn.Linear(2, 2)
     def forward(self, x):
         return self.used(x)
-
 class Again(Net):
     def forward(self, x):
-        return checkpoint(self.used, checkpoint(self.used, x, use_reentrant=True),
-                          use_reentrant=True)
+        x = checkpoint(self.used, x, use_reentrant=True)
+        return checkpoint(self.used, x, use_reentrant=True)
 
 def unused():
     net = parallel(Net())
@@ -563,9 +562,14 @@ def two(leave, sizes=(3, 0)):
             time.sleep(0 if leave else 6)
             os._exit(0)
 
+def mixed():
+    from torch.distributed.tensor import DTensor
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    DTensor.from_local(torch.ones(2), dist.init_device_mesh("cpu", (1,))) * torch.ones(2)
+
 try:
-    {"unused": unused, "marked": marked, "lost": lambda: two(True), "late": lambda: two(False),
-     "differs": lambda: two(False, (3, 2))}[sys.argv[1]]()
+    {"mixed": mixed, "unused": unused, "marked": marked, "lost": lambda: two(True),
+     "late": lambda: two(False), "differs": lambda: two(False, (3, 2))}[sys.argv[1]]()
 except RuntimeError as error:
     print(error)
     sys.stdout.flush()
@@ -588,6 +592,7 @@ def distributed(what: str) -> None:
 provokes(MessageKind.SPARSE_ADDED)(lambda: torch.eye(2).to_sparse().add(torch.ones(2, 2)))
 provokes(MessageKind.DDP_UNUSED, indices=(2, 3))(lambda: distributed("unused"))
 provokes(MessageKind.DDP_MARKED_TWICE, index=1, name="used.bias")(lambda: distributed("marked"))
+provokes(MessageKind.MIXED_WITH_DTENSOR, operation="mul")(lambda: distributed("mixed"))
 provokes(MessageKind.PEER_LOST)(lambda: distributed("lost"))
 provokes(MessageKind.PEER_DIFFERS)(lambda: distributed("differs"))
 provokes(MessageKind.PEER_LATE, found=2000)(lambda: distributed("late"))

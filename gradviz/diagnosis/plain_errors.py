@@ -407,6 +407,14 @@ _TABLE: Sequence[Row] = (
         "uses the same parameters",
     ),
     (
+        "a plain tensor and a DTensor in one operation",
+        (Kind.MIXED_WITH_DTENSOR,),
+        Verdict.DISTRIBUTED,
+        "{operation} was called{at} with a plain tensor and a DTensor",
+        "convert a tensor that is equal on all ranks: DTensor.from_local(x, mesh, [Replicate()]); "
+        "or use the whole w.full_tensor(); fully_shard makes them whole while their module runs",
+    ),
+    (
         "another process of the group ended",
         (Kind.PEER_LOST,),
         Verdict.DISTRIBUTED,

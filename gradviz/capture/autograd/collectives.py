@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import wraps
 from types import FrameType, FunctionType
@@ -37,13 +37,16 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "all_gather": (("tensor_list",), ("tensor",)),
     "all_gather_coalesced": (("output_tensor_lists",), ("input_tensor_list",)),
     "all_gather_into_tensor": (("output_tensor",), ("input_tensor",)),
+    "all_gather_object": (("object_list",), ("obj",)),
     "all_gather_single": (("output_tensor",), ("input_tensor",)),
     "all_reduce": (("tensor",), ("tensor",)),
     "all_reduce_coalesced": (("tensors",), ("tensors",)),
     "all_to_all": (("output_tensor_list",), ("input_tensor_list",)),
     "all_to_all_single": (("output",), ("input",)),
     "broadcast": (("tensor",), ("tensor",)),
+    "broadcast_object_list": (("object_list",), ("object_list",)),
     "gather": (("gather_list",), ("tensor",)),
+    "gather_object": (("object_gather_list",), ("obj",)),
     "irecv": (("tensor",), ()),
     "isend": ((), ("tensor",)),
     "recv": (("tensor",), ()),
@@ -56,19 +59,22 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """The argument names of the tensors that each function writes, and of those that it reads."""
 
+OF_OBJECTS = ("all_gather_object", "broadcast_object_list", "gather_object")
+"""The functions that pickle objects: tensors in their results are new ones, and leaves."""
+
 
 class Collective(NamedTuple):
     """A call of a function of ``torch.distributed``.
 
     Args:
         word: the function: ``"all_reduce"``.
-        written: the tensors that it writes.
+        written: the tensors that it writes; of `OF_OBJECTS` none before the call.
         read: the tensors that it reads.
         caller: the frame that called it.
     """
 
     word: str
-    written: tuple[torch.Tensor, ...]
+    written: Sequence[torch.Tensor]
     read: tuple[torch.Tensor, ...]
     caller: FrameType | None
 
@@ -158,12 +164,15 @@ def _reporting(word: str, original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args, **kwargs)
         collective = _collective(word, original, args, kwargs)
         after = [each(collective) for each in here.reports] if collective is not None else []
+        made = collective.written if collective is not None else ()
         del collective
         here.depth += 1
         try:
             result = original(*args, **kwargs)
         finally:
             here.depth -= 1
+        if isinstance(made, list):
+            made += _tensors(_given(original, args, kwargs), _LAYOUTS[word][0])
         for each in after:
             if each is not None:
                 each()
@@ -196,7 +205,7 @@ def _collective(
     word: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Collective | None:
     try:
-        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        given = _given(original, args, kwargs)
     except TypeError:  # the call itself raises it too
         return None
     frame: FrameType | None = sys._getframe(2)
@@ -207,13 +216,24 @@ def _collective(
         frame = frame.f_back
     written, read = _LAYOUTS.get(word, ((), ()))
     if not _is_written(word, given):
-        written, read = (), written
+        written, read = (), read or written
+    elif word in OF_OBJECTS:
+        read = () if read == written else read
+        return Collective(word, [], _tensors(given, read), frame)
     return Collective(word, _tensors(given, written), _tensors(given, read), frame)
+
+
+def _given(
+    original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    return inspect.signature(original).bind(*args, **kwargs).arguments
 
 
 def _is_written(word: str, given: dict[str, Any]) -> bool:
     """Whether the call writes the tensor of this rank: ``reduce`` only that of one rank."""
-    if word not in ("broadcast", "reduce"):
+    if word == "gather_object":
+        return given.get("object_gather_list") is not None
+    if word not in ("broadcast", "broadcast_object_list", "reduce"):
         return True
     name = "dst" if word == "reduce" else "src"
     root, own = given.get(name), dist.get_rank()
@@ -229,8 +249,8 @@ def _tensors(given: dict[str, Any], names: tuple[str, ...]) -> tuple[torch.Tenso
         value = stack.pop()
         if isinstance(value, torch.Tensor):
             found.append(value)
-        elif isinstance(value, (list, tuple)):
-            stack += reversed(value)
+        elif isinstance(value, (list, tuple, dict)):
+            stack += reversed([*(value.values() if isinstance(value, dict) else value)])
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from operator import or_
 
 import torch
 
-from gradviz.capture.autograd.collectives import OF_DTENSOR, REPLAY, Collective
+from gradviz.capture.autograd.collectives import OF_DTENSOR, OF_OBJECTS, REPLAY, Collective
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.facts import RECEIVING, SENDING, Action, EventKind
@@ -73,6 +73,9 @@ def _guarded(
 
 def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
     """Log the change of the tensors that it wrote: gradients, and all others."""
+    if call.word in OF_OBJECTS:
+        _log_leaves(state, [each for each in call.written if each.requires_grad], given, site)
+        return
     if not call.written or _is_averager(call):
         _log_sent(state, call, site, given)
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
@@ -98,6 +101,20 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         elif some:
             into = [each for each in some if id(each) not in read]
             _log_untracked(state, some, [] if len(into) < len(some) else given, site)
+
+
+def _log_leaves(
+    state: RecordingState, made: Sequence[torch.Tensor], given: Sequence[Input], site: CutSite
+) -> None:
+    """Log the leaves that were unpickled: copies of values that require grad, and of no graph."""
+    leaves = [state.provenance.leaf(tensor) for tensor in made]
+    for leaf in leaves:
+        leaf.location = site.location
+        state.provenance.write(leaf, given, site, replaces=True)
+    if leaves and given:
+        identities = [leaf.identity for leaf in leaves]
+        entry = Entry(EventKind.CUT, site.word, site.location, identities=identities)
+        state.log(entry).count = len(leaves)
 
 
 def _log_sent(
