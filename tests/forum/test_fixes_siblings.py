@@ -1,4 +1,4 @@
-"""Fixes that `explain` proposes for programs of ``kinds/z2_*``, ``y_ta_*`` and ``y_tb_*``, applied."""
+"""Fixes that `explain` proposes for programs of ``kinds/z2_*`` and ``y_t*``, applied."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from test_fixes import apply
 
+_COPIED = [
+    ("import torch\n", "import copy\n\nimport torch\n"),
+    ("model.state_dict()  # here", "copy.deepcopy(model.state_dict())"),
+]
 FIXES = {
     "sa_bonus_is_a_number": [("entropy().item()", "entropy()")],
     "ta_numbers_of_a_zip": [("mean().item()", "mean()")],
@@ -15,13 +19,9 @@ FIXES = {
     "ta_numbers_of_a_dataclass": [("kl.item()", "kl")],
     "ta_penalty_of_a_number": [("out.mean().item()", "out.mean()")],
     "ta_margin_of_a_number": [("distance.item()", "distance")],
-    **dict.fromkeys(
-        ("ta_best_state_is_kept", "ta_best_state_in_a_stopper", "ta_best_state_in_a_dict"),
-        [
-            ("import torch\n", "import copy\n\nimport torch\n"),
-            ("model.state_dict()  # here", "copy.deepcopy(model.state_dict())"),
-        ],
-    ),
+    "ta_best_state_is_kept": _COPIED,
+    "ta_best_state_in_a_stopper": _COPIED,
+    "ta_best_state_in_a_dict": _COPIED,
     "ta_best_model_is_the_model": [
         ("import torch\n", "import copy\n\nimport torch\n"),
         ("best_model = model", "best_model = copy.deepcopy(model)"),
