@@ -1,4 +1,4 @@
-"""Fixes that `explain` proposes for programs of ``kinds/z2_*`` and ``y_tb_*``, applied."""
+"""Fixes that `explain` proposes for programs of ``kinds/z2_*`` and ``y_t*``, applied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,50 @@ from pathlib import Path
 import pytest
 from test_fixes import apply
 
+_COPIED = [
+    ("import torch\n", "import copy\n\nimport torch\n"),
+    ("model.state_dict()  # here", "copy.deepcopy(model.state_dict())"),
+]
 FIXES = {
+    "sa_bonus_is_a_number": [("entropy().item()", "entropy()")],
+    "ta_numbers_of_a_zip": [("mean().item()", "mean()")],
+    "ta_numbers_of_a_list": [("sum().item()", "sum()")],
+    "ta_numbers_of_a_dict": [("sum().item()", "sum()")],
+    "ta_numbers_of_a_dataclass": [("kl.item()", "kl")],
+    "ta_penalty_of_a_number": [("out.mean().item()", "out.mean()")],
+    "ta_margin_of_a_number": [("distance.item()", "distance")],
+    "ta_best_state_is_kept": _COPIED,
+    "ta_best_state_in_a_stopper": _COPIED,
+    "ta_best_state_in_a_dict": _COPIED,
+    "ta_best_model_is_the_model": [
+        ("import torch\n", "import copy\n\nimport torch\n"),
+        ("best_model = model", "best_model = copy.deepcopy(model)"),
+    ],
+    "ta_best_weights_of_items": [("name: value for", "name: value.clone() for")],
+    "ta_decay_of_1e30": [("weight_decay=1e30", "weight_decay=1e-3")],
+    "ta_momentum_above_1": [("momentum=9.0", "momentum=0.9")],
+    "ta_rate_of_1e10": [("lr=1e10", "lr=1e-2")],
+    "ta_grad_left_off_in_validation": [
+        ("    torch.set_grad_enabled(False)  # here\n    ", "    with torch.no_grad():\n        ")
+    ],
+    "ta_frozen_in_validation": [
+        (
+            "    print(model(torch.randn(8, 3)).mean())\n",
+            "    print(model(torch.randn(8, 3)).mean())\n    model.requires_grad_(True)\n",
+        )
+    ],
+    "ta_inference_mode_decorates_fit": [("    @torch.inference_mode()  # here\n", "")],
+    "ta_jacobian_is_a_constant": [("(net, x[0])", "(net, x[0], create_graph=True)")],
+    "ta_teacher_against_labels": [("F.cross_entropy(goal, y)", "F.cross_entropy(out, y)")],
+    "ta_log_of_counts": [("torch.log(prior)", "torch.log(prior + 1e-6)")],
+    "ta_standardized_columns": [("/ scale", "/ (scale + 1e-6)")],
+    "curvature_by_functional_hessian": [
+        ("hessian(model, point)", "hessian(model, point, create_graph=True)")
+    ],
+    "gradients_of_a_model_that_is_closed_over": [
+        ("model(sample[None])", "torch.func.functional_call(model, params, (sample[None],))")
+    ],
+    "isolated_node": [("degree.pow(-0.5)", "degree.clamp(min=1).pow(-0.5)")],
     "sa_reward_baseline_of_the_critic": [
         (
             "        self.opt.step()\n",
