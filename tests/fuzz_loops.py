@@ -250,7 +250,7 @@ class LoopMaker:
 
     def _freeze(self, line: int) -> None:
         moved = ("frozen but updated",) if self.zeroing == "zeros" else ()
-        self._right("model.enc", "frozen", "fine", *moved, lines=(line,))
+        self._right("model.enc", "frozen", "not trained", "fine", *moved, lines=(line,))
 
     def _optimizers(self) -> None:
         fault, model = self.fault, "model"

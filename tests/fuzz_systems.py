@@ -63,6 +63,11 @@ class Fault:
     error: str = ""
     texts: dict[str, list[str]] = field(default_factory=dict)
 
+    def marks(self, name: str) -> bool:
+        """Whether an answer about a parameter must name a marked line."""
+        fits = [each for each in self.right if name.startswith(each)]
+        return bool(fits) and not {"fine", "not connected"} & {*self.right[max(fits, key=len)][:1]}
+
 
 @dataclass
 class System:
@@ -194,7 +199,7 @@ def wrong_in_system(
         right = program.right_for(row.name)
         if (row.name in asked or row.name in wrong) and row.verdict.value not in right:
             found[row.reason] = f"{place}: verdict", f"expected {right}: {row}\n{table}"
-        elif fault is not None and row.name in wrong and "fine" not in right:
+        elif fault is not None and row.name in wrong and fault.marks(row.name):
             for each in _wrong_row(program, row, right):
                 found[row.reason] = each
     yield from found.values()

@@ -307,7 +307,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors or asked.modules:
-        terms = terms_without_gradient(context)
+        said = {line for each in explanations.wrong for line in each.locations}
+        terms = [e for e in terms_without_gradient(context) if not said.issuperset(e.locations)]
         explanations = Explanations((*explanations, *terms, *relative_size.samples(context)))
     if not asked.tensors:
         rows = unused_by_steps(context, {each.key for each in questions})
@@ -332,9 +333,11 @@ def _frozen(context: Context, explained: Collection[str]) -> Iterator[Explanatio
         is_new = key not in explained and not context.copies.get(key)
         is_new = is_new and not context.happened_to(key, EventKind.ACCUMULATE)
         if is_off and is_new and "op" not in data and (name := data.get("name")):
-            line = mention(switched[-1].location)
-            reason = f"it is frozen: requires_grad is False, switched off at {line}"
-            yield Explanation(Verdict.UNTRAINED, name, reason)
+            where = switched[-1].location
+            reason = f"it is frozen: requires_grad is False, switched off at {mention(where)}"
+            shown = {"nodes": (key,), "graph": context.graph, "kind": data["kind"]}
+            lines = (where,) if where else ()
+            yield Explanation(Verdict.UNTRAINED, name, reason, locations=lines, **shown)
 
 
 def _with_unreachable(
