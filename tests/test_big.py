@@ -151,3 +151,19 @@ def test_changing_one_node_or_edge_changes_no_other() -> None:
     edge = next(iter(graph.edges(keys=True)))
     graph.edges[edge]["weight"] = 7
     assert [e for *e, data in graph.edges(keys=True, data=True) if "weight" in data] == [list(edge)]
+
+
+def test_numbers_of_a_loss_are_followed_through_many_functions_once(tmp_path: Path) -> None:
+    rows = ["import torch", "def part0(x): return x.square().mean().item()"]
+    for n in range(1, 30):
+        called = f"part{n - 1}(x)"
+        rows += [f"def part{n}(x):", f"    a = {called} if not x.dim() else 0.0"]
+        rows += [f"    return a + a * {called} + {called} if not x.dim() else part0(x)"]
+    rows += ["w = torch.ones(3, requires_grad=True)"]
+    rows += ["loss = w.square().sum() + part29(w)", "loss.backward()"]
+    path = tmp_path / "many.py"
+    path.write_text("\n".join(rows))
+    space: dict[str, Any] = {}
+    with gradviz.record() as run:
+        exec(compile(path.read_text(), str(path), "exec"), space)
+    assert calls(lambda: gradviz.explain(run, names={"w": space["w"]})) < 3_000_000

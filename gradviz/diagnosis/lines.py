@@ -564,13 +564,13 @@ _Node = TypeVar("_Node", bound=ast.AST)
 
 def nodes_in(tree: ast.AST | None, *kinds: type[_Node]) -> list[_Node]:
     """The nodes of some kinds in a syntax tree; none without a tree."""
-    if isinstance(tree, ast.Module):
+    if isinstance(tree, (ast.Module, ast.FunctionDef)):
         return [*_nodes_of_file(tree, kinds)]
     return [node for node in (ast.walk(tree) if tree else ()) if isinstance(node, kinds)]
 
 
-@functools.lru_cache(maxsize=64)
-def _nodes_of_file(tree: ast.Module, kinds: tuple[type[_Node], ...]) -> tuple[_Node, ...]:
+@functools.lru_cache(maxsize=512)
+def _nodes_of_file(tree: ast.AST, kinds: tuple[type[_Node], ...]) -> tuple[_Node, ...]:
     # Rules ask for the same nodes of a file for each tensor.
     return tuple(node for node in ast.walk(tree) if isinstance(node, kinds))
 

@@ -6,6 +6,7 @@ import ast
 import builtins
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
@@ -127,14 +128,12 @@ def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueR
     for place in locations_of([data.get("source", "")]) if reads else ():
         tree, statement = syntax_tree(place.file), statement_at(place)
         file = data.get("source", "").rpartition(":")[0]
-        lines = {
-            locations_of([each.source])[0].line: each
-            for each in reads
-            if each.source.rpartition(":")[0] == file
-        }
+        rows = ((*each.source.rpartition(":")[::2], each) for each in reads)
+        lines = {int(line): each for of, line, each in rows if of == file}
         if lines and tree is not None and statement is not None:
-            numbers = _Numbers(tree, lines)
-            found = numbers.made_from(statement) if row.key else numbers.added(statement)
+            find = "made_from" if row.key else "added"
+            key = "numbers", find, statement, *lines  # the same ones in each step of a loop
+            found = context.cached(key, lambda: _numbers(find, statement, tree, lines))  # noqa: B023
             return next((lines[each] for each in sorted(found)), None)
     return None
 
@@ -148,12 +147,8 @@ def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | N
         op, line = nodes[key].get("op", ""), nodes[key].get("source", "")
         if op in _COMPARING and {*graph.predecessors(key)} <= {*made} and line:
             why = f"no input of {op} at {mention(line)} requires grad"
-            return (
-                key,
-                why,
-                f"{line}: compute an input of {op} by the model that is trained",
-                line,
-            )
+            fix = f"{line}: compute an input of {op} by the model that is trained"
+            return key, why, fix, line
     for key in made:
         for place in locations_of([nodes[key].get("source", "")]):
             for call in _without_graph(place):
@@ -228,6 +223,20 @@ _MAKE = ("as_tensor", "from_numpy", "tensor")
 _ANY = object()  # any element of a list
 
 
+_MOST = 300  # variables that are looked up
+
+
+def _numbers(
+    find: str, statement: ast.stmt, tree: ast.Module, lines: Container[int]
+) -> frozenset[int]:
+    """What a method of `_Numbers` finds; nothing if there is too much to follow."""
+    try:
+        found: frozenset[int] = getattr(_Numbers(tree, lines), find)(statement)
+    except RecursionError:
+        return frozenset()
+    return found
+
+
 class _Numbers:
     """Which of some lines the numbers of an expression are read at, as far as the code proves it.
 
@@ -238,6 +247,8 @@ class _Numbers:
 
     def __init__(self, tree: ast.Module, lines: Container[int]) -> None:
         self._tree, self._lines, self._running = tree, lines, set[int]()
+        self._known: dict[int, frozenset[int] | None] = {}
+        self._left = _MOST
         self._until: tuple[ast.AST, int] = tree, 0
         self._functions = nodes_in(tree, ast.FunctionDef)
 
@@ -265,13 +276,14 @@ class _Numbers:
 
     def lines_of(self, place: _Place) -> frozenset[int] | None:
         """The lines at which a number, array or list of them is read; None if it is none."""
-        if id(place[0]) in self._running:  # such as a running mean
+        node = id(place[0])
+        if node in self._running:  # such as a running mean
             return None
-        self._running.add(id(place[0]))
-        try:
-            return self._lines_of(*place)
-        finally:
-            self._running.discard(id(place[0]))
+        if node not in self._known:
+            self._running.add(node)
+            self._known[node] = self._lines_of(*place)
+            self._running.discard(node)
+        return self._known[node]
 
     def _lines_of(self, node: ast.expr, scope: ast.AST) -> frozenset[int] | None:
         if isinstance(node, ast.Constant):
@@ -335,25 +347,22 @@ class _Numbers:
 
     def _assigned(self, node: ast.expr, scope: ast.AST) -> list[_Place]:
         """What a variable is assigned in its function, or an attribute in any one."""
+        self._left -= 1
+        if self._left < 0:
+            raise RecursionError
         found, text = list[_Place](), ast.unparse(node)
         is_own = isinstance(node, ast.Name)
         text = text if is_own or not isinstance(node, ast.Attribute) else f"self.{node.attr}"
-        every: list[Any] = nodes_in(scope if is_own else self._tree, ast.Assign, ast.AugAssign)
-        for each in every:
+        for each, at in _assignments(self._tree).get(text, ()):
+            own = self._scope(each)
             is_later = self._until[0] is scope and each.lineno >= self._until[1]
-            if is_own and (is_later or self._scope(each) is not scope):
+            if is_own and (is_later or own is not scope):
                 continue
             if isinstance(each, ast.AugAssign):
-                found += [(node, scope)] if ast.unparse(each.target) == text else []  # unknown
-                continue
-            for target in each.targets:
-                if isinstance(target, ast.Tuple):
-                    for at, part in enumerate(target.elts):
-                        if ast.unparse(part) == text:
-                            place = (each.value, self._scope(each))
-                            found += self._part(place, at) or [(node, scope)]
-                elif ast.unparse(target) == text:
-                    found.append((each.value, self._scope(each)))
+                found.append((node, scope))  # unknown
+            else:
+                place = each.value, own
+                found += [place] if at < 0 else self._part(place, at) or [(node, scope)]
         loops: list[Any] = nodes_in(scope, ast.For, ast.comprehension) if is_own else []
         for loop in (each for each in loops if self._scope(each.target) is scope):
             targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
@@ -438,8 +447,28 @@ class _Numbers:
         return [(e.value, f) for f in named for e in nodes_in(f, ast.Return) if e.value]
 
     def _scope(self, node: ast.stmt | ast.expr) -> ast.AST:
-        around = (e for e in self._functions if e.lineno <= node.lineno <= (e.end_lineno or 0))
-        return max(around, key=lambda each: each.lineno, default=self._tree)
+        return _scopes(self._tree).get(node.lineno, self._tree)
+
+
+@lru_cache(maxsize=8)
+def _scopes(tree: ast.Module) -> dict[int, ast.AST]:
+    """The innermost function around each line."""
+    functions = sorted(nodes_in(tree, ast.FunctionDef), key=lambda each: each.lineno)
+    return {n: f for f in functions for n in range(f.lineno, (f.end_lineno or 0) + 1)}
+
+
+@lru_cache(maxsize=8)
+def _assignments(tree: ast.Module) -> dict[str, list[tuple[Any, int]]]:
+    """The statements that assign to each target, and its place among several; -1 for one."""
+    found: dict[str, list[tuple[Any, int]]] = {}
+    every: list[Any] = nodes_in(tree, ast.Assign, ast.AugAssign)
+    for each in every:
+        for target in [each.target] if isinstance(each, ast.AugAssign) else each.targets:
+            parts = target.elts if isinstance(target, ast.Tuple) else [target]
+            for at, part in enumerate(parts):
+                place = at if isinstance(target, ast.Tuple) else -1
+                found.setdefault(ast.unparse(part), []).append((each, place))
+    return found
 
 
 def _all_of(found: Iterable[frozenset[int] | None]) -> frozenset[int] | None:
