@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import sys
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
@@ -210,17 +211,28 @@ def statements_behind(location: SourceLocation) -> list[ast.stmt]:
     tree, statement = syntax_tree(location.file), statement_at(location)
     if tree is None or statement is None:
         return []
-    found = [statement]
-    for each in found:
+    return [*_behind(tree, statement)]
+
+
+@functools.lru_cache(maxsize=64)
+def _behind(tree: ast.Module, statement: ast.stmt) -> tuple[ast.stmt, ...]:
+    found, rows = {statement: None}, dict[ast.AST, list[tuple[ast.stmt, set[str]]]]()
+    stack = [statement]
+    while stack:
+        each = stack.pop(0)
         scope, read = _scope_of(tree, each), _names_in(each)
-        rows = nodes_in(scope, ast.Assign, ast.AugAssign, ast.AnnAssign)
-        before = (e for e in rows if e.lineno < each.lineno and _scope_of(tree, e) is scope)
-        found += [e for e in before if e not in found and _assigned_in(ast.walk(e)) & read]
+        if scope not in rows:
+            every = nodes_in(scope, ast.Assign, ast.AugAssign, ast.AnnAssign)
+            own = [e for e in every if _scope_of(tree, e) is scope]
+            rows[scope] = [(e, _assigned_in(ast.walk(e))) for e in own]
         called = {called_name(call) for call in nodes_in(each, ast.Call)}
         functions = (e for e in nodes_in(tree, ast.FunctionDef) if e.name in called)
-        returned = (e for function in functions for e in nodes_in(function, ast.Return))
-        found += [e for e in returned if e not in found]
-    return found
+        new: list[ast.stmt] = [e for e, names in rows[scope] if names & read]
+        new = [e for e in new if e.lineno < each.lineno]
+        new += [e for function in functions for e in nodes_in(function, ast.Return)]
+        stack += [e for e in new if e not in found]
+        found.update(dict.fromkeys(new))
+    return tuple(found)
 
 
 def _singular(node: ast.expr) -> str:
@@ -346,12 +358,8 @@ def _reads_value(node: ast.AST) -> bool:
 
 def _scope_of(tree: ast.Module, statement: ast.stmt) -> ast.AST:
     """The innermost function or class, or the module, that contains a statement."""
-    scopes = (
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (*_FUNCTIONS, ast.ClassDef))
-        and node.lineno <= statement.lineno <= (node.end_lineno or 0)
-    )
+    every: list[Any] = nodes_in(tree, *_FUNCTIONS, ast.ClassDef)
+    scopes = (e for e in every if e.lineno <= statement.lineno <= (e.end_lineno or 0))
     return max(scopes, key=lambda node: node.lineno, default=tree)
 
 

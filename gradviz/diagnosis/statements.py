@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
@@ -230,11 +231,9 @@ def _numbers(
     find: str, statement: ast.stmt, tree: ast.Module, lines: Container[int]
 ) -> frozenset[int]:
     """What a method of `_Numbers` finds; nothing if there is too much to follow."""
-    try:
-        found: frozenset[int] = getattr(_Numbers(tree, lines), find)(statement)
-    except RecursionError:
-        return frozenset()
-    return found
+    with suppress(RecursionError):
+        return cast(frozenset[int], getattr(_Numbers(tree, lines), find)(statement))
+    return frozenset()
 
 
 class _Numbers:
@@ -250,7 +249,6 @@ class _Numbers:
         self._known: dict[int, frozenset[int] | None] = {}
         self._left = _MOST
         self._until: tuple[ast.AST, int] = tree, 0
-        self._functions = nodes_in(tree, ast.FunctionDef)
 
     def added(self, statement: ast.stmt) -> frozenset[int]:
         """The lines of the numbers that a statement adds to something else."""
@@ -310,10 +308,8 @@ class _Numbers:
         """Whether it is a variable of which nothing is known: a number, as in self.weight * k."""
         is_one = isinstance(node, (ast.Name, ast.Attribute, ast.Subscript))
         if isinstance(node, ast.BinOp):
-            return all(
-                isinstance(e, ast.Constant) or self._is_plain(e, scope)
-                for e in (node.left, node.right)
-            )
+            sides = [e for e in (node.left, node.right) if not isinstance(e, ast.Constant)]
+            return all(self._is_plain(each, scope) for each in sides)
         return is_one and not self._values(node, scope)
 
     def _lines_of_call(self, call: ast.Call, scope: ast.AST) -> frozenset[int] | None:
@@ -438,12 +434,12 @@ class _Numbers:
 
     def _returned(self, call: ast.Call) -> list[_Place]:
         """What the function of the file that is called returns; a module, what its forward does."""
-        name = called_name(call)
-        named = [each for each in self._functions if each.name == name]
+        name, every = called_name(call), nodes_in(self._tree, ast.FunctionDef)
+        named = [each for each in every if each.name == name]
         if not named and not hasattr(builtins, name):
             is_own = isinstance(call.func, ast.Name) or ast.unparse(call.func).startswith("self.")
             called = ("forward", "__call__") if is_own else ()
-            named = [each for each in self._functions if each.name in called]
+            named = [each for each in every if each.name in called]
         return [(e.value, f) for f in named for e in nodes_in(f, ast.Return) if e.value]
 
     def _scope(self, node: ast.stmt | ast.expr) -> ast.AST:
@@ -504,18 +500,24 @@ _COMPARISONS = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
 def _in_condition(context: Context, question: Question) -> Evidence | None:
     """A condition that was a comparison of tensors reads a leaf, or calls its module."""
     name = f"{question.data.get('name', '')}."
-    for file in context.files if len(name) > 1 else ():
+    rows = context.cached("conditions", lambda: [*_compared_in(context)]) if name[1:] else []
+    for place, read, is_called in rows:
+        if _is_of(f"{read}.", name, is_called):
+            told = {"line": mention(place), "read": read, "root": context.root_names}
+            return Evidence(told, locations=(place,))
+    return None
+
+
+def _compared_in(context: Context) -> Iterator[tuple[SourceLocation, str, bool]]:
+    """What conditions that compared tensors read or call: the line, the code, whether a call."""
+    for file in context.files:
         tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
         for test in (each.test for each in tests):
             place = SourceLocation(file, test.lineno)
             ran = {event.word for event in context.by_line.get(str(place), ())}
             called = {id(call.func) for call in nodes_in(test, ast.Call)}
             for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
-                if _is_of(f"{ast.unparse(each)}.", name, id(each) in called):
-                    told = {"line": mention(place), "read": ast.unparse(each)}
-                    told["root"] = context.root_names
-                    return Evidence(told, locations=(place,))
-    return None
+                yield place, ast.unparse(each), id(each) in called
 
 
 def _is_of(code: str, name: str, is_called: bool) -> bool:
