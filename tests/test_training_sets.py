@@ -457,3 +457,24 @@ def test_a_cut_in_the_last_pass_is_named_where_earlier_ones_had_none() -> None:
     assert told.verdict is Verdict.CLEARED
     assert "its path is cut by detach() at " in told.reason
     assert told.fix.endswith("leave out the detach(); nothing, if that pass may leave it out")
+
+
+def test_an_optimizer_of_an_earlier_program_is_not_asked_about() -> None:
+    first, second = nn.Linear(4, 2), nn.Linear(4, 2)
+    optimizer = torch.optim.Adam(first.parameters())  # a notebook still holds it
+    first(torch.ones(5, 4)).sum().backward()
+    optimizer.step()
+    with gradviz.record() as run:
+        loss = second(torch.ones(5, 4)).sum()
+        loss.backward()
+    assert {each.name for each in gradviz.explain(run)} == {"second.weight", "second.bias"}
+
+
+def test_an_optimizer_of_unused_parameters_is_asked_about() -> None:
+    model = {"first": nn.Linear(4, 2), "second": nn.Linear(4, 2)}
+    optimizer = torch.optim.Adam([p for each in model.values() for p in each.parameters()])
+    with gradviz.record() as run:
+        loss = model["second"](torch.ones(5, 4)).sum()
+        loss.backward()
+    assert len(gradviz.explain(run).wrong) == 2
+    del optimizer

@@ -380,9 +380,10 @@ class SeenSets:
                 self._look_at_module(value, inputs)  # type: ignore[arg-type]
 
     def call(self, tensors: Iterable[tuple[torch.Tensor, str]]) -> None:
-        """Store the names of parameters."""
+        """Store the names of parameters; one with a gradient may be of an earlier program."""
         for tensor, name in tensors:
             is_trained = type(tensor) is nn.Parameter and tensor.requires_grad
+            is_trained = is_trained and tensor.grad is None
             identity = self._identity_of(tensor) if is_trained else None
             if identity is not None:
                 self.names.setdefault(identity, name)
