@@ -294,7 +294,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     ]
     known = [each for each in grads if each is not None]
     is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
-    if not is_finite or is_wanted or relative_size.has_large(context):
+    if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
