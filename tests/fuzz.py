@@ -293,8 +293,10 @@ class _Checked:
         same = {each.name for each in rows if self._says_the_same(each)}
         for each in rows:
             own = self.told.get(each.name)
-            if each.name in same:
-                continue  # a row of that name may be of a leaf of an earlier step, too
+            if each.name in same or each.name in self.program.frozen:
+                # A row of that name may be of a leaf of an earlier step, too; the table lists
+                # what is frozen as not trained, which is no fault.
+                continue
             is_held = self.program.held is None or each.name in self.program.held
             if each.verdict.value in ("not trained", "left out of the optimizer") and not is_held:
                 continue  # the table knows the optimizers as well, and says what was cleared
