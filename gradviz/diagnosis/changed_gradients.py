@@ -1,7 +1,8 @@
-"""Rules for gradients that the program changed after backward, or hooks in it: clipping, masks."""
+"""Rules for gradients that the program changed or assigned, or hooks did: clipping, masks."""
 
 from __future__ import annotations
 
+import ast
 import math
 from bisect import bisect
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree, transforms_in
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
 from gradviz.diagnosis.subjects import ErrorContext
@@ -375,4 +376,36 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{what}",
         events=(EventKind.STEP,),
     ),
+)
+
+
+# Functions of torch.func that do not use what they are differentiated by.
+
+
+def _of_unused(context: Context, question: Question) -> Evidence | None:
+    """The gradient was assigned; ``torch.func.grad`` differentiates by an argument without use."""
+    changes = context.happened_to(question.key, EventKind.GRAD)[-1:]
+    if not question.has_zero_gradient or not changes or changes[0].action is not Action.ASSIGNED:
+        return None
+    for place in transforms_in(context.files):
+        functions = nodes_in(syntax_tree(place.file), ast.FunctionDef)
+        calls = [e for e in nodes_in(syntax_tree(place.file), ast.Call) if e.lineno == place.line]
+        given = {ast.unparse(e.args[0]) for e in calls if e.args and not e.keywords}
+        for function in (each for each in functions if each.name in given and each.args.args):
+            argument = function.args.args[0].arg
+            if not any(e.id == argument for e in nodes_in(function, ast.Name)):
+                told = {"line": mention(place), "name": function.name, "argument": argument}
+                return Evidence(told, locations=(place,))
+    return None
+
+
+unused_argument: Rule[Any, Any] = Rule(
+    "a function that does not use what it is differentiated by",
+    Verdict.ZERO,
+    _of_unused,
+    "torch.func at {line} differentiates {name} with respect to {argument}, which {name} does not "
+    "use: all gradients that it returns are zeros",
+    "in {name}, compute with {argument}: torch.func.functional_call(model, {argument}, args)",
+    events=(EventKind.GRAD,),
+    docs="As of a function that calls the model itself. The gradients were assigned to .grad.",
 )

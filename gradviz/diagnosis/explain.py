@@ -32,17 +32,18 @@ from gradviz.diagnosis.changed_gradients import (
     clipping_rules,
     hook_of_each_step,
     step_of_a_scaler,
+    unused_argument,
 )
 from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.copies import no_copies, same_model
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
     connected_rules,
     event_rules,
+    frozen,
     other_tensor_rules,
 )
 from gradviz.diagnosis.non_finite import non_finite_rules
@@ -65,14 +66,13 @@ from gradviz.diagnosis.reading import (
     recording_of,
     with_values,
 )
-from gradviz.diagnosis.rule import Rule, first_answer
+from gradviz.diagnosis.rule import Rule, explanation_of, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
 from gradviz.diagnosis.statements import (
     compared,
     comparisons,
     cut_term,
     terms_without_gradient,
-    unused_argument,
 )
 from gradviz.diagnosis.subjects import Asked, with_names_in
 from gradviz.diagnosis.training import (
@@ -333,11 +333,10 @@ def _frozen(context: Context, explained: Collection[str]) -> Iterator[Explanatio
         is_new = key not in explained and not context.copies.get(key)
         is_new = is_new and not context.happened_to(key, EventKind.ACCUMULATE)
         if is_off and is_new and "op" not in data and (name := data.get("name")):
-            where = switched[-1].location
-            reason = f"it is frozen: requires_grad is False, switched off at {mention(where)}"
-            shown = {"nodes": (key,), "graph": context.graph, "kind": data["kind"]}
-            lines = (where,) if where else ()
-            yield Explanation(Verdict.UNTRAINED, name, reason, locations=lines, **shown)
+            question = Question(name, key, data)
+            if (evidence := frozen.match(context, question)) is not None:
+                row = explanation_of(frozen, evidence, context, question)
+                yield replace(row, verdict=Verdict.UNTRAINED, fix="")
 
 
 def _with_unreachable(

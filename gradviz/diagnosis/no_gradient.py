@@ -385,16 +385,17 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
     return Evidence({"what": what, "fix": fix}, (key,), locations)
 
 
+frozen: Rule[Any, Any] = Rule(
+    "requires_grad was switched off",
+    Verdict.FROZEN,
+    _frozen,
+    "it is frozen: requires_grad is False{where}",
+    docs="A parameter that does not require grad, or a tensor for which a recording shows the "
+    "switch, also after the forward pass.",
+    when=(Reach.UNTRACKED, Reach.REACHABLE),
+)
 connected_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "requires_grad was switched off",
-        Verdict.FROZEN,
-        _frozen,
-        "it is frozen: requires_grad is False{where}",
-        docs="A parameter that does not require grad, or a tensor for which a recording shows the "
-        "switch, also after the forward pass.",
-        when=(Reach.UNTRACKED, Reach.REACHABLE),
-    ),
+    frozen,
     Rule(
         "the path leads through an operation without a derivative",
         Verdict.CUT,

@@ -422,15 +422,15 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     """
     before, values, snapshots = context.before, None, recording._snapshots
     since, made = not_finite_since(context, recording), dict[int, Values]()
+    graphs = dict(since.values())  # of many leaves it is the same one
     if before is not None:
-        since = {**since, "": (0, before)}
-    for number, graph in dict(since.values()).items():  # of many leaves it is the same one
+        graphs[0] = before
+    for number, graph in graphs.items():
         _, kept = snapshots.wrong.get(number, (graph, {}))
         known = {**_live_values(graph, recording, names), **kept}
         made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
     if before is not None:
         values = made[id(before)]
-        del since[""]
     found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
     return replace(context, values=values, since=found)
 

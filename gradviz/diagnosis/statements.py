@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
@@ -28,18 +28,26 @@ from gradviz.diagnosis.lines import (
     nodes_in,
     statement_at,
     syntax_tree,
-    transforms_in,
 )
 from gradviz.diagnosis.name_flow import statements_behind
 from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
-from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
+from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
 from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.operations import words
 from gradviz.graph.text import joined
 
 # Terms of a loss.
+
+
+class _FixedPart(NamedTuple):
+    """A part of a term that no gradient can come through: why, what to do, and its line."""
+
+    key: str
+    why: str
+    fix: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class _Term:
     read: ValueRead | None
     trained: frozenset[str]
     context: Context
-    fixed: tuple[str, str, str] = ("", "", "")  # why it is a constant, what to do, and the line
+    fixed: _FixedPart | None = None
     group: Group = Group.NO_GRADIENT
     kind: None = None
 
@@ -96,18 +104,24 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
             is_fixed = not row.key or graph.nodes[row.key]["kind"] is NodeKind.UNTRACKED
             is_asked = row.sum not in dead and (row.key in spoiled or is_fixed)
             if is_asked and (left := left - 1) >= 0:
-                own = _cuts_of_term(inside, row, cuts) if row.key in spoiled else []
-                read = None if row.key in spoiled else _number_at(inside, row, trained)
-                if row.key and not (own or read) and row.key not in spoiled:
-                    key, *fixed = _constant_at(inside, row) or [""]
-                    if key:
-                        told = (fixed[0], fixed[1], fixed[2])
-                        term = _Term(key, place[0], own, None, trained, inside, told)
-                if own or read:
-                    term = _Term(row.key, place[0], own, read, trained, inside)
+                term = _term_at(inside, row, trained, cuts if row.key in spoiled else [])
+                if term is not None and term.fixed is None:
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     return answers_about(cut_term, found.values())
+
+
+def _term_at(
+    context: Context, row: Addend, trained: frozenset[str], cuts: list[CutEdge]
+) -> _Term | None:
+    """A term behind some of the cuts, or one of a number or a constant if there are none."""
+    line = context.graph.nodes[row.sum].get("source", "")
+    own = _cuts_of_term(context, row, cuts) if cuts else []
+    read = None if cuts else _number_at(context, row, trained)
+    if own or read:
+        return _Term(row.key, line, own, read, trained, context)
+    fixed = _constant_at(context, row) if row.key and not cuts else None
+    return _Term(fixed.key, line, [], None, trained, context, fixed) if fixed else None
 
 
 def _cuts_of_term(context: Context, row: Addend, cuts: list[CutEdge]) -> list[CutEdge]:
@@ -139,8 +153,8 @@ def _number_at(context: Context, row: Addend, trained: frozenset[str]) -> ValueR
     return None
 
 
-def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | None:
-    """The part of a term that no gradient can come through, with why, what to do, and its line."""
+def _constant_at(context: Context, row: Addend) -> _FixedPart | None:
+    """The part of a term that no gradient can come through."""
     graph, nodes = context.graph, context.graph.nodes
     every = [row.key, *(ancestors(graph, [row.key], is_data) - {row.key})]
     made = [key for key in every if nodes[key]["kind"] is NodeKind.UNTRACKED]
@@ -149,13 +163,13 @@ def _constant_at(context: Context, row: Addend) -> tuple[str, str, str, str] | N
         if op in _COMPARING and {*graph.predecessors(key)} <= {*made} and line:
             why = f"no input of {op} at {mention(line)} requires grad"
             fix = f"{line}: compute an input of {op} by the model that is trained"
-            return key, why, fix, line
+            return _FixedPart(key, why, fix, line)
     for key in made:
         for place in locations_of([nodes[key].get("source", "")]):
             for call in _without_graph(place):
                 line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
                 why = f"{name}() at {mention(line)} computes it without create_graph=True"
-                return row.key, why, f"{line}: {name}(..., create_graph=True)", line
+                return _FixedPart(row.key, why, f"{line}: {name}(..., create_graph=True)", line)
     return None
 
 
@@ -169,11 +183,11 @@ def _without_graph(place: SourceLocation) -> Iterator[ast.Call]:
     imports = nodes_in(syntax_tree(place.file), ast.ImportFrom)
     own = {a.name for e in imports if e.module == "torch.autograd.functional" for a in e.names}
     for statement in statements_behind(place):
-        for call in nodes_in(statement, ast.Call):
+        calls = nodes_in(statement, ast.Call)
+        for call in (each for each in calls if called_name(each) in _DERIVATIVES):
             code = ast.unparse(call)
             is_one = f"autograd.functional.{called_name(call)}" in code or called_name(call) in own
-            has_graph = "create_graph" in code or len(call.args) > 2
-            if is_one and called_name(call) in _DERIVATIVES and not has_graph:
+            if is_one and "create_graph" not in code and len(call.args) <= 2:
                 yield call
 
 
@@ -189,9 +203,9 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         fix = FIX_OF_CAUSE[Cause.NUMPY] if read.word == "numpy" else fix
         fixes = [f"{read.source}: {fix}"]
         lines = locations_of([read.source])
-    elif term.fixed[0]:
-        ends, why, fixes = {*term.trained}, term.fixed[0], [term.fixed[1]]
-        lines = locations_of([term.fixed[2]])
+    elif term.fixed is not None:
+        ends, why, fixes = {*term.trained}, term.fixed.why, [term.fixed.fix]
+        lines = locations_of([term.fixed.line])
     else:
         first = term.cuts[0]
         why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
@@ -536,38 +550,6 @@ in_condition: Rule[Any, Any] = Rule(
     "no gradient comes through a condition",
     "weight both cases by a soft condition, such as torch.sigmoid(x - threshold)",
     events=(EventKind.OPERATION,),
-)
-
-
-# Functions of torch.func that do not use what they are differentiated by.
-
-
-def _of_unused(context: Context, question: Question) -> Evidence | None:
-    """The gradient was assigned; ``torch.func.grad`` differentiates by an argument without use."""
-    changes = context.happened_to(question.key, EventKind.GRAD)[-1:]
-    if not question.has_zero_gradient or not changes or changes[0].action is not Action.ASSIGNED:
-        return None
-    for place in transforms_in(context.files):
-        functions = nodes_in(syntax_tree(place.file), ast.FunctionDef)
-        calls = [e for e in nodes_in(syntax_tree(place.file), ast.Call) if e.lineno == place.line]
-        given = {ast.unparse(e.args[0]) for e in calls if e.args and not e.keywords}
-        for function in (each for each in functions if each.name in given and each.args.args):
-            argument = function.args.args[0].arg
-            if not any(e.id == argument for e in nodes_in(function, ast.Name)):
-                told = {"line": mention(place), "name": function.name, "argument": argument}
-                return Evidence(told, locations=(place,))
-    return None
-
-
-unused_argument: Rule[Any, Any] = Rule(
-    "a function that does not use what it is differentiated by",
-    Verdict.ZERO,
-    _of_unused,
-    "torch.func at {line} differentiates {name} with respect to {argument}, which {name} does not "
-    "use: all gradients that it returns are zeros",
-    "in {name}, compute with {argument}: torch.func.functional_call(model, {argument}, args)",
-    events=(EventKind.GRAD,),
-    docs="As of a function that calls the model itself. The gradients were assigned to .grad.",
 )
 
 

@@ -53,6 +53,8 @@ def lines_off(file: str) -> frozenset[int]:
     Such a line is ``torch.set_grad_enabled(False)`` or ``model.requires_grad_(False)``, or calls a
     function that has it, as a validation in each epoch.
     """
+    from gradviz.diagnosis.lines import called_name, has_line
+
     try:
         nodes: list[Any] = [*ast.walk(ast.parse(Path(file).read_bytes()))]
     except (OSError, SyntaxError, ValueError, RecursionError):
@@ -65,20 +67,11 @@ def lines_off(file: str) -> frozenset[int]:
         own = {n: text for n, text in code.items() if word in text}
         off = {n for n, text in own.items() if text.endswith(("(False)", "= False"))}
         if len(off) == len(own):
-            inside = {each.name for each in functions for n in off if _has_line(each, n)}
-            found |= off | {each.lineno for each in calls if _called(each) in inside}
+            inside = {each.name for each in functions for n in off if has_line(each, n)}
+            found |= off | {each.lineno for each in calls if called_name(each) in inside}
     loops = [each for each in nodes if isinstance(each, (ast.For, ast.While))]
-    rows = (range(loop.lineno, line) for loop in loops for line in found if _has_line(loop, line))
+    rows = (range(loop.lineno, line) for loop in loops for line in found if has_line(loop, line))
     return frozenset[int]().union(*rows)
-
-
-def _called(call: Any) -> str:
-    name: str = getattr(call.func, "attr", getattr(call.func, "id", ""))
-    return name
-
-
-def _has_line(node: Any, line: int) -> bool:
-    return bool(node.lineno <= line <= node.end_lineno)
 
 
 def points(length: str | float) -> float:
