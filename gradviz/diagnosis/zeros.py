@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
-from gradviz.diagnosis.lines import as_read_at, at_line, locations_of, mention
+from gradviz.diagnosis.lines import as_read, as_read_at, at_line, locations_of, mention
 from gradviz.diagnosis.losses import (
     INSIDE,
     LOSSES,
@@ -74,10 +74,9 @@ class ZeroSearch:
 
     def __init__(self, values: Values, only_causes: bool, lost: Container[Any]) -> None:
         graph = self._graph = values.graph
-        self._reached: set[str] = set()
         borders: list[tuple[str, Block]] = []
         stack = [root for root in graph.roots if graph.nodes[root]["kind"] is NodeKind.RESULT]
-        self._reached.update(stack)
+        self._reached = set(stack)
         while stack:
             target = stack.pop()
             self._reached.update(graph.nodes[target].get("uses_inside", ()))
@@ -161,19 +160,23 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
     source = values.before_views(step.source_of(number))
     origin = values.origin_of_zeros(source) if source else ""
     made: NodeData = nodes[origin] if origin else {}
-    is_one = source and nodes[source].get("outputs", 1) == 1 and _NAMED & nodes[source].keys()
-    line, fix = step.data.get("source", ""), _FACTOR
-    named = f", {as_read_at(nodes[source], line)}," if is_one else ""
+    given: NodeData = nodes[source] if source else {}
+    line, block = step.data.get("source", ""), None
+    is_one = given.get("outputs", 1) == 1 and _NAMED & given.keys()
+    named = f", {as_read_at(given, line)}," if is_one else ""
     is_other = _NAMED & made.keys() and source != origin
     why = f", because {as_read_at(made, line)} is" if is_other else ""
     if is_made_at_a_line(made):
         edges = (e for e in values.graph.in_edges(origin, data=True) if is_gradient(*e))
         blocks = (why_blocked(Step(values, each, origin, edge)) for each, _, edge in edges)
         block, op = next(filter(None, blocks), None), f"{made['op']}{at_line(made['source'])}"
-        named = named if source != origin or "name" in made else ""
-        why = f", because of {op}: {block.why}" if block else f", as {op} returned them"
-        fix = block.fix if block else _FACTOR
-    return _Zeros(named, why, _AT_START if made.get("kind") in LEAVES else fix, origin)
+        is_read = made["kind"] is NodeKind.UNTRACKED and as_read(made) != made["op"]
+        named = named if source != origin or "name" in made or is_read else ""
+        is_enough = is_read and named and made["source"] == line  # the text of the same line
+        returned = "" if is_enough else f", as {op} returned them"
+        why = f", because of {op}: {block.why}" if block else returned
+    fix = _AT_START if made.get("kind") in LEAVES else block.fix if block else _FACTOR
+    return _Zeros(named, why, fix, origin)
 
 
 def _of_zeros(step: Step, what: str, number: int, slope: str = "") -> Block:
@@ -202,11 +205,10 @@ def _relu(step: Step) -> Block | None:
 
 
 def _saturated(step: Step) -> Block | None:
-    made = step.made
-    if made is None or not is_only(made, operation(step.op).ends):
+    if step.made is None or not is_only(step.made, operation(step.op).ends):
         return None
-    fix = f"{_SMALL}, or use a loss with logits" if step.op == "sigmoid" else _SMALL
-    return Block(step.target, "it is saturated at every element", fix)
+    more = ", or use a loss with logits" if step.op == "sigmoid" else ""
+    return Block(step.target, "it is saturated at every element", _SMALL + more)
 
 
 def _clamped(step: Step) -> Block | None:
@@ -304,12 +306,10 @@ def _step_function(step: Step) -> Block | None:
 
 
 def _flat_at_zero(step: Step) -> Block | None:
-    if step.op == "norm" and (step.made is None or not is_all_zero(step.made)):
-        return None
     exponent = number_of(step.options.get("exponent"))
     is_flat = step.op != "pow" or (exponent is not None and exponent > 1)
-    is_zero = step.op == "norm" or (step.given is not None and is_all_zero(step.given))
-    if not is_flat or not is_zero:
+    zero = step.made if step.op == "norm" else step.given
+    if not is_flat or zero is None or not is_all_zero(zero):
         return None
     slope = ", where torch takes its slope to be 0" if step.op == "norm" else _FLAT
     if _comes_from_zeros(step):
