@@ -249,6 +249,8 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.recording is not None:
         return _of_recording(asked, found)
     context, questions = look(asked, found)
+    keys = (question.key for question in questions)
+    context = relative_size.with_factors(context, zip(keys, asked.tensors, strict=True))
     explanation = _answers(questions, context, asked.is_many)
     if isinstance(explanation, Explanation):
         graph, key = context.graph, questions[0].key
@@ -296,6 +298,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
     if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
+    context = relative_size.with_factors(context, asked.recording._snapshots.leaves())
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(
