@@ -19,7 +19,6 @@ from gradviz.diagnosis.cuts import (
     fix_of_cut,
     lines_of,
     other_cuts,
-    term_cuts,
 )
 from gradviz.diagnosis.lines import (
     called_name,
@@ -78,6 +77,10 @@ class _Term:
 
 
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
 _MANY = 20  # terms of a loss that are looked at further, such as those of a loop
 
 
@@ -95,7 +98,9 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = term_cuts(graph, alive)
+        ordered = sorted(alive, key=lambda key: int(key[1:]))
+        edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
+        cuts = [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
@@ -528,7 +533,7 @@ def _compared_in(context: Context) -> Iterator[tuple[SourceLocation, str, bool]]
         tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
         for test in (each.test for each in tests):
             place = SourceLocation(file, test.lineno)
-            ran = {event.word for event in context.by_line.get(str(place), ())}
+            ran = {event.word for event in context.events_on(str(place))}
             called = {id(call.func) for call in nodes_in(test, ast.Call)}
             for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
                 yield place, ast.unparse(each), id(each) in called
