@@ -528,13 +528,22 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
     return cuts if cuts and is_known_cut(cuts[0].edge) else ()
 
 
-def cut_evidence(context: Context, question: Question) -> Evidence | None:
-    """The cuts of known causes between a tensor and the roots, with the fix of the first."""
-    if not (cuts := known_cuts(context, question)):
+def cut_evidence(
+    context: Context, question: Question, first: Sequence[CutEdge] = ()
+) -> Evidence | None:
+    """The cuts of known causes between a tensor and the roots, with the fix of the first.
+
+    Args:
+        context: the graph, and the recording.
+        question: the tensor.
+        first: cuts of data that left the graph, which are named before those in it.
+    """
+    if not (known := known_cuts(context, question)):
         return None
+    cuts, shown = [*first, *known], tuple(cut.target for cut in known)
     words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
     words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
+    return Evidence(words, shown, lines_of(context, *cuts), shown[0])
 
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:

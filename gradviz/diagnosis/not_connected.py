@@ -55,6 +55,15 @@ def _derivative_without_it(context: Context, question: Question) -> Evidence | N
     return Evidence(words, (cuts[0].target,), lines_of(context, *cuts), cuts[0].target)
 
 
+def _cut(context: Context, question: Question) -> Evidence | None:
+    """Cuts in the graph; before them, numbers that the result is certainly computed from."""
+    before = {str(event.location) for event in number_reads(context)}
+    rows = [row for row in context.numbers.get(question.key, ()) if row.source in before]
+    found = {row.source: row.cut for row in rows if is_proved(context, is_used_by, row.source)}
+    at_reads = (cut for cut in found.values() if cut.edge.get("cause") in (Cause.ITEM, Cause.NUMPY))
+    return cut_evidence(context, question, [*at_reads])
+
+
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
     if not (cuts := cuts_of(context, question)):
         return None
@@ -422,7 +431,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Rule(
         "the path to the result is cut",
         Verdict.CUT,
-        cut_evidence,
+        _cut,
         "the path to {root} is cut by {cut}{more}",
         docs="Data flowed from the tensor to the result, and each path crosses a cut. A cut that "
         "can be removed is named before an operation that has no gradient.",
