@@ -86,7 +86,7 @@ _OF_A_LIBRARY = (
 )
 _OF_A_CALLER = (
     "leave out torch.{}(), which is also in force in the functions that are called there; or "
-    "compute it under torch.{} at {}"
+    "compute what is trained under torch.{}"
 )
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
@@ -335,7 +335,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word
-        line, fix = str(facts.caller), _OF_A_CALLER.format(word, _ENABLED_BY[word], line)
+        line, fix = str(facts.caller), _OF_A_CALLER.format(word, _ENABLED_BY[word])
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -543,7 +543,9 @@ def cut_evidence(
     cuts, shown = [*first, *known], tuple(cut.target for cut in known)
     words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
     words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    return Evidence(words, shown, lines_of(context, *cuts), shown[0])
+    mode = CutFacts.of(context, cuts[0]).mode
+    cause = f"{words['root']} {mode.source}" if mode is not None and not words["more"] else ""
+    return Evidence(words, shown, lines_of(context, *cuts), shown[0], cause)
 
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:

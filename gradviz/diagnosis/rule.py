@@ -67,12 +67,14 @@ class Evidence:
         nodes: keys of the nodes that show it.
         locations: lines of the program that show it.
         culprit: key of the node to mark; "" for that of the subject.
+        cause: equal for rows that have one cause at several lines; "" for no such cause.
     """
 
     words: Mapping[str, object] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     locations: tuple[SourceLocation, ...] = ()
     culprit: str = ""
+    cause: str = ""
 
 
 S = TypeVar("S", bound=RuleSubject)
@@ -193,6 +195,7 @@ def explanation_of(
         kept=context.kept,
         rule=rule.name,
         kind=subject.kind,
+        cause=evidence.cause,
     )
 
 
