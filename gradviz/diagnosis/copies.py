@@ -1,14 +1,15 @@
-"""Rules for copies of a model, or of its state, that have the parameters of the model itself."""
+"""Rules for copies of a model: one that is the model itself, and one that is trained instead."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, permutations
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
@@ -20,7 +21,9 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.facts import EventKind, SourceLocation
+from gradviz.diagnosis.silent_faults import of_the_called
+from gradviz.facts import EventKind, SourceLocation, StepDetails
+from gradviz.graph import NodeKind
 
 
 def no_copies(context: Context) -> list[Explanation]:
@@ -167,4 +170,46 @@ same_model: Rule[Any, Any] = Rule(
     _of_same_model,
     "it has the trained parameters themselves, since {made} copies nothing{then}",
     docs="As of target = model, and of best = model.state_dict() in a loop that trains the model.",
+)
+
+
+def _of_another_model(context: Context, question: Question) -> Evidence | None:
+    """An optimizer holds it, and the result is computed by a model of equal parameters."""
+    steps = context.steps_with(question.key)[-1:]
+    for step, details in steps:
+        used = context.cached(("instead", step.number), partial(_used_instead, context, details))
+        if used:
+            words = {"optimizer": details.optimizer, "line": mention(step.location)}
+            more = f" and {len(used) - 1:,} more" if used[1:] else ""
+            fix, loads = of_the_called(context)
+            words |= {"used": f"{used[0]}{more}", "root": context.root_names, "fix": fix}
+            return Evidence(words, locations=(step.location, *loads))
+    return None
+
+
+def _used_instead(context: Context, details: StepDetails) -> list[str]:
+    """The parameters that got the gradients, if those of an optimizer have their shapes."""
+    held, nodes = details.held, context.graph.nodes
+    trained = [
+        key for key in context.graph.leaves if context.happened_to(key, EventKind.ACCUMULATE)
+    ]
+    is_other = all(nodes[key]["kind"] is NodeKind.PARAMETER for key in trained) and not any(
+        key in context.held or context.steps_with(key) for key in trained
+    )
+    if not is_other or any(context.happened_to(key, EventKind.ACCUMULATE) for key in held):
+        return []
+    shapes = [(context.node_in_a_frame(key) or {}).get("shape") for key in held]
+    is_equal = sorted(map(repr, shapes)) == sorted(repr(nodes[key].get("shape")) for key in trained)
+    return [nodes[key].get("name", "a parameter") for key in trained] if is_equal else []
+
+
+of_another_model: Rule[Any, Any] = Rule(
+    "the optimizer holds another model of equal parameters",
+    Verdict.NOT_CONNECTED,
+    _of_another_model,
+    "{optimizer}, whose step is at {line}, holds it, and {root} is computed from {used}, of the "
+    "same shapes, which no optimizer holds",
+    events=(EventKind.STEP,),
+    when=(Reach.UNREACHABLE,),
+    docs="The optimizer was created from another model, as from one that was replaced since.",
 )
