@@ -12,6 +12,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
     assignments_to,
+    called_name,
     called_on,
     has_line,
     lines_with_graph,
@@ -20,6 +21,7 @@ from gradviz.diagnosis.lines import (
     nodes_in,
     one_of_several,
     statement_at,
+    statements_around,
     straight_through,
     syntax_tree,
 )
@@ -89,6 +91,7 @@ _OF_A_CALLER = (
     "leave out torch.{}(), which is also in force in the functions that are called there; or "
     "compute it under torch.{} at {}"
 )
+_WAITS = "yield outside of the block: torch.{}() stays in force while the generator waits there"
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
@@ -205,6 +208,16 @@ class CutFacts:
         return mode.location if is_block and not is_around else None
 
     @cached_property
+    def is_yielded(self) -> bool:
+        """Whether its line takes what a generator yields in a block that switched gradients off."""
+        at, lines = self.caller or SourceLocation(), locations_of([self.line])
+        blocks = nodes_in(syntax_tree(at.file), ast.With, ast.AsyncWith)
+        inside = [each for block in blocks if block.lineno == at.line for each in ast.walk(block)]
+        called = {called_name(each) for each in inside if isinstance(each, ast.Call)}
+        around = {e.name for line in lines for e in statements_around(line, ast.FunctionDef)}
+        return any(isinstance(e, ast.Yield) for e in inside) and called.isdisjoint(around)
+
+    @cached_property
     def is_sample(self) -> bool:
         """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
         made = self._made_here
@@ -310,7 +323,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word
-        line, fix = str(facts.caller), _OF_A_CALLER.format(word, _ENABLED_BY[word], line)
+        fix = _WAITS if facts.is_yielded else _OF_A_CALLER
+        line, fix = str(facts.caller), fix.format(word, _ENABLED_BY[word], line)
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -583,16 +597,3 @@ def starts_as_constant(used: Event | None, name: str) -> bool:
     is_name = name.removeprefix("self.").isidentifier()
     made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
-
-
-_CUTS_OF_TERMS = {
-    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
-    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
-}
-
-
-def term_cuts(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
-    ordered = sorted(alive, key=lambda key: int(key[1:]))
-    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
-    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]

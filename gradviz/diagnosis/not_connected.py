@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from math import inf
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
+from gradviz.diagnosis.copies import replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     FIX_OF_WORD,
@@ -32,7 +32,7 @@ from gradviz.diagnosis.lines import (
     statement_at,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import calls_in, is_proved, is_unused_by, is_used_by, number_reads
+from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
@@ -222,7 +222,7 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
     if not question.call or was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
     fix = f"use its result in what {context.root_names} is computed from, without "
-    return _with_hook(context, f"{fix}nn.Parameter(), .data or a copy")
+    return _with_place(context, question.name, f"{fix}nn.Parameter(), .data or a copy")
 
 
 def _hidden(context: Context, question: Question) -> Evidence | None:
@@ -230,86 +230,13 @@ def _hidden(context: Context, question: Question) -> Evidence | None:
         return None
     fix = f"use it in what {context.root_names} is computed from; if it is used, look where its "
     fix += "values go on without a gradient: nn.Parameter(...), .data, a copy, or before it "
-    return _with_hook(context, f"{fix}required grad")
+    return _with_place(context, question.name, f"{fix}required grad")
 
 
-def _with_hook(context: Context, fix: str) -> Evidence:
-    """Names a forward hook that replaces what a module computed, if there is one."""
-    words = {"root": context.root_names, "more": "", "fix": fix}
-    hooks = context.cached(_replacing, lambda: _replacing(context))
-    if not hooks:
-        return Evidence(words)
-    made, line, name, what = hooks[0]
-    words["more"] = f"; the forward hook{name}, registered at {mention(made)}, replaces the {what} "
-    words["more"] += f"of a module at {mention(line)} by a value that is not computed from it"
-    words["fix"] = f"{line}: return a value that is computed from the {what}, or None to keep it"
-    return Evidence(words, locations=(line, made))
-
-
-def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, str, str]]:
-    """The forward hooks whose results are not computed from what they replace.
-
-    Each with the line that registers it, that of its result, its name, and what it replaces.
-    """
-    found = []
-    for word, what in _REPLACED.items():
-        for made in calls_in(context, word):
-            functions = nodes_in(syntax_tree(made.file), ast.FunctionDef)
-            for call in nodes_in(statement_at(made), ast.Call):
-                hook = call.args[0] if call.args and called_name(call) == word else None
-                name = ast.unparse(hook).rpartition(".")[2] if hook is not None else ""
-                named: list[Any] = [each for each in functions if each.name == name]
-                for each in [hook] if isinstance(hook, ast.Lambda) else named[:1]:
-                    values = _returned(each)
-                    if values and not any(_may_carry(value, _given(each)) for value in values):
-                        line = replace(made, line=values[0].lineno, text="")
-                        found.append((made, line, f" {name}" if named else "", what))
-    return found
-
-
-_REPLACED = {"register_forward_hook": "output", "register_forward_pre_hook": "input"}
-_RETURN = "return its gradient from backward, instead of None"
-_FORM = ("device", "dtype", "ndim", "shape")
-_OF_ITS_FORM = ("dim", "len", "new_full", "new_ones", "new_zeros", "numel", "size")
-
-
-def _returned(hook: ast.FunctionDef | ast.Lambda) -> list[ast.expr]:
-    """What a hook returns in place of a result; [] if it may keep it."""
-    if isinstance(hook, ast.Lambda):
-        return [hook.body]
-    values = [node.value for node in ast.walk(hook) if isinstance(node, ast.Return)]
-    is_kept = any(each is None or ast.unparse(each) == "None" for each in values)
-    return [] if is_kept else [each for each in values if each is not None]
-
-
-def _given(hook: ast.FunctionDef | ast.Lambda) -> set[str]:
-    """The variables of a hook that come from its arguments, without the module."""
-    names = [each.arg for each in hook.args.args]
-    given = set(names[2:] if names[:1] == ["self"] else names[1:])
-    for node in nodes_in(hook, ast.Assign):
-        if _carries(node.value, given):
-            given |= {each.id for to in node.targets for each in nodes_in(to, ast.Name)}
-    return given
-
-
-def _may_carry(value: ast.expr, names: set[str]) -> bool:
-    """Whether a value may be computed from others, or be None, as a function may return it."""
-    is_call = isinstance(value, ast.Call) and not ast.unparse(value.func).startswith("torch.")
-    return _carries(value, names) or (is_call and not _is_of_a_form(value))
-
-
-def _is_of_a_form(value: ast.AST) -> bool:
-    called = called_name(value) if isinstance(value, ast.Call) else ""
-    return called.endswith("_like") or called in _OF_ITS_FORM
-
-
-def _carries(value: ast.AST, names: set[str]) -> bool:
-    """Whether code computes from the values of variables, and not only from their shapes."""
-    is_form = isinstance(value, ast.Attribute) and value.attr in _FORM
-    if is_form or _is_of_a_form(value):
-        return False
-    is_named = isinstance(value, ast.Name) and value.id in names
-    return is_named or any(_carries(each, names) for each in ast.iter_child_nodes(value))
+def _with_place(context: Context, name: str, fix: str) -> Evidence:
+    """Names the line at which its values are known to be lost, if there is one."""
+    lines, more, fix = replaced_at(context, name) or ((), "", fix)
+    return Evidence({"root": context.root_names, "more": more, "fix": fix}, locations=lines)
 
 
 def _used_modules(context: Context) -> frozenset[str]:
@@ -542,6 +469,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
 
 
 # Reachable tensors without a gradient.
+
+_RETURN = "return its gradient from backward, instead of None"
 
 
 def _retained_late(context: Context, question: Question) -> Evidence | None:

@@ -19,7 +19,6 @@ from gradviz.diagnosis.cuts import (
     fix_of_cut,
     lines_of,
     other_cuts,
-    term_cuts,
 )
 from gradviz.diagnosis.lines import (
     called_name,
@@ -34,7 +33,7 @@ from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
 from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
-from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.operations import words
 from gradviz.graph.text import joined
 
@@ -95,7 +94,7 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = term_cuts(graph, alive)
+        cuts = _cuts_in(graph, alive)
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
@@ -109,6 +108,19 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     return answers_about(cut_term, found.values())
+
+
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
+
+
+def _cuts_in(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
+    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
+    ordered = sorted(alive, key=lambda key: int(key[1:]))
+    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
+    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
 
 
 def _term_at(

@@ -70,7 +70,7 @@ _NEAR_AN_END = dict.fromkeys(
 )
 _NEAR_AN_END["logit"] = "clamp it a little inside of its range: torch.logit(x, eps=1e-6)"
 _ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
-_NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
+_NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", *LOGS, "lgamma", "digamma"), _ABOVE_0)
 _BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
 _NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
 _NAN_OF_ONE = ("of a single element it is NaN, and of equal ones 0", _MORE)
@@ -568,7 +568,7 @@ def _spoils_its_result(values: Values, key: str) -> bool:
     if op in _OF_POSITIVE:
         below = None if given is None else smallest(given)
         return below is not None and (below < 0 or (op != "sqrt" and has(given, 0.0)))
-    if op == "div":
+    if op in ("div", "lgamma", "digamma"):
         return bool(_why_singular(values, key))
     return op == "pow" and bool(_negative_base(values, key))
 
