@@ -1,6 +1,6 @@
 """Rules for copies of a model that have its own parameters, and for results that are lost.
 
-A result is lost where a hook replaces it, or where it is written into a copy.
+A result is lost where a hook replaces it, where it is written into a copy, or becomes a number.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.cuts import FIX_OF_WORD, OF_A_LIBRARY
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
@@ -23,7 +24,7 @@ from gradviz.diagnosis.lines import (
     statements_around,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import calls_in, statements_behind
+from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.facts import EventKind, SourceLocation
 
@@ -292,6 +293,8 @@ _INDICES = ("argsort", "bool", "nonzero", "randint", "randperm", "topk", "where"
 
 def _copies(index: ast.expr, behind: Iterable[ast.stmt]) -> bool:
     """Whether an index is known to be a tensor or a list: indexing by it makes a copy."""
+    if isinstance(index, ast.Subscript):  # a part of an index
+        return _copies(index.value, behind)
     if isinstance(index, ast.Tuple):
         return any(_copies(each, behind) for each in index.elts)
     if isinstance(index, ast.Call):
@@ -305,3 +308,40 @@ def _copies(index: ast.expr, behind: Iterable[ast.stmt]) -> bool:
     return isinstance(index, (ast.Compare, ast.List)) or (
         isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.Invert)
     )
+
+
+# Numbers that are read from a tensor.
+
+_MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
+_WHOLE = (
+    "leave out int(); where only a whole number can be given, interpolate between the results for "
+    "the two nearest ones"
+)
+
+
+def fix_of_number(context: Context, word: str, line: str, inside: str) -> str:
+    """What to do about a number that a line, or a library that it calls, reads from a tensor.
+
+    Args:
+        context: the recording.
+        word: what read it: ``"item"``.
+        line: of the program.
+        inside: the line of the library; "" for none.
+
+    Returns:
+        "" if it is to stay a tensor.
+    """
+    libraries = {str(event.inside): event.inside for event in number_reads(context) if inside}
+    if inside in libraries and not libraries[inside].is_own:
+        return OF_A_LIBRARY
+    for location in locations_of([line]):
+        called = nodes_in(statement_at(location), ast.Call)
+        is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
+        for call in called:
+            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
+            if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
+                return FIX_OF_WORD[name]
+            is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")
+            if is_math and word == "float" and not is_own:
+                return f"use torch.{name} instead of math.{name}, and torch.stack to join results"
+    return _WHOLE if word == "int" else ""

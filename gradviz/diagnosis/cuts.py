@@ -66,6 +66,7 @@ FIX_OF_WORD = {
     "full": "multiply by it: x * torch.ones(size)",
     "linspace": _GRID,
     "logspace": f"{_GRID}, as an exponent of the base",
+    "multinomial": "draw by gumbel_softmax(logits, hard=True), or weight log_prob() of the sample",
 }
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
@@ -84,7 +85,7 @@ TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
 )
-_OF_A_LIBRARY = (
+OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _OF_A_CALLER = (
@@ -320,7 +321,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         return f"{line}: create the optimizer after it: it replaces the parameter by others"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside and not (facts.cause is Cause.REQUIRES_GRAD or _is_off_around(facts)):
-        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
+        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, OF_A_LIBRARY)
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word
         fix = _WAITS if facts.is_yielded else _OF_A_CALLER

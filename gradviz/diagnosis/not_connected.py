@@ -8,10 +8,9 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
-from gradviz.diagnosis.copies import replaced_at
+from gradviz.diagnosis.copies import fix_of_number, replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
-    FIX_OF_WORD,
     cut_words,
     cuts_of,
     fix_of_cut,
@@ -134,7 +133,7 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
     if any("fake_quantize" in name for name in called_on(reads[-1].source, is_whole=True)):
         fix = f"{reads[-1].source}: {_STEP_SIZE}"
-    elif how := _fix_of_argument(reads[-1].source, reads[-1].word):
+    elif how := fix_of_number(context, reads[-1].word, reads[-1].source, reads[-1].inside):
         fix = f"{reads[-1].source}: {how}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
@@ -142,24 +141,6 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
-
-
-_MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
-
-
-def _fix_of_argument(line: str, word: str) -> str:
-    """The fix for a function that is given a number read there, as ``arange`` or ``math.cos``."""
-    for location in locations_of([line]):
-        called = nodes_in(statement_at(location), ast.Call)
-        is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
-        for call in called:
-            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
-            if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
-                return FIX_OF_WORD[name]
-            is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")
-            if is_math and word == "float" and not is_own:
-                return f"use torch.{name} instead of math.{name}, and torch.stack to join results"
-    return ""
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:

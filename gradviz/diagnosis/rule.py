@@ -16,7 +16,8 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree
 from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
-from gradviz.graph import NodeData, NodeKind
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
 
 
 class RuleSubject(Protocol):
@@ -208,6 +209,19 @@ def is_made_at_a_line(data: NodeData) -> bool:
     """Whether a node is the result of one operation of a known line, not changed since."""
     is_computed = data.get("kind") in (NodeKind.OPERATION, NodeKind.UNTRACKED)
     return is_computed and "source" in data and "," not in data.get("op", ",")
+
+
+def is_of_exp(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether an input of an operation, by its number, is a sum or product of exponentials."""
+    keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
+    for _ in range(3):
+        words = [graph.nodes[each].get("op", "") for each in keys]
+        if "exp" in words:
+            return True
+        every = [*zip(keys, map(operation, words), strict=True)]
+        keys = [key for key, row in every if row.factors or row.rearranges or row.word == "sum"]
+        keys = [source for key in keys for source, _ in graph.inputs(key)]
+    return False
 
 
 def called_as(context: Context, key: str, op: str) -> str:
