@@ -6,7 +6,7 @@ converts them to text for people. All values are plain and can be saved as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -554,6 +554,22 @@ class ValueRead(NamedTuple):
     def has_no_gradient(self) -> bool:
         """Whether the data was an index or a sign before, which has no gradient in any case."""
         return self.cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE
+
+
+class DataFlow(NamedTuple):
+    """Where data of leaves went, other than along gradient edges, by the keys of the leaves.
+
+    Args:
+        lost: the cuts of their paths to the roots; also for leaves that are not in the graph.
+        numbers: where their data became numbers or arrays.
+        copies: for leaves into which values of others were written, those others.
+        flat: for parameters that FSDP1 has merged into a flat one, the key of that one.
+    """
+
+    lost: Mapping[str, Sequence[CutEdge]]
+    numbers: Mapping[str, Sequence[ValueRead]]
+    copies: Mapping[str, Sequence[str]]
+    flat: Mapping[str, str]
 
 
 class PartCall(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from math import inf
@@ -11,7 +11,6 @@ from math import inf
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
-    assignments_to,
     called_name,
     called_on,
     has_line,
@@ -20,12 +19,12 @@ from gradviz.diagnosis.lines import (
     mention,
     nodes_in,
     one_of_several,
-    statement_at,
     statements_around,
     straight_through,
     syntax_tree,
 )
 from gradviz.diagnosis.losses import is_only_added
+from gradviz.diagnosis.rule import Evidence
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
@@ -109,6 +108,34 @@ _REPLACE = {"weight_norm", "spectral_norm", "orthogonal", "register_parametrizat
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
 
 
+class LineFacts:
+    """What all cuts on a line have in common."""
+
+    def __init__(self, context: Context, line: str) -> None:
+        self._context, self._line = context, line
+
+    @cached_property
+    def calls(self) -> set[str]:
+        """The functions that it calls."""
+        return called_on(self._line)
+
+    @cached_property
+    def made(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The words of its operations and changes, and what it changes in place."""
+        return self._context.written_on(self._line)
+
+    @cached_property
+    def written(self) -> set[NodeKind]:
+        """The kinds of what it writes into, if that outlives a pass: running statistics."""
+        nodes = (self._context.node_in_a_frame(each) for each in self.made[1])
+        return {e["kind"] for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", ""))}
+
+    @cached_property
+    def estimator(self) -> tuple[str, str, bool] | None:
+        """The two tensors of a straight-through estimator; None for other code."""
+        return straight_through(self._line)
+
+
 class CutFacts:
     """What a recording shows of one cut; each fact is read once, when it is first asked for.
 
@@ -132,33 +159,36 @@ class CutFacts:
             found = context.cache[key] = cls(context, cut)
         return found
 
+    def on(self, line: str) -> LineFacts:
+        """The facts of a line, which all cuts on it share."""
+        key = LineFacts, line
+        found: LineFacts | None = self.context.cache.get(key)
+        if found is None:
+            found = self.context.cache[key] = LineFacts(self.context, line)
+        return found
+
     @property
     def made(self) -> NodeData:
         """The attributes of what was cut off."""
         return self.graph.nodes[self.cut.target] if self.cut.target in self.graph else {}
 
-    @cached_property
+    @property
     def calls(self) -> set[str]:
         """The functions that its line calls."""
-        line = self.line
-        return self.context.cached(("called", line), lambda: called_on(line))
+        return self.on(self.line).calls
 
     @cached_property
     def is_module_copy(self) -> bool:
         """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
         if self.cause is Cause.VALUES_COPIED:
             return self.word in _MODULE_COPIES
-        return not self._on_line[0].isdisjoint(_MODULE_COPIES)
+        return not self.on(self.line).made[0].isdisjoint(_MODULE_COPIES)
 
-    @cached_property
+    @property
     def written(self) -> set[NodeKind]:
-        """The kinds of what its line writes into, if that outlives a pass: running statistics."""
-        if self.cause not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
-            return set()
-        nodes = (self.context.node_in_a_frame(each) for each in self._on_line[1])
-        kept = (e for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", "")))
-        key = ("written", self.line)
-        return self.context.cached(key, lambda: {each["kind"] for each in kept})
+        """The kinds of what a cut that can be removed writes into, as far as its line shows."""
+        is_removable = self.cause in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA)
+        return self.on(self.line).written if is_removable else set()
 
     @cached_property
     def is_linearized(self) -> bool:
@@ -235,8 +265,7 @@ class CutFacts:
         location = made[-1].location if made and not self.inside else None
         if location is None or str(location) != self.line:
             return ""
-        key, word = ("which", location, self.cause), made[-1].word
-        return self.context.cached(key, lambda: one_of_several(location, word))
+        return one_of_several(location, made[-1].word)
 
     @cached_property
     def rank(self) -> int:
@@ -250,10 +279,6 @@ class CutFacts:
         if self.cause is Cause.VALUES_COPIED:
             return 1
         return 2 * (self.cause is Cause.NOT_DIFFERENTIABLE)
-
-    @cached_property
-    def _on_line(self) -> tuple[frozenset[str], frozenset[str]]:
-        return self.context.written_on(self.line)
 
     @cached_property
     def _made_here(self) -> Sequence[Event]:
@@ -353,8 +378,7 @@ def _detaches(facts: CutFacts) -> bool:
 def _of_straight_through(facts: CutFacts) -> str:
     if not _detaches(facts):
         return ""
-    at = facts.inside or facts.line
-    pair = facts.context.cached(("straight-through", at), lambda: straight_through(at))
+    pair = facts.on(facts.inside or facts.line).estimator
     if pair is None:
         return ""
     kept, other, is_replaced = pair
@@ -502,7 +526,7 @@ def cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
 def _latest(context: Context, line: str) -> int:
     """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
     end = context.passes[-1].number if context.passes else inf
-    events = reversed(context.by_line.get(line, ()))
+    events = reversed(context.events_on(line))
     return next((each.number for each in events if each.number < end), -1)
 
 
@@ -517,6 +541,15 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between a tensor and the roots, if the cause of the first is known."""
     cuts = cuts_of(context, question)
     return cuts if cuts and is_known_cut(cuts[0].edge) else ()
+
+
+def cut_evidence(context: Context, question: Question) -> Evidence | None:
+    """The cuts of known causes between a tensor and the roots, with the fix of the first."""
+    if not (cuts := known_cuts(context, question)):
+        return None
+    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
+    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
+    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
 
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
@@ -558,43 +591,3 @@ def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
     cut = (edge.get("cause"), edge.get("source"))
     inputs = (before for _, _, before in graph.in_edges(key, data=True))
     return any((each.get("cause"), each.get("source")) == cut for each in inputs)
-
-
-# Where a value that is used again comes from.
-
-_CACHES = ("lru_cache", "cache", "cached_property")
-
-
-def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
-    """A function around a line, or with one of some names, whose result a decorator keeps.
-
-    Returns:
-        Its name and that of the decorator; "" for none.
-    """
-    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
-        for each in node.decorator_list:
-            called = each.func if isinstance(each, ast.Call) else each
-            word = ast.unparse(called).rpartition(".")[2]
-            if word in _CACHES and (has_line(node, location.line) or node.name in names):
-                return node.name, word
-    return "", ""
-
-
-def kept_beside(made: Event, texts: Iterable[str]) -> str:
-    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
-
-    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
-    """
-    statement = statement_at(made.location)
-    every = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [each for target in every for each in getattr(target, "elts", [target])]
-    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
-    found = [each for each in kept if each in texts]
-    return found[0] if len(targets) > 1 and len(found) == 1 else ""
-
-
-def starts_as_constant(used: Event | None, name: str) -> bool:
-    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    is_name = name.removeprefix("self.").isidentifier()
-    made = assignments_to(used.location, name) if used is not None and is_name else ()
-    return any(isinstance(value, ast.Constant) for _, value in made)

@@ -62,7 +62,6 @@ from gradviz.diagnosis.reading import (
     context_of,
     error_context,
     look,
-    look_at_live,
     questions_of,
     recording_of,
     with_values,
@@ -280,7 +279,7 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     story = recorded_in(asked.recording)  # raises if there is no frame yet
     assert isinstance(story, Story)
-    context = look_at_live(asked, context_of(asked, story))
+    context = context_of(asked, story)
     if asked.tensors and asked.roots and not context.roots:
         return _answer_to(replace(asked, recording=None), found)  # no frame has the result
     questions = questions_of(asked, context, found)

@@ -11,13 +11,12 @@ from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
 from gradviz.diagnosis.copies import fix_of_number, replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
+    cut_evidence,
     cut_words,
     cuts_of,
     fix_of_cut,
     is_of_a_constant,
-    known_cuts,
     lines_of,
-    other_cuts,
 )
 from gradviz.diagnosis.lines import (
     assignments_to,
@@ -53,14 +52,6 @@ def _derivative_without_it(context: Context, question: Question) -> Evidence | N
         return None
     words = {"root": context.root_names, "cut": cut_words(context, cuts[0])}
     return Evidence(words, (cuts[0].target,), lines_of(context, *cuts), cuts[0].target)
-
-
-def _cut(context: Context, question: Question) -> Evidence | None:
-    if not (cuts := known_cuts(context, question)):
-        return None
-    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
-    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
@@ -339,7 +330,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Rule(
         "the path to the result is cut",
         Verdict.CUT,
-        _cut,
+        cut_evidence,
         "the path to {root} is cut by {cut}{more}",
         docs="Data flowed from the tensor to the result, and each path crosses a cut. A cut that "
         "can be removed is named before an operation that has no gradient.",

@@ -7,17 +7,25 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
-from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree
+from gradviz.diagnosis.lines import (
+    assignments_to,
+    has_line,
+    mention,
+    nodes_in,
+    statement_at,
+    syntax_tree,
+)
 from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation
+from gradviz.story import Event
 
 
 class RuleSubject(Protocol):
@@ -84,6 +92,8 @@ class Rule(Generic[S, E]):
         reason: one sentence; a text is formatted with ``evidence.words`` (`str.format`).
         fix: what to do, in the same form; by default the word ``fix`` of the evidence, or nothing.
         events: kinds of events of which at least one must have been recorded; () for no condition.
+        to_it: whether one of them must have happened to the tensor itself.
+        given: an attribute of the subject, of its node or of the context that must not be empty.
         docs: a sentence for the reference: what the rule checks, and when it does not answer.
         when: where the tensor must be in the graph; () for anywhere.
         needs: what it reads; a rule with events needs a recording.
@@ -95,6 +105,8 @@ class Rule(Generic[S, E]):
     reason: Sentence[E]
     fix: Sentence[E] = lambda found: str(found.words.get("fix", ""))
     events: tuple[EventKind, ...] = ()
+    to_it: bool = False
+    given: str = ""
     docs: str = ""
     when: tuple[Reach, ...] = ()
     needs: Needs = Needs.GRAPH
@@ -141,12 +153,19 @@ def first_answer(
     rules: Iterable[Rule[Any, Any]], context: Context, subject: RuleSubject
 ) -> Explanation | None:
     """Try rules in order until one answers; None if none does."""
-    reach = None
+    reach = own = None
+    known = vars(subject), getattr(subject, "data", {}), vars(context)
     for rule in rules:
         if rule.needs is Needs.RECORDING and context.events is None:
             continue
         if rule.events and context.kinds.isdisjoint(rule.events):
             continue
+        if rule.given and not any(found.get(rule.given) for found in known):
+            continue
+        if rule.to_it:
+            own = context.kinds_of(subject.key) if own is None else own
+            if own.isdisjoint(rule.events):
+                continue
         if rule.when:
             reach = reach or context.reach_of(subject)
             if reach not in rule.when:
@@ -169,7 +188,7 @@ def explanation_of(
         _said(rule.reason, evidence),
         fix=_said(rule.fix, evidence),
         nodes=tuple(dict.fromkeys(nodes)),
-        locations=tuple(dict.fromkeys(filter(None, evidence.locations))),
+        locations=tuple(dict.fromkeys(each for each in evidence.locations if each.file)),
         graph=context.graph,
         culprit=culprit if culprit in context.graph else "",
         kept=context.kept,
@@ -229,8 +248,8 @@ def called_as(context: Context, key: str, op: str) -> str:
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
     if not called:  # one of several that a function made: the last of them is that of its event
         data = context.node_in_a_frame(key) or {}
-        own, by_line = data.get("sequence_nr", -1), context.by_line.get(data.get("source", ""), ())
-        made = (e for e in by_line if e.kind is EventKind.OPERATION and e.nodes)
+        own, events = data.get("sequence_nr", -1), context.events_on(data.get("source", ""))
+        made = (e for e in events if e.kind is EventKind.OPERATION and e.nodes)
         rows = [((context.node_in_a_frame(e.nodes[-1]) or {}).get("sequence_nr"), e) for e in made]
         later = [(nr, e.number, e.word) for nr, e in rows if nr is not None and nr > own >= 0]
         called = [min(later)[-1]] if later else []
@@ -257,3 +276,43 @@ def _without_call(files: Iterable[str], name: str) -> str:
     rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
     lines = (mention(SourceLocation(*row)) for row in rows)
     return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
+
+
+# Where a value that is used again comes from.
+
+_CACHES = ("lru_cache", "cache", "cached_property")
+
+
+def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
+    """A function around a line, or with one of some names, whose result a decorator keeps.
+
+    Returns:
+        Its name and that of the decorator; "" for none.
+    """
+    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
+        for each in node.decorator_list:
+            called = each.func if isinstance(each, ast.Call) else each
+            word = ast.unparse(called).rpartition(".")[2]
+            if word in _CACHES and (has_line(node, location.line) or node.name in names):
+                return node.name, word
+    return "", ""
+
+
+def kept_beside(made: Event, texts: Iterable[str]) -> str:
+    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
+
+    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    """
+    statement = statement_at(made.location)
+    every = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [each for target in every for each in getattr(target, "elts", [target])]
+    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
+    found = [each for each in kept if each in texts]
+    return found[0] if len(targets) > 1 and len(found) == 1 else ""
+
+
+def starts_as_constant(used: Event | None, name: str) -> bool:
+    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
+    is_name = name.removeprefix("self.").isidentifier()
+    made = assignments_to(used.location, name) if used is not None and is_name else ()
+    return any(isinstance(value, ast.Constant) for _, value in made)

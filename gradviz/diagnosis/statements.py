@@ -33,7 +33,7 @@ from gradviz.diagnosis.relative_size import trained_by
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.values import Addend, addends_of, has_its_value
 from gradviz.facts import CutEdge, EventKind, FrameKind, SourceLocation, ValueRead
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, descendants, is_data
+from gradviz.graph import Cause, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.operations import words
 from gradviz.graph.text import joined
 
@@ -77,6 +77,10 @@ class _Term:
 
 
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
 _MANY = 20  # terms of a loss that are looked at further, such as those of a loop
 
 
@@ -94,7 +98,9 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = _cuts_in(graph, alive)
+        ordered = sorted(alive, key=lambda key: int(key[1:]))
+        edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
+        cuts = [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
@@ -108,19 +114,6 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
                     dead |= ancestors(graph, [row.key])
             found[place] = term if found.get(place, term) is not None else None
     return answers_about(cut_term, found.values())
-
-
-_CUTS_OF_TERMS = {
-    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
-    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
-}
-
-
-def _cuts_in(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
-    ordered = sorted(alive, key=lambda key: int(key[1:]))
-    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
-    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
 
 
 def _term_at(
@@ -540,7 +533,7 @@ def _compared_in(context: Context) -> Iterator[tuple[SourceLocation, str, bool]]
         tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
         for test in (each.test for each in tests):
             place = SourceLocation(file, test.lineno)
-            ran = {event.word for event in context.by_line.get(str(place), ())}
+            ran = {event.word for event in context.events_on(str(place))}
             called = {id(call.func) for call in nodes_in(test, ast.Call)}
             for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
                 yield place, ast.unparse(each), id(each) in called
