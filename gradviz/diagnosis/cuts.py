@@ -435,10 +435,11 @@ def _of_write(facts: CutFacts) -> str:
 
 
 def _of_cause(facts: CutFacts) -> str:
-    passes = facts.context.happened(EventKind.BACKWARD)
     if facts.cause is Cause.COLLECTIVE and facts.word:
         return twin_of(facts.word)
-    if facts.cause is Cause.AUTOGRAD_GRAD and facts.line in lines_with_graph(passes):
+    if facts.cause is Cause.AUTOGRAD_GRAD and facts.line in lines_with_graph(
+        facts.context.happened(EventKind.BACKWARD)
+    ):
         return (
             "its result is constant, as the derivative is; or a Function's backward has no "
             "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
@@ -517,6 +518,8 @@ def cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not is_of_a_constant(context, question.key, each)]
+    if len(found) < 2:
+        return found
     ranks = {id(cut): CutFacts.of(context, cut).rank for cut in found}
     found.sort(key=lambda cut: (ranks[id(cut)], -_latest(context, cut.edge.get("source", ""))))
     # Where a cut can be removed, what is seldom a fault beside it is left out.

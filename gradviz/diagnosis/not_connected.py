@@ -191,7 +191,7 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 
 def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not question.call or was_used or question.name.rpartition(".")[0] in _used_modules(context):
+    if was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
     fix = f"use its result in what {context.root_names} is computed from, without "
     return _with_place(context, question.name, f"{fix}nn.Parameter(), .data or a copy")
@@ -226,8 +226,10 @@ def _used_modules(context: Context) -> frozenset[str]:
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
-    if not (parts := question.call.uncalled_in(question.name) if question.call else []):
+    path, uncalled = question.call or ("", ())
+    if not uncalled:
         return None
+    parts = [question.name.removesuffix(path) + each for each in uncalled]
     unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
     if context.hides_operations:
         unused = f"no operation that {context.root_names} was computed from uses it"
@@ -385,6 +387,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _part_not_called,
         "{unused}: {parts} {verb} not called",
         "call {parts} in the forward pass, or leave the parameters out of the optimizer",
+        given="call",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -412,6 +415,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _result_not_used,
         "its module was called, and no operation that {root} was computed from uses what it "
         "computed{more}",
+        given="call",
         needs=Needs.RECORDING,
     ),
     Rule(
