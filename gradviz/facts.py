@@ -573,26 +573,12 @@ class DataFlow(NamedTuple):
 
 
 class PartCall(NamedTuple):
-    """Whether the part of a module that has a parameter was called.
+    """Which parts of a module were not called, for a parameter in one of them.
 
     Args:
-        is_seen: whether it was called.
         path: the path of the parameter in the module.
-        uncalled: the parts of the module that were not called.
+        uncalled: the parts; none if the part with the parameter was called.
     """
 
-    is_seen: bool
     path: str = ""
     uncalled: tuple[str, ...] = ()
-
-    def uncalled_in(self, name: str) -> list[str]:
-        """The names of the parts that were not called.
-
-        Args:
-            name: of the parameter.
-
-        Example:
-            >>> PartCall(False, "2.weight", ("1", "2")).uncalled_in("model.layers.2.weight")
-            ['model.layers.1', 'model.layers.2']
-        """
-        return [name.removesuffix(self.path) + each for each in self.uncalled]

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
+from gradviz.diagnosis.copies import fix_of_number
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     cut_words,
@@ -206,7 +207,8 @@ def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidenc
         return None
     last = reads[-1]
     read = f"{last.word}() at {mention(last.location, last.inside)}"
-    fix = FIX_OF_CAUSE[Cause.NUMPY if last.word == "numpy" else Cause.ITEM]
+    fix = fix_of_number(context, last.word, str(last.location), str(last.inside))
+    fix = fix or FIX_OF_CAUSE[Cause.NUMPY if last.word == "numpy" else Cause.ITEM]
     words = {"began": _began(context, error), "read": read, "fix": f"{last.location}: {fix}"}
     return error.evidence([key], [last.location, last.inside], key, words=words)
 

@@ -402,8 +402,8 @@ def _questions(
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
                 data[attribute] = context.graph.nodes[key][attribute]
-        added = context.happened_to(key, EventKind.ACCUMULATE)
-        details = added[-1].details if added and key not in context.graph else None
+        added = () if key in context.graph else context.happened_to(key, EventKind.ACCUMULATE)
+        details = added[-1].details if added else None
         if isinstance(details, GradientDetails) and details.accumulations:
             data["accumulations"] = details.accumulations  # it is used inside a checkpoint
         name = called.get(id(tensor)) or data.get("name") or UNNAMED
