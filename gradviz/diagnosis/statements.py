@@ -219,7 +219,8 @@ def _of_term(context: Context, term: _Term) -> Evidence:
     leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
     told = {"root": term.root, "line": mention(term.line), "leaves": joined(leaves), "why": why}
     told["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])
-    return Evidence(told, (term.key,), (*lines, *locations_of([term.line])), term.key)
+    lines = (*lines, *locations_of([term.line]))
+    return Evidence(told, (term.key,), lines, term.cuts[0].target if term.cuts else term.key)
 
 
 cut_term: Rule[Any, Any] = Rule(

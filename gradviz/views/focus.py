@@ -300,7 +300,8 @@ def _only(graph: GradGraph, sequence: OpSequence, kept: Collection[str], what: s
         return graph.copy()  # type: ignore[no-any-return]
     outside = NodeData(module="", inferred=True)  # it ends the module before it
     folded = [
-        Part(keys, {"op": f"… {_count(graph, keys):,} more", **outside}, 0, True) for keys in parts
+        Part(keys, {"op": f"… {_count(graph, keys) or len(keys):,} more", **outside}, 0, True)
+        for keys in parts
     ]
     count = sum(_count(graph, keys) for keys in parts)
     seen = contract(graph, folded, lambda users: None not in users)
