@@ -11,6 +11,7 @@ from math import inf
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
+    called_name,
     called_on,
     has_line,
     lines_with_graph,
@@ -18,11 +19,11 @@ from gradviz.diagnosis.lines import (
     mention,
     nodes_in,
     one_of_several,
+    statements_around,
     straight_through,
     syntax_tree,
 )
 from gradviz.diagnosis.losses import is_only_added
-from gradviz.diagnosis.rule import Evidence
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
@@ -63,6 +64,7 @@ FIX_OF_WORD = {
     "full": "multiply by it: x * torch.ones(size)",
     "linspace": _GRID,
     "logspace": f"{_GRID}, as an exponent of the base",
+    "multinomial": "draw by gumbel_softmax(logits, hard=True), or weight log_prob() of the sample",
 }
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
@@ -81,13 +83,14 @@ TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
 )
-_OF_A_LIBRARY = (
+OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _OF_A_CALLER = (
     "leave out torch.{}(), which is also in force in the functions that are called there; or "
-    "compute it under torch.{} at {}"
+    "compute what is trained under torch.{}"
 )
+_WAITS = "yield outside of the block: torch.{}() stays in force while the generator waits there"
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
@@ -235,6 +238,16 @@ class CutFacts:
         return mode.location if is_block and not is_around else None
 
     @cached_property
+    def is_yielded(self) -> bool:
+        """Whether its line takes what a generator yields in a block that switched gradients off."""
+        at, lines = self.caller or SourceLocation(), locations_of([self.line])
+        blocks = nodes_in(syntax_tree(at.file), ast.With, ast.AsyncWith)
+        inside = [each for block in blocks if block.lineno == at.line for each in ast.walk(block)]
+        called = {called_name(each) for each in inside if isinstance(each, ast.Call)}
+        around = {e.name for line in lines for e in statements_around(line, ast.FunctionDef)}
+        return any(isinstance(e, ast.Yield) for e in inside) and called.isdisjoint(around)
+
+    @cached_property
     def is_sample(self) -> bool:
         """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
         made = self._made_here
@@ -332,10 +345,11 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         return f"{line}: create the optimizer after it: it replaces the parameter by others"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside and not (facts.cause is Cause.REQUIRES_GRAD or _is_off_around(facts)):
-        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
+        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, OF_A_LIBRARY)
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word
-        line, fix = str(facts.caller), _OF_A_CALLER.format(word, _ENABLED_BY[word], line)
+        fix = _WAITS if facts.is_yielded else _OF_A_CALLER
+        line, fix = str(facts.caller), fix.format(word, _ENABLED_BY[word])
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -529,15 +543,6 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between a tensor and the roots, if the cause of the first is known."""
     cuts = cuts_of(context, question)
     return cuts if cuts and is_known_cut(cuts[0].edge) else ()
-
-
-def cut_evidence(context: Context, question: Question) -> Evidence | None:
-    """The cuts of known causes between a tensor and the roots, with the fix of the first."""
-    if not (cuts := known_cuts(context, question)):
-        return None
-    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
-    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
 
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:

@@ -22,8 +22,9 @@ from gradviz.diagnosis.lines import (
     statement_at,
     syntax_tree,
 )
-from gradviz.facts import EventKind, SourceLocation
-from gradviz.graph import NodeData, NodeKind
+from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
 from gradviz.story import Event
 
 
@@ -67,12 +68,14 @@ class Evidence:
         nodes: keys of the nodes that show it.
         locations: lines of the program that show it.
         culprit: key of the node to mark; "" for that of the subject.
+        cause: equal for rows that have one cause at several lines; "" for no such cause.
     """
 
     words: Mapping[str, object] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     locations: tuple[SourceLocation, ...] = ()
     culprit: str = ""
+    cause: str = ""
 
 
 S = TypeVar("S", bound=RuleSubject)
@@ -193,6 +196,7 @@ def explanation_of(
         kept=context.kept,
         rule=rule.name,
         kind=subject.kind,
+        cause=evidence.cause,
     )
 
 
@@ -227,6 +231,39 @@ def is_made_at_a_line(data: NodeData) -> bool:
     """Whether a node is the result of one operation of a known line, not changed since."""
     is_computed = data.get("kind") in (NodeKind.OPERATION, NodeKind.UNTRACKED)
     return is_computed and "source" in data and "," not in data.get("op", ",")
+
+
+def is_of_exp(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether an input of an operation, by its number, is a sum or product of exponentials."""
+    keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
+    for _ in range(3):
+        words = [graph.nodes[each].get("op", "") for each in keys]
+        if "exp" in words:
+            return True
+        every = [*zip(keys, map(operation, words), strict=True)]
+        keys = [key for key, row in every if row.factors or row.rearranges or row.word == "sum"]
+        keys = [source for key in keys for source, _ in graph.inputs(key)]
+    return False
+
+
+def called_as(context: Context, key: str, op: str) -> str:
+    """An operation, with the function whose call made it: ``"linear (addmm)"``."""
+    called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
+    if not called:  # one of several that a function made: the last of them is that of its event
+        data = context.node_in_a_frame(key) or {}
+        own, events = data.get("sequence_nr", -1), context.events_on(data.get("source", ""))
+        made = (e for e in events if e.kind is EventKind.OPERATION and e.nodes)
+        rows = [((context.node_in_a_frame(e.nodes[-1]) or {}).get("sequence_nr"), e) for e in made]
+        later = [(nr, e.number, e.word) for nr, e in rows if nr is not None and nr > own >= 0]
+        called = [min(later)[-1]] if later else []
+    return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
+
+
+def rounded_at(context: Context) -> dict[tuple[str, int], LostGradient]:
+    """Where the latest pass returned rounding errors, if the first pass did: not at an optimum."""
+    started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
+    kinds = [e for e in (Loss.ROUNDED, Loss.UNIFORM) if context.lost_in_pass(e, started)]
+    return {key: lost for each in kinds for key, lost in context.lost_in_pass(each).items()}
 
 
 # Statements that do less than they seem to.
