@@ -298,7 +298,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
     if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
-    context = relative_size.with_factors(context, asked.recording._snapshots.leaves())
+    if known:
+        context = relative_size.with_factors(context, asked.recording._snapshots.leaves())
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(

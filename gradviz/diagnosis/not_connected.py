@@ -73,8 +73,9 @@ def _cut(context: Context, question: Question) -> Evidence | None:
 
 def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
     """Where its data became numbers or arrays before the pass, by the lines."""
+    if not (found := context.numbers.get(question.key)):
+        return {}
     before = {str(event.location) for event in number_reads(context)}
-    found = context.numbers.get(question.key, ())
     return {row.source: row for row in found if row.source in before}
 
 
