@@ -156,13 +156,12 @@ def first_answer(
 ) -> Explanation | None:
     """Try rules in order until one answers; None if none does."""
     reach = own = None
-    known = vars(subject), getattr(subject, "data", {}), vars(context)
     for rule in rules:
         if rule.needs is Needs.RECORDING and context.events is None:
             continue
         if rule.events and context.kinds.isdisjoint(rule.events):
             continue
-        if rule.given and not any(found.get(rule.given) for found in known):
+        if rule.given and not _has(rule.given, context, subject):
             continue
         if rule.to_it:
             own = context.kinds_of(subject.key) if own is None else own
@@ -176,6 +175,12 @@ def first_answer(
         if evidence is not None:
             return explanation_of(rule, evidence, context, subject)
     return None
+
+
+def _has(name: str, context: Context, subject: RuleSubject) -> bool:
+    """Whether the subject, its node or the context has an attribute that is not empty."""
+    own = getattr(subject, name, None) or getattr(subject, "data", {}).get(name)
+    return bool(own or getattr(context, name, None))
 
 
 def explanation_of(
