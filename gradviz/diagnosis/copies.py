@@ -1,14 +1,15 @@
-"""Rules for copies of a model, or of its state, that have the parameters of the model itself."""
+"""Rules for copies of a model or its state: those that are the model itself, or undo its steps."""
 
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 from itertools import chain, permutations
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
@@ -20,7 +21,9 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.facts import EventKind, SourceLocation
+from gradviz.facts import Action, EventKind, SourceLocation
+from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
 
 
 def no_copies(context: Context) -> list[Explanation]:
@@ -41,6 +44,7 @@ def no_copies(context: Context) -> list[Explanation]:
     return answers_about(same_model, found.values())
 
 
+_TWICE = 2
 _INTO_THEMSELVES = "; {} writes them into themselves"
 _USED_LATER = ": {} gets them as the last step leaves them"
 _READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
@@ -167,4 +171,37 @@ same_model: Rule[Any, Any] = Rule(
     _of_same_model,
     "it has the trained parameters themselves, since {made} copies nothing{then}",
     docs="As of target = model, and of best = model.state_dict() in a loop that trains the model.",
+)
+
+
+def _undone(context: Context, question: Question) -> Evidence | None:
+    """Each step changed it, and a write brought back (nearly) the values from before the step."""
+    key, steps = question.key, context.steps_of(question.key)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    writes = [e for e in changes if e.action is not Action.IN_STEP and e.location]
+    rows = [row for row in steps if key in row[1].undone]
+    if len(rows) < max(_TWICE, len(steps) - 1):  # nothing may follow the last one
+        return None
+    step, details = rows[-1]
+    after = (e.number for e, _ in steps if e.number > step.number)
+    until = next(after, math.inf)
+    own = [e for e in writes if step.number < e.number < until]
+    if not own or any(operation(e.word.removesuffix("_")).updates for e in own):
+        return None
+    words = {"count": counted(len(rows), "step"), "optimizer": details.optimizer}
+    words |= {"word": own[-1].word, "line": mention(own[-1].location)}
+    words["step"] = mention(step.location)
+    return Evidence(words, locations=(own[-1].location, step.location))
+
+
+undone: Rule[Any, Any] = Rule(
+    "steps that are undone",
+    Verdict.NO_STEP,
+    _undone,
+    "{word} at {line} undid each of {count} of {optimizer} at {step}: before the next step, it had "
+    "nearly the values from before",
+    "nothing, if each step is a trial of its own; else write only before the loop, and into a copy "
+    "rather than into the model that is trained",
+    events=(EventKind.STEP,),
+    docs="A write follows each step, and at most a fifth of the change is left after it.",
 )
