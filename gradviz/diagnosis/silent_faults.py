@@ -326,8 +326,8 @@ def _switched_off(context: Context, optimizer: OtherSubject) -> Evidence | None:
     if off is None or (details := step.details).changed:
         return None
     own = [e for e, other in context.steps if other.held == details.held and e.number > off.number]
-    is_trained = any(context.happened_to(key, _ADDED) for key in details.held)
-    if not own or not is_trained or any(each.number > off.number for each in context.passes):
+    added = [event.number for key in details.held for event in context.happened_to(key, _ADDED)]
+    if not own or not added or max(added) > off.number:
         return None
     words = {"line": mention(step.location), "off": mention(off.location)}
     words |= {"count": counted(len(own), "step"), "fix": TURN_ON.format(off.location)}
@@ -339,7 +339,7 @@ switched_off: Rule[Any, Any] = Rule(
     Verdict.NO_STEP,
     _switched_off,
     "its step at {line} changes nothing: gradients are off since set_grad_enabled(False) at {off}, "
-    "and no backward pass ran for the {count} since then",
+    "and no backward pass gave its parameters a gradient for the {count} since then",
     events=(EventKind.STEP, EventKind.MODE),
 )
 
