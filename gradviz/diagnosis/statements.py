@@ -23,6 +23,7 @@ from gradviz.diagnosis.cuts import (
 )
 from gradviz.diagnosis.lines import (
     called_name,
+    expressions_at,
     locations_of,
     mention,
     nodes_in,
@@ -170,6 +171,10 @@ def _constant_at(context: Context, row: Addend) -> _FixedPart | None:
                 line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
                 why = f"{name}() at {mention(line)} computes it without create_graph=True"
                 return _FixedPart(row.key, why, f"{line}: {name}(..., create_graph=True)", line)
+            for read, line in _reads_of_grad(place, nodes[key].get("op", "")):
+                why = f"{read}.grad at {mention(line)} was computed without create_graph=True"
+                fix = f"{line}: take it from torch.autograd.grad(result, {read}, create_graph=True)"
+                return _FixedPart(row.key, why, fix, line)
     return None
 
 
@@ -189,6 +194,19 @@ def _without_graph(place: SourceLocation) -> Iterator[ast.Call]:
             is_one = f"autograd.functional.{called_name(call)}" in code or called_name(call) in own
             if is_one and "create_graph" not in code and len(call.args) <= 2:
                 yield call
+
+
+def _reads_of_grad(place: SourceLocation, op: str) -> Iterator[tuple[str, str]]:
+    """The ``x`` of each ``x.grad`` by which an operation of a line is computed, and its line."""
+    made = [each for each in statements_behind(place) if isinstance(each, ast.Assign)]
+    parts, named = [*expressions_at(place, op)], set[str]()
+    for part in parts:
+        for each in nodes_in(part, ast.Attribute):
+            if each.attr == "grad" and isinstance(each.ctx, ast.Load):
+                yield ast.unparse(each.value), str(SourceLocation(place.file, each.lineno))
+        new = {each.id for each in nodes_in(part, ast.Name)} - named
+        parts += [each.value for each in made if new & {*map(ast.unparse, each.targets)}]
+        named |= new
 
 
 def _of_term(context: Context, term: _Term) -> Evidence:
