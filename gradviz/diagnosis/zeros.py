@@ -21,7 +21,7 @@ from gradviz.diagnosis.losses import (
     smaller_elsewhere,
 )
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Evidence, Rule, is_made_at_a_line
+from gradviz.diagnosis.rule import Evidence, Rule, is_made_at_a_line, library_call
 from gradviz.diagnosis.silent_faults import (
     cancel_rules,
     is_random,
@@ -546,10 +546,10 @@ def _rounded(context: Context) -> dict[tuple[str, int], LostGradient]:
 
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
-    data = values.graph.nodes[block.key]
-    op = _called(context, block.key, data.get("op", ""))
-    words = {"op": op, "why": block.why, "where": at_line(data.get("source", ""))}
-    return {**words, "fix": _DROPPED if op == "dropout (mul)" else block.fix}
+    op = _called(context, block.key, (data := values.graph.nodes[block.key]).get("op", ""))
+    where = at_line(line := data.get("source", "")) + library_call(context, line)
+    fix = _DROPPED if op == "dropout (mul)" else block.fix
+    return {"op": op, "why": block.why, "where": where, "fix": fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
