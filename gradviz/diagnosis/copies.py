@@ -183,8 +183,8 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     if len(rows) < max(_TWICE, len(steps) - 1):  # nothing may follow the last one
         return None
     step, details = rows[-1]
-    after = (e.number for e, _ in steps if e.number > step.number)
-    until = next(after, math.inf)
+    added = context.happened_to(key, EventKind.ACCUMULATE)  # a later write is another fault
+    until = next((e.number for e in added if e.number > step.number), math.inf)
     own = [e for e in writes if step.number < e.number < until]
     if not own or any(operation(e.word.removesuffix("_")).updates for e in own):
         return None
