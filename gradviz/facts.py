@@ -6,7 +6,7 @@ converts them to text for people. All values are plain and can be saved as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -558,27 +558,29 @@ class ValueRead(NamedTuple):
         return self.cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE
 
 
-class PartCall(NamedTuple):
-    """Whether the part of a module that has a parameter was called.
+class DataFlow(NamedTuple):
+    """Where data of leaves went, other than along gradient edges, by the keys of the leaves.
 
     Args:
-        is_seen: whether it was called.
-        path: the path of the parameter in the module.
-        uncalled: the parts of the module that were not called.
+        lost: the cuts of their paths to the roots; also for leaves that are not in the graph.
+        numbers: where their data became numbers or arrays.
+        copies: for leaves into which values of others were written, those others.
+        flat: for parameters that FSDP1 has merged into a flat one, the key of that one.
     """
 
-    is_seen: bool
+    lost: Mapping[str, Sequence[CutEdge]]
+    numbers: Mapping[str, Sequence[ValueRead]]
+    copies: Mapping[str, Sequence[str]]
+    flat: Mapping[str, str]
+
+
+class PartCall(NamedTuple):
+    """Which parts of a module were not called, for a parameter in one of them.
+
+    Args:
+        path: the path of the parameter in the module.
+        uncalled: the parts; none if the part with the parameter was called.
+    """
+
     path: str = ""
     uncalled: tuple[str, ...] = ()
-
-    def uncalled_in(self, name: str) -> list[str]:
-        """The names of the parts that were not called.
-
-        Args:
-            name: of the parameter.
-
-        Example:
-            >>> PartCall(False, "2.weight", ("1", "2")).uncalled_in("model.layers.2.weight")
-            ['model.layers.1', 'model.layers.2']
-        """
-        return [name.removesuffix(self.path) + each for each in self.uncalled]

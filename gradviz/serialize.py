@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from sys import intern
 from types import NoneType
@@ -22,14 +22,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from gradviz.errors import DamagedFileError
 from gradviz.facts import Details, FrameKind, Problem, RankRecord, SavedVerdict
 from gradviz.graph import (
-    Buffers,
-    Cause,
-    EdgeKind,
+    EdgeData,
     GradGraph,
-    Mark,
-    NodeKind,
+    NodeData,
     SavedTensor,
-    TensorSummary,
     has_cycle,
 )
 from gradviz.graph.columns import collector_paused
@@ -56,6 +52,7 @@ def to_json(story: Story) -> str:
     """Convert a story to JSON text.
 
     Example:
+        >>> from gradviz.graph import NodeKind
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,))
         >>> print(to_json(Story((Frame("", graph),))))
@@ -296,33 +293,32 @@ def record_of(kind: Any, row: dict[str, Any]) -> Any:
         >>> record_of(RankRecord, {"rank": 1, "state": "no graph"}).state.value
         'no graph'
     """
-    hints = _hints(kind)
-    return kind(**{name: _value(hints[name], value) for name, value in row.items()})
+    readers = _readers(kind)
+    return kind(**{name: readers[name](value) for name, value in row.items()})
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _readers(kind: Any) -> dict[str, Callable[[Any], Any]]:
+    """What reads the fields of a record, or the attributes of a node or an edge, by name."""
+    return {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
 
 
-def _value(hint: Any, value: Any) -> Any:
-    """Convert ``value`` to the type of a field; a ValueError if it has another type."""
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """What converts a value in the file to a type; it raises an error for another value."""
+    if hint in _READERS:
+        return _READERS[hint]
     choices = [each for each in get_args(hint) if each is not NoneType]
-    if value is None and NoneType in get_args(hint):
-        return None
+    if not choices:
+        return partial(record_of, hint) if is_dataclass(hint) else hint  # or an enum
+    read = _details if choices[0] in _DETAILS.values() else _reader(choices[0])
     if get_origin(hint) is tuple:
-        return tuple(_value(choices[0], item) for item in value)
-    if choices and choices[0] is get_args(Details)[0]:
-        return record_of(_DETAILS[value.pop(_TYPE)], value)
-    if choices:
-        return _value(choices[0], value)
-    if hint is TensorSummary:
-        return _summary(value)
-    if is_dataclass(hint):
-        return record_of(hint, value)
-    if not isinstance(value, str if issubclass(hint, Enum) else hint):
-        raise ValueError(f"{json.dumps(value)[:40]} where {hint.__name__} belongs")
-    return hint(value)
+        return lambda rows: tuple(map(read, rows))
+    is_optional = NoneType in get_args(hint)
+    return (lambda value: None if value is None else read(value)) if is_optional else read
+
+
+def _details(row: dict[str, Any]) -> Any:
+    return record_of(_DETAILS[row.pop(_TYPE)], row)
 
 
 def _new_graph(document: dict[str, Any]) -> GradGraph:
@@ -338,7 +334,8 @@ def _add_node(graph: GradGraph, row: dict[str, Any]) -> None:
     # Each row has its own copies of names and words; intern those that repeat.
     if isinstance(row.get("problem"), str):  # schema version 1
         row["verdict"] = row.pop("problem")
-    data = {intern(name): _NODE[name](value) for name, value in row.items()}
+    readers = _readers(NodeData)
+    data = {intern(name): readers[name](value) for name, value in row.items()}
     if "kind" not in data:
         raise ValueError(f"node {key!r} has no kind")
     if key in graph:
@@ -351,16 +348,19 @@ def _add_edge(graph: GradGraph, row: dict[str, Any]) -> None:
     for end in ends:
         if end not in graph:
             raise ValueError(f"an edge leads to {end!r}, which is no node")
-    data = {intern(name): _EDGE[name](value) for name, value in row.items() if name != "key"}
+    key, readers = row.pop("key"), _readers(EdgeData)
+    if _LINE in row:
+        row["source"] = row.pop(_LINE)
+    data = {intern(name): readers[name](value) for name, value in row.items()}
     if "kind" not in data:
         raise ValueError(f"the edge from {ends[0]!r} to {ends[1]!r} has no kind")
-    if _LINE in data:
-        data["source"] = data.pop(_LINE)
-    graph.add_edge(*(intern(end) for end in ends), row["key"], **data)
+    graph.add_edge(*(intern(end) for end in ends), key, **data)
 
 
 def _count(value: Any) -> int:
     """A count of at most 64 bits; no recorded graph has a larger one."""
+    if not isinstance(value, (int, float)):
+        raise ValueError(f"{json.dumps(value)[:40]} where int belongs")
     number = int(value)
     if abs(number) >= 2**64:
         raise ValueError(f"a count of {len(str(number)):,} digits")
@@ -376,30 +376,6 @@ def _number(value: Any) -> Any:
     return float(value) if value in _NOT_IN_JSON.values() else complex(value)
 
 
-def _range(value: Any) -> tuple[float, float]:
-    low, high = value
-    return float(low), float(high)
-
-
-def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
-    if value is None:
-        return None
-    flags = ("is_sparse", "is_part")
-    no_numbers = ("shape", "values", "bins", *flags, *_SUMMARY_TEXT)
-    read: dict[str, Any] = {
-        name: item if item is None else _number(item)
-        for name, item in value.items()
-        if name not in no_numbers
-    }
-    read.update({name: str(value.get(name, "")) for name in _SUMMARY_TEXT})
-    read.update({name: bool(value.get(name)) for name in flags}, shape=_shape(value["shape"]))
-    if value.get("values") is not None:
-        read["values"] = tuple(_number(item) for item in value["values"])
-    if value.get("bins") is not None:
-        read["bins"] = tuple(_count(item) for item in value["bins"])
-    return TensorSummary(**read)
-
-
 def _shape(value: list[int]) -> tuple[int, ...]:
     return _once(tuple(_count(size) for size in value))
 
@@ -410,83 +386,31 @@ def _once(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _saved(value: list[list[Any]]) -> tuple[SavedTensor, ...]:
-    return tuple(
-        SavedTensor(_text(argument), int(at), _shape(shape), _text(dtype), int(storage), int(size))
-        for argument, at, shape, dtype, storage, size in value
+def _saved(row: list[Any]) -> SavedTensor:
+    argument, at, shape, dtype, storage, size = row
+    return SavedTensor(
+        _text(argument), int(at), _shape(shape), _text(dtype), int(storage), int(size)
     )
 
 
 def _text(value: object) -> str:
-    return intern(str(value))
-
-
-def _pairs(value: dict[str, str]) -> dict[str, str]:
-    return {str(name): str(text) for name, text in value.items()}
+    if not isinstance(value, str):
+        raise ValueError(f"{json.dumps(value)[:40]} where str belongs")
+    return intern(value)
 
 
 def _words(value: list[str]) -> tuple[str, ...]:
     return tuple(str(word) for word in value)
 
 
-_SUMMARY_TEXT = ("dtype", "device", "note")
-_TEXT = (
-    *("op", "grad_fn", "called", "opaque", "name", "dtype", "device", "module", "source"),
-    *("inside", "clone_of", "structure", "first", "verdict", "color", "module_class", "part_of"),
-)
-_COUNTS = (
-    *("outputs", "untracked_inputs", "root", "accumulations", "version", "hooks", "saved_bytes"),
-    *("saved_total", "storage", "sequence_nr", "members", "reshapes", "repeat", "first_step"),
-    *("in_modules", "parameters", "leaf_elements", "frozen", "unreached"),
-)
-_FLAGS = (
-    *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
-    *("stale", "in_array", "whole"),
-    "unreduced",
-    "highlight",
-)
-
-_NODE: dict[str, Callable[[Any], Any]] = {
-    "kind": NodeKind,
-    "options": _pairs,
-    "changes": _pairs,
-    "aliases": _words,
-    "contents": _words,
-    "leaves": _words,
-    "uses_inside": _words,
-    "runs_with": _words,
-    **dict.fromkeys(("shape", "input_shape"), _shape),
-    "shapes": lambda shapes: tuple(map(_shape, shapes)),
-    "calls": _shape,
-    "value": _summary,
-    "used_value": _summary,
-    "grad_range": _range,
-    "grad": _summary,
-    "saved": _saved,
-    "buffers": Buffers,
-    "level": float,
-    "mark": Mark,
-    "problem": lambda row: record_of(Problem, row),
-    **dict.fromkeys(_TEXT, _text),
-    **dict.fromkeys(_COUNTS, _count),
-    **dict.fromkeys(_FLAGS, bool),
-}
-
-_EDGE: dict[str, Callable[[Any], Any]] = {
-    "kind": EdgeKind,
-    "cause": Cause,
-    "input": int,
-    "output": int,
-    "through": _words,
-    "reshaped": lambda rows: tuple((_text(module), _shape(shape)) for module, shape in rows),
-    _LINE: _text,
-    "inside": _text,
-    "is_own": bool,
-    "word": _text,
-    "grad": _summary,
-    "times": int,
-    "norm": float,
-    "level": float,
-    "mark": Mark,
-    "highlight": bool,
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    str: _text,
+    int: _count,
+    float: _number,
+    bool: bool,
+    tuple[int, ...]: _shape,
+    tuple[str, tuple[int, ...]]: lambda row: (_text(row[0]), _shape(row[1])),
+    dict[str, str]: lambda row: {str(name): str(text) for name, text in row.items()},
+    SavedTensor: _saved,
+    Any: partial(record_of, Problem),  # of a node
 }

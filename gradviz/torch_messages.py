@@ -279,6 +279,7 @@ class MessageKind(Enum):
     CHECKPOINT_REENTRANT = _seen(r"use_reentrant=True, torch.utils.checkpoint is incompatible with")
     NOT_ONE_ELEMENT = _seen(r"a Tensor with (?P<found>\d+) elements cannot be converted to Scalar")
     NOT_ONE_NUMBER = _seen(r"only one element tensors can be converted to Python scalars")
+    NOT_ONE_BOOLEAN = _seen(r"Boolean value of Tensor with more than one value is ambiguous")
     FUNC_NOT_A_SCALAR = _seen(
         r"grad_and_value.*Expected f\(\*args\) to return a scalar Tensor, got tensor with "
         r"(?P<found>\d+) dims"

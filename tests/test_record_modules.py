@@ -440,7 +440,7 @@ def test_a_call_is_seen_of_a_module_with_the_id_of_one_that_is_gone() -> None:
     stack._called[id(model.dropped)] = gone, frozenset()
     model(torch.ones(2, 4))
     stack.end()
-    assert stack.calls_of_parameters([model])[id(model.dropped.weight)].is_seen
+    assert not stack.calls_of_parameters([model])[id(model.dropped.weight)].uncalled
 
 
 class TurnedNorm(nn.LayerNorm):

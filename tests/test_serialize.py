@@ -15,9 +15,9 @@ from hypothesis import given, settings
 import gradviz
 from gradviz import serialize
 from gradviz.errors import DamagedFileError
-from gradviz.facts import FrameKind
+from gradviz.facts import BackwardDetails, EventKind, FrameKind, LeafGradient
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, TensorSummary
-from gradviz.story import Frame, Story
+from gradviz.story import Event, Frame, Story
 
 
 def story_of(graph: GradGraph) -> Story:
@@ -68,6 +68,13 @@ def test_numbers_that_json_has_no_word_for() -> None:
     text = serialize.to_json(story_of(graph))
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert serialize.loads(text)[0].graph.nodes["n0"]["value"].values == values
+
+
+def test_an_infinite_share_of_a_gradient_comes_back() -> None:
+    shares = (LeafGradient("n0", 0, float("inf")),)
+    event = Event(0, EventKind.BACKWARD, "backward", details=BackwardDetails(1, shares=shares))
+    story = Story((Frame("", GradGraph()),), "", (), (event,))
+    assert serialize.loads(serialize.to_json(story)).events == (event,)
 
 
 def test_it_is_networkx_node_link_form() -> None:

@@ -210,6 +210,11 @@ def target_of_integers() -> None:
     F.binary_cross_entropy_with_logits(torch.ones(2), torch.ones(2).long())
 
 
+@provokes(MessageKind.NOT_ONE_BOOLEAN)
+def loss_class_called_with_a_batch() -> None:
+    nn.MSELoss(torch.ones(2), torch.ones(2))
+
+
 @provokes(MessageKind.OTHER_DTYPE)
 def input_of_doubles() -> None:
     nn.Linear(2, 1)(torch.ones(1, 2).double())

@@ -22,12 +22,11 @@ from gradviz.capture.autograd.nodes import (
 )
 from gradviz.capture.autograd.sharded import flat_name, flat_parameters, waiting_gradient
 from gradviz.capture.autograd.tensors import (
-    hook_count,
+    counts_of,
     is_transformed,
     is_unsure,
     memory_of,
     quietly,
-    version_of,
 )
 from gradviz.capture.tensors.names import Named, Names, Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
@@ -220,10 +219,7 @@ class Builder:
             data["name"] = name
         if tensor.requires_grad or data["kind"] is not NodeKind.UNTRACKED:
             self._put_gradient(tensor, data)  # a leaf that was frozen since keeps it
-        if version := version_of(tensor):
-            data["version"] = version
-        if hooks := hook_count(tensor):
-            data["hooks"] = hooks
+        data.update(counts_of(tensor))
 
     def _put_gradient(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
         """``.grad`` of a leaf, or of a tensor that retains it; torch warns for any other."""

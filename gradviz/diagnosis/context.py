@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -196,6 +196,7 @@ class Context:
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
         copies: by the keys of leaves, those from which values were written into them.
+        factors: by the keys of leaves, small parameters that their gradients are multiplied with.
         called: the names that the caller passed, by the keys of their tensors.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         was_cut: whether a command or Ctrl-C ended the program, perhaps before an optimizer's step.
@@ -218,6 +219,7 @@ class Context:
     elsewhere: int = 0
     flat: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
     called: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     was_cut: bool = False
@@ -355,17 +357,13 @@ class Context:
 
     # Values.
 
-    @cached_property
-    def _live_values(self) -> Values:
-        return Values(self.graph, is_before=False)
-
     def values_of_pass(self, question: Question, is_zero: bool = False) -> Values | None:
         """The values in the pass that computed the gradient; None if the graph may be another one.
 
         If zeros were accumulated, each pass gave zeros, so the latest pass explains them.
         """
         if not self.is_recorded:
-            return self._live_values
+            return self.cached("live values", lambda: Values(self.graph, is_before=False))
         added = self.happened_to(question.key, EventKind.ACCUMULATE)
         passes = self.happened(EventKind.BACKWARD)
         is_latest = bool(passes and added) and added[-1].number > passes[-1].number
@@ -373,7 +371,7 @@ class Context:
         is_all = len(added) == 1 or question.data.get("accumulations") == 1
         if not is_latest or not (is_all or is_zero) or self.before is None:
             return None
-        return self.values if self.values is not None else self._values_before
+        return self.values or self.cached("values before", partial(Values, self.before))
 
     def graph_of_latest_pass(self, key: str) -> GradGraph | None:
         """The graph of a pass that added to the gradient of a node, the latest one kept, or None.
@@ -397,11 +395,6 @@ class Context:
         found = [f for f in kept if f.pass_number in added and id(f) not in taken]
         found.sort(key=lambda frame: (-frame.pass_number, frame.kind is FrameKind.FORWARD))
         return next((frame for frame in found if key in frame.graph), None)
-
-    @cached_property
-    def _values_before(self) -> Values:
-        assert self.before is not None
-        return Values(self.before)
 
     def lost_in_pass(self, loss: Loss, number: int = 0) -> Mapping[tuple[str, int], LostGradient]:
         """Where a backward pass lost gradients, by the operation and the number of its input.
@@ -431,6 +424,10 @@ class Context:
     def kinds(self) -> frozenset[EventKind]:
         """The kinds of the events."""
         return frozenset(self._by_kind)
+
+    def kinds_of(self, key: str) -> set[EventKind]:
+        """The kinds of the events about a node."""
+        return {kind for kind in self.kinds if (key, kind) in self._by_node}
 
     def happened_to(self, key: str, kind: EventKind) -> Sequence[Event]:
         """The events of one kind about a node; none without a key."""
@@ -529,13 +526,9 @@ class Context:
 
     def written_on(self, line: str) -> tuple[frozenset[str], frozenset[str]]:
         """The words of the operations and changes on a line, and what it changes in place."""
-
-        def find() -> tuple[frozenset[str], frozenset[str]]:
-            events = self._made_on(line)
-            keys = (key for e in events if e.kind is EventKind.IN_PLACE for key in e.nodes)
-            return frozenset(e.word for e in events), frozenset(keys)
-
-        return self.cached(("written on", line), find)
+        events = self._made_on(line)
+        keys = (key for e in events if e.kind is EventKind.IN_PLACE for key in e.nodes)
+        return frozenset(e.word for e in events), frozenset(keys)
 
     def node_in_a_frame(self, key: str) -> NodeData | None:
         """The attributes of a node in the latest frame that has it."""
@@ -543,12 +536,17 @@ class Context:
         return next((graph.nodes[key] for graph in graphs if key in graph), None)
 
     def _made_on(self, line: str) -> Sequence[Event]:
-        return [each for each in self.by_line.get(line, ()) if line and each.kind in _MADE]
+        return [each for each in self.events_on(line) if each.kind in _MADE]
+
+    def events_on(self, line: str) -> Sequence[Event]:
+        """The events on a line, in order."""
+        file, _, number = line.rpartition(":")
+        return self._by_line.get((file, number), ())
 
     @cached_property
-    def by_line(self) -> Mapping[str, Sequence[Event]]:
-        """The events on each line."""
-        return _grouped((str(event.location), event) for event in self.events or ())
+    def _by_line(self) -> Mapping[tuple[str, str], Sequence[Event]]:
+        lines = ((event.location, event) for event in self.events or () if event.location.line)
+        return _grouped(((at.file, str(at.line)), event) for at, event in lines)
 
     @cached_property
     def _shown(self) -> set[str]:

@@ -1,18 +1,25 @@
-"""Rules for copies of a model or its state: those that are the model itself, or undo its steps."""
+"""Rules for copies: of a model, that are the model itself or undo its steps; and lost results.
+
+A result is lost where a hook replaces it, where it is written into a copy, or becomes a number.
+"""
 
 from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import chain, permutations
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context, Question, Reach
+from gradviz.diagnosis.cuts import FIX_OF_WORD, OF_A_LIBRARY
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
+    expressions_at,
     locations_of,
     mention,
     nodes_in,
@@ -20,8 +27,11 @@ from gradviz.diagnosis.lines import (
     statements_around,
     syntax_tree,
 )
+from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.facts import Action, EventKind, SourceLocation
+from gradviz.diagnosis.silent_faults import of_the_called
+from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.graph import NodeKind
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
 
@@ -205,3 +215,229 @@ undone: Rule[Any, Any] = Rule(
     events=(EventKind.STEP,),
     docs="A write follows each step, and at most a fifth of the change is left after it.",
 )
+
+
+def _of_another_model(context: Context, question: Question) -> Evidence | None:
+    """An optimizer holds it, and the result is computed by a model of equal parameters."""
+    steps = context.steps_with(question.key)[-1:]
+    for step, details in steps:
+        used = context.cached(("instead", step.number), partial(_used_instead, context, details))
+        if used:
+            words = {"optimizer": details.optimizer, "line": mention(step.location)}
+            more = f" and {len(used) - 1:,} more" if used[1:] else ""
+            fix, loads = of_the_called(context)
+            words |= {"used": f"{used[0]}{more}", "root": context.root_names, "fix": fix}
+            return Evidence(words, locations=(step.location, *loads))
+    return None
+
+
+def _used_instead(context: Context, details: StepDetails) -> list[str]:
+    """The parameters that got the gradients, if those of an optimizer have their shapes."""
+    held, nodes = details.held, context.graph.nodes
+    trained = [
+        key for key in context.graph.leaves if context.happened_to(key, EventKind.ACCUMULATE)
+    ]
+    is_other = all(nodes[key]["kind"] is NodeKind.PARAMETER for key in trained) and not any(
+        key in context.held or context.steps_with(key) for key in trained
+    )
+    if not is_other or any(context.happened_to(key, EventKind.ACCUMULATE) for key in held):
+        return []
+    shapes = [(context.node_in_a_frame(key) or {}).get("shape") for key in held]
+    is_equal = sorted(map(repr, shapes)) == sorted(repr(nodes[key].get("shape")) for key in trained)
+    return [nodes[key].get("name", "a parameter") for key in trained] if is_equal else []
+
+
+of_another_model: Rule[Any, Any] = Rule(
+    "the optimizer holds another model of equal parameters",
+    Verdict.NOT_CONNECTED,
+    _of_another_model,
+    "{optimizer}, whose step is at {line}, holds it, and {root} is computed from {used}, of the "
+    "same shapes, which no optimizer holds",
+    events=(EventKind.STEP,),
+    when=(Reach.UNREACHABLE,),
+    docs="The optimizer was created from another model, as from one that was replaced since.",
+)
+
+
+# Results that do not reach a loss.
+
+Place = tuple[tuple[SourceLocation, ...], str, str]
+"""Lines, what is added to a reason, and a fix."""
+
+
+def replaced_at(context: Context, name: str) -> Place | None:
+    """Where the result of a module is lost: written into a copy, or replaced by a forward hook."""
+    if (copied := _written_into_a_copy(context, name)) is not None:
+        return copied
+    hooks = context.cached(_replacing, lambda: _replacing(context))
+    if not hooks:
+        return None
+    made, line, hook, what = hooks[0]
+    more = f"; the forward hook{hook}, registered at {mention(made)}, replaces the {what} "
+    more += f"of a module at {mention(line)} by a value that is not computed from it"
+    fix = f"{line}: return a value that is computed from the {what}, or None to keep it"
+    return (line, made), more, fix
+
+
+def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, str, str]]:
+    """The forward hooks whose results are not computed from what they replace.
+
+    Each with the line that registers it, that of its result, its name, and what it replaces.
+    """
+    found = []
+    for word, what in _REPLACED.items():
+        for made in calls_in(context, word):
+            functions = nodes_in(syntax_tree(made.file), ast.FunctionDef)
+            for call in nodes_in(statement_at(made), ast.Call):
+                hook = call.args[0] if call.args and called_name(call) == word else None
+                name = ast.unparse(hook).rpartition(".")[2] if hook is not None else ""
+                named: list[Any] = [each for each in functions if each.name == name]
+                for each in [hook] if isinstance(hook, ast.Lambda) else named[:1]:
+                    values = _returned(each)
+                    if values and not any(_may_carry(value, _given(each)) for value in values):
+                        line = replace(made, line=values[0].lineno, text="")
+                        found.append((made, line, f" {name}" if named else "", what))
+    return found
+
+
+_REPLACED = {"register_forward_hook": "output", "register_forward_pre_hook": "input"}
+_FORM = ("device", "dtype", "ndim", "shape")
+_OF_ITS_FORM = ("dim", "len", "new_full", "new_ones", "new_zeros", "numel", "size")
+
+
+def _returned(hook: ast.FunctionDef | ast.Lambda) -> list[ast.expr]:
+    """What a hook returns in place of a result; [] if it may keep it."""
+    if isinstance(hook, ast.Lambda):
+        return [hook.body]
+    values = [node.value for node in ast.walk(hook) if isinstance(node, ast.Return)]
+    is_kept = any(each is None or ast.unparse(each) == "None" for each in values)
+    return [] if is_kept else [each for each in values if each is not None]
+
+
+def _given(hook: ast.FunctionDef | ast.Lambda) -> set[str]:
+    """The variables of a hook that come from its arguments, without the module."""
+    names = [each.arg for each in hook.args.args]
+    given = set(names[2:] if names[:1] == ["self"] else names[1:])
+    for node in nodes_in(hook, ast.Assign):
+        if _carries(node.value, given):
+            given |= {each.id for to in node.targets for each in nodes_in(to, ast.Name)}
+    return given
+
+
+def _may_carry(value: ast.expr, names: set[str]) -> bool:
+    """Whether a value may be computed from others, or be None, as a function may return it."""
+    is_call = isinstance(value, ast.Call) and not ast.unparse(value.func).startswith("torch.")
+    return _carries(value, names) or (is_call and not _is_of_a_form(value))
+
+
+def _is_of_a_form(value: ast.AST) -> bool:
+    called = called_name(value) if isinstance(value, ast.Call) else ""
+    return called.endswith("_like") or called in _OF_ITS_FORM
+
+
+def _carries(value: ast.AST, names: set[str]) -> bool:
+    """Whether code computes from the values of variables, and not only from their shapes."""
+    is_form = isinstance(value, ast.Attribute) and value.attr in _FORM
+    if is_form or _is_of_a_form(value):
+        return False
+    is_named = isinstance(value, ast.Name) and value.id in names
+    return is_named or any(_carries(each, names) for each in ast.iter_child_nodes(value))
+
+
+def _written_into_a_copy(context: Context, name: str) -> Place | None:
+    """Where what a module computed, of which a parameter has that name, is written into a copy."""
+    parts = (each for each in name.split(".") if not each.isdecimal())
+    path = {*parts} - {"weight", "bias", "self", "model"}
+    for event in context.happened(EventKind.IN_PLACE):
+        indexed = _written_at(event.location) if not event.nodes and event.location else None
+        behind = statements_behind(event.location) if indexed is not None else ()
+        used = {getattr(e, "attr", getattr(e, "id", "")) for row in behind for e in ast.walk(row)}
+        if indexed is not None and _copies(indexed.slice, behind) and not path.isdisjoint(used):
+            copy, whole = ast.unparse(indexed), ast.unparse(indexed.value)
+            more = f"; {mention(event.location)} writes into {copy}, which is a copy of a part of "
+            more += f"{whole}: indexing by a tensor or a list makes one"
+            fix = f"{event.location}: write into {whole} by one index: {copy} = ..."
+            return (event.location,), more, fix
+    return None
+
+
+def _written_at(location: SourceLocation) -> ast.Subscript | None:
+    """``x[i]``, into which a line writes: ``x[i][j] = ...``, ``x[i].copy_(...)``."""
+    statement: Any = statement_at(location)
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        target = statement.value.func if called_name(statement.value).endswith("_") else None
+    indexed = target.value if isinstance(target, (ast.Subscript, ast.Attribute)) else None
+    return indexed if isinstance(indexed, ast.Subscript) else None
+
+
+_INDICES = ("argsort", "bool", "nonzero", "randint", "randperm", "topk", "where")
+
+
+def _copies(index: ast.expr, behind: Iterable[ast.stmt]) -> bool:
+    """Whether an index is known to be a tensor or a list: indexing by it makes a copy."""
+    if isinstance(index, ast.Subscript):  # a part of an index
+        return _copies(index.value, behind)
+    if isinstance(index, ast.Tuple):
+        return any(_copies(each, behind) for each in index.elts)
+    if isinstance(index, ast.Call):
+        return called_name(index) in _INDICES
+    if isinstance(index, ast.Name):
+        made = (e for e in behind if isinstance(e, ast.Assign) and len(e.targets) == 1)
+        values = [e.value for e in made if ast.unparse(e.targets[0]) == index.id]
+        return bool(values) and all(
+            _copies(each, ()) for each in values if not isinstance(each, ast.Name)
+        )
+    return isinstance(index, (ast.Compare, ast.List)) or (
+        isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.Invert)
+    )
+
+
+def reads_of_grad(place: SourceLocation, op: str) -> Iterator[tuple[str, str]]:
+    """The ``x`` of each ``x.grad`` by which an operation of a line is computed, and its line."""
+    made = [each for each in statements_behind(place) if isinstance(each, ast.Assign)]
+    parts, named = [*expressions_at(place, op)], set[str]()
+    for part in parts:
+        for each in nodes_in(part, ast.Attribute):
+            if each.attr == "grad" and isinstance(each.ctx, ast.Load):
+                yield ast.unparse(each.value), str(SourceLocation(place.file, each.lineno))
+        new = {each.id for each in nodes_in(part, ast.Name)} - named
+        parts += [each.value for each in made if new & {*map(ast.unparse, each.targets)}]
+        named |= new
+
+
+# Numbers that are read from a tensor.
+
+_MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
+_WHOLE = (
+    "leave out int(); where only a whole number can be given, interpolate between the results for "
+    "the two nearest ones"
+)
+
+
+def fix_of_number(context: Context, word: str, line: str, inside: str) -> str:
+    """What to do about a number that a line, or a library that it calls, reads from a tensor.
+
+    Args:
+        context: the recording.
+        word: what read it: ``"item"``.
+        line: of the program.
+        inside: the line of the library; "" for none.
+
+    Returns:
+        "" if it is to stay a tensor.
+    """
+    libraries = {str(event.inside): event.inside for event in number_reads(context) if inside}
+    if inside in libraries and not libraries[inside].is_own:
+        return OF_A_LIBRARY
+    for location in locations_of([line]):
+        called = nodes_in(statement_at(location), ast.Call)
+        is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
+        for call in called:
+            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
+            if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
+                return FIX_OF_WORD[name]
+            is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")
+            if is_math and word == "float" and not is_own:
+                return f"use torch.{name} instead of math.{name}, and torch.stack to join results"
+    return _WHOLE if word == "int" else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from math import inf
@@ -11,7 +11,7 @@ from math import inf
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
-    assignments_to,
+    called_name,
     called_on,
     has_line,
     lines_with_graph,
@@ -19,7 +19,7 @@ from gradviz.diagnosis.lines import (
     mention,
     nodes_in,
     one_of_several,
-    statement_at,
+    statements_around,
     straight_through,
     syntax_tree,
 )
@@ -64,6 +64,7 @@ FIX_OF_WORD = {
     "full": "multiply by it: x * torch.ones(size)",
     "linspace": _GRID,
     "logspace": f"{_GRID}, as an exponent of the base",
+    "multinomial": "draw by gumbel_softmax(logits, hard=True), or weight log_prob() of the sample",
 }
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
@@ -82,13 +83,14 @@ TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
 )
-_OF_A_LIBRARY = (
+OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _OF_A_CALLER = (
     "leave out torch.{}(), which is also in force in the functions that are called there; or "
-    "compute it under torch.{} at {}"
+    "compute what is trained under torch.{}"
 )
+_WAITS = "yield outside of the block: torch.{}() stays in force while the generator waits there"
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
@@ -103,6 +105,34 @@ _NEW = "compute a new tensor with gradients on, and use that"
 _ONLY_IN_PLACE = ("copy", "setitem", "set", "normal", "uniform", "zero")  # have no other form
 _REPLACE = {"weight_norm", "spectral_norm", "orthogonal", "register_parametrization"}
 _MODULE_COPIES = ("deepcopy", "load_state_dict")
+
+
+class LineFacts:
+    """What all cuts on a line have in common."""
+
+    def __init__(self, context: Context, line: str) -> None:
+        self._context, self._line = context, line
+
+    @cached_property
+    def calls(self) -> set[str]:
+        """The functions that it calls."""
+        return called_on(self._line)
+
+    @cached_property
+    def made(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The words of its operations and changes, and what it changes in place."""
+        return self._context.written_on(self._line)
+
+    @cached_property
+    def written(self) -> set[NodeKind]:
+        """The kinds of what it writes into, if that outlives a pass: running statistics."""
+        nodes = (self._context.node_in_a_frame(each) for each in self.made[1])
+        return {e["kind"] for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", ""))}
+
+    @cached_property
+    def estimator(self) -> tuple[str, str, bool] | None:
+        """The two tensors of a straight-through estimator; None for other code."""
+        return straight_through(self._line)
 
 
 class CutFacts:
@@ -128,33 +158,36 @@ class CutFacts:
             found = context.cache[key] = cls(context, cut)
         return found
 
+    def on(self, line: str) -> LineFacts:
+        """The facts of a line, which all cuts on it share."""
+        key = LineFacts, line
+        found: LineFacts | None = self.context.cache.get(key)
+        if found is None:
+            found = self.context.cache[key] = LineFacts(self.context, line)
+        return found
+
     @property
     def made(self) -> NodeData:
         """The attributes of what was cut off."""
         return self.graph.nodes[self.cut.target] if self.cut.target in self.graph else {}
 
-    @cached_property
+    @property
     def calls(self) -> set[str]:
         """The functions that its line calls."""
-        line = self.line
-        return self.context.cached(("called", line), lambda: called_on(line))
+        return self.on(self.line).calls
 
     @cached_property
     def is_module_copy(self) -> bool:
         """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
         if self.cause is Cause.VALUES_COPIED:
             return self.word in _MODULE_COPIES
-        return not self._on_line[0].isdisjoint(_MODULE_COPIES)
+        return not self.on(self.line).made[0].isdisjoint(_MODULE_COPIES)
 
-    @cached_property
+    @property
     def written(self) -> set[NodeKind]:
-        """The kinds of what its line writes into, if that outlives a pass: running statistics."""
-        if self.cause not in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA):
-            return set()
-        nodes = (self.context.node_in_a_frame(each) for each in self._on_line[1])
-        kept = (e for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", "")))
-        key = ("written", self.line)
-        return self.context.cached(key, lambda: {each["kind"] for each in kept})
+        """The kinds of what a cut that can be removed writes into, as far as its line shows."""
+        is_removable = self.cause in (Cause.DETACH, Cause.NO_GRAD, Cause.DATA)
+        return self.on(self.line).written if is_removable else set()
 
     @cached_property
     def is_linearized(self) -> bool:
@@ -205,6 +238,16 @@ class CutFacts:
         return mode.location if is_block and not is_around else None
 
     @cached_property
+    def is_yielded(self) -> bool:
+        """Whether its line takes what a generator yields in a block that switched gradients off."""
+        at, lines = self.caller or SourceLocation(), locations_of([self.line])
+        blocks = nodes_in(syntax_tree(at.file), ast.With, ast.AsyncWith)
+        inside = [each for block in blocks if block.lineno == at.line for each in ast.walk(block)]
+        called = {called_name(each) for each in inside if isinstance(each, ast.Call)}
+        around = {e.name for line in lines for e in statements_around(line, ast.FunctionDef)}
+        return any(isinstance(e, ast.Yield) for e in inside) and called.isdisjoint(around)
+
+    @cached_property
     def is_sample(self) -> bool:
         """Whether ``sample()`` of a torch distribution caused it, which runs under no_grad."""
         made = self._made_here
@@ -221,8 +264,7 @@ class CutFacts:
         location = made[-1].location if made and not self.inside else None
         if location is None or str(location) != self.line:
             return ""
-        key, word = ("which", location, self.cause), made[-1].word
-        return self.context.cached(key, lambda: one_of_several(location, word))
+        return one_of_several(location, made[-1].word)
 
     @cached_property
     def rank(self) -> int:
@@ -236,10 +278,6 @@ class CutFacts:
         if self.cause is Cause.VALUES_COPIED:
             return 1
         return 2 * (self.cause is Cause.NOT_DIFFERENTIABLE)
-
-    @cached_property
-    def _on_line(self) -> tuple[frozenset[str], frozenset[str]]:
-        return self.context.written_on(self.line)
 
     @cached_property
     def _made_here(self) -> Sequence[Event]:
@@ -307,10 +345,11 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         return f"{line}: create the optimizer after it: it replaces the parameter by others"
     fix = next(filter(None, (find(facts) for find in _FIXES)), "")
     if fix and inside and not (facts.cause is Cause.REQUIRES_GRAD or _is_off_around(facts)):
-        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, _OF_A_LIBRARY)
+        line, fix = (inside, fix) if cut.edge.get("is_own") else (line, OF_A_LIBRARY)
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word
-        line, fix = str(facts.caller), _OF_A_CALLER.format(word, _ENABLED_BY[word], line)
+        fix = _WAITS if facts.is_yielded else _OF_A_CALLER
+        line, fix = str(facts.caller), fix.format(word, _ENABLED_BY[word])
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -338,8 +377,7 @@ def _detaches(facts: CutFacts) -> bool:
 def _of_straight_through(facts: CutFacts) -> str:
     if not _detaches(facts):
         return ""
-    at = facts.inside or facts.line
-    pair = facts.context.cached(("straight-through", at), lambda: straight_through(at))
+    pair = facts.on(facts.inside or facts.line).estimator
     if pair is None:
         return ""
     kept, other, is_replaced = pair
@@ -396,10 +434,11 @@ def _of_write(facts: CutFacts) -> str:
 
 
 def _of_cause(facts: CutFacts) -> str:
-    passes = facts.context.happened(EventKind.BACKWARD)
     if facts.cause is Cause.COLLECTIVE and facts.word:
         return twin_of(facts.word)
-    if facts.cause is Cause.AUTOGRAD_GRAD and facts.line in lines_with_graph(passes):
+    if facts.cause is Cause.AUTOGRAD_GRAD and facts.line in lines_with_graph(
+        facts.context.happened(EventKind.BACKWARD)
+    ):
         return (
             "its result is constant, as the derivative is; or a Function's backward has no "
             "graph: it is once_differentiable, or uses numpy, or more than ctx.saved_tensors"
@@ -478,6 +517,8 @@ def cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not is_of_a_constant(context, question.key, each)]
+    if len(found) < 2:
+        return found
     ranks = {id(cut): CutFacts.of(context, cut).rank for cut in found}
     found.sort(key=lambda cut: (ranks[id(cut)], -_latest(context, cut.edge.get("source", ""))))
     # Where a cut can be removed, what is seldom a fault beside it is left out.
@@ -487,7 +528,7 @@ def cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
 def _latest(context: Context, line: str) -> int:
     """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
     end = context.passes[-1].number if context.passes else inf
-    events = reversed(context.by_line.get(line, ()))
+    events = reversed(context.events_on(line))
     return next((each.number for each in events if each.number < end), -1)
 
 
@@ -543,56 +584,3 @@ def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
     cut = (edge.get("cause"), edge.get("source"))
     inputs = (before for _, _, before in graph.in_edges(key, data=True))
     return any((each.get("cause"), each.get("source")) == cut for each in inputs)
-
-
-# Where a value that is used again comes from.
-
-_CACHES = ("lru_cache", "cache", "cached_property")
-
-
-def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
-    """A function around a line, or with one of some names, whose result a decorator keeps.
-
-    Returns:
-        Its name and that of the decorator; "" for none.
-    """
-    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
-        for each in node.decorator_list:
-            called = each.func if isinstance(each, ast.Call) else each
-            word = ast.unparse(called).rpartition(".")[2]
-            if word in _CACHES and (has_line(node, location.line) or node.name in names):
-                return node.name, word
-    return "", ""
-
-
-def kept_beside(made: Event, texts: Iterable[str]) -> str:
-    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
-
-    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
-    """
-    statement = statement_at(made.location)
-    every = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [each for target in every for each in getattr(target, "elts", [target])]
-    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
-    found = [each for each in kept if each in texts]
-    return found[0] if len(targets) > 1 and len(found) == 1 else ""
-
-
-def starts_as_constant(used: Event | None, name: str) -> bool:
-    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    is_name = name.removeprefix("self.").isidentifier()
-    made = assignments_to(used.location, name) if used is not None and is_name else ()
-    return any(isinstance(value, ast.Constant) for _, value in made)
-
-
-_CUTS_OF_TERMS = {
-    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
-    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
-}
-
-
-def term_cuts(graph: GradGraph, alive: set[str]) -> list[CutEdge]:
-    """Where data leaves the graph that was computed from what is trained, in a fixed order."""
-    ordered = sorted(alive, key=lambda key: int(key[1:]))
-    edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
-    return [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]

@@ -39,6 +39,7 @@ from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.copies import no_copies, same_model
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.losses import changed_through_an_alias, loss_rules, target_of_kl_div
+from gradviz.diagnosis.name_flow import older_that_is_held
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
@@ -62,7 +63,6 @@ from gradviz.diagnosis.reading import (
     context_of,
     error_context,
     look,
-    look_at_live,
     questions_of,
     recording_of,
     with_values,
@@ -251,6 +251,8 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.recording is not None:
         return _of_recording(asked, found)
     context, questions = look(asked, found)
+    keys = (question.key for question in questions)
+    context = relative_size.with_factors(context, zip(keys, asked.tensors, strict=True))
     explanation = _answers(questions, context, asked.is_many)
     if isinstance(explanation, Explanation):
         graph, key = context.graph, questions[0].key
@@ -281,7 +283,7 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     story = recorded_in(asked.recording)  # raises if there is no frame yet
     assert isinstance(story, Story)
-    context = look_at_live(asked, context_of(asked, story))
+    context = context_of(asked, story)
     if asked.tensors and asked.roots and not context.roots:
         return _answer_to(replace(asked, recording=None), found)  # no frame has the result
     questions = questions_of(asked, context, found)
@@ -298,6 +300,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
     if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
+    context = relative_size.with_factors(context, asked.recording._snapshots.leaves())
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(
@@ -373,7 +376,7 @@ def _answers(
     is_early: bool = False,
 ) -> Explanation | Explanations:
     context, questions = _with_unreachable(context, questions)
-    explanations = []
+    rows, older = list[tuple[Question, Explanation]](), set[str]()
     for question in questions:
         each = explain_tensor(question, context)
         if is_overview:
@@ -383,8 +386,11 @@ def _answers(
             is_named = question.data.get("name") or question.kind is NodeKind.PARAMETER
             if each.verdict is Verdict.UNTRAINED and not is_named and len(questions) > 1:
                 continue  # such as the memory in which a stage of a pipeline receives
-        explanations.append(each)
-    return Explanations(tuple(explanations)) if is_many else explanations[0]
+            if each.verdict is Verdict.NOT_TRAINED:
+                older.add(older_that_is_held(context, question))  # that answer is about both
+        rows.append((question, each))
+    given = (e for q, e in rows if q.key not in older or e.verdict.group is not Group.NO_GRADIENT)
+    return Explanations(tuple(given)) if is_many else rows[0][1]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

@@ -191,10 +191,6 @@ def _pass_failed(context: Context, question: Question) -> Evidence | None:
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
 
-def _unreduced(context: Context, question: Question) -> Evidence | None:
-    return Evidence() if question.data.get("unreduced") else None
-
-
 def _without_elements(context: Context, question: Question) -> Evidence | None:
     is_trained = question.is_parameter and question.data["kind"] is not NodeKind.UNTRACKED
     is_empty = is_trained and 0 in question.data.get("shape", ())
@@ -205,11 +201,12 @@ event_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "FSDP has not reduced it over the ranks",
         Verdict.LEFT_OUT,
-        _unreduced,
+        lambda context, question: Evidence(),
         "backward added to the gradient that FSDP keeps on this rank, which is not reduced over "
         "the ranks yet: .grad is set by the next backward with gradient sync on",
         "call set_requires_gradient_sync(True) on the model before the last backward of a step",
         docs="FSDP2 after a pass under set_requires_gradient_sync(False).",
+        given="unreduced",
     ),
     Rule(
         "this rank has no element of it",
@@ -218,6 +215,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "this rank holds no element of it: its gradient is on the ranks that do",
         "nothing is to be done; to read all of it, use FullyShardedDataParallel.summon_full_params",
         docs="FSDP1 puts parameters into one flat tensor, of which each rank holds a part.",
+        given="flat",
     ),
     Rule(
         "the gradient was cleared after backward",
@@ -226,6 +224,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "backward at {added} accumulated its gradient, and it was cleared afterwards{where}",
         events=(EventKind.ACCUMULATE, EventKind.HOOK),
         docs="The last event that set .grad to None after the last pass that accumulated in it.",
+        to_it=True,
     ),
     Rule(
         "torch.autograd.grad ran instead of backward",
@@ -265,8 +264,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 
 
 def _in_another_thread(context: Context, question: Question) -> Evidence | None:
-    is_elsewhere = context.elsewhere and question.is_leaf and not context.passes
-    return Evidence() if is_elsewhere else None
+    return Evidence() if question.is_leaf and not context.passes else None
 
 
 def _frozen(context: Context, question: Question) -> Evidence | None:
@@ -291,8 +289,7 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
 
 def _no_pass(context: Context, question: Question) -> Evidence | None:
     """Something was computed, no result of it is left, and backward did not run."""
-    has_root = context.roots or context.happened(EventKind.BACKWARD)
-    if has_root or not question.is_leaf or left_off(context) is not None:
+    if context.happened(EventKind.BACKWARD) or left_off(context) is not None:
         return None
     if not (steps := context.happened(EventKind.STEP)):
         return context.cached("lost result", lambda: _lost_result(context))
@@ -411,6 +408,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         ELSEWHERE,
         RECORD_THERE,
         docs="A recording follows the thread that began it.",
+        given="elsewhere",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -419,6 +417,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         _no_pass,
         "backward() was not called in the recording, {what}",
         docs="The results are gone, so that it is not known which of them used the tensor.",
+        when=(Reach.NO_ROOT,),
         needs=Needs.RECORDING,
     ),
     Rule(

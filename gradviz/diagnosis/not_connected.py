@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from math import inf
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
+from gradviz.diagnosis.copies import fix_of_number, of_another_model, replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
-    FIX_OF_WORD,
+    CutFacts,
     cut_words,
     cuts_of,
     fix_of_cut,
@@ -32,11 +32,11 @@ from gradviz.diagnosis.lines import (
     statement_at,
     syntax_tree,
 )
-from gradviz.diagnosis.name_flow import calls_in, is_proved, is_unused_by, is_used_by, number_reads
+from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_when
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
+from gradviz.facts import Action, EventKind, FrameKind, Loss, ValueRead
 from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -57,18 +57,32 @@ def _derivative_without_it(context: Context, question: Question) -> Evidence | N
 
 
 def _cut(context: Context, question: Question) -> Evidence | None:
-    if not (cuts := known_cuts(context, question)):
+    """Known cuts in the graph; before them, numbers that the result is certainly computed from."""
+    if not (known := known_cuts(context, question)):
         return None
+    rows = _reads_of(context, question).items()
+    read = [row.cut for line, row in rows if is_proved(context, is_used_by, line)]
+    read = [cut for cut in read if cut.edge.get("cause") in (Cause.ITEM, Cause.NUMPY)]
+    cuts = [*read, *known]
     words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
     words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
+    mode, shown = CutFacts.of(context, cuts[0]).mode, tuple(cut.target for cut in known)
+    cause = f"{words['root']} {mode.source}" if mode is not None and not words["more"] else ""
+    return Evidence(words, shown, lines_of(context, *cuts), shown[0], cause)
+
+
+def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
+    """Where its data became numbers or arrays before the pass, by the lines."""
+    before = {str(event.location) for event in number_reads(context)}
+    found = context.numbers.get(question.key, ())
+    return {row.source: row for row in found if row.source in before}
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
     if not (cuts := cuts_of(context, question)):
         return None
-    targets, words = tuple(cut.target for cut in cuts), {"root": context.root_names}
-    return Evidence(words, targets, lines_of(context, *cuts))
+    words = {"root": context.root_names}
+    return Evidence(words, tuple(cut.target for cut in cuts), lines_of(context, *cuts))
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
@@ -104,8 +118,8 @@ def _first_number(context: Context) -> float:
 
 def _use_as_data(context: Context, key: str, switched: Event) -> Event | None:
     """The operation before the roots that used a tensor before it required grad."""
-    is_shown = key in switched.nodes and key in context.graph
-    edges = context.graph.out_edges(key, data=True) if is_shown else ()
+    is_in = key in switched.nodes and key in context.graph
+    edges = context.graph.out_edges(key, data=True) if is_in else ()
     used = [t for _, t, e in edges if e.get("cause") is Cause.CONSTANT and t in context.reachable]
     events = (each for target in used for each in context.happened_to(target, EventKind.OPERATION))
     return next((each for each in events if each.number < switched.number), None)
@@ -119,11 +133,8 @@ def _may_be(context: Context, question: Question, key: str) -> bool:
 
 def _became_numbers(context: Context, question: Question) -> Evidence | None:
     """Its data went into a number or array before the pass, and no tensor carries it on."""
-    before = {str(event.location) for event in number_reads(context)}
-    found = context.numbers.get(question.key, ())
-    rows = {row.source: row for row in found if row.source in before}
-    reads = [row for key, row in rows.items() if not is_proved(context, is_unused_by, key)]
-    if not reads:
+    rows = _reads_of(context, question).items()
+    if not (reads := [row for line, row in rows if not is_proved(context, is_unused_by, line)]):
         return None
     reads = [row for row in reads if not row.has_no_gradient] or reads
     used = [row for row in reads if len(reads) > 1 and is_proved(context, is_used_by, row.source)]
@@ -134,7 +145,7 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
     if any("fake_quantize" in name for name in called_on(reads[-1].source, is_whole=True)):
         fix = f"{reads[-1].source}: {_STEP_SIZE}"
-    elif how := _fix_of_argument(reads[-1].source, reads[-1].word):
+    elif how := fix_of_number(context, reads[-1].word, reads[-1].source, reads[-1].inside):
         fix = f"{reads[-1].source}: {how}"
     if len(reads) == 1 and reads[0].has_no_gradient:
         by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
@@ -142,24 +153,6 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
-
-
-_MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
-
-
-def _fix_of_argument(line: str, word: str) -> str:
-    """The fix for a function that is given a number read there, as ``arange`` or ``math.cos``."""
-    for location in locations_of([line]):
-        called = nodes_in(statement_at(location), ast.Call)
-        is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
-        for call in called:
-            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
-            if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
-                return FIX_OF_WORD[name]
-            is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")
-            if is_math and word == "float" and not is_own:
-                return f"use torch.{name} instead of math.{name}, and torch.stack to join results"
-    return ""
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
@@ -172,8 +165,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     unknown = [key for key in context.functions if not nodes[key].get("source")]
     if not using and not unknown:
         return None
-    key = (using or unknown)[0]
-    data = nodes[key]
+    data = nodes[key := (using or unknown)[0]]
     line, is_checkpoint = data.get("source", ""), data.get("op") == "checkpoint"
     has_run = bool(context.passes or context.freed or context.with_grad)
     more = ", and what is used there is not in the graph"
@@ -192,19 +184,15 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
 
 
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
-    if not (found := _numbers_taken(context, question)):
+    """Lines before backward converted tensors to numbers, which may come from a leaf."""
+    taken = [event.location for event in number_reads(context)]
+    own = {read.source for read in context.numbers.get(question.key, ())}
+    known = {read.source for reads in context.numbers.values() for read in reads} - own
+    known |= {source for source in map(str, taken) if is_proved(context, is_unused_by, source)}
+    if not (found := [location for location in taken if str(location) not in known]):
         return None
     words = {"root": context.root_names, "line": mention(found[0]), "where": found[0]}
     return Evidence({**words, "fix": FIX_OF_CAUSE[Cause.ITEM]}, locations=tuple(found))
-
-
-def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
-    """Lines before backward that converted tensors to numbers, which may come from a leaf."""
-    found = [event.location for event in number_reads(context)]
-    own = {read.source for read in context.numbers.get(question.key, ())}
-    known = {read.source for reads in context.numbers.values() for read in reads} - own
-    known |= {source for source in map(str, found) if is_proved(context, is_unused_by, source)}
-    return [location for location in found if str(location) not in known]
 
 
 def _began_before(context: Context, question: Question) -> Evidence | None:
@@ -219,10 +207,10 @@ def _not_used(context: Context, question: Question) -> Evidence | None:
 
 def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not question.call or was_used or question.name.rpartition(".")[0] in _used_modules(context):
+    if was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
     fix = f"use its result in what {context.root_names} is computed from, without "
-    return _with_hook(context, f"{fix}nn.Parameter(), .data or a copy")
+    return _with_place(context, question.name, f"{fix}nn.Parameter(), .data or a copy")
 
 
 def _hidden(context: Context, question: Question) -> Evidence | None:
@@ -230,86 +218,13 @@ def _hidden(context: Context, question: Question) -> Evidence | None:
         return None
     fix = f"use it in what {context.root_names} is computed from; if it is used, look where its "
     fix += "values go on without a gradient: nn.Parameter(...), .data, a copy, or before it "
-    return _with_hook(context, f"{fix}required grad")
+    return _with_place(context, question.name, f"{fix}required grad")
 
 
-def _with_hook(context: Context, fix: str) -> Evidence:
-    """Names a forward hook that replaces what a module computed, if there is one."""
-    words = {"root": context.root_names, "more": "", "fix": fix}
-    hooks = context.cached(_replacing, lambda: _replacing(context))
-    if not hooks:
-        return Evidence(words)
-    made, line, name, what = hooks[0]
-    words["more"] = f"; the forward hook{name}, registered at {mention(made)}, replaces the {what} "
-    words["more"] += f"of a module at {mention(line)} by a value that is not computed from it"
-    words["fix"] = f"{line}: return a value that is computed from the {what}, or None to keep it"
-    return Evidence(words, locations=(line, made))
-
-
-def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, str, str]]:
-    """The forward hooks whose results are not computed from what they replace.
-
-    Each with the line that registers it, that of its result, its name, and what it replaces.
-    """
-    found = []
-    for word, what in _REPLACED.items():
-        for made in calls_in(context, word):
-            functions = nodes_in(syntax_tree(made.file), ast.FunctionDef)
-            for call in nodes_in(statement_at(made), ast.Call):
-                hook = call.args[0] if call.args and called_name(call) == word else None
-                name = ast.unparse(hook).rpartition(".")[2] if hook is not None else ""
-                named: list[Any] = [each for each in functions if each.name == name]
-                for each in [hook] if isinstance(hook, ast.Lambda) else named[:1]:
-                    values = _returned(each)
-                    if values and not any(_may_carry(value, _given(each)) for value in values):
-                        line = replace(made, line=values[0].lineno, text="")
-                        found.append((made, line, f" {name}" if named else "", what))
-    return found
-
-
-_REPLACED = {"register_forward_hook": "output", "register_forward_pre_hook": "input"}
-_RETURN = "return its gradient from backward, instead of None"
-_FORM = ("device", "dtype", "ndim", "shape")
-_OF_ITS_FORM = ("dim", "len", "new_full", "new_ones", "new_zeros", "numel", "size")
-
-
-def _returned(hook: ast.FunctionDef | ast.Lambda) -> list[ast.expr]:
-    """What a hook returns in place of a result; [] if it may keep it."""
-    if isinstance(hook, ast.Lambda):
-        return [hook.body]
-    values = [node.value for node in ast.walk(hook) if isinstance(node, ast.Return)]
-    is_kept = any(each is None or ast.unparse(each) == "None" for each in values)
-    return [] if is_kept else [each for each in values if each is not None]
-
-
-def _given(hook: ast.FunctionDef | ast.Lambda) -> set[str]:
-    """The variables of a hook that come from its arguments, without the module."""
-    names = [each.arg for each in hook.args.args]
-    given = set(names[2:] if names[:1] == ["self"] else names[1:])
-    for node in nodes_in(hook, ast.Assign):
-        if _carries(node.value, given):
-            given |= {each.id for to in node.targets for each in nodes_in(to, ast.Name)}
-    return given
-
-
-def _may_carry(value: ast.expr, names: set[str]) -> bool:
-    """Whether a value may be computed from others, or be None, as a function may return it."""
-    is_call = isinstance(value, ast.Call) and not ast.unparse(value.func).startswith("torch.")
-    return _carries(value, names) or (is_call and not _is_of_a_form(value))
-
-
-def _is_of_a_form(value: ast.AST) -> bool:
-    called = called_name(value) if isinstance(value, ast.Call) else ""
-    return called.endswith("_like") or called in _OF_ITS_FORM
-
-
-def _carries(value: ast.AST, names: set[str]) -> bool:
-    """Whether code computes from the values of variables, and not only from their shapes."""
-    is_form = isinstance(value, ast.Attribute) and value.attr in _FORM
-    if is_form or _is_of_a_form(value):
-        return False
-    is_named = isinstance(value, ast.Name) and value.id in names
-    return is_named or any(_carries(each, names) for each in ast.iter_child_nodes(value))
+def _with_place(context: Context, name: str, fix: str) -> Evidence:
+    """Names the line at which its values are known to be lost, if there is one."""
+    lines, more, fix = replaced_at(context, name) or ((), "", fix)
+    return Evidence({"root": context.root_names, "more": more, "fix": fix}, locations=lines)
 
 
 def _used_modules(context: Context) -> frozenset[str]:
@@ -327,8 +242,10 @@ def _used_modules(context: Context) -> frozenset[str]:
 
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
-    if not (parts := question.call.uncalled_in(question.name) if question.call else []):
+    path, uncalled = question.call or ("", ())
+    if not uncalled:
         return None
+    parts = [question.name.removesuffix(path) + each for each in uncalled]
     unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
     if context.hides_operations:
         unused = f"no operation that {context.root_names} was computed from uses it"
@@ -428,6 +345,7 @@ def _leaves_of(rows: list[Any], leaves: list[Any], is_returned: bool) -> list[An
 INSIDE = "it may be used inside a Function"
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Reach.UNREACHABLE,
+    of_another_model,
     Rule(
         "the path to the result is cut",
         Verdict.CUT,
@@ -486,6 +404,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _part_not_called,
         "{unused}: {parts} {verb} not called",
         "call {parts} in the forward pass, or leave the parameters out of the optimizer",
+        given="call",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -513,6 +432,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _result_not_used,
         "its module was called, and no operation that {root} was computed from uses what it "
         "computed{more}",
+        given="call",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -542,6 +462,8 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
 
 
 # Reachable tensors without a gradient.
+
+_RETURN = "return its gradient from backward, instead of None"
 
 
 def _retained_late(context: Context, question: Question) -> Evidence | None:

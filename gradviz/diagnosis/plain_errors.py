@@ -8,7 +8,7 @@ A row applies if the text is of one of its kinds. Its sentences use the fields o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -529,8 +529,7 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
     """An error in a backward pass for which there is no other rule."""
     if not error.is_backward:
         return None
-    passes = context.happened(EventKind.BACKWARD)
-    call = passes[-1].location if passes else SourceLocation()
+    call = getattr(_latest(context, EventKind.BACKWARD, ""), "location", SourceLocation())
     key = first_not_freed(context.graph, context.reachable)
     data: NodeData = context.graph.nodes[key] if key else {}
     line, inputs, reached = data.get("source", ""), inputs_of(context, key), ""
@@ -561,11 +560,10 @@ def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
 
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
     """The text and the line of an error for which there is no other rule."""
-    kind = error.read.kind
-    return error.evidence(said=_said(error), fix=OUTSIDE.get(kind, "") if kind else "")
+    return error.evidence(said=_said(error), fix=OUTSIDE.get(error.read.kind, ""))
 
 
-OUTSIDE = {
+OUTSIDE: Mapping[Kind | None, str] = {
     Kind.ONE_VALUE: "give it more values than one: a larger batch or image, DataLoader(..., "
     "drop_last=True) for a small last batch; or model.eval(), where nothing is trained",
     Kind.SCALER_WITHOUT_STEP: "call scaler.step(optimizer), not optimizer.step(), before it",
@@ -575,6 +573,8 @@ OUTSIDE = {
     Kind.INTEGERS_CHANGED: "convert the integers, such as a target: y.float()",
     Kind.OTHER_DTYPE: "convert one to the dtype of the other: x.to(weight.dtype)",
     Kind.BFLOAT16_NUMPY: "numpy has no bfloat16: x.float().numpy()",
+    Kind.NOT_ONE_BOOLEAN: "create a loss before it is called: torch.nn.MSELoss()(prediction, "
+    "target); or make one value of a condition: x.all(), x.any()",
     Kind.NO_SUPER: "call super().__init__() first in __init__",
 }
 """Of errors outside of autograd, which keep the text of torch."""

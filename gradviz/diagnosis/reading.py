@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import UNNAMED, Context, Question
 from gradviz.diagnosis.non_finite import not_finite_since
@@ -19,11 +19,10 @@ from gradviz.diagnosis.subjects import (
     names_of,
     raised_in_backward,
 )
-from gradviz.diagnosis.training import is_frozen, never_seen, steps_with_gradients
+from gradviz.diagnosis.training import is_frozen, steps_with_gradients
 from gradviz.diagnosis.values import Values
 from gradviz.facts import (
     Action,
-    CutEdge,
     ErrorDetails,
     EventKind,
     FrameKind,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
 
-_T = TypeVar("_T")
 _OF_A_PASS = (
     *(FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD),
     *(FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP, FrameKind.MARK),
@@ -129,7 +127,7 @@ def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFl
     return row, flag
 
 
-def look_at_live(asked: Asked, context: Context) -> Context:
+def _look_at_live(asked: Asked, context: Context) -> Context:
     """Find the models and optimizers that are alive, and their parameters.
 
     All objects of the process are searched, unless the recording knows an optimizer and a module
@@ -227,22 +225,21 @@ def context_of(asked: Asked, story: Story) -> Context:
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
-    flat = recording._snapshots.flat_parts()
-    return Context(
+    # What was written into an older tensor since is not an ancestor of the roots.
+    flow = recording._snapshots.data_flow(graph, ancestors(graph, keys))
+    context = Context(
         graph,
         tuple(keys),
         events,
         frames,
         before,
         kept=kept,
-        lost=_of_parts(flat, _lost(recording, graph, keys)),
-        numbers=_of_parts(flat, recording._snapshots.number_reads()),
-        flat=flat,
-        copies=recording._snapshots.copies(),
+        **flow._asdict(),
         called=_called(asked, graph),
         is_of_roots=bool(roots and keys),
         was_cut=recording._was_cut,
     )
+    return _look_at_live(asked, context)
 
 
 def _called(asked: Asked, graph: GradGraph) -> dict[str, str]:
@@ -263,18 +260,8 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
     new = [key for key in roots if key not in context.graph]
     if not new:
         return None
-    lost = _of_parts(context.flat, _lost(recording, graph, new))
+    lost = recording._snapshots.data_flow(graph, ancestors(graph, new)).lost
     return replace(context, graph=graph, roots=tuple(new), lost=lost, cache={})
-
-
-def _of_parts(flat: Mapping[str, str], found: Mapping[str, _T]) -> dict[str, _T]:
-    """The same, with what holds for a flat parameter under the keys of its parts as well."""
-    return {**found, **{part: found[key] for part, key in flat.items() if key in found}}
-
-
-def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
-    # What was written into an older tensor since is not an ancestor of the roots.
-    return recording._snapshots.cut_off(graph, ancestors(graph, roots))
 
 
 def _with_roots(
@@ -330,7 +317,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     questions += _questions(inside, asked, context, names)
     seen: TrainingSets = asked.recording._snapshots.training_sets()
     known = {each.key for each in questions}.union(context.flat)
-    questions += never_seen(context, seen, known, bool(keys))
+    questions += _never_seen(context, seen, known, bool(keys))
     known = {each.key for each in questions}.union(context.flat.values())
     questions += _in_no_frame(asked, context, names, known)
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
@@ -349,6 +336,26 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         if unregistered or flag:
             questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
     return _told_apart(asked, questions, names)
+
+
+def _never_seen(
+    context: Context, seen: TrainingSets, known: set[str], has_modules: bool
+) -> list[Question]:
+    """The parameters of optimizers that are in no frame, got no gradient, and may be gone.
+
+    Not those of an optimizer without a step, if others made one or the model is known: it may be
+    of an earlier program in the same process, such as a notebook.
+    """
+    is_over = has_modules or bool(context.steps)
+    data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
+    return [
+        Question(name, key, {**data, "name": name}, True)
+        for key, name in seen.names.items()
+        if key not in known
+        and not (is_over and key in seen.waiting)
+        and not is_frozen(context, key)
+        and not context.happened_to(key, EventKind.ACCUMULATE)
+    ]
 
 
 def _told_apart(asked: Asked, questions: list[Question], names: Names) -> list[Question]:
@@ -395,8 +402,8 @@ def _questions(
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
                 data[attribute] = context.graph.nodes[key][attribute]
-        added = context.happened_to(key, EventKind.ACCUMULATE)
-        details = added[-1].details if added and key not in context.graph else None
+        added = () if key in context.graph else context.happened_to(key, EventKind.ACCUMULATE)
+        details = added[-1].details if added else None
         if isinstance(details, GradientDetails) and details.accumulations:
             data["accumulations"] = details.accumulations  # it is used inside a checkpoint
         name = called.get(id(tensor)) or data.get("name") or UNNAMED
@@ -409,7 +416,7 @@ def _questions(
                 is_parameter,
                 *_sets(asked, tensor),
                 tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
-                asked.calls.get(id(tensor)),
+                asked.calls.get(id(tensor)) if is_parameter else None,
             )
         )
     return questions

@@ -7,7 +7,7 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,14 +15,19 @@ from typing import Any, Generic, Protocol, TypeVar
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
+    assignments_to,
+    has_line,
     locations_of,
     mention,
     nodes_in,
+    statement_at,
     statements_around,
     syntax_tree,
 )
-from gradviz.facts import EventKind, SourceLocation
-from gradviz.graph import NodeData, NodeKind
+from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
+from gradviz.story import Event
 
 
 class RuleSubject(Protocol):
@@ -65,12 +70,14 @@ class Evidence:
         nodes: keys of the nodes that show it.
         locations: lines of the program that show it.
         culprit: key of the node to mark; "" for that of the subject.
+        cause: equal for rows that have one cause at several lines; "" for no such cause.
     """
 
     words: Mapping[str, object] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     locations: tuple[SourceLocation, ...] = ()
     culprit: str = ""
+    cause: str = ""
 
 
 S = TypeVar("S", bound=RuleSubject)
@@ -89,6 +96,8 @@ class Rule(Generic[S, E]):
         reason: one sentence; a text is formatted with ``evidence.words`` (`str.format`).
         fix: what to do, in the same form; by default the word ``fix`` of the evidence, or nothing.
         events: kinds of events of which at least one must have been recorded; () for no condition.
+        to_it: whether one of them must have happened to the tensor itself.
+        given: an attribute of the subject, of its node or of the context that must not be empty.
         docs: a sentence for the reference: what the rule checks, and when it does not answer.
         when: where the tensor must be in the graph; () for anywhere.
         needs: what it reads; a rule with events needs a recording.
@@ -100,6 +109,8 @@ class Rule(Generic[S, E]):
     reason: Sentence[E]
     fix: Sentence[E] = lambda found: str(found.words.get("fix", ""))
     events: tuple[EventKind, ...] = ()
+    to_it: bool = False
+    given: str = ""
     docs: str = ""
     when: tuple[Reach, ...] = ()
     needs: Needs = Needs.GRAPH
@@ -146,12 +157,19 @@ def first_answer(
     rules: Iterable[Rule[Any, Any]], context: Context, subject: RuleSubject
 ) -> Explanation | None:
     """Try rules in order until one answers; None if none does."""
-    reach = None
+    reach = own = None
+    known = vars(subject), getattr(subject, "data", {}), vars(context)
     for rule in rules:
         if rule.needs is Needs.RECORDING and context.events is None:
             continue
         if rule.events and context.kinds.isdisjoint(rule.events):
             continue
+        if rule.given and not any(found.get(rule.given) for found in known):
+            continue
+        if rule.to_it:
+            own = context.kinds_of(subject.key) if own is None else own
+            if own.isdisjoint(rule.events):
+                continue
         if rule.when:
             reach = reach or context.reach_of(subject)
             if reach not in rule.when:
@@ -174,12 +192,13 @@ def explanation_of(
         _said(rule.reason, evidence),
         fix=_said(rule.fix, evidence),
         nodes=tuple(dict.fromkeys(nodes)),
-        locations=tuple(dict.fromkeys(filter(None, evidence.locations))),
+        locations=tuple(dict.fromkeys(each for each in evidence.locations if each.file)),
         graph=context.graph,
         culprit=culprit if culprit in context.graph else "",
         kept=context.kept,
         rule=rule.name,
         kind=subject.kind,
+        cause=evidence.cause,
     )
 
 
@@ -245,6 +264,39 @@ def _calls_of(file: str, name: str, library: str) -> Iterator[SourceLocation]:
             yield SourceLocation(file, call.lineno)
 
 
+def is_of_exp(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether an input of an operation, by its number, is a sum or product of exponentials."""
+    keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
+    for _ in range(3):
+        words = [graph.nodes[each].get("op", "") for each in keys]
+        if "exp" in words:
+            return True
+        every = [*zip(keys, map(operation, words), strict=True)]
+        keys = [key for key, row in every if row.factors or row.rearranges or row.word == "sum"]
+        keys = [source for key in keys for source, _ in graph.inputs(key)]
+    return False
+
+
+def called_as(context: Context, key: str, op: str) -> str:
+    """An operation, with the function whose call made it: ``"linear (addmm)"``."""
+    called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
+    if not called:  # one of several that a function made: the last of them is that of its event
+        data = context.node_in_a_frame(key) or {}
+        own, events = data.get("sequence_nr", -1), context.events_on(data.get("source", ""))
+        made = (e for e in events if e.kind is EventKind.OPERATION and e.nodes)
+        rows = [((context.node_in_a_frame(e.nodes[-1]) or {}).get("sequence_nr"), e) for e in made]
+        later = [(nr, e.number, e.word) for nr, e in rows if nr is not None and nr > own >= 0]
+        called = [min(later)[-1]] if later else []
+    return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
+
+
+def rounded_at(context: Context) -> dict[tuple[str, int], LostGradient]:
+    """Where the latest pass returned rounding errors, if the first pass did: not at an optimum."""
+    started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
+    kinds = [e for e in (Loss.ROUNDED, Loss.UNIFORM) if context.lost_in_pass(e, started)]
+    return {key: lost for each in kinds for key, lost in context.lost_in_pass(each).items()}
+
+
 # Statements that do less than they seem to.
 
 
@@ -258,3 +310,43 @@ def _without_call(files: Iterable[str], name: str) -> str:
     rows = ((file, each.lineno) for file, each in every if getattr(each.value, "attr", "") == name)
     lines = (mention(SourceLocation(*row)) for row in rows)
     return next((f": {line} does not call {name}, as () is missing" for line in lines), "")
+
+
+# Where a value that is used again comes from.
+
+_CACHES = ("lru_cache", "cache", "cached_property")
+
+
+def cached_function(location: SourceLocation, names: Container[str] = ()) -> tuple[str, str]:
+    """A function around a line, or with one of some names, whose result a decorator keeps.
+
+    Returns:
+        Its name and that of the decorator; "" for none.
+    """
+    for node in nodes_in(syntax_tree(location.file), ast.FunctionDef):
+        for each in node.decorator_list:
+            called = each.func if isinstance(each, ast.Call) else each
+            word = ast.unparse(called).rpartition(".")[2]
+            if word in _CACHES and (has_line(node, location.line) or node.name in names):
+                return node.name, word
+    return "", ""
+
+
+def kept_beside(made: Event, texts: Iterable[str]) -> str:
+    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
+
+    Of ``x, self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    """
+    statement = statement_at(made.location)
+    every = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [each for target in every for each in getattr(target, "elts", [target])]
+    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
+    found = [each for each in kept if each in texts]
+    return found[0] if len(targets) > 1 and len(found) == 1 else ""
+
+
+def starts_as_constant(used: Event | None, name: str) -> bool:
+    """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
+    is_name = name.removeprefix("self.").isidentifier()
+    made = assignments_to(used.location, name) if used is not None and is_name else ()
+    return any(isinstance(value, ast.Constant) for _, value in made)

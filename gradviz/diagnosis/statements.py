@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.copies import reads_of_grad
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
@@ -19,11 +20,9 @@ from gradviz.diagnosis.cuts import (
     fix_of_cut,
     lines_of,
     other_cuts,
-    term_cuts,
 )
 from gradviz.diagnosis.lines import (
     called_name,
-    expressions_at,
     locations_of,
     mention,
     nodes_in,
@@ -79,6 +78,10 @@ class _Term:
 
 
 _OF_A_PASS = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD)
+_CUTS_OF_TERMS = {
+    *(Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.DATA, Cause.COPY, Cause.NUMPY),
+    *(Cause.ITEM, Cause.AUTOGRAD_GRAD, Cause.NOT_DIFFERENTIABLE),
+}
 _MANY = 20  # terms of a loss that are looked at further, such as those of a loop
 
 
@@ -96,7 +99,9 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         roots = tuple(key for key in getattr(event.details, "roots", ()) if key in graph)
         inside, dead = replace(context, graph=graph, roots=roots), set[str]()
         alive = descendants(graph, trained)
-        cuts = term_cuts(graph, alive)
+        ordered = sorted(alive, key=lambda key: int(key[1:]))
+        edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
+        cuts = [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
         spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
         left = _MANY
@@ -171,7 +176,7 @@ def _constant_at(context: Context, row: Addend) -> _FixedPart | None:
                 line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
                 why = f"{name}() at {mention(line)} computes it without create_graph=True"
                 return _FixedPart(row.key, why, f"{line}: {name}(..., create_graph=True)", line)
-            for read, line in _reads_of_grad(place, nodes[key].get("op", "")):
+            for read, line in reads_of_grad(place, nodes[key].get("op", "")):
                 why = f"{read}.grad at {mention(line)} was computed without create_graph=True"
                 fix = f"{line}: take it from torch.autograd.grad(result, {read}, create_graph=True)"
                 return _FixedPart(row.key, why, fix, line)
@@ -194,19 +199,6 @@ def _without_graph(place: SourceLocation) -> Iterator[ast.Call]:
             is_one = f"autograd.functional.{called_name(call)}" in code or called_name(call) in own
             if is_one and "create_graph" not in code and len(call.args) <= 2:
                 yield call
-
-
-def _reads_of_grad(place: SourceLocation, op: str) -> Iterator[tuple[str, str]]:
-    """The ``x`` of each ``x.grad`` by which an operation of a line is computed, and its line."""
-    made = [each for each in statements_behind(place) if isinstance(each, ast.Assign)]
-    parts, named = [*expressions_at(place, op)], set[str]()
-    for part in parts:
-        for each in nodes_in(part, ast.Attribute):
-            if each.attr == "grad" and isinstance(each.ctx, ast.Load):
-                yield ast.unparse(each.value), str(SourceLocation(place.file, each.lineno))
-        new = {each.id for each in nodes_in(part, ast.Name)} - named
-        parts += [each.value for each in made if new & {*map(ast.unparse, each.targets)}]
-        named |= new
 
 
 def _of_term(context: Context, term: _Term) -> Evidence:
@@ -546,7 +538,7 @@ def _compared_in(context: Context) -> Iterator[tuple[SourceLocation, str, bool]]
         tests: list[Any] = nodes_in(syntax_tree(file), ast.If, ast.While, ast.IfExp)
         for test in (each.test for each in tests):
             place = SourceLocation(file, test.lineno)
-            ran = {event.word for event in context.by_line.get(str(place), ())}
+            ran = {event.word for event in context.events_on(str(place))}
             called = {id(call.func) for call in nodes_in(test, ast.Call)}
             for each in nodes_in(test, ast.Name, ast.Attribute) if ran & _COMPARISONS else ():
                 yield place, ast.unparse(each), id(each) in called

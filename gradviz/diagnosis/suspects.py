@@ -11,6 +11,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import as_read, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.name_flow import singular_behind
+from gradviz.diagnosis.rule import is_of_exp
 from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
@@ -70,7 +71,7 @@ _NEAR_AN_END = dict.fromkeys(
 )
 _NEAR_AN_END["logit"] = "clamp it a little inside of its range: torch.logit(x, eps=1e-6)"
 _ABOVE_0 = "keep its input above 0: add a small number, or clamp it before"
-_NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", "log", "log2", "log10"), _ABOVE_0)
+_NEAR_AN_END |= dict.fromkeys(("pow", "sqrt", "rsqrt", *LOGS, "lgamma", "digamma"), _ABOVE_0)
 _BY_0 = "keep the divisor away from 0: add a small number, or clamp it before"
 _NEAR_AN_END |= {"div": _BY_0, "reciprocal": _BY_0}
 _NAN_OF_ONE = ("of a single element it is NaN, and of equal ones 0", _MORE)
@@ -304,6 +305,8 @@ def _fix_near(graph: GradGraph, key: str) -> str:
             return _AT_ONCE[op]
         if not (operation(op).rearranges or operation(op).views or op in _CHOOSES):
             break
+    if of in ("div", "reciprocal") and is_of_exp(graph, key, int(of == "div")):
+        return "compute it by torch.logsumexp(): exp() of very negative numbers is 0"
     return _NEAR_AN_END.get(of, KEEP_AWAY)
 
 
@@ -359,8 +362,10 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             yield _of_leaf(values, key, leaf, "infinite")
         if is_finite(made) is not False or made is None:
             continue
-        if op == "neg" and _is_unknown(values, source := values.source_of(key, 0)):
-            key, op = source, values.graph.nodes[source].get("op", "")  # it was not finite
+        source = values.source_of(key, 0) if op == "neg" else ""
+        given: NodeData = values.graph.nodes[source] if source else {}
+        if given.get("kind") is NodeKind.OPERATION and values.made_by(source) is None:
+            key, op = source, given.get("op", "")  # it was not finite
         inputs = [leaf_of_node(values.graph, source) for source, _ in values.graph.inputs(key)]
         wrong = [each for each in inputs if is_finite(values.of(each)) is False]
         outside = [each for each in wrong if values.graph.nodes[each]["kind"] is NodeKind.UNTRACKED]
@@ -397,11 +402,6 @@ def forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             why = "its result is not finite, its inputs are"
             fix = fix_of_exp(values.graph, key) or _fix_of_result(op, made, True)
             yield Suspect(key, why, fix, in_forward=True)
-
-
-def _is_unknown(values: Values, key: str) -> bool:
-    is_operation = bool(key) and values.graph.nodes[key]["kind"] is NodeKind.OPERATION
-    return is_operation and values.made_by(key) is None
 
 
 def _of_leaf(values: Values, key: str, leaf: str, what: str) -> Suspect:
@@ -568,7 +568,7 @@ def _spoils_its_result(values: Values, key: str) -> bool:
     if op in _OF_POSITIVE:
         below = None if given is None else smallest(given)
         return below is not None and (below < 0 or (op != "sqrt" and has(given, 0.0)))
-    if op == "div":
+    if op in ("div", "lgamma", "digamma"):
         return bool(_why_singular(values, key))
     return op == "pow" and bool(_negative_base(values, key))
 

@@ -20,12 +20,11 @@ from gradviz.diagnosis.name_flow import (
 from gradviz.diagnosis.rule import Evidence, Rule, without_call
 from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import SCALER, Action, EventKind, StepDetails, TrainingSets
+from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import (
     LEAVES,
     Cause,
     GradGraph,
-    NodeData,
     NodeKind,
     TensorSummary,
     is_broadcast,
@@ -47,8 +46,9 @@ _LATE = "create it after the model has all of them, or call optimizer.add_param_
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
     flag = question.without_effect
-    if flag is None or question.data["kind"] is NodeKind.UNTRACKED:
+    if question.data["kind"] is NodeKind.UNTRACKED:
         return None
+    assert flag is not None
     module = question.name.removesuffix(f".{flag.parameter}") if flag.owner else ""
     module = "the module" if module == question.name else module
     line = line_of_flag(context.files, flag.attribute, module)
@@ -65,8 +65,8 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
 def _rebound(context: Context, question: Question) -> Evidence | None:
     """The program assigns updates to variables, which changes no tensor."""
     added = context.happened_to(question.key, _ADDED)
-    steps = [each for event, each in context.steps if added and event.number > added[0].number]
-    is_trained = not added or any(each.changed_count for each in steps)
+    steps = [each for event, each in context.steps if event.number > added[0].number]
+    is_trained = any(each.changed_count for each in steps)
     if is_trained or not question.is_leaf or is_wrong(question.data.get("grad")):
         return None
     found = rebound_in(context) if steps or not _is_held(context, question) else []
@@ -81,8 +81,9 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
     plain = question.unregistered
-    if plain is None or _is_held(context, question):
+    if _is_held(context, question):
         return None
+    assert plain is not None
     holder = _holder(context, question)
     kind, more = plain.kind, (plain.of_modules, plain.inner)
     register = how_to_register(plain.container, kind, *more)
@@ -258,7 +259,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     """An optimizer holds it and never made a step, though several passes gave it a gradient."""
     key, optimizer = question.key, context.waiting.get(question.key)
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    if optimizer is None or not added or is_wrong(question.data.get("grad")):
+    if optimizer is None or is_wrong(question.data.get("grad")):
         return None
     changes = context.happened_to(key, EventKind.IN_PLACE)
     is_updated = any(event.number > added[0].number for event in changes)
@@ -369,26 +370,6 @@ def _takes_a_closure(event: Event) -> bool:
     return optimizer == "LBFGS" or (bool(optimizer) and "closure" in event.location.text)
 
 
-def never_seen(
-    context: Context, seen: TrainingSets, known: set[str], has_modules: bool
-) -> list[Question]:
-    """The parameters of optimizers that are in no frame, got no gradient, and may be gone.
-
-    Not those of an optimizer without a step, if others made one or the model is known: it may be
-    of an earlier program in the same process, such as a notebook.
-    """
-    is_over = has_modules or bool(context.steps)
-    data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
-    return [
-        Question(name, key, {**data, "name": name}, True)
-        for key, name in seen.names.items()
-        if key not in known
-        and not (is_over and key in seen.waiting)
-        and not is_frozen(context, key)
-        and not context.happened_to(key, EventKind.ACCUMULATE)
-    ]
-
-
 def is_frozen(context: Context, key: str) -> bool:
     """Whether ``requires_grad`` of a leaf was switched off."""
     cuts = (context.lost or {}).get(key, ())
@@ -469,6 +450,8 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "{optimizer} holds it and has made no step: {what}, and no step used it{missing}",
         "call step() of that optimizer after backward()",
         events=(EventKind.ACCUMULATE,),
+        to_it=True,
+        given="waiting",
     ),
     Rule(
         "an update that assigns to a variable",
@@ -478,6 +461,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "and changes no parameter",
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         events=(EventKind.ACCUMULATE,),
+        to_it=True,
     ),
     *(
         Rule(
@@ -515,6 +499,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "{what} has no effect, as {why}: it requires grad{where}",
         "to freeze it: {fix}",
         docs="A plain attribute of a tensor or module with a name like requires_grad.",
+        given="without_effect",
     ),
     Rule(
         "in a plain container of a module",
@@ -522,6 +507,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a {plain}{held}",
         "register it: {register}",
+        given="unregistered",
     ),
 )
 

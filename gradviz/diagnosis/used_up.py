@@ -10,7 +10,6 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.cuts import cached_function, kept_beside, starts_as_constant
 from gradviz.diagnosis.lines import (
     as_given,
     assignments_to,
@@ -29,7 +28,15 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, source_of
+from gradviz.diagnosis.rule import (
+    Evidence,
+    Needs,
+    Rule,
+    cached_function,
+    kept_beside,
+    source_of,
+    starts_as_constant,
+)
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Cause, ancestors, base_of_view, is_data
@@ -547,34 +554,24 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 _FREED = "backward{at} reached operations whose saved tensors {who} freed"
-RULES: tuple[Rule[Any, Any], ...] = (
-    Rule(
+_RECORDED = (
+    (
         "a state is carried from step to step",
-        Verdict.USED_UP,
         _from_step_to_step,
-        _FREED + ": {what} is carried over from before that pass{kept} and used again{again}",
-        needs=Needs.RECORDING,
+        ": {what} is carried over from before that pass{kept} and used again{again}",
     ),
-    Rule(
+    (
         "work that was done once is used in every step",
-        Verdict.USED_UP,
         _computed_once,
-        _FREED + ": {what} was computed once, before that pass, and is used again{again}",
-        needs=Needs.RECORDING,
+        ": {what} was computed once, before that pass, and is used again{again}",
     ),
-    Rule(
-        "two results share a part of the graph",
-        Verdict.USED_UP,
-        _shared,
-        _FREED + ": {said}",
-        needs=Needs.RECORDING,
-    ),
-    Rule(
-        "backward ran twice from one result",
-        Verdict.USED_UP,
-        _same_root,
-        _FREED + "{same}",
-        needs=Needs.RECORDING,
+    ("two results share a part of the graph", _shared, ": {said}"),
+    ("backward ran twice from one result", _same_root, "{same}"),
+)
+RULES: tuple[Rule[Any, Any], ...] = (
+    *(
+        Rule(name, Verdict.USED_UP, match, _FREED + cause, needs=Needs.RECORDING)
+        for name, match, cause in _RECORDED
     ),
     Rule(
         "an earlier backward pass was not recorded",

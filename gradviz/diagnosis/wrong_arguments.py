@@ -280,11 +280,11 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
         return f"{array}, which has no graph{where}", fix, read
     if kind in ("builtin_function_or_method", "method"):
         return f"{array}, which was not called", "write its parentheses: x.sum()", None
-    fix = (
-        f"call it on a tensor: on what the model returns, model(x).sum().{attribute}(), or on one "
-        f"that the object holds, output.loss.{attribute}()"
-    )
-    return f"{array}, which is not a tensor", fix, None
+    fix = "call it on a tensor: on what the model returns, model(x).sum(){}, or on one that the "
+    fix += "object holds, output.loss{}"
+    if kind.endswith("Loss"):
+        fix = "call it on what the loss returns: loss = criterion(prediction, target), and loss{}"
+    return f"{array}, which is not a tensor", fix.replace("{}", f".{attribute}()"), None
 
 
 # A ``.grad`` that is None.

@@ -21,7 +21,14 @@ from gradviz.diagnosis.losses import (
     smaller_elsewhere,
 )
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Evidence, Rule, is_made_at_a_line, library_call
+from gradviz.diagnosis.rule import (
+    Evidence,
+    Rule,
+    called_as,
+    is_made_at_a_line,
+    library_call,
+    rounded_at,
+)
 from gradviz.diagnosis.silent_faults import (
     cancel_rules,
     is_random,
@@ -41,7 +48,7 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.facts import EventKind, Loss, LostGradient
+from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
     LEAVES,
     GradGraph,
@@ -130,6 +137,7 @@ def why_blocked(step: Step) -> Block | None:
 _NAMED = {"name", "op"}
 _MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
+_SIGNED = "let its target be 1 or -1: with a target of 0 its result is constant"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
@@ -285,7 +293,6 @@ _DRAWN = "nothing, if other passes draw other values than zeros; else "
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _LEAVE_OUT = "leave it out, or change a copy: x.clone().zero_()"
 _QUERY_KEY = operation("scaled_dot_product_attention").saves
-_FLAT = ", where its slope is 0"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
 
 
@@ -311,7 +318,7 @@ def _flat_at_zero(step: Step) -> Block | None:
     zero = step.made if step.op == "norm" else step.given
     if not is_flat or zero is None or not is_all_zero(zero):
         return None
-    slope = ", where torch takes its slope to be 0" if step.op == "norm" else _FLAT
+    slope = f", where {'torch takes its slope to be' if step.op == 'norm' else 'its slope is'} 0"
     if _comes_from_zeros(step):
         return _of_zeros(step, "its input", 0, slope)
     return Block(step.target, f"its input is all zeros{slope}", _NOT_ZERO)
@@ -409,7 +416,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
         return f", and {'' if len(rest) >= _FEW else f'{len(rest)} '}more like it" if rest else ""
     data, where = (it := graph.nodes[other.key]), at_line(it.get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
-    return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
+    return f"; {called_as(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
@@ -441,7 +448,8 @@ _LOOK = "look at the values that go into it there: at all of them its derivative
 _SELECTED = "nothing, if its index selects nothing in this batch; else check the index"
 _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient "
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
-_FIX_OF = (("grid_sampler", _GRID), ("setitem", _SELECTED), ("index_put", _SELECTED))
+_FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED}
+_FIX_OF["soft_margin_loss"] = f"{_SIGNED}; else {_SMALL}"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
@@ -462,7 +470,7 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     key = max(one or found, key=lambda each: nodes[each].get("sequence_nr", 0))
     data, others = nodes[key], 0 if one else len(found) - 1
     lines, word = locations_of([data.get("source", "")]), data.get("op", "")
-    op, where = _called(context, key, word), at_line(data.get("source", ""))
+    op, where = called_as(context, key, word), at_line(data.get("source", ""))
     more = f", and so did {others} more" if others else ""
     what = f"{op}{where} returned zeros in backward, and the gradient that came to it was not zero"
     words = {"what": f"{what}{more}", "fix": f"{_LOOK} for {data.get('dtype', 'its dtype')}"}
@@ -473,10 +481,12 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         lines = (*lines, *users)
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
+        by = {called_as(context, e, "").split(" ")[0] for e in graph.successors(key)}
+        words["fix"] = _SIGNED if by == {"hinge_embedding_loss"} else words["fix"]
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
         words["what"] = f"{op}{where} returned zeros in backward: {_UNIFORM}"
         words["fix"] = _of_uniform(values, key)
-    fixes = (fix for name, fix in _FIX_OF if word.startswith(name))
+    fixes = (fix for name, fix in _FIX_OF.items() if word.startswith(name))
     words["fix"] = next(fixes, words["fix"])
     if word in ("stack", "cat"):
         words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
@@ -497,7 +507,10 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, tuple(found), lines, key)
 
 
-_DROPPED = "pass a p below 1: with p=1 dropout sets every element to 0"
+_FIX_OF_CALL = {
+    "dropout (mul)": "pass a p below 1: with p=1 dropout sets every element to 0",
+    **dict.fromkeys(("margin_ranking_loss (mul)", "cosine_embedding_loss (where)"), _SIGNED),
+}
 _UNIFORM = "the same gradient came for each of its entries, whose sum is the same for every input"
 _EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
 _EQUAL += "have a maximum or a minimum, as an entropy has"
@@ -510,11 +523,6 @@ def _of_uniform(values: Values, key: str) -> str:
     return _EQUAL if is_equal else _CONSTANT
 
 
-def _called(context: Context, key: str, op: str) -> str:
-    called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
-    return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
-
-
 def _noise(context: Context, question: Question) -> Evidence | None:
     """A gradient that is zero except for rounding errors."""
     grad, values = question.data.get("grad"), context.values_of_pass(question, is_zero=True)
@@ -525,12 +533,13 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         words, key = _words_of(context, values, blocks[0]), blocks[0].key
         what, fix = f"{words['op']}{words['where']} blocks it: {words['why']}", words["fix"]
     else:
-        lost = _rounded(context)
+        lost = rounded_at(context)
         found = lost and stops_on_every_way(graph, graph.roots, question.key, lost)
         if not found or added_cast(graph, question.key):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
-        op = _called(context, key, nodes[key].get("op", "")) + at_line(nodes[key].get("source", ""))
+        op = called_as(context, key, nodes[key].get("op", ""))
+        op += at_line(nodes[key].get("source", ""))
         what = f"the gradients that the uses of the result of {op} return add up to 0"
         if lost[key, 0].loss is Loss.UNIFORM:
             what, fix = f"in backward of {op}, {_UNIFORM}", _of_uniform(values, key)
@@ -538,18 +547,10 @@ def _noise(context: Context, question: Question) -> Evidence | None:
     return Evidence({"what": what, "fix": fix}, (key,), line, key)
 
 
-def _rounded(context: Context) -> dict[tuple[str, int], LostGradient]:
-    """Where the latest pass returned rounding errors, if the first pass did: not at an optimum."""
-    started = getattr(context.passes[0].details, "pass_number", 0) if context.passes else 0
-    kinds = [e for e in (Loss.ROUNDED, Loss.UNIFORM) if context.lost_in_pass(e, started)]
-    return {key: lost for each in kinds for key, lost in context.lost_in_pass(each).items()}
-
-
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
-    op = _called(context, block.key, (data := values.graph.nodes[block.key]).get("op", ""))
+    op = called_as(context, block.key, (data := values.graph.nodes[block.key]).get("op", ""))
     where = at_line(line := data.get("source", "")) + library_call(context, line)
-    fix = _DROPPED if op == "dropout (mul)" else block.fix
-    return {"op": op, "why": block.why, "where": where, "fix": fix}
+    return {"op": op, "why": block.why, "where": where, "fix": _FIX_OF_CALL.get(op, block.fix)}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:

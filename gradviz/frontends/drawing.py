@@ -373,13 +373,12 @@ class Drawing:
         return to_digraph(self.shown, self.theme, self.transparent, self.options.style())
 
     dot = digraph
+    """The same as `digraph`."""
 
     def _mermaid(self) -> str:
         from gradviz.renderers.markup import to_mermaid
 
         return to_mermaid(self.shown, self.theme, self.options.style())
-
-    """The same as `digraph`."""
 
     @property
     def text(self) -> str:

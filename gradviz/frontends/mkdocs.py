@@ -159,8 +159,7 @@ def _place(source: str, md: Any, line: int) -> str:
 
     MkDocs stores the file of the page in the extension that resolves its links.
     """
-    file = file_of(md)
-    if file is None:
+    if (file := getattr(_links(md), "file", None)) is None:
         return ""
     try:
         page = Path(file.abs_src_path).read_text(encoding="utf-8-sig").splitlines()
@@ -285,9 +284,9 @@ def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def file_of(md: Any) -> Any:
-    """The file of the page, or None: MkDocs stores it in the extension that resolves links."""
-    return next((each.file for each in md.treeprocessors if hasattr(each, "file")), None)
+def _links(md: Any) -> Any:
+    """The extension that resolves links, in which MkDocs stores the file of the page; or None."""
+    return next((each for each in md.treeprocessors if hasattr(each, "file")), None)
 
 
 class Page:
@@ -316,8 +315,7 @@ class Page:
         for known in md.registeredExtensions:
             if isinstance(known, Page):
                 return known
-        links = next((each for each in md.treeprocessors if hasattr(each, "file")), None)
-        path = getattr(getattr(links, "config", None), "config_file_path", None)
+        path = getattr(getattr(_links(md), "config", None), "config_file_path", None)
         root = Path(path).parent.absolute() if path else Path.cwd()
         page = Page(root, Cache(root / ".cache" / "gradviz" if path else None))
         md.registerExtension(page)

@@ -223,7 +223,7 @@ class ModuleStack(Listener):
         ]
         called = {id(module) for module, _ in rows}
         found = {
-            id(each): PartCall(True)
+            id(each): PartCall()
             for module, own in rows
             for each in module.parameters(recurse=False)
             if id(each) in own
@@ -257,7 +257,7 @@ class ModuleStack(Listener):
             names = tuple(name for name, _ in uncalled)
             for name, part in uncalled:
                 for path, each in part.named_parameters(name):
-                    found.setdefault(id(each), PartCall(False, path, names))
+                    found.setdefault(id(each), PartCall(path, names))
         return found
 
     def forget(self, before: int) -> None:

@@ -132,7 +132,7 @@ class Observer(Listener):
         self._lost_results = LostResults(state, self.snapshots)
         self.is_listening = False
         self.sampling: Sampling | None = None
-        state.event_log.key_of = self.snapshots.keys.known
+        state.event_log.key_of = self.snapshots.keys.__getitem__
         state.on_gradient_change = self._after_grad
 
     def resume(self) -> None:
@@ -310,7 +310,7 @@ class Observer(Listener):
     def _identity_of(self, tensor: Any) -> Hashable:
         """The identity of a tensor in ``inputs=`` of a backward pass."""
         if isinstance(tensor, torch.Tensor):
-            return next(iter(self._state.provenance.identities(tensor)), None)
+            return self._state.provenance.tensors.identity(tensor)
         leaf = leaf_of(tensor.node)
         return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
 
@@ -459,8 +459,8 @@ class Observer(Listener):
             if (tensor := each.ref()) is None:
                 continue
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
-            found = state.provenance.identities(tensor) if record is None else (record.identity,)
-            identity = next(iter(found), None)
+            known = state.provenance.tensors
+            identity = known.identity(tensor) if record is None else record.identity
             held.append((identity, each))
             if (after := version_of(tensor)) != each.version:
                 changed.append(identity)

@@ -134,15 +134,6 @@ class Provenance:
         cut = untracked.cut_leaves if number is None else untracked.cut_leaves_at(number)
         return Ancestors(1 << leaf.number, cut)
 
-    def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
-        """The identities of the nodes that can represent a tensor, the most exact first."""
-        if (record := self.tensors.of(tensor)) is not None:
-            return (record.identity,)
-        if (node := tensor.grad_fn) is None:
-            return ()
-        created = sequence_number(node)
-        return ("result", created, tensor.output_nr), created
-
     def _new_leaf(self, tensor: torch.Tensor, untracked: UntrackedTensor | None) -> Leaf:
         leaf = Leaf(self._leaves, untracked=untracked)
         if untracked is not None:  # one node for the tensor before and after

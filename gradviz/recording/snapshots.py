@@ -24,7 +24,7 @@ from gradviz.capture.tensors.training_sets import SeenSets, parameters_of
 from gradviz.capture.tracer import Labels
 from gradviz.capture.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
-from gradviz.facts import CutEdge, PartCall, TrainingSets, ValueRead
+from gradviz.facts import CutEdge, DataFlow, PartCall, TrainingSets, ValueRead
 from gradviz.graph import EdgeData, GradGraph, TensorSummary, leave_out_drawn
 from gradviz.recording.hooks import Hook, held_with_hooks
 from gradviz.recording.module_stack import holder_of
@@ -42,7 +42,6 @@ from gradviz.recording.stable_trace import (
 )
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import (
-    NO_CUTS,
     CutLeaves,
     CutSite,
     Leaf,
@@ -226,28 +225,34 @@ class SnapshotSeries:
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of a tensor in the frames, rather one in ``graph``; "" if it is in none."""
-        known = self.keys.of_any(self._state.provenance.identities(tensor))
-        if graph is not None:
-            for key in known:
-                if key in graph:
-                    return key
-        return known[0] if known else ""
+        identities = self._state.provenance.tensors.identities(tensor)
+        known = [key for each in identities if (key := self.keys.get(each))]
+        inside = [key for key in known if graph is not None and key in graph]
+        return next(iter(inside or known), "")
 
-    def cut_off(self, graph: GradGraph, nodes: Set[str]) -> dict[str, list[CutEdge]]:
-        """Where leaves were cut off, including leaves that are not in the graph.
+    def data_flow(self, graph: GradGraph, nodes: Set[str]) -> DataFlow:
+        """Where data of leaves left a graph, and how leaves hold those of others.
 
         Args:
             graph: of a frame.
-            nodes: keys of the nodes that used their data, or of untracked tensors.
-
-        Returns:
-            The cuts, by the keys of the leaves.
+            nodes: keys of the nodes that used the data that left it.
         """
+        flat = self._flat_parts()
+        lost, numbers = self._cut_off(graph, nodes), self._number_reads()
+        for found in (lost, numbers):  # what holds for a flat parameter holds for its parts
+            found.update({part: found[key] for part, key in flat.items() if key in found})
+        rows = self._state.provenance.copied.items()
+        copies = {self.keys.of(Leaf(of).identity): self._keys_of(bits) for of, bits in rows}
+        return DataFlow(lost, numbers, copies, flat)
+
+    def _cut_off(self, graph: GradGraph, nodes: Set[str]) -> dict[str, Any]:
+        """Where leaves were cut off, by their keys, including leaves that are not in the graph."""
         flows = self._flows.get(graph, {})
         cut_leaves: dict[str, CutLeaves] = {}
         for user in sorted(flows.keys() & nodes):
             for key, cuts in flows[user]:
-                cut_leaves[key] = merge_cut_leaves(cut_leaves.get(key, NO_CUTS), cuts)
+                known = cut_leaves.get(key)
+                cut_leaves[key] = merge_cut_leaves(known, cuts) if known else cuts
         seen: dict[CutSite, int] = {}
         found: dict[str, list[CutEdge]] = {}
         for key in sorted(cut_leaves, key=lambda key: int(key[1:])):
@@ -258,16 +263,15 @@ class SnapshotSeries:
                 seen[where] = seen.get(where, 0) | leaves
         return found
 
-    def number_reads(self) -> dict[str, list[ValueRead]]:
+    def _number_reads(self) -> dict[str, Any]:
         """Where data of leaves became numbers or arrays, by the keys of the leaves."""
         found: dict[str, list[ValueRead]] = {}
-        for record in self._state.provenance.shown:
+        for record in (each for each in self._state.provenance.shown if each.is_plain_value):
             read = self._state.lines.at(record.location)
-            if not record.is_plain_value or not read.source:
-                continue
-            for where, leaves in record.cut_leaves.items():
+            source = str(read.location)
+            for where, leaves in record.cut_leaves.items() if source else ():
                 cut = self._cut_at("", where)
-                row = ValueRead(cut, record.word, read.source, str(read.inside))
+                row = ValueRead(cut, record.word, source, str(read.inside))
                 for leaf in self._keys_of(leaves):
                     found.setdefault(leaf, []).append(row)
         return found
@@ -275,11 +279,6 @@ class SnapshotSeries:
     def _keys_of(self, leaves: int) -> list[str]:
         """The keys of the leaves in a set of bits."""
         return [self.keys.of(identity) for identity in leaves_in(leaves)]
-
-    def copies(self) -> dict[str, list[str]]:
-        """By the keys of leaves into which values of other leaves were written, those leaves."""
-        rows = self._state.provenance.copied.items()
-        return {self.keys.of(Leaf(number).identity): self._keys_of(bits) for number, bits in rows}
 
     def cuts_behind(self, tensor: torch.Tensor) -> list[CutEdge]:
         """Where the data of a tensor outside the graph left it, whether or not a frame shows it.
@@ -298,7 +297,7 @@ class SnapshotSeries:
     def _cut_at(self, target: str, where: CutSite) -> CutEdge:
         """The edge at which a leaf was cut off; ``target`` received its data."""
         line = self._state.lines.at(where.location)
-        edge: EdgeData = {"cause": where.cause, "source": line.source}
+        edge: EdgeData = {"cause": where.cause, "source": str(line.location)}
         if line.inside:
             edge["inside"], edge["is_own"] = str(line.inside), line.inside.is_own
         if where.word:
@@ -325,9 +324,9 @@ class SnapshotSeries:
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The recorded leaves that are alive, with their keys."""
         for leaf, tensor in self._state.provenance.alive_leaves():
-            yield self.keys.known(leaf.identity), tensor
+            yield self.keys[leaf.identity], tensor
 
-    def flat_parts(self) -> dict[str, str]:
+    def _flat_parts(self) -> dict[str, str]:
         """By the keys of the parts of flat parameters of FSDP1, the keys of those."""
         flat = flat_parameters(self.recorded_modules())
         if not flat:

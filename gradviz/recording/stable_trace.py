@@ -40,11 +40,11 @@ _UNKNOWN = (None, None)
 _LESS_KNOWN = (Buffers.FREED, Buffers.UNKNOWN)
 
 
-class Keys:
+class Keys(dict[Hashable, str]):
     """The key of each node that a recording has shown, by the identity of the node."""
 
     def __init__(self) -> None:
-        self._keys: dict[Hashable, str] = {}
+        super().__init__()
         self._rounds: deque[Iterable[Hashable]] = deque(maxlen=_ROUNDS)
         self._loose: list[Hashable] = []
         self._count = 0
@@ -52,48 +52,42 @@ class Keys:
     def of(self, identity: Hashable) -> str:
         """The key of a node; a new one on its first appearance."""
         self._loose.append(identity)
-        key = self._keys.get(identity)
+        key = self.get(identity)
         if key is None:
-            key = self._keys[identity] = f"n{self._count}"
+            key = self[identity] = f"n{self._count}"
             self._count += 1
         return key
 
-    def known(self, identity: Hashable) -> str:
-        """The key of a node, "" if it is in no frame."""
-        return self._keys.get(identity, "")
-
-    def of_any(self, identities: Iterable[Hashable]) -> list[str]:
-        """The keys of the nodes among these that are in a frame."""
-        return [key for each in identities if (key := self._keys.get(each))]
+    def __missing__(self, identity: Hashable) -> str:
+        return ""  # it is in no frame
 
     def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
         """Give each second identity the key of the first one, unless it has a key."""
         for old, new in pairs:
-            if (key := self._keys.get(old)) is not None:
-                self._keys.setdefault(new, key)
+            if (key := self.get(old)) is not None:
+                self.setdefault(new, key)
         pairs.clear()
 
     def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
         """Keys for a whole graph, from the identity of each node by its key in that graph."""
-        keys = self._keys
-        new = [key for key, identity in identities.items() if identity not in keys]
+        new = [key for key, identity in identities.items() if identity not in self]
         for identity in (identities[key] for key in sorted(new, key=number_of)):
-            if identity not in keys:
-                keys[identity] = f"n{self._count}"
+            if identity not in self:
+                self[identity] = f"n{self._count}"
                 self._count += 1
         self._rounds.append(identities.values())
-        return {key: keys[identity] for key, identity in identities.items()}
+        return {key: self[identity] for key, identity in identities.items()}
 
     def turn(self) -> None:
         """A frame is complete: forget nodes that are in no recent frame."""
         self._rounds.append(self._loose)
         self._loose = []
-        if len(self._keys) > _SPARE:
+        if len(self) > _SPARE:
             recent = {identity for each in self._rounds for identity in each}
-            if 2 * len(recent) < len(self._keys):
-                first = islice(self._keys.items(), _SPARE // 4)  # those of the first frames
-                recent_items = [item for item in self._keys.items() if item[0] in recent]
-                self._keys = {**dict(first), **dict(recent_items)}
+            if 2 * len(recent) < len(self):
+                recent.update(islice(self, _SPARE // 4))  # those of the first frames
+                for identity in [each for each in self if each not in recent]:
+                    del self[identity]
 
 
 def identities_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.graph import Cause, TensorSummary
 from gradviz.graph.operations import plain_shape, type_text
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
@@ -176,6 +177,19 @@ class WeakTensors(dict[int, R]):
         if self.latest is not None:
             self.settle()
         return self.get(id(tensor))
+
+    def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
+        """The identities of the nodes that can represent a tensor, the most exact first."""
+        if (record := self.of(tensor)) is not None:
+            return (record.identity,)
+        if (node := tensor.grad_fn) is None:
+            return ()
+        created = sequence_number(node)
+        return ("result", created, tensor.output_nr), created
+
+    def identity(self, tensor: torch.Tensor) -> Hashable:
+        """The most exact one; None if no node can represent it."""
+        return next(iter(self.identities(tensor)), None)
 
 
 _MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them

@@ -1,4 +1,4 @@
-"""Fixes that `explain` proposes for programs of ``kinds/z2_*`` and ``y_t*``, applied."""
+"""Fixes that `explain` proposes for programs of ``kinds/z2_*``, ``y_t*`` and ``va_*``, applied."""
 
 from __future__ import annotations
 
@@ -228,6 +228,55 @@ FIXES = {
             "out = quantize(model(torch.rand(8, 3)), 4)",
             "x = model(torch.rand(8, 3))\n    out = x + (quantize(x, 4) - x).detach()",
         )
+    ],
+    "va_batches_are_yielded_under_no_grad": [
+        ("        for i in range", "    for i in range"),
+        ("            yield", "        yield"),
+    ],
+    "va_image_features_are_put_into_a_copy": [("[ids == IMAGE][:]", "[ids == IMAGE]")],
+    "va_ranking_targets_are_zeros": [("torch.zeros(8)", "torch.ones(8)")],
+    "va_posterior_of_a_beta": [
+        ("self.alpha(h)).squeeze(1)", "self.alpha(h)).squeeze(1) + 0.1"),
+        ("self.beta(h)).squeeze(1)", "self.beta(h)).squeeze(1) + 0.1"),
+    ],
+    "va_house_prices_with_a_dataclass_of_weights": [
+        ("weights = cold_start(weights)\nfor", "for"),
+        ("optimizer = ", "weights = cold_start(weights)\noptimizer = "),
+    ],
+    "va_boxes_are_integer_cells": [("corners.long()", "corners")],
+    "va_units_are_shrunk_to_zero": [("lambd=5.0", "lambd=0.05")],
+    "va_shift_is_a_whole_number": [
+        ("torch.roll(signal, int(delay.round()))", "torch.lerp(*near(delay), delay % 1)"),
+        (
+            "for _ in",
+            "\n\ndef near(delay):\n    low = int(delay.detach())\n"
+            "    return torch.roll(signal, low), torch.roll(signal, low + 1)\n\n\nfor _ in",
+        ),
+    ],
+    "va_state_of_a_run_is_replaced": [
+        ("    baseline = 0.9", "    value = value.detach()\n    baseline = 0.9")
+    ],
+    "va_class_of_the_loss_gets_the_batch": [("nn.MSELoss(", "nn.MSELoss()(")],
+    "va_criterion_goes_backward": [("criterion.backward()", "loss.backward()")],
+    "va_plans_of_transport_overflow": [
+        ("torch.exp(-cost / eps)", "-cost / eps"),
+        (
+            "u, v = torch.ones(len(cost)), torch.ones(cost.shape[1])",
+            "u, v = torch.zeros(len(cost)), torch.zeros(cost.shape[1])",
+        ),
+        ("1 / (kernel @ v)", "-torch.logsumexp(kernel + v, 1)"),
+        ("1 / (kernel.T @ u)", "-torch.logsumexp(kernel.T + u, 1)"),
+        ("u[:, None] * kernel * v", "torch.exp(u[:, None] + kernel + v)"),
+    ],
+    "va_state_is_repackaged_for_nothing": [
+        (
+            "        h, hidden = self.rnn",
+            "        hidden = tuple(each.detach() for each in hidden)\n"
+            "        h, hidden = self.rnn",
+        )
+    ],
+    "va_rays_hit_by_a_condition": [
+        ("(distance < self.radius).float()", "torch.sigmoid((self.radius - distance) / 0.1)")
     ],
 }
 

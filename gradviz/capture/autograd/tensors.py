@@ -108,9 +108,11 @@ def tables_of(tensor: torch.Tensor) -> tuple[Table | None, Table | None]:
     return before, after
 
 
-def hook_count(tensor: torch.Tensor) -> int:
-    """Number of hooks on a tensor."""
-    return sum(len(table or ()) for table in tables_of(tensor))
+def counts_of(tensor: torch.Tensor) -> dict[str, int]:
+    """The ``version`` of a tensor and the number of its ``hooks``, where they are not 0."""
+    hooks = sum(len(table or ()) for table in tables_of(tensor))
+    counts = {"version": version_of(tensor), "hooks": hooks}
+    return {name: count for name, count in counts.items() if count}
 
 
 is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor

@@ -94,7 +94,9 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
             entry = state.log(Entry(EventKind.IN_PLACE, call.word, site.location))
             for tensor in some:
                 _enter_graph(state, tensor, entry)
-            entry.identities = [i for each in some for i in state.provenance.identities(each)]
+            entry.identities = [
+                i for each in some for i in state.provenance.tensors.identities(each)
+            ]
             entry.count = len(some)
             are_leaves = all(each.is_leaf for each in some)
             entry.action = _action(call.word) if are_leaves else Action.NOT_SEEN

@@ -269,7 +269,7 @@ def log_skipped_step(state: RecordingState) -> None:
 
 def _log_skipped(state: RecordingState, optimizer: Any) -> None:
     held = [each for group in optimizer.param_groups for each in group["params"]]
-    identities = [next(iter(state.provenance.identities(each)), None) for each in held]
+    identities = [*map(state.provenance.tensors.identity, held)]
     name = type(optimizer).__name__
 
     def details(key_of: KeyOf) -> StepDetails:
