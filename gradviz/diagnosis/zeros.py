@@ -203,10 +203,9 @@ def _comes_from_zeros(step: Step) -> bool:
 
 def _relu(step: Step) -> Block | None:
     made, given = step.made, step.given
-    if made is None or not is_only(made, (0.0,)):
-        most = largest(given) if given is not None else None
-        if most is None or most > 0:
-            return None
+    most = largest(given) if given is not None else None
+    if (made is None or not is_only(made, (0.0,))) and (most is None or most > 0):
+        return None
     if _comes_from_zeros(step):
         return _of_zeros(step, "its input", 0)
     return Block(step.target, f"{inputs_text(made or given)} <= 0", _RELU)
