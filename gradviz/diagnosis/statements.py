@@ -103,12 +103,14 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
         cuts = [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
-        spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
+        told = descendants(graph, [each for each in never if each in graph], is_data)
+        spoiled -= told
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
             place, term = (graph.nodes[row.sum].get("source", ""), number), None
             is_fixed = not row.key or graph.nodes[row.key]["kind"] is NodeKind.UNTRACKED
             is_asked = row.sum not in dead and (row.key in spoiled or is_fixed)
+            is_asked = is_asked and row.key not in told
             if is_asked and (left := left - 1) >= 0:
                 term = _term_at(inside, row, trained, cuts if row.key in spoiled else [])
                 if term is not None and term.fixed is None:
