@@ -251,6 +251,24 @@ FIXES = {
             "        h, hidden = self.rnn",
         )
     ],
+    "va_mixture_density_underflows": [
+        ("torch.exp(-0.5 * z**2) / (scale * math.sqrt(2 * math.pi))", "-0.5 * z**2 - scale.log()"),
+        ("torch.log((weight * density).sum(1))", "torch.logsumexp(weight.log() + density, 1)"),
+    ],
+    "va_attention_reads_what_is_written": [
+        ("states[:, : t + 1])", "torch.stack(kept, 1))"),
+        ("            states[:, t + 1] = h  # here\n", "            kept.append(h)\n"),
+        ("        states[:, 0] = h\n", "        kept = [h]\n"),
+    ],
+    "va_values_of_the_critic_are_collected": [
+        ("critic(state).item()", "critic(state).squeeze()"),
+        ("torch.tensor(values, requires_grad=True)", "torch.stack(values)"),
+    ],
+    "va_probabilities_above_one": [("criterion(model(x), y)", "criterion(model(x).sigmoid(), y)")],
+    "va_biases_alone_are_tuned": [('name.endswith("bias")', "True")],
+    "va_codes_become_hard_too_soon": [
+        ("self.beta * self.code(h)", "self.beta * self.code(h) / 1e8")
+    ],
     "va_rays_hit_by_a_condition": [
         ("(distance < self.radius).float()", "torch.sigmoid((self.radius - distance) / 0.1)")
     ],
