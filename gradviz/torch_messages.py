@@ -183,6 +183,9 @@ class MessageKind(Enum):
         r"Backward hook returned an invalid number of grad_input, got (?P<found>\d+), but expected "
         r"(?P<wanted>\d+)"
     )
+    MODULE_HOOK_OF_DATA = _seen(
+        r"Backward hook for Modules where no input requires gradient should always return None"
+    )
     NO_TENSOR = _seen(
         r"'(?:\w+\.)*(?P<python_type>\w+)' object has no attribute "
         r"'(?P<attribute>backward|requires_grad_|retain_grad)'"

@@ -271,6 +271,23 @@ def test_code_that_is_not_known_proves_nothing() -> None:
 
 # Of these programs it is known that the result is computed from k.
 PROVED = {
+    "the other branch assigns it too": """
+        if n:
+            k = w.item()
+        elif m:
+            k = 1
+        else:
+            k = w.sum()
+        loss = (x * k).sum()
+        """,
+    "the other branch of one turn": """
+        for i in range(3):
+            if i:
+                k = w.item()
+            else:
+                k = w.sum()
+            loss = (x * k).sum()
+        """,
     "directly": USED["directly"],
     "through names": """
         k = w.item()
@@ -315,6 +332,14 @@ PROVED = {
 }
 # Of these it is not.
 NOT_PROVED = {
+    "the other branch may be the last one": """
+        for i in range(3):
+            if i < n:
+                k = w.item()
+            else:
+                k = w.sum()
+        loss = (x * k).sum()
+        """,
     **UNUSED,
     "overwritten": """
         k = w.item()

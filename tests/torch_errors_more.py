@@ -243,3 +243,10 @@ def module_without_super() -> None:
 def trace_of_a_parameter_from_outside() -> None:
     w = torch.ones(2, requires_grad=True)
     torch.jit.trace(lambda x: x * w, torch.ones(2))
+
+
+@provokes(MessageKind.MODULE_HOOK_OF_DATA)
+def _() -> None:
+    module = nn.Linear(2, 1)
+    module.register_full_backward_hook(lambda *_: (torch.zeros(1),))
+    module(torch.ones(3, 2)).sum().backward()

@@ -48,6 +48,8 @@ class Explanation(Shown):
         kept: the graph at the moment when most bytes were saved for backward; None for ``graph``.
         rule: name of the rule that answered.
         kind: of the tensor; None for an error, or if unknown.
+        ranks: the ranks that it holds for.
+        cause: equal for tensors that have one cause at several lines; "" for no such cause.
 
     Example:
         >>> print(Explanation(Verdict.NOT_CONNECTED, "w", "not used by loss", fix="use it"))
@@ -68,6 +70,7 @@ class Explanation(Shown):
     rule: str = field(default="", repr=False)
     kind: NodeKind | None = field(default=None, repr=False)
     ranks: str = field(default="", repr=False)
+    cause: str = field(default="", repr=False)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -169,7 +172,7 @@ class Explanations(Sequence[Explanation], Shown):
         others = [each for each in self.all if not each.verdict.is_error]
         fine = [each for each in others if each.verdict is Verdict.FINE]
         rows = [
-            (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
+            (_names(group), group[0].verdict.state, _reason(group), group[0].fix)
             for group in _groups([each for each in others if each.verdict is not Verdict.FINE])
         ]
         on_ranks = [fine] if fine else []
@@ -212,7 +215,7 @@ class Explanations(Sequence[Explanation], Shown):
         if not self.wrong:
             return ""
         groups = _groups(self.wrong, fewest=1)
-        said = [f"{_names(group)}: {group[0].reason}." for group in groups[:_IN_CAPTION]]
+        said = [f"{_names(group)}: {_reason(group)}." for group in groups[:_IN_CAPTION]]
         left = sum(map(len, groups[_IN_CAPTION:]))
         if left:
             said.append(f"{left:,} more of {len(self.all):,} are not fine, for other reasons.")
@@ -222,10 +225,10 @@ class Explanations(Sequence[Explanation], Shown):
 def _groups(
     explanations: Sequence[Explanation], fewest: int = _TOGETHER
 ) -> list[list[Explanation]]:
-    """Group rows with the same verdict, reason and ranks, if there are enough of them."""
+    """Group rows with the same verdict, cause and ranks, if there are enough of them."""
     found: dict[tuple[Verdict, str, str], list[Explanation]] = {}
     for each in explanations:
-        found.setdefault((each.verdict, each.reason, each.ranks), []).append(each)
+        found.setdefault((each.verdict, each.cause or each.reason, each.ranks), []).append(each)
     groups = []
     for group in found.values():
         groups += [group] if len(group) >= fewest else [[each] for each in group]
@@ -240,6 +243,13 @@ def _noun(explanations: Sequence[Explanation]) -> str:
         is_leaf = kinds <= {NodeKind.PARAMETER, NodeKind.LEAF}
         one, several = ("leaf", "leaves") if is_leaf else ("tensor", "tensors")
     return one if len(explanations) == 1 else several
+
+
+def _reason(group: Sequence[Explanation]) -> str:
+    """The reason of the first row; the others of a group have it too, perhaps at other lines."""
+    others = len({each.reason for each in group}) - 1
+    more = f", also at {others} other line{'s' if others > 1 else ''}" if others else ""
+    return f"{group[0].reason}{more}"
 
 
 def _names(group: Sequence[Explanation]) -> str:

@@ -196,6 +196,7 @@ class Context:
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
         copies: by the keys of leaves, those from which values were written into them.
+        factors: by the keys of leaves, small parameters that their gradients are multiplied with.
         called: the names that the caller passed, by the keys of their tensors.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         was_cut: whether a command or Ctrl-C ended the program, perhaps before an optimizer's step.
@@ -218,6 +219,7 @@ class Context:
     elsewhere: int = 0
     flat: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
     called: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     was_cut: bool = False

@@ -1,4 +1,4 @@
-"""Rules for copies of a model that have its own parameters, and for results that are lost.
+"""Rules for copies: of a model, that are the model itself or undo its steps; and lost results.
 
 A result is lost where a hook replaces it, where it is written into a copy, or becomes a number.
 """
@@ -6,17 +6,20 @@ A result is lost where a hook replaces it, where it is written into a copy, or b
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, permutations
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Question, Reach
 from gradviz.diagnosis.cuts import FIX_OF_WORD, OF_A_LIBRARY
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
+    expressions_at,
     locations_of,
     mention,
     nodes_in,
@@ -26,7 +29,11 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.facts import EventKind, SourceLocation
+from gradviz.diagnosis.silent_faults import of_the_called
+from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.graph import NodeKind
+from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
 
 
 def no_copies(context: Context) -> list[Explanation]:
@@ -47,6 +54,7 @@ def no_copies(context: Context) -> list[Explanation]:
     return answers_about(same_model, found.values())
 
 
+_TWICE = 2
 _INTO_THEMSELVES = "; {} writes them into themselves"
 _USED_LATER = ": {} gets them as the last step leaves them"
 _READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
@@ -173,6 +181,81 @@ same_model: Rule[Any, Any] = Rule(
     _of_same_model,
     "it has the trained parameters themselves, since {made} copies nothing{then}",
     docs="As of target = model, and of best = model.state_dict() in a loop that trains the model.",
+)
+
+
+def _undone(context: Context, question: Question) -> Evidence | None:
+    """Each step changed it, and a write brought back (nearly) the values from before the step."""
+    key, steps = question.key, context.steps_of(question.key)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    writes = [e for e in changes if e.action is not Action.IN_STEP and e.location]
+    rows = [row for row in steps if key in row[1].undone]
+    if len(rows) < max(_TWICE, len(steps) - 1):  # nothing may follow the last one
+        return None
+    step, details = rows[-1]
+    added = context.happened_to(key, EventKind.ACCUMULATE)  # a later write is another fault
+    until = next((e.number for e in added if e.number > step.number), math.inf)
+    own = [e for e in writes if step.number < e.number < until]
+    if not own or any(operation(e.word.removesuffix("_")).updates for e in own):
+        return None
+    words = {"count": counted(len(rows), "step"), "optimizer": details.optimizer}
+    words |= {"word": own[-1].word, "line": mention(own[-1].location)}
+    words["step"] = mention(step.location)
+    return Evidence(words, locations=(own[-1].location, step.location))
+
+
+undone: Rule[Any, Any] = Rule(
+    "steps that are undone",
+    Verdict.NO_STEP,
+    _undone,
+    "{word} at {line} undid each of {count} of {optimizer} at {step}: before the next step, it had "
+    "nearly the values from before",
+    "nothing, if each step is a trial of its own; else write only before the loop, and into a copy "
+    "rather than into the model that is trained",
+    events=(EventKind.STEP,),
+    docs="A write follows each step, and at most a fifth of the change is left after it.",
+)
+
+
+def _of_another_model(context: Context, question: Question) -> Evidence | None:
+    """An optimizer holds it, and the result is computed by a model of equal parameters."""
+    steps = context.steps_with(question.key)[-1:]
+    for step, details in steps:
+        used = context.cached(("instead", step.number), partial(_used_instead, context, details))
+        if used:
+            words = {"optimizer": details.optimizer, "line": mention(step.location)}
+            more = f" and {len(used) - 1:,} more" if used[1:] else ""
+            fix, loads = of_the_called(context)
+            words |= {"used": f"{used[0]}{more}", "root": context.root_names, "fix": fix}
+            return Evidence(words, locations=(step.location, *loads))
+    return None
+
+
+def _used_instead(context: Context, details: StepDetails) -> list[str]:
+    """The parameters that got the gradients, if those of an optimizer have their shapes."""
+    held, nodes = details.held, context.graph.nodes
+    trained = [
+        key for key in context.graph.leaves if context.happened_to(key, EventKind.ACCUMULATE)
+    ]
+    is_other = all(nodes[key]["kind"] is NodeKind.PARAMETER for key in trained) and not any(
+        key in context.held or context.steps_with(key) for key in trained
+    )
+    if not is_other or any(context.happened_to(key, EventKind.ACCUMULATE) for key in held):
+        return []
+    shapes = [(context.node_in_a_frame(key) or {}).get("shape") for key in held]
+    is_equal = sorted(map(repr, shapes)) == sorted(repr(nodes[key].get("shape")) for key in trained)
+    return [nodes[key].get("name", "a parameter") for key in trained] if is_equal else []
+
+
+of_another_model: Rule[Any, Any] = Rule(
+    "the optimizer holds another model of equal parameters",
+    Verdict.NOT_CONNECTED,
+    _of_another_model,
+    "{optimizer}, whose step is at {line}, holds it, and {root} is computed from {used}, of the "
+    "same shapes, which no optimizer holds",
+    events=(EventKind.STEP,),
+    when=(Reach.UNREACHABLE,),
+    docs="The optimizer was created from another model, as from one that was replaced since.",
 )
 
 
@@ -308,6 +391,19 @@ def _copies(index: ast.expr, behind: Iterable[ast.stmt]) -> bool:
     return isinstance(index, (ast.Compare, ast.List)) or (
         isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.Invert)
     )
+
+
+def reads_of_grad(place: SourceLocation, op: str) -> Iterator[tuple[str, str]]:
+    """The ``x`` of each ``x.grad`` by which an operation of a line is computed, and its line."""
+    made = [each for each in statements_behind(place) if isinstance(each, ast.Assign)]
+    parts, named = [*expressions_at(place, op)], set[str]()
+    for part in parts:
+        for each in nodes_in(part, ast.Attribute):
+            if each.attr == "grad" and isinstance(each.ctx, ast.Load):
+                yield ast.unparse(each.value), str(SourceLocation(place.file, each.lineno))
+        new = {each.id for each in nodes_in(part, ast.Name)} - named
+        parts += [each.value for each in made if new & {*map(ast.unparse, each.targets)}]
+        named |= new
 
 
 # Numbers that are read from a tensor.

@@ -24,7 +24,6 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.losses import is_only_added
-from gradviz.diagnosis.rule import Evidence
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
@@ -90,7 +89,7 @@ OF_A_LIBRARY = (
 )
 _OF_A_CALLER = (
     "leave out torch.{}(), which is also in force in the functions that are called there; or "
-    "compute it under torch.{} at {}"
+    "compute what is trained under torch.{}"
 )
 _WAITS = "yield outside of the block: torch.{}() stays in force while the generator waits there"
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
@@ -351,7 +350,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     elif facts.mode is not None and fix == FIX_OF_CAUSE.get(facts.cause) and facts.caller:
         word = facts.mode.word
         fix = _WAITS if facts.is_yielded else _OF_A_CALLER
-        line, fix = str(facts.caller), fix.format(word, _ENABLED_BY[word], line)
+        line, fix = str(facts.caller), fix.format(word, _ENABLED_BY[word])
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -545,15 +544,6 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between a tensor and the roots, if the cause of the first is known."""
     cuts = cuts_of(context, question)
     return cuts if cuts and is_known_cut(cuts[0].edge) else ()
-
-
-def cut_evidence(context: Context, question: Question) -> Evidence | None:
-    """The cuts of known causes between a tensor and the roots, with the fix of the first."""
-    if not (cuts := known_cuts(context, question)):
-        return None
-    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
-    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    return Evidence(words, tuple(c.target for c in cuts), lines_of(context, *cuts), cuts[0].target)
 
 
 def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:

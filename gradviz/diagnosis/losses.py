@@ -358,8 +358,8 @@ def one_entry(step: Step) -> Block | None:
         return None if step.op == "log_softmax" else only_summed(step)
     why = f"it is taken over dimension {int(dim)}, which has one entry: its result is "
     why += "0 for every input" if step.op == "log_softmax" else "1 for every input"
-    fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
-    fix += "dimension of the classes"
+    fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); for classes or weights "
+    fix += "take it over their dimension, and have more than one"
     is_attention = step.data.get("grad_fn", "").startswith("SafeSoftmax")
     return Block(step.target, why, MORE_KEYS if is_attention else fix)
 

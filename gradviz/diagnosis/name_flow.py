@@ -161,14 +161,12 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
     """
     tree, statement = syntax_tree(location.file), statement_at(location)
     value = getattr(statement, "value", None)
-    if tree is None or statement is None:
+    if tree is None or statement is None or value is None:
         return False
     kept = _appended_to(statement)
     if kept and isinstance(value, ast.Call):
         value = value.args[0]
     elif not isinstance(statement, ast.Assign):
-        return False
-    if value is None:
         return False
     pure = _pure_names(tree)
     own = list(_with_data(value, pure))
@@ -179,10 +177,16 @@ def is_used_by(location: SourceLocation, root: str) -> bool:
     if kept and sum(_written_by(each) == kept for each, _ in rows) > 1:
         return False  # what is read from the list may be another element
     start = next((at for at, (each, _) in enumerate(rows) if each is statement), len(rows))
-    known = set[str]()
+    known, inside = set[str](), rows[start][1]
+    loops = {(node, part) for node, part in inside if isinstance(node, (ast.For, ast.While))}
+    ifs, skipped = {node for node, _ in inside if isinstance(node, ast.If)}, set[str]()
     for each, blocks in rows[start:]:
+        if any(node in ifs and (node, part) not in inside for node, part in blocks):
+            skipped |= _assigned_in(ast.walk(each))  # the other branch, until the next turn
+            continue
+        known = known if loops <= blocks else known - skipped
         used = each is statement or _uses(each, known, pure)
-        known = _known_after(each, known, used, blocks <= rows[start][1])
+        known = _known_after(each, known, used, blocks <= inside)
     declared = (node.names for node in ast.walk(tree) if isinstance(node, _DECLARING))
     return root in known and not known & {name for names in declared for name in names}
 

@@ -112,7 +112,10 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
     own, reads = cut.edge.get("source"), number_reads(context)
     reads = [e for e in reads if e.number > since and _untracked(context).isdisjoint(e.nodes)]
-    reads = [e for e in reads if str(e.location) != own]
+    flow = run._snapshots.data_flow(context.graph, set()) if run is not None else None
+    rows = (row for found in flow.numbers.values() for row in found) if flow is not None else ()
+    indices = {row.source for row in rows if row.has_no_gradient}  # as the action that is chosen
+    reads = [e for e in reads if str(e.location) not in {own, *indices}]
     is_whole = cut.target == key and not context.happened_to(key, EventKind.OPERATION)
     read = reads[-1] if reads and not is_whole else None
     if read is not None and not is_unused_by(read.location, context.name_of(key)):

@@ -8,15 +8,17 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
-from gradviz.diagnosis.copies import fix_of_number, replaced_at
+from gradviz.diagnosis.copies import fix_of_number, of_another_model, replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
-    cut_evidence,
+    CutFacts,
     cut_words,
     cuts_of,
     fix_of_cut,
     is_of_a_constant,
+    known_cuts,
     lines_of,
+    other_cuts,
 )
 from gradviz.diagnosis.lines import (
     assignments_to,
@@ -31,10 +33,10 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_when
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation
+from gradviz.facts import Action, EventKind, FrameKind, Loss, ValueRead
 from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -54,11 +56,33 @@ def _derivative_without_it(context: Context, question: Question) -> Evidence | N
     return Evidence(words, (cuts[0].target,), lines_of(context, *cuts), cuts[0].target)
 
 
+def _cut(context: Context, question: Question) -> Evidence | None:
+    """Known cuts in the graph; before them, numbers that the result is certainly computed from."""
+    if not (known := known_cuts(context, question)):
+        return None
+    rows = _reads_of(context, question).items()
+    read = [row.cut for line, row in rows if is_proved(context, is_used_by, line)]
+    read = [cut for cut in read if cut.edge.get("cause") in (Cause.ITEM, Cause.NUMPY)]
+    cuts = [*read, *known]
+    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
+    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
+    mode, shown = CutFacts.of(context, cuts[0]).mode, tuple(cut.target for cut in known)
+    cause = f"{words['root']} {mode.source}" if mode is not None and not words["more"] else ""
+    return Evidence(words, shown, lines_of(context, *cuts), shown[0], cause)
+
+
+def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
+    """Where its data became numbers or arrays before the pass, by the lines."""
+    before = {str(event.location) for event in number_reads(context)}
+    found = context.numbers.get(question.key, ())
+    return {row.source: row for row in found if row.source in before}
+
+
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
     if not (cuts := cuts_of(context, question)):
         return None
-    targets, words = tuple(cut.target for cut in cuts), {"root": context.root_names}
-    return Evidence(words, targets, lines_of(context, *cuts))
+    words = {"root": context.root_names}
+    return Evidence(words, tuple(cut.target for cut in cuts), lines_of(context, *cuts))
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
@@ -94,8 +118,8 @@ def _first_number(context: Context) -> float:
 
 def _use_as_data(context: Context, key: str, switched: Event) -> Event | None:
     """The operation before the roots that used a tensor before it required grad."""
-    is_shown = key in switched.nodes and key in context.graph
-    edges = context.graph.out_edges(key, data=True) if is_shown else ()
+    is_in = key in switched.nodes and key in context.graph
+    edges = context.graph.out_edges(key, data=True) if is_in else ()
     used = [t for _, t, e in edges if e.get("cause") is Cause.CONSTANT and t in context.reachable]
     events = (each for target in used for each in context.happened_to(target, EventKind.OPERATION))
     return next((each for each in events if each.number < switched.number), None)
@@ -109,11 +133,8 @@ def _may_be(context: Context, question: Question, key: str) -> bool:
 
 def _became_numbers(context: Context, question: Question) -> Evidence | None:
     """Its data went into a number or array before the pass, and no tensor carries it on."""
-    before = {str(event.location) for event in number_reads(context)}
-    found = context.numbers.get(question.key, ())
-    rows = {row.source: row for row in found if row.source in before}
-    reads = [row for key, row in rows.items() if not is_proved(context, is_unused_by, key)]
-    if not reads:
+    rows = _reads_of(context, question).items()
+    if not (reads := [row for line, row in rows if not is_proved(context, is_unused_by, line)]):
         return None
     reads = [row for row in reads if not row.has_no_gradient] or reads
     used = [row for row in reads if len(reads) > 1 and is_proved(context, is_used_by, row.source)]
@@ -144,8 +165,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     unknown = [key for key in context.functions if not nodes[key].get("source")]
     if not using and not unknown:
         return None
-    key = (using or unknown)[0]
-    data = nodes[key]
+    data = nodes[key := (using or unknown)[0]]
     line, is_checkpoint = data.get("source", ""), data.get("op") == "checkpoint"
     has_run = bool(context.passes or context.freed or context.with_grad)
     more = ", and what is used there is not in the graph"
@@ -157,26 +177,22 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
             fix = f"call {call_of(context)}: what is used there gets its gradient then; or {fix}"
     elif has_run:
         more = ", and backward of a Function returns gradients of its inputs only"
-    function = f"{word_of(data)}{at_line(line)}"
+    function = f"{word_of(data)}{at_line(line)}{library_call(context, line).rstrip(',')}"
     words = {"root": context.root_names, "used": "is used" if using else "may be used"}
     words |= {"function": function, "more": more, "fix": fix}
     return Evidence(words, (key,), locations_of([line]), key)
 
 
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
-    if not (found := _numbers_taken(context, question)):
+    """Lines before backward converted tensors to numbers, which may come from a leaf."""
+    taken = [event.location for event in number_reads(context)]
+    own = {read.source for read in context.numbers.get(question.key, ())}
+    known = {read.source for reads in context.numbers.values() for read in reads} - own
+    known |= {source for source in map(str, taken) if is_proved(context, is_unused_by, source)}
+    if not (found := [location for location in taken if str(location) not in known]):
         return None
     words = {"root": context.root_names, "line": mention(found[0]), "where": found[0]}
     return Evidence({**words, "fix": FIX_OF_CAUSE[Cause.ITEM]}, locations=tuple(found))
-
-
-def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
-    """Lines before backward that converted tensors to numbers, which may come from a leaf."""
-    found = [event.location for event in number_reads(context)]
-    own = {read.source for read in context.numbers.get(question.key, ())}
-    known = {read.source for reads in context.numbers.values() for read in reads} - own
-    known |= {source for source in map(str, found) if is_proved(context, is_unused_by, source)}
-    return [location for location in found if str(location) not in known]
 
 
 def _began_before(context: Context, question: Question) -> Evidence | None:
@@ -329,10 +345,11 @@ def _leaves_of(rows: list[Any], leaves: list[Any], is_returned: bool) -> list[An
 INSIDE = "it may be used inside a Function"
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Reach.UNREACHABLE,
+    of_another_model,
     Rule(
         "the path to the result is cut",
         Verdict.CUT,
-        cut_evidence,
+        _cut,
         "the path to {root} is cut by {cut}{more}",
         docs="Data flowed from the tensor to the result, and each path crosses a cut. A cut that "
         "can be removed is named before an operation that has no gradient.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -23,17 +23,13 @@ from gradviz.diagnosis.values import (
     Owner,
     Values,
     is_all_zero,
+    largest,
     owners_of,
     smallest,
 )
-from gradviz.facts import (
-    BackwardDetails,
-    CutEdge,
-    EventKind,
-    FrameKind,
-    GradientDetails,
-)
+from gradviz.facts import BackwardDetails, CutEdge, EventKind, FrameKind, GradientDetails
 from gradviz.graph import (
+    EdgeData,
     GradGraph,
     NodeKind,
     TensorSummary,
@@ -57,6 +53,7 @@ _OF_ITSELF += "model, such as a copy made before training: copy.deepcopy(model)"
 _ONE_TRAINS = "if only some of the uses are to train it, detach() the results of the others"
 _SMALLER = 1e4  # small models of speech, freshly made, have a ratio of 5,000
 _LARGER = 1e3
+_SCALES_DOWN = 0.01  # a parameter of smaller values makes what it multiplies small by design
 _FEW = 8  # values of a channel, of which a batch norm takes the mean and the variance
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
@@ -71,12 +68,14 @@ class Scale:
         last: name of the parameter for the comparison.
         key: of that parameter.
         steepest: the two neighbors between which the norm changes most.
+        ratio: of the largest gradient so far and that one.
     """
 
     is_large: bool
     last: str
     key: str
     steepest: tuple[str, str]
+    ratio: float
 
 
 def _scales(context: Context) -> dict[str, Scale]:
@@ -99,7 +98,8 @@ def _scales(context: Context) -> dict[str, Scale]:
         limit = max(_LARGER * last.norm, _LARGE)
         large = [key for key in row.keys if nodes[key]["grad"].norm > limit * scales[key]]
         if is_small or large:
-            scale = Scale(bool(large), last.name, last.key, _steepest(rows))
+            ratio = largest_so_far / last.norm
+            scale = Scale(bool(large), last.name, last.key, _steepest(rows), ratio)
             found.update(dict.fromkeys(large or row.keys, scale))
     return found
 
@@ -112,6 +112,52 @@ def _steepest(rows: Sequence[Owner]) -> tuple[str, str]:
 
 def _scale_of(context: Context, question: Question) -> Scale | None:
     return context.cached(_scales, lambda: _scales(context)).get(question.key)
+
+
+def with_factors(context: Context, leaves: Iterable[tuple[str, Any]]) -> Context:
+    """Read the parameters that scale the results of others, if some gradients seem to vanish.
+
+    Residual branches that start with a factor of 1e-4 or less have small gradients by design:
+    LayerScale, https://arxiv.org/abs/2103.17239.
+
+    Args:
+        context: the graph; other contexts are not changed.
+        leaves: tensors, by their keys.
+    """
+    if all(each.is_large for each in context.cached(_scales, lambda: _scales(context)).values()):
+        return context
+    from gradviz.capture.tensors.summary import summarize
+
+    graph, gated, sizes = context.graph, set[tuple[str, str]](), list[float]()
+    known = [(key, tensor) for key, tensor in leaves if key in graph]
+    products = [(_products(graph, key), tensor) for key, tensor in known]
+    used = [(found, tensor) for found, tensor in products if found]
+    for (found, _), value in zip(used, summarize([tensor for _, tensor in used]), strict=True):
+        ends = [abs(end) for end in (smallest(value), largest(value)) if end is not None]
+        if 0 < (size := max(ends, default=0.0)) < _SCALES_DOWN:
+            gated |= found
+            sizes.append(size)
+
+    def is_open(source: str, target: str, edge: EdgeData) -> bool:
+        return is_gradient(source, target, edge) and (source, target) not in gated
+
+    reached = ancestors(graph, context.roots, is_open) if sizes else graph.leaves
+    behind = (key for key in graph.leaves if key not in reached)
+    return replace(context, factors=dict.fromkeys(behind, min(sizes, default=1.0)))
+
+
+def _products(graph: GradGraph, key: str) -> set[tuple[str, str]]:
+    """The edges along which other tensors are multiplied with a leaf, or a view of it."""
+    own, stack, users = {key}, [key], set[str]()
+    while stack:
+        for _, user in graph.out_edges(stack.pop()):
+            op = graph.nodes[user].get("op", "")
+            if op == "mul":
+                users.add(user)
+            elif user not in own and (op == _WAY[0] or operation(op).rearranges):
+                own.add(user)
+                stack.append(user)
+    return {edge for user in users for edge in graph.in_edges(user) if edge[0] not in own}
 
 
 def has_large(context: Context) -> bool:
@@ -131,6 +177,8 @@ def _scaled_by(context: Context) -> dict[str, float]:
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
     scale = _scale_of(context, question)
     if scale is None or scale.is_large is not is_large or _is_input(context, question):
+        return None
+    if not is_large and scale.ratio * _SMALLER > context.factors.get(question.key, 1.0):
         return None
     words = {"ratio": f"{_LARGER if is_large else _SMALLER:,.0f}", "fix": _fix_of_large(context)}
     words |= {"last": scale.last, "between": " and ".join(scale.steepest)}

@@ -7,7 +7,7 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,9 +17,11 @@ from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
     assignments_to,
     has_line,
+    locations_of,
     mention,
     nodes_in,
     statement_at,
+    statements_around,
     syntax_tree,
 )
 from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
@@ -68,12 +70,14 @@ class Evidence:
         nodes: keys of the nodes that show it.
         locations: lines of the program that show it.
         culprit: key of the node to mark; "" for that of the subject.
+        cause: equal for rows that have one cause at several lines; "" for no such cause.
     """
 
     words: Mapping[str, object] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     locations: tuple[SourceLocation, ...] = ()
     culprit: str = ""
+    cause: str = ""
 
 
 S = TypeVar("S", bound=RuleSubject)
@@ -194,6 +198,7 @@ def explanation_of(
         kept=context.kept,
         rule=rule.name,
         kind=subject.kind,
+        cause=evidence.cause,
     )
 
 
@@ -228,6 +233,35 @@ def is_made_at_a_line(data: NodeData) -> bool:
     """Whether a node is the result of one operation of a known line, not changed since."""
     is_computed = data.get("kind") in (NodeKind.OPERATION, NodeKind.UNTRACKED)
     return is_computed and "source" in data and "," not in data.get("op", ",")
+
+
+def library_call(context: Context, source: str) -> str:
+    """The text behind a line of a library: the only line of the program that calls it; or ""."""
+    for place in locations_of([source]):
+        own = context.cached("own files", lambda: _own_files(context))
+        for each in statements_around(place, ast.FunctionDef) if place.file not in own else ():
+            lines = [e for file in own for e in _calls_of(file, each.name, place.file)]
+            if len(lines) == 1:
+                return f", in {each.name}(), which {mention(lines[0])} calls,"
+    return ""
+
+
+def _own_files(context: Context) -> set[str]:
+    return {each.location.file for each in context.events or () if each.location.is_own}
+
+
+def _calls_of(file: str, name: str, library: str) -> Iterator[SourceLocation]:
+    """The lines of a file that call a function that it imports from a library's file."""
+    tree, known = syntax_tree(file), dict[str, str]()  # how the function is called, and its name
+    for made in nodes_in(tree, ast.ImportFrom):
+        if (made.module or "").partition(".")[0] in library:
+            known |= {each.asname or each.name: each.name for each in made.names}
+    for plain in nodes_in(tree, ast.Import):
+        modules = [e for e in plain.names if e.name.partition(".")[0] in library]
+        known |= {f"{each.asname or each.name}.{name}": name for each in modules}
+    for call in nodes_in(tree, ast.Call):
+        if known.get(ast.unparse(call.func)) == name:
+            yield SourceLocation(file, call.lineno)
 
 
 def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.copies import reads_of_grad
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
@@ -175,6 +176,10 @@ def _constant_at(context: Context, row: Addend) -> _FixedPart | None:
                 line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
                 why = f"{name}() at {mention(line)} computes it without create_graph=True"
                 return _FixedPart(row.key, why, f"{line}: {name}(..., create_graph=True)", line)
+            for read, line in reads_of_grad(place, nodes[key].get("op", "")):
+                why = f"{read}.grad at {mention(line)} was computed without create_graph=True"
+                fix = f"{line}: take it from torch.autograd.grad(result, {read}, create_graph=True)"
+                return _FixedPart(row.key, why, fix, line)
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.copies import undone
 from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import (
     assigned_after,
@@ -17,7 +18,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule, without_call
-from gradviz.diagnosis.silent_faults import of_the_called, unchanged, undone
+from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import (

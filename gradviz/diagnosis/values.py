@@ -401,11 +401,11 @@ def addends_of(graph: GradGraph, roots: Iterable[str]) -> Iterator[Addend]:
         op, shape = data.get("op", ""), data.get("shape", ())
         inputs = {each: edge for each, edge in graph.inputs(key) if is_data(each, key, edge)}
         tracked = [each for each, edge in inputs.items() if is_gradient(each, key, edge)]
-        is_small = len(shape) < 2 if op in _JOINS else math.prod(shape) == 1
         if len(inputs) > 1 and op in (*_JOINS, "sub", "rsub"):
-            if len(shape) > 1:
+            if op in _JOINS and sum(size > 1 for size in shape) > 1:
                 continue
-            terms = inputs if is_small else ()
+            # In a difference of several values, a constant is what others are compared with.
+            terms = inputs if op in _JOINS or math.prod(shape) == 1 else tracked
             yield from (Addend(key, each, frozenset({*inputs} - {each})) for each in terms)
         elif op in ("add", "sub", "rsub"):
             yield Addend(key, "", frozenset(inputs))

@@ -205,6 +205,30 @@ FIXES = {
             'nn.ParameterList(nn.ParameterList(self.gate(n_in, n_hidden)) for _ in "ifco")',
         )
     ],
+    "vb_average_in_place_of_the_weights": [("        p.data.copy_(e)  # here\n", "")],
+    "vb_start_loaded_back": [
+        ("    model.load_state_dict(start)  # here\n", ""),
+        ("for _ in range(4)", "model.load_state_dict(start)\nfor _ in range(4)"),
+    ],
+    "vb_mode_switched_off_in_evaluation": [("grad_enabled(False)", "grad_enabled(True)")],
+    "vb_statistics_reset_before_backward": [
+        ("norm.reset_running_stats()  # here\n", ""),
+        ("loss.backward()\n", "loss.backward()\nnorm.reset_running_stats()\n"),
+    ],
+    "vb_hook_of_a_module_without_gradient": [("(torch.zeros(1),)", "None")],
+    "vb_slope_of_a_field_from_grad": [
+        (
+            "-positions.grad",
+            "-torch.autograd.grad(energy.sum(), positions, create_graph=True)[0]",
+        ),
+        ("    energy.sum().backward(retain_graph=True)\n", ""),
+    ],
+    "vb_rounded_in_a_library": [
+        (
+            "out = quantize(model(torch.rand(8, 3)), 4)",
+            "x = model(torch.rand(8, 3))\n    out = x + (quantize(x, 4) - x).detach()",
+        )
+    ],
     "va_batches_are_yielded_under_no_grad": [
         ("        for i in range", "    for i in range"),
         ("            yield", "        yield"),
