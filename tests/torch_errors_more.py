@@ -215,6 +215,11 @@ def loss_class_called_with_a_batch() -> None:
     nn.MSELoss(torch.ones(2), torch.ones(2))
 
 
+@provokes(MessageKind.NO_PROBABILITIES)
+def loss_of_logits_that_are_no_probabilities() -> None:
+    F.binary_cross_entropy(torch.ones(2) * 2, torch.ones(2))
+
+
 @provokes(MessageKind.OTHER_DTYPE)
 def input_of_doubles() -> None:
     nn.Linear(2, 1)(torch.ones(1, 2).double())

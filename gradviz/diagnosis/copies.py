@@ -434,7 +434,8 @@ def fix_of_number(context: Context, word: str, line: str, inside: str) -> str:
         called = nodes_in(statement_at(location), ast.Call)
         is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
         for call in called:
-            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
+            given = [*call.args, *(each.value for each in call.keywords)]
+            inner = (each for part in given for each in nodes_in(part, ast.Call))
             if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
                 return FIX_OF_WORD[name]
             is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")

@@ -264,16 +264,19 @@ def _calls_of(file: str, name: str, library: str) -> Iterator[SourceLocation]:
             yield SourceLocation(file, call.lineno)
 
 
-def is_of_exp(graph: GradGraph, key: str, number: int) -> bool:
-    """Whether an input of an operation, by its number, is a sum or product of exponentials."""
+def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether an input of an operation, by its number, is computed from a sum of exponentials."""
     keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
-    for _ in range(3):
+    is_sum = False
+    for _ in range(4):
         words = [graph.nodes[each].get("op", "") for each in keys]
         if "exp" in words:
-            return True
-        every = [*zip(keys, map(operation, words), strict=True)]
-        keys = [key for key, row in every if row.factors or row.rearranges or row.word == "sum"]
-        keys = [source for key in keys for source, _ in graph.inputs(key)]
+            return is_sum
+        rows = [*zip(keys, words, map(operation, words), strict=True)]
+        sums = [key for key, word, row in rows if word in ("sum", "mean") or row.factors]
+        passed = [key for key, word, row in rows if word in ("mul", "div") or row.rearranges]
+        is_sum = is_sum or bool(sums)
+        keys = [source for key in (*sums, *passed) for source, _ in graph.inputs(key)]
     return False
 
 

@@ -32,7 +32,7 @@ from gradviz.graph import (
 )
 from gradviz.graph.text import as_code
 from gradviz.story import Event
-from gradviz.wording import clearing_word, how_to_register
+from gradviz.wording import CLASS_ATTRIBUTE, clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
@@ -95,7 +95,7 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     register = f"make {plain.container} an nn.Parameter" if is_alone else register
     words = {
         **plain._asdict(),
-        "plain": kind if kind == "buffer" else f"plain {kind}",
+        "plain": kind if kind in ("buffer", CLASS_ATTRIBUTE) else f"plain {kind}",
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
         "register": register,
     }
