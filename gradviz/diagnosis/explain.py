@@ -30,6 +30,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.changed_gradients import (
     clipping_rules,
+    hook_of_data,
     hook_of_each_step,
     step_of_a_scaler,
     unused_argument,
@@ -127,6 +128,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *wrong_arguments.RULES,
     silent_faults.step_before_sharding,
     step_of_a_scaler,
+    hook_of_data,
     *plain_errors.RULES,
 )
 
