@@ -271,6 +271,7 @@ class StepDetails:
         erased: keys of the parameters that it multiplied by 0 or less, by its weight decay.
         maximizes: whether it followed gradients upwards: ``maximize=True``.
         amplified: keys of the parameters with a momentum of 1 or more.
+        undone: keys of those of whose change little was left when the next step began.
     """
 
     optimizer: str
@@ -286,6 +287,7 @@ class StepDetails:
     erased: tuple[str, ...] = ()
     maximizes: bool = False
     amplified: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
 
     def argument_of(self, key: str) -> str:
         """The argument of the optimizer by which a parameter is likeliest to grow."""

@@ -183,6 +183,9 @@ class MessageKind(Enum):
         r"Backward hook returned an invalid number of grad_input, got (?P<found>\d+), but expected "
         r"(?P<wanted>\d+)"
     )
+    MODULE_HOOK_OF_DATA = _seen(
+        r"Backward hook for Modules where no input requires gradient should always return None"
+    )
     NO_TENSOR = _seen(
         r"'(?:\w+\.)*(?P<python_type>\w+)' object has no attribute "
         r"'(?P<attribute>backward|requires_grad_|retain_grad)'"
@@ -295,6 +298,7 @@ class MessageKind(Enum):
     VMAP_RANDOM = _seen(r"vmap: called random operation while in randomness error mode")
     FUNC_SEVERAL = _seen(r"Expected f\(\*args\) to return a Tensor, got <class 'tuple'>")
     ONE_VALUE = _seen(r"Expected more than 1 (?:value per|spatial element) .*when training")
+    NO_PROBABILITIES = _seen(r"all elements of input should be between 0 and 1")
     CLASSES_ARE_FLOATS = _seen(r"expected target dtype to be Long")
     INTEGERS_CHANGED = _seen(r"Float can't be cast to the desired output type (?:Long|Int)")
     OTHER_DTYPE = _seen(r"mat1 and mat2 must have the same dtype, but got")

@@ -404,6 +404,9 @@ def spread_text(spread: RankSpread) -> str:
     return "; ".join(parts) or "differs over the ranks"
 
 
+CLASS_ATTRIBUTE = "class attribute"
+
+
 def how_to_register(container: str, kind: str, of_modules: bool, inner: str = "") -> str:
     """How to register what a model keeps in a plain container, or in ``inner`` ones inside of it.
 
@@ -411,6 +414,8 @@ def how_to_register(container: str, kind: str, of_modules: bool, inner: str = ""
         >>> how_to_register("layers", "list", True)
         'put layers into nn.ModuleList'
     """
+    if kind == CLASS_ATTRIBUTE:
+        return f"create it in __init__: self.{container.rpartition('.')[2]} = ..."
     if kind not in ("list", "tuple", "dict"):
         return f"make the class {kind} an nn.Module, with super().__init__() in its __init__"
     what = "Module" if of_modules else "Parameter"

@@ -215,6 +215,11 @@ def loss_class_called_with_a_batch() -> None:
     nn.MSELoss(torch.ones(2), torch.ones(2))
 
 
+@provokes(MessageKind.NO_PROBABILITIES)
+def loss_of_logits_that_are_no_probabilities() -> None:
+    F.binary_cross_entropy(torch.ones(2) * 2, torch.ones(2))
+
+
 @provokes(MessageKind.OTHER_DTYPE)
 def input_of_doubles() -> None:
     nn.Linear(2, 1)(torch.ones(1, 2).double())
@@ -238,3 +243,10 @@ def module_without_super() -> None:
 def trace_of_a_parameter_from_outside() -> None:
     w = torch.ones(2, requires_grad=True)
     torch.jit.trace(lambda x: x * w, torch.ones(2))
+
+
+@provokes(MessageKind.MODULE_HOOK_OF_DATA)
+def _() -> None:
+    module = nn.Linear(2, 1)
+    module.register_full_backward_hook(lambda *_: (torch.zeros(1),))
+    module(torch.ones(3, 2)).sum().backward()

@@ -379,6 +379,28 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
 )
 
 
+def _hook_of_data(context: Context, error: ErrorContext) -> Evidence | None:
+    """A full backward hook returned gradients for a module that is given plain data."""
+    if error.read.kind is not MessageKind.MODULE_HOOK_OF_DATA:
+        return None
+    hook = next(reversed(context.happened(EventKind.HOOK)), None)
+    name = getattr(hook.details, "function", "") if hook is not None else ""
+    where = f", {name or 'the hook'} at {mention(hook.location)}" if hook is not None else ""
+    lines = (hook.location,) if hook is not None else ()
+    return error.evidence(locations=lines, hook=where)
+
+
+hook_of_data: Rule[Any, Any] = Rule(
+    "a module hook that returns gradients for plain data",
+    Verdict.WRONG_GRADIENT,
+    _hook_of_data,
+    "backward{at} called a full backward hook of a module{hook}, which returned gradients for the "
+    "inputs of the module, and no input requires grad",
+    "return None from the hook, which changes no gradient of the parameters; to change those, "
+    "register a hook on each parameter, or on a result that the module computes",
+)
+
+
 # Functions of torch.func that do not use what they are differentiated by.
 
 

@@ -1,4 +1,4 @@
-"""Rules for copies of a model, that are the model itself or are trained instead, and lost results.
+"""Rules for copies: of a model, that are the model itself or undo its steps; and lost results.
 
 A result is lost where a hook replaces it, where it is written into a copy, or becomes a number.
 """
@@ -6,6 +6,7 @@ A result is lost where a hook replaces it, where it is written into a copy, or b
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from gradviz.diagnosis.cuts import FIX_OF_WORD, OF_A_LIBRARY
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
+    expressions_at,
     locations_of,
     mention,
     nodes_in,
@@ -28,8 +30,10 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.silent_faults import of_the_called
-from gradviz.facts import EventKind, SourceLocation, StepDetails
+from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import NodeKind
+from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
 
 
 def no_copies(context: Context) -> list[Explanation]:
@@ -50,6 +54,7 @@ def no_copies(context: Context) -> list[Explanation]:
     return answers_about(same_model, found.values())
 
 
+_TWICE = 2
 _INTO_THEMSELVES = "; {} writes them into themselves"
 _USED_LATER = ": {} gets them as the last step leaves them"
 _READS = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "values")
@@ -176,6 +181,39 @@ same_model: Rule[Any, Any] = Rule(
     _of_same_model,
     "it has the trained parameters themselves, since {made} copies nothing{then}",
     docs="As of target = model, and of best = model.state_dict() in a loop that trains the model.",
+)
+
+
+def _undone(context: Context, question: Question) -> Evidence | None:
+    """Each step changed it, and a write brought back (nearly) the values from before the step."""
+    key, steps = question.key, context.steps_of(question.key)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    writes = [e for e in changes if e.action is not Action.IN_STEP and e.location]
+    rows = [row for row in steps if key in row[1].undone]
+    if len(rows) < max(_TWICE, len(steps) - 1):  # nothing may follow the last one
+        return None
+    step, details = rows[-1]
+    added = context.happened_to(key, EventKind.ACCUMULATE)  # a later write is another fault
+    until = next((e.number for e in added if e.number > step.number), math.inf)
+    own = [e for e in writes if step.number < e.number < until]
+    if not own or any(operation(e.word.removesuffix("_")).updates for e in own):
+        return None
+    words = {"count": counted(len(rows), "step"), "optimizer": details.optimizer}
+    words |= {"word": own[-1].word, "line": mention(own[-1].location)}
+    words["step"] = mention(step.location)
+    return Evidence(words, locations=(own[-1].location, step.location))
+
+
+undone: Rule[Any, Any] = Rule(
+    "steps that are undone",
+    Verdict.NO_STEP,
+    _undone,
+    "{word} at {line} undid each of {count} of {optimizer} at {step}: before the next step, it had "
+    "nearly the values from before",
+    "nothing, if each step is a trial of its own; else write only before the loop, and into a copy "
+    "rather than into the model that is trained",
+    events=(EventKind.STEP,),
+    docs="A write follows each step, and at most a fifth of the change is left after it.",
 )
 
 
@@ -355,6 +393,19 @@ def _copies(index: ast.expr, behind: Iterable[ast.stmt]) -> bool:
     )
 
 
+def reads_of_grad(place: SourceLocation, op: str) -> Iterator[tuple[str, str]]:
+    """The ``x`` of each ``x.grad`` by which an operation of a line is computed, and its line."""
+    made = [each for each in statements_behind(place) if isinstance(each, ast.Assign)]
+    parts, named = [*expressions_at(place, op)], set[str]()
+    for part in parts:
+        for each in nodes_in(part, ast.Attribute):
+            if each.attr == "grad" and isinstance(each.ctx, ast.Load):
+                yield ast.unparse(each.value), str(SourceLocation(place.file, each.lineno))
+        new = {each.id for each in nodes_in(part, ast.Name)} - named
+        parts += [each.value for each in made if new & {*map(ast.unparse, each.targets)}]
+        named |= new
+
+
 # Numbers that are read from a tensor.
 
 _MATH = ("sin", "cos", "tan", "tanh", "atan2", "exp", "log", "log1p", "sqrt", "pow", "erf")
@@ -383,7 +434,8 @@ def fix_of_number(context: Context, word: str, line: str, inside: str) -> str:
         called = nodes_in(statement_at(location), ast.Call)
         is_own = word in map(called_name, called)  # float(x), which math.cos(x) does itself
         for call in called:
-            inner = (each for given in call.args for each in nodes_in(given, ast.Call))
+            given = [*call.args, *(each.value for each in call.keywords)]
+            inner = (each for part in given for each in nodes_in(part, ast.Call))
             if (name := called_name(call)) in FIX_OF_WORD and word in map(called_name, inner):
                 return FIX_OF_WORD[name]
             is_math = name in _MATH and ast.unparse(call.func) in (name, f"math.{name}")

@@ -62,6 +62,7 @@ FIX_OF_WORD = {
     "_values": "use values() of a coalesced tensor, which has a gradient",
     "arange": _GRID,
     "full": "multiply by it: x * torch.ones(size)",
+    "interpolate": "sample by grid_sample() on a grid of affine_grid(theta, size), which has one",
     "linspace": _GRID,
     "logspace": f"{_GRID}, as an exponent of the base",
     "multinomial": "draw by gumbel_softmax(logits, hard=True), or weight log_prob() of the sample",

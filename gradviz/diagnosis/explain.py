@@ -30,6 +30,7 @@ from gradviz.diagnosis.answers import (
 )
 from gradviz.diagnosis.changed_gradients import (
     clipping_rules,
+    hook_of_data,
     hook_of_each_step,
     step_of_a_scaler,
     unused_argument,
@@ -127,6 +128,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *wrong_arguments.RULES,
     silent_faults.step_before_sharding,
     step_of_a_scaler,
+    hook_of_data,
     *plain_errors.RULES,
 )
 
@@ -298,7 +300,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
     if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
-    context = relative_size.with_factors(context, asked.recording._snapshots.leaves())
+    if known:
+        context = relative_size.with_factors(context, asked.recording._snapshots.leaves())
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(

@@ -39,6 +39,7 @@ _BEFORE_CHANGE = (
 )
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
 _COPY_OF_VIEW = "change a copy: x = x.clone(); or make a new tensor: x = x.relu(), not x.relu_()"
+_STATISTICS = ("running_mean", "running_var")  # of a normalization
 _WRITTEN = "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
 
 
@@ -51,6 +52,7 @@ def _problem_of(error: ErrorContext) -> Problem | None:
 def _who(context: Context, problem: Problem) -> str:
     """``"exp at train.py:3 saved 'y' for backward"``."""
     name = problem.name and f"{problem.name!r}"
+    name = name or (f"its {problem.saved}" if problem.saved in _STATISTICS else "")
     name = name or ("its result" if problem.is_result else "one of its inputs")
     line = source_of(context, problem.node)
     return f"{problem.op}{at_line(line)} saved {name} for backward"
@@ -157,6 +159,11 @@ def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:
     if problem.changed_by == "embedding_renorm_":
         name = as_code(problem.name) or "weight"
         return f"compute with a copy: {name}.clone(); or look up first; or leave out max_norm"
+    if problem.saved in _STATISTICS:
+        return (
+            f"call backward() before {problem.location}; or compute with the statistics as they "
+            "are after it, in a new forward pass"
+        )
     if _is_leaf(context, problem.name):
         before = f"call backward() before {problem.location or 'that change'}"
         return f"{before}; or compute with a copy: {as_code(problem.name)}.clone()"
@@ -194,6 +201,8 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
         if value is None and name == word and not word.endswith("_"):  # an operator of the user's
             target = ast.Name(problem.name) if problem.name.isidentifier() else None
         elif value is None and not name.endswith("_"):
+            if not any(each in word for each in _MODULES):
+                return f"call every backward() that needs it before {location}"
             return f"make a new tensor: leave out inplace=True where {_text(call.func)} is made"
     if target is None:
         is_plain = word.endswith("_") and word.isidentifier() and word != "setitem_"
@@ -260,6 +269,7 @@ def _change_by(
     return target, ast.Call(plain, args, others)
 
 
+_MODULES = ("elu", "silu", "mish", "tanh", "swish", "sigmoid", "threshold", "dropout")
 _DRAWN = {"normal": "randn_like", "uniform": "rand_like", "zero": "zeros_like"}
 
 

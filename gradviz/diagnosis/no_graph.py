@@ -354,7 +354,12 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     name = named[0].name if len({id(each.tensor) for each in named}) == 1 else ""
     what = "a tensor made under inference_mode"
     words = {"made": where, "name": name or "x", "what": f"{name}, {what}," if name else what}
-    return error.evidence((), locations_of(made[-1:]), words=words)
+    edges = (CutEdge(*edge) for edge in context.graph.edges(data=True))
+    cuts = [each for each in edges if each.edge.get("cause") is Cause.INFERENCE_MODE]
+    cuts = [each for each in cuts if each.edge.get("source") in made[-1:]]
+    used = [(context.graph.nodes[each.source].get("name"), each) for each in cuts]
+    trained = [f"; to train {of}, {fix_of_cut(context, each)}" for of, each in used if of]
+    return error.evidence((), locations_of(made[-1:]), words=words, trained="".join(trained[:1]))
 
 
 def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
@@ -565,7 +570,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.INFERENCE_USED,
         _inference_used,
         "{what} was used where autograd records{at}{made}",
-        "make it under torch.no_grad() instead, or use a copy: {name} = {name}.clone()",
+        "make it under torch.no_grad() instead, or use a copy: {name} = {name}.clone(){trained}",
     ),
     Rule(
         "an operation without a derivative",

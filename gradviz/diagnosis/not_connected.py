@@ -33,7 +33,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_when
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
 from gradviz.facts import Action, EventKind, FrameKind, Loss, ValueRead
@@ -73,8 +73,9 @@ def _cut(context: Context, question: Question) -> Evidence | None:
 
 def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
     """Where its data became numbers or arrays before the pass, by the lines."""
+    if not (found := context.numbers.get(question.key)):
+        return {}
     before = {str(event.location) for event in number_reads(context)}
-    found = context.numbers.get(question.key, ())
     return {row.source: row for row in found if row.source in before}
 
 
@@ -177,7 +178,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
             fix = f"call {call_of(context)}: what is used there gets its gradient then; or {fix}"
     elif has_run:
         more = ", and backward of a Function returns gradients of its inputs only"
-    function = f"{word_of(data)}{at_line(line)}"
+    function = f"{word_of(data)}{at_line(line)}{library_call(context, line).rstrip(',')}"
     words = {"root": context.root_names, "used": "is used" if using else "may be used"}
     words |= {"function": function, "more": more, "fix": fix}
     return Evidence(words, (key,), locations_of([line]), key)

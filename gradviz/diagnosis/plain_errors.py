@@ -575,6 +575,7 @@ OUTSIDE: Mapping[Kind | None, str] = {
     Kind.BFLOAT16_NUMPY: "numpy has no bfloat16: x.float().numpy()",
     Kind.NOT_ONE_BOOLEAN: "create a loss before it is called: torch.nn.MSELoss()(prediction, "
     "target); or make one value of a condition: x.all(), x.any()",
+    Kind.NO_PROBABILITIES: "give it probabilities: x.sigmoid(); or use BCEWithLogitsLoss",
     Kind.NO_SUPER: "call super().__init__() first in __init__",
 }
 """Of errors outside of autograd, which keep the text of torch."""

@@ -142,15 +142,12 @@ def _look_at_live(asked: Asked, context: Context) -> Context:
     seen: TrainingSets = snapshots.training_sets()
     modules = asked.modules or snapshots.recorded_modules()
     known = {id(each) for module in modules for each in parameters_of(module)}
-    if asked.tensors and all(
-        id(each) in known and key_of(each) in seen.held for each in asked.tensors
-    ):
-        asked.look_at(() if asked.modules else modules)
-        return replace(context, held=seen.held, waiting=seen.waiting, elsewhere=seen.elsewhere)
-    found = live()
+    tensors, held = asked.tensors, seen.held
+    if not tensors or not all(id(e) in known and key_of(e) in held for e in tensors):
+        found = live()
+        modules, held = found.modules, held | _held(asked, found.optimizers)
     if not asked.modules:
-        asked.look_at(found.modules)
-    held = seen.held | _held(asked, found.optimizers)
+        asked.look_at(modules)
     return replace(context, held=held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 
 

@@ -7,7 +7,7 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,9 +17,11 @@ from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
     assignments_to,
     has_line,
+    locations_of,
     mention,
     nodes_in,
     statement_at,
+    statements_around,
     syntax_tree,
 )
 from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
@@ -156,13 +158,12 @@ def first_answer(
 ) -> Explanation | None:
     """Try rules in order until one answers; None if none does."""
     reach = own = None
-    known = vars(subject), getattr(subject, "data", {}), vars(context)
     for rule in rules:
         if rule.needs is Needs.RECORDING and context.events is None:
             continue
         if rule.events and context.kinds.isdisjoint(rule.events):
             continue
-        if rule.given and not any(found.get(rule.given) for found in known):
+        if rule.given and not _has(rule.given, context, subject):
             continue
         if rule.to_it:
             own = context.kinds_of(subject.key) if own is None else own
@@ -176,6 +177,12 @@ def first_answer(
         if evidence is not None:
             return explanation_of(rule, evidence, context, subject)
     return None
+
+
+def _has(name: str, context: Context, subject: RuleSubject) -> bool:
+    """Whether the subject, its node or the context has an attribute that is not empty."""
+    own = getattr(subject, name, None) or getattr(subject, "data", {}).get(name)
+    return bool(own or getattr(context, name, None))
 
 
 def explanation_of(
@@ -233,16 +240,48 @@ def is_made_at_a_line(data: NodeData) -> bool:
     return is_computed and "source" in data and "," not in data.get("op", ",")
 
 
-def is_of_exp(graph: GradGraph, key: str, number: int) -> bool:
-    """Whether an input of an operation, by its number, is a sum or product of exponentials."""
+def library_call(context: Context, source: str) -> str:
+    """The text behind a line of a library: the only line of the program that calls it; or ""."""
+    for place in locations_of([source]):
+        own = context.cached("own files", lambda: _own_files(context))
+        for each in statements_around(place, ast.FunctionDef) if place.file not in own else ():
+            lines = [e for file in own for e in _calls_of(file, each.name, place.file)]
+            if len(lines) == 1:
+                return f", in {each.name}(), which {mention(lines[0])} calls,"
+    return ""
+
+
+def _own_files(context: Context) -> set[str]:
+    return {each.location.file for each in context.events or () if each.location.is_own}
+
+
+def _calls_of(file: str, name: str, library: str) -> Iterator[SourceLocation]:
+    """The lines of a file that call a function that it imports from a library's file."""
+    tree, known = syntax_tree(file), dict[str, str]()  # how the function is called, and its name
+    for made in nodes_in(tree, ast.ImportFrom):
+        if (made.module or "").partition(".")[0] in library:
+            known |= {each.asname or each.name: each.name for each in made.names}
+    for plain in nodes_in(tree, ast.Import):
+        modules = [e for e in plain.names if e.name.partition(".")[0] in library]
+        known |= {f"{each.asname or each.name}.{name}": name for each in modules}
+    for call in nodes_in(tree, ast.Call):
+        if known.get(ast.unparse(call.func)) == name:
+            yield SourceLocation(file, call.lineno)
+
+
+def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether an input of an operation, by its number, is computed from a sum of exponentials."""
     keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
-    for _ in range(3):
+    is_sum = False
+    for _ in range(4):
         words = [graph.nodes[each].get("op", "") for each in keys]
         if "exp" in words:
-            return True
-        every = [*zip(keys, map(operation, words), strict=True)]
-        keys = [key for key, row in every if row.factors or row.rearranges or row.word == "sum"]
-        keys = [source for key in keys for source, _ in graph.inputs(key)]
+            return is_sum
+        rows = [*zip(keys, words, map(operation, words), strict=True)]
+        sums = [key for key, word, row in rows if word in ("sum", "mean") or row.factors]
+        passed = [key for key, word, row in rows if word in ("mul", "div") or row.rearranges]
+        is_sum = is_sum or bool(sums)
+        keys = [source for key in (*sums, *passed) for source, _ in graph.inputs(key)]
     return False
 
 

@@ -191,32 +191,6 @@ def _result_of(context: Context, number: int) -> float:
     return abs(value.values[0]) if value is not None and value.values is not None else 0.0
 
 
-def _undone(context: Context, question: Question) -> Evidence | None:
-    """Each step changed it, and a write brought back the values that it had before the step."""
-    key, kind = question.key, FrameKind.AFTER_BACKWARD
-    frames = [e for e in context.frames or () if e.kind is kind and key in e.graph]
-    first = frames[0].graph.nodes[key].get("value") if frames else None
-    if first is None or any(e.graph.nodes[key].get("value") != first for e in frames):
-        return None
-    at = (frames[0].follows, frames[-1].follows)
-    rows = [row for row in context.steps_of(key) if at[0] < row[0].number < at[1]]
-    if len(rows) < _SEVERAL or any(key in (*each.same, *each.at_rest) for _, each in rows):
-        return None
-    changes = context.happened_to(key, EventKind.IN_PLACE)
-    writes = [each for each in changes if each.action is not Action.IN_STEP]
-    ends = [*(event.number for event, _ in rows[1:]), at[1]]
-    after = [
-        [e for e in writes if step.number < e.number < end and e.location]
-        for (step, _), end in zip(rows, ends, strict=True)
-    ]
-    if not all(after) or not first.is_finite:
-        return None
-    write, (step, details) = after[-1][-1], rows[-1]
-    words = {"count": counted(len(rows), "step"), "optimizer": details.optimizer}
-    words |= {"word": write.word, "line": mention(write.location), "step": mention(step.location)}
-    return Evidence(words, locations=(write.location, step.location))
-
-
 def _cancelled(context: Context, graph: GradGraph, key: str) -> str:
     live = context.cached(("live", id(graph)), lambda: ancestors(graph, context.roots_of(graph)))
     return cancelled_at(graph, key, live, context.cached(("cancelled", id(graph)), dict))
@@ -248,19 +222,6 @@ cancel_rules: tuple[Rule[Any, Any], ...] = (
         "detach what is subtracted there, as in hard + x - x.detach()",
     ),
 )
-undone: Rule[Any, Any] = Rule(
-    "steps that are undone",
-    Verdict.NO_STEP,
-    _undone,
-    "{word} at {line} undid each of {count} of {optimizer} at {step}: it had the same values in "
-    "every pass",
-    "nothing, if each step is a trial of its own; else write only before the loop, and into a copy "
-    "rather than into the model that is trained",
-    events=(EventKind.STEP,),
-    docs="It has the same values in all recorded passes, and a write follows each step.",
-)
-
-
 grown: Rule[Any, Any] = Rule(
     "grown from step to step",
     Verdict.EXPLODING,
@@ -365,8 +326,8 @@ def _switched_off(context: Context, optimizer: OtherSubject) -> Evidence | None:
     if off is None or (details := step.details).changed:
         return None
     own = [e for e, other in context.steps if other.held == details.held and e.number > off.number]
-    is_trained = any(context.happened_to(key, _ADDED) for key in details.held)
-    if not own or not is_trained or any(each.number > off.number for each in context.passes):
+    added = [event.number for key in details.held for event in context.happened_to(key, _ADDED)]
+    if not own or not added or max(added) > off.number:
         return None
     words = {"line": mention(step.location), "off": mention(off.location)}
     words |= {"count": counted(len(own), "step"), "fix": TURN_ON.format(off.location)}
@@ -378,7 +339,7 @@ switched_off: Rule[Any, Any] = Rule(
     Verdict.NO_STEP,
     _switched_off,
     "its step at {line} changes nothing: gradients are off since set_grad_enabled(False) at {off}, "
-    "and no backward pass ran for the {count} since then",
+    "and no backward pass gave its parameters a gradient for the {count} since then",
     events=(EventKind.STEP, EventKind.MODE),
 )
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.copies import reads_of_grad
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
@@ -102,12 +103,14 @@ def terms_without_gradient(context: Context) -> list[Explanation]:
         edges = (CutEdge(*edge) for edge in graph.out_edges(ordered, data=True))
         cuts = [cut for cut in edges if cut.edge.get("cause") in _CUTS_OF_TERMS]
         spoiled = descendants(graph, [cut.target for cut in cuts], is_data) - alive
-        spoiled -= descendants(graph, [each for each in never if each in graph], is_data)
+        told = descendants(graph, [each for each in never if each in graph], is_data)
+        spoiled -= told
         left = _MANY
         for number, row in enumerate(addends_of(graph, roots)):
             place, term = (graph.nodes[row.sum].get("source", ""), number), None
             is_fixed = not row.key or graph.nodes[row.key]["kind"] is NodeKind.UNTRACKED
             is_asked = row.sum not in dead and (row.key in spoiled or is_fixed)
+            is_asked = is_asked and row.key not in told
             if is_asked and (left := left - 1) >= 0:
                 term = _term_at(inside, row, trained, cuts if row.key in spoiled else [])
                 if term is not None and term.fixed is None:
@@ -175,6 +178,10 @@ def _constant_at(context: Context, row: Addend) -> _FixedPart | None:
                 line, name = str(SourceLocation(place.file, call.lineno)), called_name(call)
                 why = f"{name}() at {mention(line)} computes it without create_graph=True"
                 return _FixedPart(row.key, why, f"{line}: {name}(..., create_graph=True)", line)
+            for read, line in reads_of_grad(place, nodes[key].get("op", "")):
+                why = f"{read}.grad at {mention(line)} was computed without create_graph=True"
+                fix = f"{line}: take it from torch.autograd.grad(result, {read}, create_graph=True)"
+                return _FixedPart(row.key, why, fix, line)
     return None
 
 

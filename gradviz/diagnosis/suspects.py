@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import as_read, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.name_flow import singular_behind
-from gradviz.diagnosis.rule import is_of_exp
+from gradviz.diagnosis.rule import is_sum_of_exp
 from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
@@ -29,8 +29,7 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation, words
 
 KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
-_KEEP_INSIDE = "look at its inputs: clamp them before, or add a small number, where its derivative "
-_KEEP_INSIDE += "is not finite"
+_KEEP_INSIDE = "clamp its inputs, or add a small number, where its derivative is not finite"
 _LOOK = "look at its inputs: one may be infinite or NaN already, or too large: clamp it before"
 _TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"
 _DIVERGED = (
@@ -86,6 +85,7 @@ _AT_ONCE = {
 }
 _OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
 _SOFTMAXES = ("softmax", "log_softmax")
+_OF_OP |= dict.fromkeys(_SOFTMAXES, f"{_UNMASK}; if no row is, {_LOOK}")
 _FEW = 32  # operations of which all nodes before them are stored
 _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
@@ -305,7 +305,7 @@ def _fix_near(graph: GradGraph, key: str) -> str:
             return _AT_ONCE[op]
         if not (operation(op).rearranges or operation(op).views or op in _CHOOSES):
             break
-    if of in ("div", "reciprocal") and is_of_exp(graph, key, int(of == "div")):
+    if of in ("div", "reciprocal", *LOGS) and is_sum_of_exp(graph, key, int(of == "div")):
         return "compute it by torch.logsumexp(): exp() of very negative numbers is 0"
     return _NEAR_AN_END.get(of, KEEP_AWAY)
 

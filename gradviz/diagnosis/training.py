@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.copies import undone
 from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
 from gradviz.diagnosis.name_flow import (
     assigned_after,
@@ -17,7 +18,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule, without_call
-from gradviz.diagnosis.silent_faults import of_the_called, unchanged, undone
+from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, StepDetails
 from gradviz.graph import (
@@ -31,7 +32,7 @@ from gradviz.graph import (
 )
 from gradviz.graph.text import as_code
 from gradviz.story import Event
-from gradviz.wording import clearing_word, how_to_register
+from gradviz.wording import CLASS_ATTRIBUTE, clearing_word, how_to_register
 
 CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _ADDED = EventKind.ACCUMULATE
@@ -94,7 +95,7 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     register = f"make {plain.container} an nn.Parameter" if is_alone else register
     words = {
         **plain._asdict(),
-        "plain": kind if kind == "buffer" else f"plain {kind}",
+        "plain": kind if kind in ("buffer", CLASS_ATTRIBUTE) else f"plain {kind}",
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
         "register": register,
     }

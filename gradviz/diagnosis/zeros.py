@@ -21,7 +21,14 @@ from gradviz.diagnosis.losses import (
     smaller_elsewhere,
 )
 from gradviz.diagnosis.relative_size import uses_cancel
-from gradviz.diagnosis.rule import Evidence, Rule, called_as, is_made_at_a_line, rounded_at
+from gradviz.diagnosis.rule import (
+    Evidence,
+    Rule,
+    called_as,
+    is_made_at_a_line,
+    library_call,
+    rounded_at,
+)
 from gradviz.diagnosis.silent_faults import (
     cancel_rules,
     is_random,
@@ -196,10 +203,9 @@ def _comes_from_zeros(step: Step) -> bool:
 
 def _relu(step: Step) -> Block | None:
     made, given = step.made, step.given
-    if made is None or not is_only(made, (0.0,)):
-        most = largest(given) if given is not None else None
-        if most is None or most > 0:
-            return None
+    most = largest(given) if given is not None else None
+    if (made is None or not is_only(made, (0.0,))) and (most is None or most > 0):
+        return None
     if _comes_from_zeros(step):
         return _of_zeros(step, "its input", 0)
     return Block(step.target, f"{inputs_text(made or given)} <= 0", _RELU)
@@ -286,7 +292,6 @@ _DRAWN = "nothing, if other passes draw other values than zeros; else "
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _LEAVE_OUT = "leave it out, or change a copy: x.clone().zero_()"
 _QUERY_KEY = operation("scaled_dot_product_attention").saves
-_FLAT = ", where its slope is 0"
 _SAMPLERS = ("grid_sampler2d", "grid_sampler3d")
 
 
@@ -312,7 +317,7 @@ def _flat_at_zero(step: Step) -> Block | None:
     zero = step.made if step.op == "norm" else step.given
     if not is_flat or zero is None or not is_all_zero(zero):
         return None
-    slope = ", where torch takes its slope to be 0" if step.op == "norm" else _FLAT
+    slope = f", where {'torch takes its slope to be' if step.op == 'norm' else 'its slope is'} 0"
     if _comes_from_zeros(step):
         return _of_zeros(step, "its input", 0, slope)
     return Block(step.target, f"its input is all zeros{slope}", _NOT_ZERO)
@@ -542,10 +547,9 @@ def _noise(context: Context, question: Question) -> Evidence | None:
 
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
-    data = values.graph.nodes[block.key]
-    op = called_as(context, block.key, data.get("op", ""))
-    words = {"op": op, "why": block.why, "where": at_line(data.get("source", ""))}
-    return {**words, "fix": _FIX_OF_CALL.get(op, block.fix)}
+    op = called_as(context, block.key, (data := values.graph.nodes[block.key]).get("op", ""))
+    where = at_line(line := data.get("source", "")) + library_call(context, line)
+    return {"op": op, "why": block.why, "where": where, "fix": _FIX_OF_CALL.get(op, block.fix)}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:

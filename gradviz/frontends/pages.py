@@ -35,7 +35,7 @@ from gradviz.frontends.target import (
     parse_target,
     values_of,
 )
-from gradviz.serialize import load, to_json
+from gradviz.serialize import load, record_of, to_json
 from gradviz.story import Story, recorded_in
 from gradviz.views import apply
 
@@ -413,12 +413,11 @@ class Cache:
             return None
         try:
             found = json.loads(path.read_bytes())
-            outcome = BlockOutcome(**found["outcome"])
+            outcome = record_of(BlockOutcome, found["outcome"])
             files: dict[str, str] = found["files"]
             is_same = all(_hash_of(Path(file)) == known for file, known in files.items())
         except (AttributeError, KeyError, TypeError, ValueError):  # of another version, or damaged
             return None
-        outcome = BlockOutcome(outcome.story, tuple(outcome.warnings), outcome.error)
         return CachedPage(outcome, tuple(files)) if is_same else None
 
     def keep(self, facts: Sequence[str], kept: CachedPage) -> None:

@@ -320,7 +320,8 @@ class Search:
     program ends after its first step: after the optimizer's step, or before the same line runs
     backward again; if there is no optimizer, right after the pass. A search that continues into the
     next step ends when each line that ran backward has done so again after a step; in the third one
-    if a graph was retained, or a variable that held a leaf holds a result since.
+    if a graph was retained, a variable that held a leaf holds a result since, or the program wrote
+    into a parameter after a step.
 
     Args:
         wanted: the variables; none for the roots of the pass.
@@ -340,7 +341,7 @@ class Search:
         self.ending = self._graph_before = self._passes = self._returns = self._last_line = _NONE
         self._values_before: list[Any] = []
         self._process, self.passes = os.getpid(), 0
-        self.stopped = self._over = self._is_kept = self._is_third = False  # kept: a graph
+        self.stopped = self._over = self._is_kept = self._is_third = False  # kept: see above
         self._lines, self._lines_before_step, self._again = _Lines(), _Lines(), _Lines()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited, self._ends, self.refusal = False, 0, 0, ""
@@ -435,7 +436,7 @@ class Search:
         waits = self._waits(around, ends) or (is_over and not ends) or self._may_switch_off(frame)
         self._is_waiting = self._next_step and waits
         is_kept = self._has_lost_a_leaf(around) or (bool(self._steppers) and call.retain_graph)
-        self._is_kept |= self._next_step and is_kept
+        self._is_kept |= self._next_step and (self._used.are_written() or is_kept)
         if is_over and not self._is_waiting and self._is_kept and not self._is_third:
             self._is_third, self._again = True, _Lines()
         elif (is_over and not self._is_waiting) or self.extent.ready:

@@ -3,12 +3,14 @@
 A hook is recorded when it is registered, or found on a leaf or on a result that a variable holds.
 Hooks on nodes (``grad_fn.register_hook``) are not recorded: torch has no list of them. During each
 backward pass every hook is replaced by a stand-in, which reads the gradient before and after the
-hook and reports changes.
+hook and reports changes. What is known around the steps of optimizers is here as well.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -26,11 +28,11 @@ from gradviz.capture.autograd.engine import StandIn
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import Table, quietly, tables_of, version_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.summary import FEW, is_capturing, summarize
+from gradviz.capture.tensors.summary import FEW, as_array, is_capturing, memory_of, summarize
 from gradviz.facts import Action, HookDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import Entry
-from gradviz.recording.source_lines import NOWHERE, CodeLocation, UserFiles
+from gradviz.recording.source_lines import NOWHERE, CodeLocation, UserFiles, outwards
 from gradviz.recording.tensor_records import Leaf
 from gradviz.story import EventKind
 
@@ -334,3 +336,77 @@ def _after_step(*arguments: Any) -> None:
 def is_recorded(thread: int) -> bool:
     """Whether a recording was opened in a thread."""
     return any(before and each == thread for before, _, each in _around_steps)
+
+
+class UndoneSteps:
+    """Which part of the change that a step made is left when the next step begins.
+
+    The values are kept from the one to the other, of parameters that are small enough.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, bytes, bytes, dict[Hashable, float], Hashable]] = {}
+
+    def note(self, rows: Iterable[tuple[Any, tuple[torch.Tensor, Any, Any]]]) -> dict[Any, float]:
+        """A step has changed parameters: their identities, what they were before, and are now.
+
+        Returns:
+            Filled later: for each identity the part of the largest change that is left, below 1.
+        """
+        left = dict[Hashable, float]()
+        for identity, (tensor, held, after) in rows:
+            if after is not None and len(after) <= _MOST_KEPT:
+                self._known[id(tensor)] = held.ref, held.values, after, left, identity
+        return left
+
+    def look(self, rows: Iterable[tuple[torch.Tensor | None, Any]]) -> None:
+        """A step begins: parameters, and their values."""
+        for tensor, now in rows:
+            ref, before, after, left, identity = self._known.pop(id(tensor), _NOT_KNOWN)
+            if ref() is None or ref() is not tensor or now == after or not isinstance(now, bytes):
+                continue
+            start, made, then = (as_array(each, ref().dtype) for each in (before, after, now))
+            change = abs(made - start).max(initial=0.0) if start.shape == made.shape else 0.0
+            is_number = made.size == 1 and not left  # which may be at a border
+            if start.shape == then.shape and 0 < change < math.inf and not is_number:
+                left[identity] = float(abs(then - start).max() / change)
+
+    def end(self) -> None:
+        """The recording ends: look at all that are kept."""
+        known = [tensor for known in self._known.values() if (tensor := known[0]()) is not None]
+        self.look([(tensor, memory_of(tensor)) for tensor in known])
+
+
+_MOST_KEPT = 1 << 16  # bytes
+_NOT_KNOWN: Any = (type(None), b"", b"", {}, None)
+
+
+_SCHEDULES = "torch.distributed.pipelining"
+
+
+class Microbatches:
+    """Whether backward passes belong to one step of a pipeline schedule.
+
+    A step is known by the ``id`` of its frame, until an optimizer runs a step.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def end_step(self) -> None:
+        """An optimizer ran a step."""
+        self._number = 0
+
+    def is_same_step(self, accumulates: bool) -> bool:
+        """Whether the pass that just ran is of the same step as the one before.
+
+        Args:
+            accumulates: whether it accumulates into ``.grad``; any other changes nothing.
+        """
+        step = 0
+        for frame in outwards(sys._getframe(1) if _SCHEDULES in sys.modules else None):
+            if frame.f_globals.get("__name__", "").startswith(_SCHEDULES):
+                step = id(frame)
+        is_same = bool(step) and step == self._number
+        self._number = step if accumulates else self._number
+        return is_same

@@ -478,13 +478,12 @@ class FunctionCalls:
             return
         location = user_location(frame.f_back, self._verdicts)
         inputs = [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
+        function: Any = frame.f_locals.get("cls")
+        is_hidden = _is_of_torch(function)
         if any(each.requires_grad for each in inputs):
-            is_hidden = _is_of_torch(frame.f_locals.get("cls"))
             self._add_reads(given, inputs, location, is_hidden, _end_of(frame))
         else:
-            function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
-            is_hidden = _is_of_torch(function)
             given = [*given, *inputs] if is_hidden else given
             call = word, location, tuple(map(id, inputs))
             if call != self._call:  # in a loop, an input is the result of the call before
@@ -515,10 +514,12 @@ class FunctionCalls:
             call = end - 1, end, _APPLY, location.code, location.offset, ()
             entry = Entry(EventKind.OPERATION, "apply", location, operation=call, is_hidden=True)
             entries.append(entry if is_hidden else call)
-            untracked = [self._provenance.untracked(t) for t in inputs if not t.requires_grad]
-            if untracked:
-                self._mixed[end] = [each.as_input() for each in untracked]
+            if untracked := [each for each in inputs if not each.requires_grad]:
+                self._mixed[end] = [self._provenance.untracked(t).as_input() for t in untracked]
         for tensor in given:
+            if isinstance(tensor, torch.nn.Parameter) and not tensor.requires_grad:  # frozen
+                frozen, mixed = self._provenance.untracked(tensor), self._mixed.setdefault(end, [])
+                mixed += [] if any(e.source is frozen for e in mixed) else [frozen.as_input()]
             if tensor.requires_grad and not any(tensor is each for each in inputs):
                 self.reads[end] = self.reads.get(end, 0) | self._leaves(tensor)
 

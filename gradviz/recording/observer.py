@@ -39,18 +39,18 @@ from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore, LostResults, Sampling
-from gradviz.recording.hooks import is_recorded
+from gradviz.recording.hooks import Microbatches, UndoneSteps, is_recorded
 from gradviz.recording.pass_values import GradientFlow
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
     HeldParameter,
-    Microbatches,
     StepRows,
     has_state,
     held_by,
     is_transform,
     step_details,
+    stepped,
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.snapshots import SnapshotSeries
@@ -120,19 +120,15 @@ class Observer(Listener):
         self.frame_store = FrameStore(max_frames)
         self._state = state
         self.snapshots = SnapshotSeries(state, modules)
-        self._rows = 0
-        self._thread = 0
+        self._rows = self._thread = self._passes = self.seen_error = 0
         self._pass: _Pass | None = None
-        self._passes = 0
-        self._held, self._is_new = list[HeldParameter](), False
+        self._held, self._is_new, self._undone = list[HeldParameter](), False, UndoneSteps()
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
-        self.seen_error = 0
         self._is_resumed = False  # after steps that were not recorded, until a backward pass
         self._was_wrong = False  # whether the latest pass left gradients that are not finite
         self._data_parallel: list[weakref.ref[Any]] | None = None
-        self._microbatches = Microbatches()
+        self._microbatches, self._readings = Microbatches(), dict[int, LeafReading]()
         self._steady = Steady(state, self.snapshots)
-        self._readings: dict[int, LeafReading] = {}
         self._lost_results = LostResults(state, self.snapshots)
         self.is_listening = False
         self.sampling: Sampling | None = None
@@ -426,6 +422,7 @@ class Observer(Listener):
         try:
             with quietly():
                 self._held, self._is_new = held_by(optimizer), not has_state(optimizer)
+                self._undone.look((each.ref(), each.values) for each in self._held)
         except Exception as error:
             self._state.failed(error)
         name = type(optimizer).__module__
@@ -468,10 +465,12 @@ class Observer(Listener):
             if (after := version_of(tensor)) != each.version:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
-                values.append((tensor, each))
+                values.append(stepped(tensor, each))
                 facts = location, storage_address(tensor), each.version, after, count
                 state.changes.append(InPlaceChange("step", *facts))
-        details = step_details(StepRows(optimizer, held, changed, names, self._is_new), values)
+        left = self._undone.note(zip(changed, values, strict=True))
+        rows = StepRows(optimizer, held, changed, names, self._is_new, left)
+        details = step_details(rows, values)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
@@ -495,6 +494,7 @@ class Observer(Listener):
                 state.paused, state.stepping = False, None
                 state.end_gradient_change()
                 state.update_alert()
+                self._undone.end()
                 self._steady.leave()
                 is_unseen = self.sampling is None and creation_count() > self._shown_until
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))

@@ -201,6 +201,9 @@ def parameters_of(optimizers: Iterable[Any]) -> dict[int, Any]:
 _STEPS = 16  # between two passes, whose gradients are known
 
 
+_FEW, _SMALL = 64, 1 << 16  # parameters whose values are compared, and their elements
+
+
 class UsedGradients:
     """The gradients that steps used, until the next pass, and the parameters that they moved."""
 
@@ -208,6 +211,7 @@ class UsedGradients:
         self._moved: dict[int, weakref.ref[torch.Tensor]] = {}
         self._left = set[int]()
         self._steps = deque[list[tuple[Any, _Used | None]]](maxlen=_STEPS)
+        self._values = list[tuple[torch.Tensor, bytes | None]]()
 
     def add(self, optimizer: Any) -> bool:
         """An optimizer made a step; returns whether it used one of those that were left again."""
@@ -215,7 +219,13 @@ class UsedGradients:
         self._moved.update((number, weakref.ref(each)) for number, each in held.items())
         rows = [(each, each.grad) for each in held.values()]
         self._steps.append([(p, None if g is None else _Used.of(g)) for p, g in rows])
+        self._values = [(p, memory_of(p)) for p, _ in rows[:_FEW] if p.numel() <= _SMALL]
         return any(id(p) in self._left for p, g in rows if g is not None) and not has_other_ranks()
+
+    def are_written(self) -> bool:
+        """Whether the program wrote into a parameter since the last step."""
+        values, self._values = self._values, []
+        return any(memory_of(tensor) != before for tensor, before in values)
 
     def are_left(self) -> bool:
         """Whether the pass since then changed some of those of an optimizer, and not others.
@@ -366,6 +376,7 @@ class AddedGradient:
 
 
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
+_UNDONE = 0.2  # of the change of a step is left, at most
 
 
 class HeldParameter(NamedTuple):
@@ -445,11 +456,20 @@ def _copy(tensor: torch.Tensor) -> Any:
     return tensor.detach().clone() if is_other else memory
 
 
-def is_same(tensor: torch.Tensor, before: Any) -> bool:
-    """Whether the values have not changed; NaN equals NaN."""
+Stepped = tuple[torch.Tensor, HeldParameter, Any]
+"""A parameter that a step changed, what it was before, and a copy of its memory, or None."""
+
+
+def stepped(tensor: torch.Tensor, held: HeldParameter) -> Stepped:
+    """What is read of a parameter after a step has changed it."""
+    return tensor, held, memory_of(tensor) if isinstance(held.values, bytes) else None
+
+
+def is_same(tensor: torch.Tensor, before: Any, memory: bytes | None = None) -> bool:
+    """Whether the values have not changed; NaN equals NaN. Its memory, if that was copied."""
     now: Any
     if isinstance(before, bytes):
-        memory, kind = memory_of(tensor), "=f" if tensor.dtype is torch.float32 else "=d"
+        kind = "=f" if tensor.dtype is torch.float32 else "=d"
         if memory is None or memory == before or len(memory) != len(before):
             return memory == before
         (old,), (new,) = struct.unpack_from(kind, before), struct.unpack_from(kind, memory)
@@ -464,9 +484,7 @@ def is_same(tensor: torch.Tensor, before: Any) -> bool:
     return not differs.any() or not bool((differs & ((now == now) | (before == before))).any())
 
 
-def differences(
-    rows: Sequence[tuple[torch.Tensor, HeldParameter]],
-) -> Callable[[], list[bool | None]]:
+def differences(rows: Sequence[Stepped]) -> Callable[[], list[bool | None]]:
     """Whether parameters have other values than before a step; None where that is not known.
 
     Args:
@@ -476,13 +494,13 @@ def differences(
         A function that returns it: what was compared on an accelerator is copied to the host then.
     """
     there, found = list[int](), list[bool | None]()
-    for number, (tensor, held) in enumerate(rows):
+    for number, (tensor, held, memory) in enumerate(rows):
         before = held.values
         is_there = isinstance(before, torch.Tensor) and not tensor.is_cpu
         if is_there and before.shape == tensor.shape:
             there.append(number)
         is_known = before is not None and there[-1:] != [number]
-        found.append(not is_same(tensor, before) if is_known else None)
+        found.append(not is_same(tensor, before, memory) if is_known else None)
     pieces: Sequence[torch.Tensor] = ()
     if there:
         now, old = zip(*((rows[n][0].detach(), rows[n][1].values) for n in there), strict=True)
@@ -506,6 +524,7 @@ class StepRows(NamedTuple):
         changed: the identities of those that the step changed.
         names: the names of those.
         is_new: whether the optimizer had no state before, and has one now.
+        left: which part of a change is left when the next step begins, as of `UndoneSteps`.
     """
 
     optimizer: str
@@ -513,11 +532,10 @@ class StepRows(NamedTuple):
     changed: Sequence[Hashable]
     names: Sequence[str]
     is_new: bool
+    left: Mapping[Hashable, float]
 
 
-def step_details(
-    rows: StepRows, values: Sequence[tuple[torch.Tensor, HeldParameter]]
-) -> Callable[[KeyOf], StepDetails]:
+def step_details(rows: StepRows, values: Sequence[Stepped]) -> Callable[[KeyOf], StepDetails]:
     """Creates the details of a step.
 
     Args:
@@ -547,6 +565,7 @@ def step_details(
             keys(identity for identity, each in rows.held if each.is_erased),
             any(each.is_maximized for _, each in rows.held),
             keys(identity for identity, each in rows.held if each.is_amplified),
+            keys(identity for identity, part in rows.left.items() if part <= _UNDONE),
         )
 
     return details
@@ -556,37 +575,6 @@ def has_state(optimizer: Any) -> bool:
     """Whether an optimizer keeps something of earlier steps, such as running averages."""
     state = getattr(optimizer, "state", None)
     return isinstance(state, dict) and any(isinstance(e, dict) and e for e in state.values())
-
-
-_SCHEDULES = "torch.distributed.pipelining"
-
-
-class Microbatches:
-    """Whether backward passes belong to one step of a pipeline schedule.
-
-    A step is known by the ``id`` of its frame, until an optimizer runs a step.
-    """
-
-    def __init__(self) -> None:
-        self._number = 0
-
-    def end_step(self) -> None:
-        """An optimizer ran a step."""
-        self._number = 0
-
-    def is_same_step(self, accumulates: bool) -> bool:
-        """Whether the pass that just ran is of the same step as the one before.
-
-        Args:
-            accumulates: whether it accumulates into ``.grad``; any other changes nothing.
-        """
-        step = 0
-        for frame in outwards(sys._getframe(1) if _SCHEDULES in sys.modules else None):
-            if frame.f_globals.get("__name__", "").startswith(_SCHEDULES):
-                step = id(frame)
-        is_same = bool(step) and step == self._number
-        self._number = step if accumulates else self._number
-        return is_same
 
 
 def _state(leaf: torch.Tensor) -> _State:

@@ -174,15 +174,8 @@ def _own_colors(cards: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]
 
 
 def _event(event: Event) -> dict[str, Any]:
-    return {
-        "number": event.number,
-        "kind": event.kind.value,
-        "word": event.word,
-        "name": event.name,
-        "source": event.source,
-        "detail": event.detail,
-        "nodes": list(event.nodes),
-    }
+    names = ("number", "kind", "word", "name", "source", "detail", "nodes")
+    return {name: plain(getattr(event, name)) for name in names}
 
 
 def _answer(answer: Explanation) -> dict[str, Any]:

@@ -205,6 +205,30 @@ FIXES = {
             'nn.ParameterList(nn.ParameterList(self.gate(n_in, n_hidden)) for _ in "ifco")',
         )
     ],
+    "vb_average_in_place_of_the_weights": [("        p.data.copy_(e)  # here\n", "")],
+    "vb_start_loaded_back": [
+        ("    model.load_state_dict(start)  # here\n", ""),
+        ("for _ in range(4)", "model.load_state_dict(start)\nfor _ in range(4)"),
+    ],
+    "vb_mode_switched_off_in_evaluation": [("grad_enabled(False)", "grad_enabled(True)")],
+    "vb_statistics_reset_before_backward": [
+        ("norm.reset_running_stats()  # here\n", ""),
+        ("loss.backward()\n", "loss.backward()\nnorm.reset_running_stats()\n"),
+    ],
+    "vb_hook_of_a_module_without_gradient": [("(torch.zeros(1),)", "None")],
+    "vb_slope_of_a_field_from_grad": [
+        (
+            "-positions.grad",
+            "-torch.autograd.grad(energy.sum(), positions, create_graph=True)[0]",
+        ),
+        ("    energy.sum().backward(retain_graph=True)\n", ""),
+    ],
+    "vb_rounded_in_a_library": [
+        (
+            "out = quantize(model(torch.rand(8, 3)), 4)",
+            "x = model(torch.rand(8, 3))\n    out = x + (quantize(x, 4) - x).detach()",
+        )
+    ],
     "va_batches_are_yielded_under_no_grad": [
         ("        for i in range", "    for i in range"),
         ("            yield", "        yield"),
@@ -251,6 +275,44 @@ FIXES = {
             "        h, hidden = self.rnn",
         )
     ],
+    "va_mixture_density_underflows": [
+        ("torch.exp(-0.5 * z**2) / (scale * math.sqrt(2 * math.pi))", "-0.5 * z**2 - scale.log()"),
+        ("torch.log((weight * density).sum(1))", "torch.logsumexp(weight.log() + density, 1)"),
+    ],
+    "va_attention_reads_what_is_written": [
+        ("states[:, : t + 1])", "torch.stack(kept, 1))"),
+        ("            states[:, t + 1] = h  # here\n", "            kept.append(h)\n"),
+        ("        states[:, 0] = h\n", "        kept = [h]\n"),
+    ],
+    "va_values_of_the_critic_are_collected": [
+        ("critic(state).item()", "critic(state).squeeze()"),
+        ("torch.tensor(values, requires_grad=True)", "torch.stack(values)"),
+    ],
+    "va_probabilities_above_one": [("criterion(model(x), y)", "criterion(model(x).sigmoid(), y)")],
+    "va_biases_alone_are_tuned": [('name.endswith("bias")', "True")],
+    "va_codes_become_hard_too_soon": [
+        ("self.beta * self.code(h)", "self.beta * self.code(h) / 1e8")
+    ],
+    "va_zoom_is_a_number": [
+        (
+            'nn.functional.interpolate(image, scale_factor=float(self.zoom), mode="bilinear")',
+            "nn.functional.grid_sample(image, self.grid(image))",
+        ),
+        (
+            "    def forward",
+            "    def grid(self, image):\n        theta = torch.eye(2, 3)[None] / self.zoom\n"
+            "        return nn.functional.affine_grid(theta, image.shape)\n\n    def forward",
+        ),
+    ],
+    "va_schedule_ends_at_zero": [("/ a.sqrt()", "/ a.clamp(min=1e-3).sqrt()")],
+    "va_squashed_actions": [("torch.log(1 - action**2)", "torch.log(1 - action**2 + 1e-6)")],
+    "va_sentence_of_padding_alone": [("words[3] = 0", "words[3, 1:] = 0")],
+    "va_everything_is_pruned": [('"weight", amount=1.0', '"weight", amount=1')],
+    "va_layer_of_the_class": [
+        ("    mix = nn.Linear(4, 4)\n\n", ""),
+        ("        self.out", "        self.mix = nn.Linear(4, 4)\n        self.out"),
+    ],
+    "va_lambdas_take_the_last_layer": [("lambda x: torch", "lambda x, layer=layer: torch")],
     "va_rays_hit_by_a_condition": [
         ("(distance < self.radius).float()", "torch.sigmoid((self.radius - distance) / 0.1)")
     ],

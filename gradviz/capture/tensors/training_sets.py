@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from contextlib import suppress
 from difflib import SequenceMatcher
-from itertools import compress, islice
+from itertools import compress, islice, takewhile
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from torch import nn
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.facts import Flag, PlainContainer, TrainingSets
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
+from gradviz.wording import CLASS_ATTRIBUTE
 
 _OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in every module
 _MOST = 1_000  # entries of one container that are searched
@@ -39,7 +40,8 @@ class Unregistered(NamedTuple):
         name: its path as Python code: ``"layers[0].weight"``.
         container: path of the list, tuple or dict: ``"layers"``.
         kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``, or the class of an object
-            that is no module; ``"tensor"`` if the attribute is the tensor itself.
+            that is no module; ``"tensor"`` if the attribute is the tensor itself, and
+            ``"class attribute"`` if the class has it.
         owner: the class of the module that owns it: ``"Net"``.
         of_modules: whether the container contains modules; otherwise parameters.
         inner: type of the container in the container that contains them; "" for none.
@@ -102,6 +104,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             if attribute not in _OF_MODULES:
                 for row in _rows_of(owner, f"{path}." * bool(path), attribute, value, buffers):
                     found.setdefault(id(row.tensor), row)
+        for row in _rows_of_class(owner, f"{path}." * bool(path)):
+            found.setdefault(id(row.tensor), row)
     registered = set(map(id, parameters_of(module))) if found else ()
     return [row for key, row in found.items() if key not in registered]
 
@@ -124,6 +128,18 @@ def _rows_of(
     for tensor, name, is_module, inner in rows:
         where = f"{prefix}{attribute}", kind, type(owner).__name__
         yield Unregistered(tensor, name, *where, is_module, inner)
+
+
+def _rows_of_class(owner: nn.Module, prefix: str) -> Iterator[Unregistered]:
+    """The parameters that are attributes of the class of a module, and not of the module."""
+    classes = takewhile(lambda cls: cls is not nn.Module, type(owner).__mro__)
+    for attribute, value in ((n, v) for cls in classes for n, v in vars(cls).items()):
+        name, where = f"{prefix}{attribute}", (CLASS_ATTRIBUTE, type(owner).__name__)
+        if isinstance(value, nn.Module):
+            for own, tensor in value.named_parameters():
+                yield Unregistered(tensor, f"{name}.{own}", name, *where, True, "")
+        elif isinstance(value, nn.Parameter):
+            yield Unregistered(value, name, name, *where, False, "")
 
 
 def own_type(module: nn.Module) -> type:
