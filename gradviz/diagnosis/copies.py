@@ -232,19 +232,24 @@ def _of_another_model(context: Context, question: Question) -> Evidence | None:
 
 
 def _used_instead(context: Context, details: StepDetails) -> list[str]:
-    """The parameters that got the gradients, if those of an optimizer have their shapes."""
-    held, nodes = details.held, context.graph.nodes
-    trained = [
-        key for key in context.graph.leaves if context.happened_to(key, EventKind.ACCUMULATE)
-    ]
-    is_other = all(nodes[key]["kind"] is NodeKind.PARAMETER for key in trained) and not any(
-        key in context.held or context.steps_with(key) for key in trained
-    )
-    if not is_other or any(context.happened_to(key, EventKind.ACCUMULATE) for key in held):
+    """The parameters that got the gradients, if those of an optimizer have their shapes.
+
+    If they are copies of what the optimizer holds, other rules name the copy.
+    """
+    held, nodes = {*details.held}, context.graph.nodes
+    every = [*context.graph.leaves, *held]
+    trained = [key for key in every if context.happened_to(key, EventKind.ACCUMULATE)]
+    if not all(
+        not (key in held or key in context.held or context.steps_with(key))
+        and nodes[key]["kind"] is NodeKind.PARAMETER
+        and held.isdisjoint(context.copies.get(key, ()))
+        for key in trained
+    ):
         return []
-    shapes = [(context.node_in_a_frame(key) or {}).get("shape") for key in held]
-    is_equal = sorted(map(repr, shapes)) == sorted(repr(nodes[key].get("shape")) for key in trained)
-    return [nodes[key].get("name", "a parameter") for key in trained] if is_equal else []
+    shapes = sorted(repr((context.node_in_a_frame(key) or {}).get("shape")) for key in held)
+    is_equal = shapes == sorted(repr(nodes[key].get("shape")) for key in trained)
+    is_model = len({*shapes}) > 1  # one tensor may have the shape of another by chance
+    return [nodes[key].get("name", "a parameter") for key in trained] if is_equal * is_model else []
 
 
 of_another_model: Rule[Any, Any] = Rule(
