@@ -177,7 +177,7 @@ class Explanations(Sequence[Explanation], Shown):
         ]
         on_ranks = [fine] if fine else []
         if rows or errors:  # of ranks, on some of which they were not found fine
-            on_ranks = _groups([replace(each, reason="") for each in fine], fewest=1)
+            on_ranks = _groups([replace(each, reason="", cause="") for each in fine], fewest=1)
         for group in on_ranks:
             where = f"{group[0].ranks}: " if group[0].ranks and on_ranks != [fine] else ""
             other = "" if where or not rows else "other "
