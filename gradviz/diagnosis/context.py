@@ -190,6 +190,7 @@ class Context:
         numbers: by the keys of leaves, where their data became numbers or arrays.
         since: by the keys of leaves whose gradient is not finite: the number of the first of the
             backward passes since which it was not finite, and the graph before that pass.
+        earlier: values in passes, before the latest, that gave some leaf zeros, by their numbers.
         later: the context of the end of the recording, if that shows other results.
         held: keys of the parameters of the optimizers that were seen, or are alive.
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
@@ -213,6 +214,7 @@ class Context:
     lost: Mapping[str, Sequence[CutEdge]] | None = None
     numbers: Mapping[str, Sequence[ValueRead]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
+    earlier: Mapping[int, Values] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
     waiting: Mapping[str, str] = field(default_factory=dict)
@@ -284,14 +286,13 @@ class Context:
         Tensors that they use without being inputs are not in the graph. The class names of torch's
         own operations end in a number (``MulBackward0``); those of a Function do not.
         """
-        nodes = self.graph.nodes
+        made = {
+            k: self.graph.nodes[k].get("grad_fn", "") for k in self.graph if k in self.reachable
+        }
+        own = {key: name for key, name in made.items() if name not in _WITH_ALL_INPUTS}
+        own = {key: name for key, name in own.items() if name.endswith("Backward")}
         return tuple(
-            key
-            for key in self.graph
-            if key in self.reachable
-            and nodes[key].get("grad_fn", "").endswith("Backward")
-            and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
-            and nodes[key]["grad_fn"].removesuffix("Backward") not in FUNCTIONS_OF_TORCH
+            k for k, e in own.items() if e.removesuffix("Backward") not in FUNCTIONS_OF_TORCH
         )
 
     @cached_property
@@ -369,6 +370,9 @@ class Context:
         is_latest = bool(passes and added) and added[-1].number > passes[-1].number
         # A loop has accumulated many times; only passes after the last clearing count.
         is_all = len(added) == 1 or question.data.get("accumulations") == 1
+        if added and is_zero and not is_latest:
+            numbers = reversed(self._like_the_latest(question.key))
+            return next((self.earlier[n] for n in numbers if n in self.earlier), None)
         if not is_latest or not (is_all or is_zero) or self.before is None:
             return None
         return self.values or self.cached("values before", partial(Values, self.before))
@@ -384,10 +388,7 @@ class Context:
 
     def frame_of_latest_pass(self, key: str) -> Frame | None:
         """The frame with that graph, of a recording."""
-        details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
-        numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
-        lines = {n: self.pass_of[n].source for n in numbers if n in self.pass_of}
-        added = [n for n, line in lines.items() if line == lines.get(numbers[-1])]
+        added = self._like_the_latest(key)
         # A forward pass that torch.autograd.grad took has the number of the pass before it.
         ends = pairwise(self.frames or ())
         taken = [id(f) for f, then in ends if then.kind is FrameKind.AFTER_AUTOGRAD_GRAD]
@@ -395,6 +396,13 @@ class Context:
         found = [f for f in kept if f.pass_number in added and id(f) not in taken]
         found.sort(key=lambda frame: (-frame.pass_number, frame.kind is FrameKind.FORWARD))
         return next((frame for frame in found if key in frame.graph), None)
+
+    def _like_the_latest(self, key: str) -> list[int]:
+        """The numbers of the passes of one line, the latest that added to a gradient."""
+        details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
+        numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
+        lines = {n: self.pass_of[n].source for n in numbers if n in self.pass_of}
+        return [n for n, line in lines.items() if line == lines.get(numbers[-1])]
 
     def lost_in_pass(self, loss: Loss, number: int = 0) -> Mapping[tuple[str, int], LostGradient]:
         """Where a backward pass lost gradients, by the operation and the number of its input.

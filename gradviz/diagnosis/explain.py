@@ -48,7 +48,7 @@ from gradviz.diagnosis.no_gradient import (
     frozen,
     other_tensor_rules,
 )
-from gradviz.diagnosis.non_finite import non_finite_rules
+from gradviz.diagnosis.non_finite import non_finite_rules, with_values
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.overview import (
     ListedAnswer,
@@ -65,7 +65,6 @@ from gradviz.diagnosis.reading import (
     look,
     questions_of,
     recording_of,
-    with_values,
 )
 from gradviz.diagnosis.rule import Rule, explanation_of, first_answer
 from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps

@@ -1,9 +1,10 @@
-"""Rules for a gradient that is NaN or infinite, and for a result that is."""
+"""Rules for a gradient, or a result, that is NaN or infinite; the values of large tensors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from gradviz.diagnosis.suspects import (
     of_untracked,
 )
 from gradviz.diagnosis.training import scaling_of
-from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.values import Values, is_all_zero
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
@@ -42,12 +43,13 @@ from gradviz.facts import (
     Loss,
     StepDetails,
 )
-from gradviz.graph import GradGraph, ancestors, in_order, is_data, word_of
+from gradviz.graph import GradGraph, TensorSummary, ancestors, in_order, is_data, word_of
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 if TYPE_CHECKING:
+    from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
 
 _LOWER_SCALE = (
@@ -107,6 +109,54 @@ def not_finite_since(context: Context, recording: Recording) -> dict[str, tuple[
         if key not in found and number in wrong and key in wrong[number][0]:
             found[key] = number, wrong[number][0]
     return found
+
+
+def with_values(context: Context, recording: Recording, names: Names) -> Context:
+    """Add known values of large tensors, which frames do not contain.
+
+    Named tensors are still alive; one that was changed in place since is not read.
+    """
+    before, values, snapshots = context.before, None, recording._snapshots
+    since, made = not_finite_since(context, recording), dict[int, Values]()
+    graphs = dict(since.values())  # of many leaves it is the same one
+    if before is not None:
+        graphs[0] = before
+    zeros = {n: each for n, each in _before_zeros(context).items() if snapshots.contents(each)}
+    graphs |= zeros
+    for number, graph in graphs.items():
+        _, kept = snapshots.wrong.get(number, (graph, {}))
+        known = {**_live_values(graph, recording, names), **kept}
+        made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
+    if before is not None:
+        values = made[id(before)]
+    found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
+    earlier = {number: made[id(graph)] for number, graph in zeros.items()}
+    return replace(context, values=values, since=found, earlier=earlier)
+
+
+def _before_zeros(context: Context) -> dict[int, GradGraph]:
+    """The graphs before passes that gave a leaf its last gradient, of zeros, by their numbers."""
+    given = [e.details for e in context.happened(EventKind.ACCUMULATE)]
+    rows = [(e.pass_number, e.after) for e in given if isinstance(e, GradientDetails)]
+    zeros = {number for number, after in rows if after is not None and is_all_zero(after)}
+    frames = [frame for frame in context.frames if frame.kind is FrameKind.FORWARD]
+    return {frame.pass_number: frame.graph for frame in frames if frame.pass_number in zeros}
+
+
+def _live_values(
+    graph: GradGraph, recording: Recording, names: Names
+) -> Mapping[str, TensorSummary]:
+    from gradviz.capture.autograd.tensors import version_of
+    from gradviz.capture.tensors.summary import summarize
+
+    tensors = {
+        key: named.tensor
+        for named in names
+        if (key := recording._snapshots.key_of(named.tensor, graph)) in graph
+        and "value" not in (data := graph.nodes[key])
+        and data.get("version", 0) == version_of(named.tensor)
+    }
+    return dict(zip(tensors, summarize(list(tensors.values())), strict=True))
 
 
 def _found(context: Context, question: Question) -> Evidence | None:

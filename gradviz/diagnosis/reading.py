@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import UNNAMED, Context, Question
-from gradviz.diagnosis.non_finite import not_finite_since
 from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
@@ -20,7 +19,6 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.training import is_frozen, steps_with_gradients
-from gradviz.diagnosis.values import Values
 from gradviz.facts import (
     Action,
     ErrorDetails,
@@ -29,7 +27,7 @@ from gradviz.facts import (
     GradientDetails,
     TrainingSets,
 )
-from gradviz.graph import LEAVES, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
+from gradviz.graph import LEAVES, EdgeKind, GradGraph, NodeData, NodeKind, ancestors
 from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
@@ -417,42 +415,6 @@ def _questions(
             )
         )
     return questions
-
-
-def with_values(context: Context, recording: Recording, names: Names) -> Context:
-    """Add known values of large tensors, which frames do not contain.
-
-    Named tensors are still alive; one that was changed in place since is not read.
-    """
-    before, values, snapshots = context.before, None, recording._snapshots
-    since, made = not_finite_since(context, recording), dict[int, Values]()
-    graphs = dict(since.values())  # of many leaves it is the same one
-    if before is not None:
-        graphs[0] = before
-    for number, graph in graphs.items():
-        _, kept = snapshots.wrong.get(number, (graph, {}))
-        known = {**_live_values(graph, recording, names), **kept}
-        made[id(graph)] = Values(graph, snapshots.contents(graph), known=known)
-    if before is not None:
-        values = made[id(before)]
-    found = {key: (number, made[id(graph)]) for key, (number, graph) in since.items()}
-    return replace(context, values=values, since=found)
-
-
-def _live_values(
-    graph: GradGraph, recording: Recording, names: Names
-) -> Mapping[str, TensorSummary]:
-    from gradviz.capture.autograd.tensors import version_of
-    from gradviz.capture.tensors.summary import summarize
-
-    tensors = {
-        key: named.tensor
-        for named in names
-        if (key := recording._snapshots.key_of(named.tensor, graph)) in graph
-        and "value" not in (data := graph.nodes[key])
-        and data.get("version", 0) == version_of(named.tensor)
-    }
-    return dict(zip(tensors, summarize(list(tensors.values())), strict=True))
 
 
 def _leaves(context: Context) -> dict[str, NodeData]:
