@@ -286,14 +286,11 @@ class Context:
         Tensors that they use without being inputs are not in the graph. The class names of torch's
         own operations end in a number (``MulBackward0``); those of a Function do not.
         """
-        made = {
-            k: self.graph.nodes[k].get("grad_fn", "") for k in self.graph if k in self.reachable
-        }
-        own = {key: name for key, name in made.items() if name not in _WITH_ALL_INPUTS}
-        own = {key: name for key, name in own.items() if name.endswith("Backward")}
-        return tuple(
-            k for k, e in own.items() if e.removesuffix("Backward") not in FUNCTIONS_OF_TORCH
-        )
+        nodes, words = self.graph.nodes, FUNCTIONS_OF_TORCH
+        made = {k: nodes[k].get("grad_fn", "") for k in self.graph if k in self.reachable}
+        own = {key for key, name in made.items() if name.endswith("Backward")}
+        own = {key for key in own if made[key] not in _WITH_ALL_INPUTS}
+        return tuple(k for k in made if k in own and made[k].removesuffix("Backward") not in words)
 
     @cached_property
     def with_grad(self) -> frozenset[str]:
@@ -345,9 +342,8 @@ class Context:
     def _starts(self, key: str) -> list[str]:
         """The node; or, for a result, the nodes that used it."""
         key = self.flat.get(key, key)
-        if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
-            return [key]
-        if key in self.roots:
+        is_result = key in self.graph and self.graph.nodes[key]["kind"] is NodeKind.RESULT
+        if not is_result or key in self.roots:
             return [key]
         return [
             user
