@@ -198,10 +198,28 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     own = [e for e in writes if step.number < e.number < until]
     if not own or any(operation(e.word.removesuffix("_")).updates for e in own):
         return None
+    if _is_of_itself(own[-1].location):
+        return None  # such as a normalization to a sum of 1
     words = {"count": counted(len(rows), "step"), "optimizer": details.optimizer}
     words |= {"word": own[-1].word, "line": mention(own[-1].location)}
     words["step"] = mention(step.location)
     return Evidence(words, locations=(own[-1].location, step.location))
+
+
+_MODULES_OF_TORCH = {"torch", "nn", "F"}
+
+
+def _is_of_itself(location: SourceLocation) -> bool:
+    """Whether what a line writes into a tensor is computed from that tensor alone."""
+    statement: Any = statement_at(location)
+    value: Any = getattr(statement, "value", None)
+    given, into = [value], getattr(statement, "targets", [])
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not into:
+        given, into = [*value.args], [value.func.value]
+    read, written = (
+        {n.id for e in parts for n in nodes_in(e, ast.Name)} for parts in (given, into)
+    )
+    return bool(written) and read - _MODULES_OF_TORCH == written
 
 
 undone: Rule[Any, Any] = Rule(
