@@ -411,7 +411,7 @@ def _questions(
                 is_parameter,
                 *_sets(asked, tensor),
                 tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
-                asked.calls.get(id(tensor)) if is_parameter else None,
+                asked.calls.get(id(tensor)),
             )
         )
     return questions
