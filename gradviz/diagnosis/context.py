@@ -286,11 +286,11 @@ class Context:
         Tensors that they use without being inputs are not in the graph. The class names of torch's
         own operations end in a number (``MulBackward0``); those of a Function do not.
         """
-        nodes, words = self.graph.nodes, FUNCTIONS_OF_TORCH
-        made = {k: nodes[k].get("grad_fn", "") for k in self.graph if k in self.reachable}
-        own = {key for key, name in made.items() if name.endswith("Backward")}
-        own = {key for key in own if made[key] not in _WITH_ALL_INPUTS}
-        return tuple(k for k in made if k in own and made[k].removesuffix("Backward") not in words)
+        nodes = self.graph.nodes
+        made = ((k, nodes[k].get("grad_fn", "")) for k in self.graph if k in self.reachable)
+        made = ((key, name) for key, name in made if name.endswith("Backward"))
+        made = ((key, name) for key, name in made if name not in _WITH_ALL_INPUTS)
+        return tuple(k for k, e in made if e.removesuffix("Backward") not in FUNCTIONS_OF_TORCH)
 
     @cached_property
     def with_grad(self) -> frozenset[str]:

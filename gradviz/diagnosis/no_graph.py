@@ -112,8 +112,7 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
     own, reads = cut.edge.get("source"), number_reads(context)
     reads = [e for e in reads if e.number > since and _untracked(context).isdisjoint(e.nodes)]
-    flow = run._snapshots.data_flow(context.graph, set()) if run is not None else None
-    rows = (row for found in flow.numbers.values() for row in found) if flow is not None else ()
+    rows = (row for found in context.numbers.values() for row in found)
     indices = {row.source for row in rows if row.has_no_gradient}  # as the action that is chosen
     reads = [e for e in reads if str(e.location) not in {own, *indices}]
     is_whole = cut.target == key and not context.happened_to(key, EventKind.OPERATION)

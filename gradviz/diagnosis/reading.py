@@ -523,10 +523,11 @@ def _context(asked: Asked, names: Names) -> Context:
     passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
     roots = tuple(_roots_of(asked, tensors, graph))
     held = frozenset(_held(asked, live().optimizers))
-    context = Context(graph, roots, events, frames, passed[-1] if passed else None, held=held)
+    numbers = asked.recording._snapshots.data_flow(graph, set()).numbers
     if tensors and not graph:
-        context = replace(look(Asked(roots=tensors), names)[0], events=events)
-    return context
+        return replace(look(Asked(roots=tensors), names)[0], events=events, numbers=numbers)
+    before = passed[-1] if passed else None
+    return Context(graph, roots, events, frames, before, held=held, numbers=numbers)
 
 
 def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:

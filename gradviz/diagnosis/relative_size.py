@@ -79,6 +79,11 @@ class Scale:
 
 
 def _scales(context: Context) -> dict[str, Scale]:
+    """`_scales_of`, found once."""
+    return context.cached(_scales, lambda: _scales_of(context))
+
+
+def _scales_of(context: Context) -> dict[str, Scale]:
     """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
 
     A gradient is vanishing only if those of all modules before it in the forward pass are equally
@@ -110,10 +115,6 @@ def _steepest(rows: Sequence[Owner]) -> tuple[str, str]:
     return one.name, other.name
 
 
-def _scale_of(context: Context, question: Question) -> Scale | None:
-    return context.cached(_scales, lambda: _scales(context)).get(question.key)
-
-
 def with_factors(context: Context, leaves: Iterable[tuple[str, Any]]) -> Context:
     """Read the parameters that scale the results of others, if some gradients seem to vanish.
 
@@ -124,13 +125,12 @@ def with_factors(context: Context, leaves: Iterable[tuple[str, Any]]) -> Context
         context: the graph; other contexts are not changed.
         leaves: tensors, by their keys.
     """
-    if all(each.is_large for each in context.cached(_scales, lambda: _scales(context)).values()):
+    if all(each.is_large for each in _scales(context).values()):
         return context
     from gradviz.capture.tensors.summary import summarize
 
     graph, gated, sizes = context.graph, set[tuple[str, str]](), list[float]()
-    known = [(key, tensor) for key, tensor in leaves if key in graph]
-    products = [(_products(graph, key), tensor) for key, tensor in known]
+    products = [(_products(graph, key), tensor) for key, tensor in leaves if key in graph]
     used = [(found, tensor) for found, tensor in products if found]
     for (found, _), value in zip(used, summarize([tensor for _, tensor in used]), strict=True):
         ends = [abs(end) for end in (smallest(value), largest(value)) if end is not None]
@@ -151,10 +151,11 @@ def _products(graph: GradGraph, key: str) -> set[tuple[str, str]]:
     own, stack, users = {key}, [key], set[str]()
     while stack:
         for _, user in graph.out_edges(stack.pop()):
-            op = graph.nodes[user].get("op", "")
-            if op == "mul":
+            data = graph.nodes[user]
+            is_view = operation(data.get("op", "")).rearranges
+            if data.get("op") == "mul":
                 users.add(user)
-            elif user not in own and (op == _WAY[0] or operation(op).rearranges):
+            elif user not in own and (is_view or data["kind"] is NodeKind.ACCUMULATE):
                 own.add(user)
                 stack.append(user)
     return {edge for user in users for edge in graph.in_edges(user) if edge[0] not in own}
@@ -162,7 +163,7 @@ def _products(graph: GradGraph, key: str) -> set[tuple[str, str]]:
 
 def has_large(context: Context) -> bool:
     """Whether some gradients are much larger than those next to the root."""
-    return any(each.is_large for each in context.cached(_scales, lambda: _scales(context)).values())
+    return any(each.is_large for each in _scales(context).values())
 
 
 def _scaled_by(context: Context) -> dict[str, float]:
@@ -175,7 +176,7 @@ def _scaled_by(context: Context) -> dict[str, float]:
 
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
-    scale = _scale_of(context, question)
+    scale = _scales(context).get(question.key)
     if scale is None or scale.is_large is not is_large or _is_input(context, question):
         return None
     if not is_large and scale.ratio * _SMALLER > context.factors.get(question.key, 1.0):
@@ -199,7 +200,7 @@ _BESIDE = frozenset(("cat", "stack", "add", "dropout"))  # in rows of their own,
 
 def _of_equal_rows(context: Context, question: Question) -> Evidence | None:
     """A large gradient of zeros that a normalization divides by a standard deviation of 0."""
-    scale, values = _scale_of(context, question), context.values_of_pass(question)
+    scale, values = _scales(context).get(question.key), context.values_of_pass(question)
     if scale is None or not scale.is_large or values is None or question.key not in values.zeros:
         return None
     graph, nodes, stack, seen = values.graph, values.graph.nodes, [question.key], {question.key}
@@ -265,7 +266,7 @@ def _fix_by_size(graph: GradGraph) -> str:
 
 def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
     """Only the sum of normalized values, or of their squares, is used: it is nearly a constant."""
-    scale = _scale_of(context, question)
+    scale = _scales(context).get(question.key)
     if scale is None or scale.is_large:
         return None
     graph, nodes = context.graph, context.graph.nodes

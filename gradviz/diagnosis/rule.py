@@ -16,6 +16,7 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
     assignments_to,
+    at_line,
     has_line,
     locations_of,
     mention,
@@ -285,17 +286,29 @@ def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
     return False
 
 
-def called_as(context: Context, key: str, op: str) -> str:
-    """An operation, with the function whose call made it: ``"linear (addmm)"``."""
+def calling_word(context: Context, key: str) -> str:
+    """The word of the function whose call made an operation: ``"linear"``; "" if unknown."""
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
-    if not called:  # one of several that a function made: the last of them is that of its event
-        data = context.node_in_a_frame(key) or {}
-        own, events = data.get("sequence_nr", -1), context.events_on(data.get("source", ""))
-        made = (e for e in events if e.kind is EventKind.OPERATION and e.nodes)
-        rows = [((context.node_in_a_frame(e.nodes[-1]) or {}).get("sequence_nr"), e) for e in made]
-        later = [(nr, e.number, e.word) for nr, e in rows if nr is not None and nr > own >= 0]
-        called = [min(later)[-1]] if later else []
-    return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
+    if called:
+        return called[-1]
+    # One of several that a function made: the last of them is that of its event.
+    data = context.node_in_a_frame(key) or {}
+    own, events = data.get("sequence_nr", -1), context.events_on(data.get("source", ""))
+    made = (e for e in events if e.kind is EventKind.OPERATION and e.nodes)
+    rows = [((context.node_in_a_frame(e.nodes[-1]) or {}).get("sequence_nr"), e) for e in made]
+    later = [(nr, e.number, e.word) for nr, e in rows if nr is not None and nr > own >= 0]
+    return min(later)[-1] if later else ""
+
+
+def called_as(op: str, called: str) -> str:
+    """An operation, with the function whose call made it: ``"linear (addmm)"``."""
+    return op if called in (op, "") else f"{called} ({op})"
+
+
+def called_at(context: Context, key: str, data: NodeData) -> str:
+    """An operation, with what called it, and its line: ``"linear (addmm) at train.py:7"``."""
+    op = called_as(data.get("op", ""), calling_word(context, key))
+    return f"{op}{at_line(data.get('source', ''))}"
 
 
 def rounded_at(context: Context) -> dict[tuple[str, int], LostGradient]:

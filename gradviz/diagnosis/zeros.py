@@ -25,6 +25,8 @@ from gradviz.diagnosis.rule import (
     Evidence,
     Rule,
     called_as,
+    called_at,
+    calling_word,
     is_made_at_a_line,
     library_call,
     rounded_at,
@@ -413,9 +415,8 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
     first, *rest = blocks
     if (other := next((each for each in rest if each.why != first.why), None)) is None:
         return f", and {'' if len(rest) >= _FEW else f'{len(rest)} '}more like it" if rest else ""
-    data, where = (it := graph.nodes[other.key]), at_line(it.get("source", ""))
     more = f", and {len(rest) - 1} more" if rest[1:] else ""
-    return f"; {called_as(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
+    return f"; {called_at(context, other.key, graph.nodes[other.key])} too: {other.why}{more}"
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
@@ -469,30 +470,29 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     key = max(one or found, key=lambda each: nodes[each].get("sequence_nr", 0))
     data, others = nodes[key], 0 if one else len(found) - 1
     lines, word = locations_of([data.get("source", "")]), data.get("op", "")
-    op, where = called_as(context, key, word), at_line(data.get("source", ""))
-    more = f", and so did {others} more" if others else ""
-    what = f"{op}{where} returned zeros in backward, and the gradient that came to it was not zero"
+    op, more = called_at(context, key, data), f", and so did {others} more" if others else ""
+    what = f"{op} returned zeros in backward, and the gradient that came to it was not zero"
     words = {"what": f"{what}{more}", "fix": f"{_LOOK} for {data.get('dtype', 'its dtype')}"}
     if (key, 0) in cancelled:
         users = locations_of(nodes[e].get("source", "") for e in graph.successors(key))
-        what = f"the gradients that the uses of the result of {op}{where} return"
+        what = f"the gradients that the uses of the result of {op} return"
         what += f", at {joined([mention(e) for e in users])}," if users else ""
         lines = (*lines, *users)
         words["what"] = f"{what} are not zero, and their sum is"
         words["fix"] = "if only one of the uses is to train it, detach it in the others"
-        by = {called_as(context, e, "").split(" ")[0] for e in graph.successors(key)}
+        by = {calling_word(context, each) for each in graph.successors(key)}
         words["fix"] = _SIGNED if by == {"hinge_embedding_loss"} else words["fix"]
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
-        words["what"] = f"{op}{where} returned zeros in backward: {_UNIFORM}"
+        words["what"] = f"{op} returned zeros in backward: {_UNIFORM}"
         words["fix"] = _of_uniform(values, key)
     fixes = (fix for name, fix in _FIX_OF.items() if word.startswith(name))
     words["fix"] = next(fixes, words["fix"])
     if word in ("stack", "cat"):
-        words["what"] = f"of the result of {op}{where}, its part got zeros, and other parts did not"
+        words["what"] = f"of the result of {op}, its part got zeros, and other parts did not"
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
     if operation(word).ends:
-        words["what"] = f"{op}{where} blocks the gradient: it is saturated at every element that "
+        words["what"] = f"{op} blocks the gradient: it is saturated at every element that "
         words["what"] += "a gradient came to"
         words["fix"] = _SMALL
     if operation(word).draws:
@@ -507,8 +507,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
 
 
 _FIX_OF_CALL = {
-    "dropout (mul)": "pass a p below 1: with p=1 dropout sets every element to 0",
-    **dict.fromkeys(("margin_ranking_loss (mul)", "cosine_embedding_loss (where)"), _SIGNED),
+    ("dropout", "mul"): "pass a p below 1: with p=1 dropout sets every element to 0",
+    **dict.fromkeys([("margin_ranking_loss", "mul"), ("cosine_embedding_loss", "where")], _SIGNED),
 }
 _UNIFORM = "the same gradient came for each of its entries, whose sum is the same for every input"
 _EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
@@ -537,8 +537,7 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         if not found or added_cast(graph, question.key):
             return None
         key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
-        op = called_as(context, key, nodes[key].get("op", ""))
-        op += at_line(nodes[key].get("source", ""))
+        op = called_at(context, key, nodes[key])
         what = f"the gradients that the uses of the result of {op} return add up to 0"
         if lost[key, 0].loss is Loss.UNIFORM:
             what, fix = f"in backward of {op}, {_UNIFORM}", _of_uniform(values, key)
@@ -547,9 +546,10 @@ def _noise(context: Context, question: Question) -> Evidence | None:
 
 
 def _words_of(context: Context, values: Values, block: Block) -> dict[str, str]:
-    op = called_as(context, block.key, (data := values.graph.nodes[block.key]).get("op", ""))
-    where = at_line(line := data.get("source", "")) + library_call(context, line)
-    return {"op": op, "why": block.why, "where": where, "fix": _FIX_OF_CALL.get(op, block.fix)}
+    data, called = values.graph.nodes[block.key], calling_word(context, block.key)
+    op, line = data.get("op", ""), data.get("source", "")
+    where, fix = at_line(line) + library_call(context, line), _FIX_OF_CALL.get((called, op))
+    return {"op": called_as(op, called), "why": block.why, "where": where, "fix": fix or block.fix}
 
 
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
