@@ -322,7 +322,7 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
         )
     fix = _as_update(cause, code, error, tensor) or _fix(cause, code)
     if name != code and cause.verdict in (Verdict.NOT_CONNECTED, Verdict.CUT):  # of a loop
-        fix = f"skip those without a gradient: if {code}.grad is not None; to train it, {fix}"
+        fix = f"{fix}; to skip those without a gradient here: if {code}.grad is not None"
     culprit, words = cause.culprit if cause.graph is context.graph else "", {"owner": name}
     return error.evidence(cause.nodes, cause.locations, culprit, words, why=cause.reason, fix=fix)
 

@@ -436,9 +436,9 @@ FIXES = {
     ],
     "wa_temperature_of_sac_is_a_product": [
         (
-            "        self.actor_opt",
+            "        self.actor_opt =",
             "        self.log_alpha = self.log_alpha.detach().requires_grad_()\n"
-            "        self.actor_opt",
+            "        self.actor_opt =",
         )
     ],
     "wa_log_variances_in_a_list": [
