@@ -421,7 +421,7 @@ program(
     norms = [p.grad.norm() for p in model.parameters()]  # here
     """,
     NONE,
-    ("spare.weight", "not used", "if p.grad is not None"),
+    ("spare.weight", "not used"),
     ("was cleared", "before the first pass"),
 )
 program(
