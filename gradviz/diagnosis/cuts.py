@@ -425,6 +425,16 @@ def _of_part(facts: CutFacts) -> str:
     return ""
 
 
+def _of_kept(facts: CutFacts) -> str:
+    """Of values that were computed before other passes, as those in a replay buffer."""
+    off, passes = facts.mode, facts.context.passes
+    is_old = off is not None and sum(each.number > off.number for each in passes) > 1
+    if facts.cause is not Cause.NO_GRAD or not is_old:
+        return ""
+    fix = "its values are kept from before other passes: compute it again for "
+    return f"{fix}{facts.context.root_names}, and there outside of torch.no_grad()"
+
+
 def _of_write(facts: CutFacts) -> str:
     if fix := _out_of_place(facts.graph, facts.cut):
         return fix
@@ -449,7 +459,7 @@ def _of_cause(facts: CutFacts) -> str:
 
 _FIXES = (
     *(_of_call, _of_straight_through, _of_two_passes, _of_one_of_several),
-    *(_of_mode, _of_part, _of_write, _of_cause),
+    *(_of_mode, _of_part, _of_write, _of_kept, _of_cause),
 )
 """The fixes of a cut; the first that applies is proposed."""
 

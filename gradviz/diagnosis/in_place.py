@@ -138,7 +138,7 @@ def _fix_of_step(context: Context, error: ErrorContext) -> str:
     if carried is None or not carried.is_renewed:
         return _again(context, error) + _STEP
     if carried.is_filled:
-        return f"empty it after each backward pass: {carried.code}.clear(); or {_STEP}"
+        return f"after each backward pass, empty what is kept: {carried.emptied}; or {_STEP}"
     what = f": {detached(carried)}" if carried.code else " that is carried from step to step"
     return f"detach what the step before computed{what}; or {_STEP}"
 

@@ -25,8 +25,8 @@ from gradviz.diagnosis.lines import (
     statements_around,
     syntax_tree,
 )
-from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
-from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.facts import Action, EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import Cause, GradGraph, NodeData, NodeKind, ancestors, is_data
 from gradviz.graph.operations import operation
 from gradviz.story import Event
 
@@ -268,6 +268,28 @@ def _calls_of(file: str, name: str, library: str) -> Iterator[SourceLocation]:
     for call in nodes_in(tree, ast.Call):
         if known.get(ast.unparse(call.func)) == name:
             yield SourceLocation(file, call.lineno)
+
+
+SUM = "run backward once, on the sum of the losses"
+
+
+def fix_of_shared(context: Context, freeing: Event, name: str, key: str = "") -> str:
+    """What to do about a result that two backward passes use."""
+    if freeing.action is Action.AUTOGRAD_GRAD:  # with retain_graph alone, its result is cut off
+        edges = context.graph.edges(data="cause")
+        before = ancestors(context.graph, context.roots, is_data)
+        is_used = any(to in before and cause is Cause.AUTOGRAD_GRAD for _, to, cause in edges)
+        keep = "" if is_used else "; or, if its result is not to be trained, retain_graph=True"
+        return f"{freeing.location}: pass create_graph=True to torch.autograd.grad{keep}"
+    train = f"loss is not to train what {name} was computed from, compute it from {name}.detach()"
+    held = {each for e, step in context.steps if e.number > freeing.number for each in step.held}
+    made = ancestors(context.graph, [key]) if key else set()
+    if name and not held.isdisjoint(made) and held.isdisjoint(context.reachable - made):
+        return f"if the second {train}; otherwise compute {name} anew for it"
+    retain = "or call the first one with backward(retain_graph=True)"
+    is_loop = freeing.location == context.happened(EventKind.BACKWARD)[-1].location
+    both = "sum(losses)" if is_loop else "(loss_a + loss_b)"
+    return f"{SUM}: {both}.backward(); {retain}{f'; or, if the first {train}' if name else ''}"
 
 
 def fix_of_root(graph: GradGraph, key: str) -> str:

@@ -29,17 +29,19 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.rule import (
+    SUM,
     Evidence,
     Needs,
     Rule,
     cached_function,
+    fix_of_shared,
     kept_beside,
     source_of,
     starts_as_constant,
 )
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Action, BackwardDetails, FrameKind, SourceLocation
-from gradviz.graph import Cause, ancestors, base_of_view, is_data
+from gradviz.graph import ancestors, base_of_view
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -47,10 +49,9 @@ _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with {}retain_graph=True)"
-_SUM = "run backward once, on the sum of the losses"
 _NOT_RECORDED = (
     f"{_RETAIN.format('backward(')}; if a tensor is carried from one step to the next, detach it "
-    f"before it is used again: hidden = hidden.detach(); if two losses share a part, {_SUM}"
+    f"before it is used again: hidden = hidden.detach(); if two losses share a part, {SUM}"
 )
 _BEFORE = Event(-1, EventKind.BACKWARD, "backward")  # a pass before the recording
 
@@ -68,6 +69,7 @@ class Carried:
         is_renewed: whether the line that created it ran again after that pass.
         is_inside: whether it is used again in a loop that runs several times for each pass.
         base: the event of the operation whose result it is a view of; None if it is no view.
+        emptied: the calls that empty the lists to which such tensors were appended.
     """
 
     key: str
@@ -78,6 +80,7 @@ class Carried:
     is_renewed: bool
     is_inside: bool
     base: Event | None = None
+    emptied: str = ""
 
     @property
     def is_filled(self) -> bool:
@@ -181,7 +184,10 @@ def carried_over(
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
     base = base_of_view(graph, key)
     of_base = order.event_of(base) if base != key else None
-    found = Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base)
+    texts = [e.location.text for one, _ in edges if (e := order.event_of(one)) is not None]
+    filled = dict.fromkeys(text.partition(".append(")[0] for text in texts if ".append(" in text)
+    emptied = " and ".join(f"{each}.clear()" for each in filled)
+    found = Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base, emptied)
     return replace(found, is_list=is_list or found.is_filled)
 
 
@@ -351,7 +357,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif carried.is_filled:
-        fix = f"empty it after each backward pass: {carried.code}.clear(); or detach what it holds"
+        fix = f"after each backward pass, empty what is kept: {carried.emptied}; or detach it"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {detached(carried)}"
     elif kept and carried.made is not None:
@@ -482,7 +488,8 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
-        fix = _fix_of_shared(context, freeing, name if name.isidentifier() else "")
+        of = name if name.isidentifier() else ""
+        fix = fix_of_shared(context, freeing, of, carried.key)
         again = at_line(carried.used.source if carried.used else "")
         said = f"{_called(carried, context)} was used for that pass and is used again{again}"
         return _evidence(context, error, carried, fix=fix, said=said)
@@ -493,7 +500,7 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     if line := source_of(context, last):
         op = context.graph.nodes[last].get("op")
         said += f", of which {op}{at_line(line)} is the last operation with saved tensors"
-    return _evidence(context, error, None, said=said, fix=_fix_of_shared(context, freeing, ""))
+    return _evidence(context, error, None, said=said, fix=fix_of_shared(context, freeing, ""))
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
@@ -580,18 +587,3 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward{at} reached operations whose saved tensors an earlier backward pass freed{older}",
     ),
 )
-
-
-def _fix_of_shared(context: Context, freeing: Event, name: str) -> str:
-    if freeing.action is Action.AUTOGRAD_GRAD:  # with retain_graph alone, its result is cut off
-        edges = context.graph.edges(data="cause")
-        before = ancestors(context.graph, context.roots, is_data)
-        is_used = any(to in before and cause is Cause.AUTOGRAD_GRAD for _, to, cause in edges)
-        keep = "" if is_used else "; or, if its result is not to be trained, retain_graph=True"
-        return f"{freeing.location}: pass create_graph=True to torch.autograd.grad{keep}"
-    detached = f"; or, if the first loss is not to train what {name} was computed from, compute it "
-    detached += f"from {name}.detach()"
-    retain = "or call the first one with backward(retain_graph=True)"
-    is_loop = freeing.location == context.happened(EventKind.BACKWARD)[-1].location
-    both = "sum(losses)" if is_loop else "(loss_a + loss_b)"
-    return f"{_SUM}: {both}.backward(); {retain}{detached if name else ''}"

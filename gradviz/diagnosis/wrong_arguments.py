@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from inspect import getattr_static
 from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
@@ -457,7 +458,10 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
         if not parameters_of(module)
         for row in unregistered(module)
     ]
-    if len({(row.owner, row.container) for row in rows}) != 1 or rows[0].kind in _PLAIN:
+    if len({(row.owner, row.container) for row in rows}) != 1 or rows[0].kind in (
+        "tensor",
+        "buffer",
+    ):
         return None
     row = rows[0]
     made = assignments_to(error.location, f"self.{row.container.rpartition('.')[2]}")
@@ -472,7 +476,18 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
     return error.evidence(locations=lines, words=words)
 
 
-_PLAIN = ("tensor", "buffer")
+def _called_instance(context: Context, error: ErrorContext) -> Evidence | None:
+    """A Function with a static forward, of which an instance was called as a module is."""
+    if error.error is None or not is_of(error, Kind.FORWARD_NOT_STATIC):
+        return None
+    held = variables_around(error.error)
+    for call in nodes_in(statement_at(error.location), ast.Call):
+        made = value_of(call.func.func if isinstance(call.func, ast.Call) else call.func, held)
+        made = made if isinstance(made, type) else type(made)
+        if "forward" in dir(made) and isinstance(getattr_static(made, "forward"), staticmethod):
+            how = f"{made.__name__}.apply({', '.join(map(ast.unparse, call.args))})"
+            return error.evidence(name=made.__name__, code=ast.unparse(call), how=how)
+    return None
 
 
 def _filtered_to_none(context: Context, error: ErrorContext) -> Evidence | None:
@@ -513,6 +528,14 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "none does{where}",
         "let the parameters that are to be trained require grad before: requires_grad_(True); if a "
         "condition on names chooses them, print the names: it may match none",
+    ),
+    Rule(
+        "an instance of a Function that was called",
+        Verdict.WRONG_BACKWARD,
+        _called_instance,
+        "{code}{at} calls an instance of {name}, which has no forward of its own: the forward of a "
+        "Function is a static method",
+        "call it by apply, without an instance: {how}",
     ),
     Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
     Rule(
