@@ -210,8 +210,9 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
     if was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
-    fix = f"use its result in what {context.root_names} is computed from, without "
-    return _with_place(context, question.name, f"{fix}nn.Parameter(), .data or a copy")
+    fix = f"use its result in what {context.root_names} is computed from; if it is used, look "
+    fix += "where its values go on without a gradient: nn.Parameter(...), .data or a copy"
+    return _with_place(context, question.name, fix)
 
 
 def _hidden(context: Context, question: Question) -> Evidence | None:

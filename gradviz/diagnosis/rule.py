@@ -281,6 +281,15 @@ def lost_detach(context: Context, since: int) -> tuple[str, SourceLocation] | No
     return None
 
 
+def fix_of_root(graph: GradGraph, key: str) -> str:
+    """What to do about the root of a variable whose name says that it is a logarithm; or ""."""
+    source = next(graph.predecessors(key), key)
+    name = graph.nodes[source].get("name", "") if graph.nodes[key].get("op") == "sqrt" else ""
+    is_log = "log" in name.lower() and any(e in name.lower() for e in ("var", "sig", "std"))
+    root = f"if {name} is the logarithm of a variance, its root is torch.exp(0.5 * {name})"
+    return f"{root}; otherwise clamp {name} above 0 before" if is_log else ""
+
+
 def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
     """Whether an input of an operation, by its number, is computed from a sum of exponentials."""
     keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
