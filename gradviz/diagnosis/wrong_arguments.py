@@ -413,7 +413,8 @@ def _not_finite(context: Context, error: ErrorContext) -> Evidence | None:
     """The first gradient that is not finite, where a norm or a function needs finite values."""
     from gradviz.capture.tensors.summary import summarize
 
-    is_norm, is_value = (is_of(error, e) for e in (Kind.NORM_NOT_FINITE, Kind.NOT_FINITE_GIVEN))
+    is_norm = is_of(error, Kind.NORM_NOT_FINITE)
+    is_value = is_of(error, Kind.NOT_FINITE_GIVEN) or is_of(error, Kind.NO_PROBABILITIES)
     given: list[Any] = [each.tensor for each in error.names or () if is_value]
     given = clipped_by(error.error) if is_norm else given
     given, count = [e for e in given if gradient_of(e) is not None], 1 if is_norm else 2

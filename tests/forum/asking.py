@@ -164,8 +164,7 @@ def wrong(question: Question, folder: Path) -> list[str]:
     if question.is_asking:
         return _wrong_print(question, program)
     recording = record()
-    random.seed(0)
-    torch.manual_seed(0)
+    _begin()
     with torch.enable_grad(), _quiet(), _libraries(folder):
         done = run_script(str(program), within=recording)
     names = Names.of_namespace(done.namespace)
@@ -194,14 +193,20 @@ def _write(question: Question, folder: Path) -> Path:
 
 def _wrong_print(question: Question, program: Path) -> list[str]:
     """What is wrong in what a program prints that asks gradviz itself."""
-    random.seed(0)
-    torch.manual_seed(0)
+    _begin()
     printed = io.StringIO()
     with torch.enable_grad(), _quiet(), contextlib.redirect_stdout(printed):
         done = run_script(str(program))
     if done.error is not None:
         return [f"the program raised {done.error!r}"]
     return list(_wrong_output(question, printed.getvalue()))
+
+
+def _begin() -> None:
+    """Undo what an earlier program, or a library that it imported, left behind."""
+    random.seed(0)
+    torch.manual_seed(0)
+    torch.distributions.Distribution.set_default_validate_args(True)
 
 
 @contextlib.contextmanager
@@ -239,8 +244,7 @@ def wrong_in_the_program(question: Question, folder: Path) -> list[str]:
     for asked, right in re.findall(r"^# third (.+\)): (.+)$", question.code, re.MULTILINE):
         code = f"{question.code}\nimport gradviz\nprint('{_MARK}')\nprint({asked})\n"
         program = _write(replace(question, code=code), folder)
-        random.seed(0)
-        torch.manual_seed(0)
+        _begin()
         printed = io.StringIO()
         with torch.enable_grad(), _quiet(), contextlib.redirect_stdout(printed):
             done = run_script(str(program))
@@ -258,8 +262,7 @@ def _output_of(command: str, question: Question, folder: Path) -> str:
     from gradviz.frontends.cli import cli as gradviz
 
     _write(question, folder)
-    random.seed(0)
-    torch.manual_seed(0)
+    _begin()
     with torch.enable_grad(), warnings.catch_warnings(), _libraries(folder):
         warnings.simplefilter("ignore")
         options = re.findall(r"^# shell: (.+)$", question.code, re.MULTILINE)
