@@ -333,7 +333,7 @@ FIXES = {
     ],
     "z5_norm_is_left": [("        self.norm(h)", "        h = self.norm(h)")],
     "z5_add_is_left": [("        h.add(", "        h = h.add(")],
-    "z5_deviation_is_nan": [("ret.std()", "(ret.std() + 1e-6)")],
+    "z5_deviation_is_nan": [("/ ret.std()", "/ (ret.std() + 1e-6)")],
     "z5_probabilities_are_nan": [("torch.sqrt(p - p)", "torch.sqrt(p - p + 1e-6)")],
     "z5_covariance_is_nan": [("1).max())", "1).max().clamp(min=1e-6))")],
 }
