@@ -25,8 +25,8 @@ from gradviz.diagnosis.lines import (
     statements_around,
     syntax_tree,
 )
-from gradviz.facts import EventKind, Loss, LostGradient, SourceLocation
-from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.facts import CutEdge, EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import Cause, EdgeData, GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation
 from gradviz.story import Event
 
@@ -284,6 +284,33 @@ def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
         is_sum = is_sum or bool(sums)
         keys = [source for key in (*sums, *passed) for source, _ in graph.inputs(key)]
     return False
+
+
+def leads_to_an_index(graph: GradGraph, cut: CutEdge) -> bool:
+    """Whether the data of a cut leads only to functions that have no gradient."""
+    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        return False
+    stack, seen, is_met = [cut.target], {cut.target}, False
+    while stack:
+        key = stack.pop()
+        if key not in graph or "root" in graph.nodes[key]:
+            return False
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE and not _is_passed_on(
+                graph, key, edge
+            ):
+                is_met = True
+            elif target not in seen:
+                seen.add(target)
+                stack.append(target)
+    return is_met
+
+
+def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
+    """Whether an edge from untracked data has the cause of an edge into it: not one of its own."""
+    cut = (edge.get("cause"), edge.get("source"))
+    inputs = (before for _, _, before in graph.in_edges(key, data=True))
+    return any((each.get("cause"), each.get("source")) == cut for each in inputs)
 
 
 def calling_word(context: Context, key: str) -> str:

@@ -483,6 +483,7 @@ class ErrorContext:
         is_backward: whether a backward pass raised it.
         asked: the question: tensors, modules, the recording, the exception.
         names: the names of tensors.
+        called: the first name of each, by its ``id``.
         why: explains why a tensor has no gradient.
         key: "": it has no node of its own.
         group: the verdicts that can apply.
@@ -497,6 +498,7 @@ class ErrorContext:
     is_backward: bool = False
     asked: Asked = field(default_factory=Asked)
     names: Names | None = None
+    called: Mapping[int, str] = field(default_factory=dict)
     why: Why | None = None
     key: str = ""
     group: Group = Group.ERROR
@@ -516,11 +518,6 @@ class ErrorContext:
     def at(self) -> str:
         """``" at train.py:12 (loss.backward())"``, or ""."""
         return f" at {mention(self.location, self.library)}" if self.location else ""
-
-    @cached_property
-    def called(self) -> dict[int, str]:
-        """The names of tensors, by their ``id``."""
-        return names_of(self.names) if self.names is not None else {}
 
     @property
     def constant(self) -> str:
@@ -571,12 +568,6 @@ def original_of(error: ErrorContext) -> str:
             own = f"{ast.unparse(code.value)}.parametrizations.{code.attr}"
             return f"freeze what it is computed from: {own}.requires_grad_(False)"
     return ""
-
-
-def names_of(names: Names) -> dict[int, str]:
-    """The names of tensors, by their ``id``; the first name counts."""
-    rows = [(id(named.tensor), named.name) for named in names.readable]
-    return {**dict(rows), **dict(reversed(rows))}
 
 
 def unused_by_ddp(error: ErrorContext) -> tuple[str, str]:
