@@ -95,9 +95,7 @@ _OF_A_CALLER = (
 )
 _WAITS = "yield outside of the block: torch.{}() stays in force while the generator waits there"
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
-_OF_A_SAMPLE = (
-    "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
-)
+_SAMPLE = "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -213,11 +211,9 @@ class CutFacts:
         if not self._made_here or events[-1].number >= len(events):  # some events were omitted
             return None
         end = self._made_here[-1].number
-        modes = [each for each in self.context.happened(EventKind.MODE) if each.number < end]
-        is_off = modes and modes[-1].action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
-        # The end of inference_mode(False) switches it on again.
-        is_end = is_off and "inference_mode(False" in modes[-1].location.text
-        return modes[-1] if is_off and not is_end else None
+        mode = mode_in_force(self.context, end)
+        is_off = mode is not None and mode.action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
+        return mode if is_off else None
 
     @cached_property
     def switched_off(self) -> Event | None:
@@ -231,9 +227,8 @@ class CutFacts:
             return False
         changes = self.context.happened_to(self.cut.target, EventKind.IN_PLACE)
         numbers = [each.number for each in changes if str(each.location) == self.line]
-        modes = self.context.happened(EventKind.MODE)
-        modes = [each for each in modes if numbers and each.number < numbers[-1]]
-        return bool(modes) and modes[-1].action is Action.GRADIENTS_OFF
+        mode = mode_in_force(self.context, numbers[-1]) if numbers else None
+        return mode is not None and mode.action is Action.GRADIENTS_OFF
 
     @cached_property
     def caller(self) -> SourceLocation | None:
@@ -316,9 +311,7 @@ class SaidOfCuts(NamedTuple):
     keys: tuple[str, ...]
 
 
-def said_of_path(
-    context: Context, question: Question, before: Sequence[CutEdge] = ()
-) -> SaidOfCuts | None:
+def said_of_path(context: Context, question: Question, *before: CutEdge) -> SaidOfCuts | None:
     """What is said of its known cuts, after some others; None if there are none."""
     known = known_cuts(context, question)
     return said_of(context, *before, *known) if known else None
@@ -380,7 +373,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     facts = CutFacts.of(context, cut)
     line, inside, off = facts.line, facts.inside, facts.switched_off
-    if off is not None and off in _still_off(context):
+    if off is not None and off is left_off(context):
         return TURN_ON.format(off.location)
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
@@ -451,7 +444,7 @@ def _of_one_of_several(facts: CutFacts) -> str:
 
 def _of_mode(facts: CutFacts) -> str:
     if facts.is_sample:
-        return _OF_A_SAMPLE
+        return _SAMPLE
     is_off = facts.switched_off is not None
     return "compute it where gradients are on: with torch.set_grad_enabled(True):" * is_off
 
@@ -530,11 +523,26 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 def left_off(context: Context) -> Event | None:
     """The ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
-    return next(reversed(_still_off(context)), None)
+    mode = mode_in_force(context, len(context.events or ()))
+    return mode if mode is not None and _is_switch(mode) else None
 
 
-def _still_off(context: Context) -> list[Event]:
-    return [*takewhile(_is_switch, reversed(context.happened(EventKind.MODE)))]
+_BLOCKS = ("with ", "async with ", "@")
+
+
+def mode_in_force(context: Context, before: int) -> Event | None:
+    """The last switch of gradient mode before an event; None if there was none.
+
+    The end of a block, as of ``with torch.enable_grad():``, restores the mode before it.
+    """
+    found = list[Event]()
+    for event in takewhile(lambda each: each.number < before, context.happened(EventKind.MODE)):
+        is_end = bool(found) and found[-1].source == event.source != ""
+        if is_end and (event.word == "enable_grad" or event.location.text.startswith(_BLOCKS)):
+            found.pop()
+        else:
+            found.append(event)
+    return found[-1] if found else None
 
 
 def _is_switch(event: Event) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.changed_gradients import is_cleared_for_another
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import known_cuts, said_of, said_of_path
 from gradviz.diagnosis.in_place import is_update, passes_for_inputs
@@ -321,6 +322,8 @@ _CLEAR = "clear the gradients before each backward pass: optimizer.zero_grad()"
 
 
 def _accumulated(context: Context, question: Question) -> Evidence | None:
+    if is_cleared_for_another(context, question.key):
+        return None
     times = question.data.get("accumulations", 0)
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     if not times:  # some are from before the recording

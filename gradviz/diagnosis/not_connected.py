@@ -59,7 +59,7 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     rows = _reads_of(context, question).items()
     read = [row.cut for line, row in rows if is_proved(context, is_used_by, line)]
     read = [cut for cut in read if cut.edge.get("cause") in (Cause.ITEM, Cause.NUMPY)]
-    if (said := said_of_path(context, question, read)) is None:
+    if (said := said_of_path(context, question, *read)) is None:
         return None
     shown = said.keys[len(read) :]
     words = {"root": context.root_names, "cut": said.cut, "more": said.more, "fix": said.fix}
@@ -207,8 +207,9 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
     if was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
-    fix = f"use its result in what {context.root_names} is computed from, without "
-    return _with_place(context, question.name, f"{fix}nn.Parameter(), .data or a copy")
+    fix = f"use its result in what {context.root_names} is computed from; if it is used, look "
+    fix += "where its values go on without a gradient: nn.Parameter(...), .data or a copy"
+    return _with_place(context, question.name, fix)
 
 
 def _hidden(context: Context, question: Question) -> Evidence | None:

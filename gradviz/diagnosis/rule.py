@@ -23,6 +23,7 @@ from gradviz.diagnosis.lines import (
     nodes_in,
     statement_at,
     statements_around,
+    stored,
     syntax_tree,
 )
 from gradviz.facts import CutEdge, EventKind, Loss, LostGradient, SourceLocation
@@ -268,6 +269,25 @@ def _calls_of(file: str, name: str, library: str) -> Iterator[SourceLocation]:
     for call in nodes_in(tree, ast.Call):
         if known.get(ast.unparse(call.func)) == name:
             yield SourceLocation(file, call.lineno)
+
+
+def lost_detach(context: Context, since: int) -> tuple[str, SourceLocation] | None:
+    """The ``x`` of a statement ``x.detach()`` after an event, which leaves its result; its line."""
+    for event in context.happened(EventKind.CUT):
+        match statement_at(event.location):
+            case ast.Expr(ast.Call(ast.Attribute(value, "detach"))) if stored(value):
+                if event.number > since:
+                    return ast.unparse(value), event.location
+    return None
+
+
+def fix_of_root(graph: GradGraph, key: str) -> str:
+    """What to do about the root of a variable whose name says that it is a logarithm; or ""."""
+    source = next(graph.predecessors(key), key)
+    name = graph.nodes[source].get("name", "") if graph.nodes[key].get("op") == "sqrt" else ""
+    is_log = "log" in name.lower() and any(e in name.lower() for e in ("var", "sig", "std"))
+    root = f"if {name} is the logarithm of a variance, its root is torch.exp(0.5 * {name})"
+    return f"{root}; otherwise clamp {name} above 0 before" if is_log else ""
 
 
 def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:

@@ -230,13 +230,18 @@ class UsedGradients:
     def are_left(self) -> bool:
         """Whether the pass since then changed some of those of an optimizer, and not others.
 
+        Or it changed none of any.
+
         Not with other ranks: all have to end after the same pass.
         """
         self._left.clear()
+        found = list[dict[int, bool]]()
         for step in self._steps:
             rows = [(p, used) for p, used in step if used is not None or p.grad is not None]
-            still = {id(p): used is not None and used.is_still(p.grad) for p, used in rows}
-            if not all(still.values()):
+            found += [{id(p): used is not None and used.is_still(p.grad) for p, used in rows}]
+        is_none = {key for still in found for key in still if all(still.values())} == {*self._moved}
+        for still in found:
+            if is_none or not all(still.values()):
                 self._left.update(number for number, is_still in still.items() if is_still)
         self._steps.clear()
         return bool(self._left) and not has_other_ranks()
