@@ -36,19 +36,12 @@ from gradviz.graph.operations import REENTRANT
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """A tensor to be summarized together with all others.
+    """A tensor to be summarized together with all others."""
 
-    Args:
-        data: the attributes of the node that gets the summary.
-        tensor: the tensor.
-        whole: compute the statistics of a large tensor too.
-        shape: also add the tensor's shape, dtype and device to the node.
-    """
-
-    data: dict[str, Any]
-    tensor: torch.Tensor
-    whole: bool = False
-    shape: bool = True
+    data: dict[str, Any]  # the attributes of the node that gets the summary
+    tensor: torch.Tensor  # the tensor
+    whole: bool = False  # compute the statistics of a large tensor too
+    shape: bool = True  # also add the tensor's shape, dtype and device to the node
 
 
 class TensorFacts:

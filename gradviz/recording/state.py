@@ -113,19 +113,12 @@ class TorchCall:
 
 @dataclass(slots=True, eq=False)
 class _KnownNode:
-    """The node of a tensor whose data left the graph; further data may leave it there.
+    """The node of a tensor whose data left the graph; further data may leave it there."""
 
-    Args:
-        created: the sequence number of the node.
-        ancestors: the leaves before it.
-        op_records: the nearest operations before it.
-        last: the data that left the graph last.
-    """
-
-    created: int
-    ancestors: Ancestors
-    op_records: list[OpRecord]
-    last: Input | None = None
+    created: int  # the sequence number of the node
+    ancestors: Ancestors  # the leaves before it
+    op_records: list[OpRecord]  # the nearest operations before it
+    last: Input | None = None  # the data that left the graph last
 
 
 def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:

@@ -325,17 +325,11 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Room:
-    """What a frame must not touch.
+    """What a frame must not touch."""
 
-    Args:
-        foreign: boxes that must stay outside.
-        lines: which a title must not touch.
-        texts: which neither a title nor the border may touch.
-    """
-
-    foreign: Sequence[Rect]
-    lines: Sequence[_Line]
-    texts: Sequence[Rect]
+    foreign: Sequence[Rect]  # boxes that must stay outside
+    lines: Sequence[_Line]  # which a title must not touch
+    texts: Sequence[Rect]  # which neither a title nor the border may touch
 
     def frame(self, path: str, title: Line, content: Sequence[Rect]) -> ModuleFrame | None:
         """The frame around some content, widened until its title has a place; None for no room."""

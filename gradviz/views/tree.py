@@ -83,19 +83,12 @@ def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
 
 @dataclass(frozen=True)
 class _Repeats:
-    """Some of several repetitions of the same operations.
+    """Some of several repetitions of the same operations."""
 
-    Args:
-        once: the number of operations of one repetition.
-        first: the number of the first one, from 0.
-        count: the number of these repetitions.
-        total: the number of all repetitions.
-    """
-
-    once: int
-    first: int
-    count: int
-    total: int
+    once: int  # the number of operations of one repetition
+    first: int  # the number of the first one, from 0
+    count: int  # the number of these repetitions
+    total: int  # the number of all repetitions
 
     @property
     def together(self) -> int:
