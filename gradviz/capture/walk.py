@@ -129,17 +129,11 @@ class Walk:
 
 @dataclass(frozen=True, eq=False)
 class CutInput:
-    """An input of an operation that receives no gradient.
+    """An input of an operation that receives no gradient."""
 
-    Args:
-        tensor: the tensor that the operation saved.
-        target: position of the operation in the graph.
-        position: which input of the operation it is.
-    """
-
-    tensor: torch.Tensor
-    target: int
-    position: int
+    tensor: torch.Tensor  # the tensor that the operation saved
+    target: int  # position of the operation in the graph
+    position: int  # which input of the operation it is
 
 
 @dataclass

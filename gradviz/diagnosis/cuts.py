@@ -292,23 +292,15 @@ class CutFacts:
 
 
 class SaidOfCuts(NamedTuple):
-    """What is said of the cuts between a tensor and a result.
+    """What is said of the cuts between a tensor and a result."""
 
-    Args:
-        cut: the first of them: ``detach() at train.py:31 (h = h.detach())``.
-        more: those at other lines: with their words, if these are other ones.
-        fix: of the first, if its cause is known.
-        lines: of each.
-        mode: the event that switched gradients off before the first; None for another cause.
-        keys: of what was cut off.
-    """
-
-    cut: str
-    more: str
-    fix: str
-    lines: tuple[SourceLocation, ...]
+    cut: str  # the first of them: ``detach() at train.py:31 (h = h.detach())``
+    more: str  # those at other lines: with their words, if these are other ones
+    fix: str  # of the first, if its cause is known
+    lines: tuple[SourceLocation, ...]  # of each
+    # the event that switched gradients off before the first; None for another cause
     mode: Event | None
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # of what was cut off
 
 
 def said_of_path(context: Context, question: Question, *before: CutEdge) -> SaidOfCuts | None:

@@ -65,21 +65,14 @@ class Needs(str, Enum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule found. A rule that needs other facts for its sentences defines a subclass.
+    """What a rule found. A rule that needs other facts for its sentences defines a subclass."""
 
-    Args:
-        words: values for the sentences of the rule, by the name in ``{}``.
-        nodes: keys of the nodes that show it.
-        locations: lines of the program that show it.
-        culprit: key of the node to mark; "" for that of the subject.
-        cause: equal for rows that have one cause at several lines; "" for no such cause.
-    """
-
+    # values for the sentences of the rule, by the name in ``{}``
     words: Mapping[str, object] = field(default_factory=dict)
-    nodes: tuple[str, ...] = ()
-    locations: tuple[SourceLocation, ...] = ()
-    culprit: str = ""
-    cause: str = ""
+    nodes: tuple[str, ...] = ()  # keys of the nodes that show it
+    locations: tuple[SourceLocation, ...] = ()  # lines of the program that show it
+    culprit: str = ""  # key of the node to mark; "" for that of the subject
+    cause: str = ""  # equal for rows that have one cause at several lines; "" for no such cause
 
 
 S = TypeVar("S", bound=RuleSubject)
@@ -131,21 +124,13 @@ def only_when(reach: Reach, *rules: Rule[Any, Any]) -> tuple[Rule[Any, Any], ...
 
 @dataclass(frozen=True)
 class OtherSubject:
-    """What a row of a list is about, if it is no tensor that is asked for.
+    """What a row of a list is about, if it is no tensor that is asked for."""
 
-    Args:
-        name: of a variable, or what to call it.
-        key: of a node in the context; "" for none.
-        context: where it is.
-        facts: what its rule needs.
-        group: of the verdicts that can apply.
-    """
-
-    name: str
-    key: str
-    context: Context
-    facts: Any
-    group: Group = Group.TRAINING
+    name: str  # of a variable, or what to call it
+    key: str  # of a node in the context; "" for none
+    context: Context  # where it is
+    facts: Any  # what its rule needs
+    group: Group = Group.TRAINING  # of the verdicts that can apply
     kind: NodeKind | None = None
 
 

@@ -25,17 +25,11 @@ Freed = tuple[SourceLocation, Container[int]]
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """The state before a failed backward pass.
+    """The state before a failed backward pass."""
 
-    Args:
-        before: the frame before it.
-        state: has the in-place changes.
-        freed: earlier backward passes.
-    """
-
-    before: GradGraph
-    state: RecordingState
-    freed: Iterable[Freed]
+    before: GradGraph  # the frame before it
+    state: RecordingState  # has the in-place changes
+    freed: Iterable[Freed]  # earlier backward passes
 
 
 def error_details(

@@ -75,40 +75,28 @@ _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statist
 
 
 class InPlaceChange(NamedTuple):
-    """A tensor was changed in place.
+    """A tensor was changed in place."""
 
-    Args:
-        word: the function that changed it: ``"add_"``.
-        location: where it was called.
-        storage: address of its storage.
-        before, after, created: the version counter, and the number of nodes after it.
-        is_alias: whether through ``x.data``, whose version counter is its own.
-    """
-
-    word: str
-    location: CodeLocation
+    word: str  # the function that changed it: ``"add_"``
+    location: CodeLocation  # where it was called
+    # address of its storage. before, after, created: the version counter, and the number of
+    # nodes after it.
     storage: object
     before: int
     after: int
     created: int
-    is_alias: bool = False
+    is_alias: bool = False  # whether through ``x.data``, whose version counter is its own
 
 
 @dataclass(slots=True, eq=False)
 class TorchCall:
-    """A call of a function of torch that is more than an operation.
-
-    Args:
-        func, args, kwargs: the call.
-        before: what the handler read before the call.
-        result: what the call returned.
-    """
+    """A call of a function of torch that is more than an operation."""
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    before: Any = None
-    result: Any = None
+    before: Any = None  # what the handler read before the call
+    result: Any = None  # what the call returned
 
 
 @dataclass(slots=True, eq=False)
