@@ -16,15 +16,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MessagePattern:
-    """A pattern for an exception text of PyTorch, or of Python about a tensor.
+    """A pattern for an exception text of PyTorch, or of Python about a tensor."""
 
-    Args:
-        pattern: a regular expression; its named groups are fields of `TorchMessage`.
-        seen: versions of PyTorch in which the text was seen.
-    """
-
-    pattern: re.Pattern[str]
-    seen: tuple[str, ...]
+    pattern: re.Pattern[str]  # a regular expression; its named groups are fields of `TorchMessage`
+    seen: tuple[str, ...]  # versions of PyTorch in which the text was seen
 
 
 def _seen(pattern: str) -> MessagePattern:

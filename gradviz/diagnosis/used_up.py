@@ -59,26 +59,16 @@ _BEFORE = Event(-1, EventKind.BACKWARD, "backward")  # a pass before the recordi
 
 @dataclass(frozen=True)
 class Carried:
-    """A tensor that was computed before a backward pass and used again after it.
+    """A tensor that was computed before a backward pass and used again after it."""
 
-    Args:
-        key: the operation that created it.
-        made: the event of that operation, if it was recorded.
-        used: the event of the operation that used it again.
-        code: the user's expression for it where it is used again: ``"self.mean"``; "" if unknown.
-        is_list: whether that expression is a list of tensors.
-        is_renewed: whether the line that created it ran again after that pass.
-        is_inside: whether it is used again in a loop that runs several times for each pass.
-        base: the event of the operation whose result it is a view of; None if it is no view.
-    """
-
-    key: str
-    made: Event | None
-    used: Event | None
-    code: str
-    is_list: bool
-    is_renewed: bool
-    is_inside: bool
+    key: str  # the operation that created it
+    made: Event | None  # the event of that operation, if it was recorded
+    used: Event | None  # the event of the operation that used it again
+    code: str  # the user's expression for it where it is used again: ``"self.mean"``; "" if unknown
+    is_list: bool  # whether that expression is a list of tensors
+    is_renewed: bool  # whether the line that created it ran again after that pass
+    is_inside: bool  # whether it is used again in a loop that runs several times for each pass
+    # the event of the operation whose result it is a view of; None if it is no view
     base: Event | None = None
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
+from gradviz.diagnosis.cuts import known_cuts, said_of
 from gradviz.diagnosis.lines import as_read, as_read_at, at_line, locations_of, mention
 from gradviz.diagnosis.losses import (
     INSIDE,
@@ -423,29 +423,29 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
-    is_zero = question.has_zero_gradient
-    if not is_zero or (values := context.values_of_pass(question, is_zero)) is None:
+    if not question.has_zero_gradient or not (values := context.values_of_pass(question, True)):
         return None
     searches = [_searched(context, values, is_cause) for is_cause in (True, False)]
     blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
     if not blocks:
         return None
-    words = _words_of(context, values, blocks[0]) | {"more": _others(context, values.graph, blocks)}
     nodes, cause = values.graph.nodes, blocks[0].zeros
+    words = _words_of(context, values, blocks[0]) | {"more": _others(context, values.graph, blocks)}
     is_leaf = bool(cause) and nodes[cause]["kind"] is not NodeKind.OPERATION
     if is_leaf and any(each.blocks_of(cause) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
     elif words["fix"] == _AT_START and context.held and not context.is_trained(cause):
         words["fix"] = f"let the optimizer hold {word_of(nodes[cause])}; or {_NOT_ZERO}"
-    is_here = blocks[0].key in context.reachable and is_times_0(nodes[blocks[0].key])
-    if cuts := known_cuts(context, question)[:1] if is_here else ():
-        words["more"] += f"; another path is cut by {cut_words(context, cuts[0])}"
-        words["fix"] = fix_of_cut(context, cuts[0])
-    keys = tuple(block.key for block in blocks)
-    shown = keys if is_leaf or not cause else (cause, *keys)
-    made = (cause,) if cause and is_made_at_a_line(nodes[cause]) else ()
+    keys, before = tuple(block.key for block in blocks), (cause,) if cause else ()
+    shown = keys if is_leaf else (*before, *keys)
+    made = [key for key in before if is_made_at_a_line(nodes[key])]
     lines = locations_of(nodes[key].get("source", "") for key in (*shown, *made))
-    return Evidence(words, keys, (*lines, *lines_of(context, *cuts)), shown[0])
+    is_here = blocks[0].key in context.reachable and is_times_0(nodes[blocks[0].key])
+    if is_here and (cuts := known_cuts(context, question)):
+        said = said_of(context, cuts[0])
+        words["more"] += f"; another path is cut by {said.cut}"
+        words["fix"], lines = said.fix, (*lines, *said.lines)
+    return Evidence(words, keys, lines, shown[0])
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"

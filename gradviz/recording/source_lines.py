@@ -49,16 +49,11 @@ NOWHERE = CodeLocation(None, 0)
 
 
 class SourceLine(NamedTuple):
-    """The line of a code location.
+    """The line of a code location."""
 
-    Args:
-        location: the line of the user's program.
-        target: the variable that it assigns or changes; "" for none.
-        inside: the line in the library that it called, if the code location is in a library.
-    """
-
-    location: SourceLocation
-    target: str
+    location: SourceLocation  # the line of the user's program
+    target: str  # the variable that it assigns or changes; "" for none
+    # the line in the library that it called, if the code location is in a library
     inside: SourceLocation = SourceLocation()
 
     @property
