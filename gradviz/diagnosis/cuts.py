@@ -211,9 +211,7 @@ class CutFacts:
         if not self._made_here or events[-1].number >= len(events):  # some events were omitted
             return None
         end = self._made_here[-1].number
-        mode = mode_in_force(self.context, end)
-        is_off = mode is not None and mode.action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
-        return mode if is_off else None
+        return off_since(self.context, end)
 
     @cached_property
     def switched_off(self) -> Event | None:
@@ -227,8 +225,7 @@ class CutFacts:
             return False
         changes = self.context.happened_to(self.cut.target, EventKind.IN_PLACE)
         numbers = [each.number for each in changes if str(each.location) == self.line]
-        mode = mode_in_force(self.context, numbers[-1]) if numbers else None
-        return mode is not None and mode.action is Action.GRADIENTS_OFF
+        return bool(numbers) and off_since(self.context, numbers[-1]) is not None
 
     @cached_property
     def caller(self) -> SourceLocation | None:
@@ -515,15 +512,15 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 def left_off(context: Context) -> Event | None:
     """The ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
-    mode = mode_in_force(context, len(context.events or ()))
+    mode = off_since(context, len(context.events or ()))
     return mode if mode is not None and _is_switch(mode) else None
 
 
 _BLOCKS = ("with ", "async with ", "@")
 
 
-def mode_in_force(context: Context, before: int) -> Event | None:
-    """The last switch of gradient mode before an event; None if there was none.
+def off_since(context: Context, before: int) -> Event | None:
+    """The switch since which gradients are off before an event; None if they are on.
 
     The end of a block, as of ``with torch.enable_grad():``, restores the mode before it.
     """
@@ -534,7 +531,8 @@ def mode_in_force(context: Context, before: int) -> Event | None:
             found.pop()
         else:
             found.append(event)
-    return found[-1] if found else None
+    is_off = found and found[-1].action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
+    return found[-1] if is_off else None
 
 
 def _is_switch(event: Event) -> bool:
