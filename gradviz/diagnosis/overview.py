@@ -355,7 +355,8 @@ def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
     steps = context.steps_of(key) if assigned else ()
-    return any(step.number > assigned[0].number for step, _ in steps)
+    later = (each for step, each in steps if step.number > assigned[0].number)
+    return any(key not in each.same for each in later)  # gradients of zeros change no value
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

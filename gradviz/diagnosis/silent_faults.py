@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain, takewhile
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import TURN_ON, left_off
+from gradviz.diagnosis.cuts import TURN_ON, left_off, said_of_path
 from gradviz.diagnosis.lines import (
     assigned_before,
     at_line,
@@ -37,12 +37,13 @@ from gradviz.diagnosis.values import (
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
+    BackwardDetails,
     EventKind,
     FrameKind,
     GradientDetails,
     SourceLocation,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors
+from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
@@ -56,6 +57,30 @@ _UNFREEZE += "True); or, if another model was to be frozen, make that one a copy
 
 
 # Steps.
+
+
+def empty_pass(context: Context, passes: Iterable[Event]) -> tuple[str, str] | None:
+    """What is said of a call of backward that gave no tensor of an optimizer a gradient; a fix."""
+    for each in passes:
+        details = each.details if isinstance(each.details, BackwardDetails) else BackwardDetails(0)
+        added = [
+            event
+            for event in context.happened(_ADDED)
+            if getattr(event.details, "pass_number", 0) == details.pass_number
+        ]
+        if each.action is Action.AUTOGRAD_GRAD or any(context.held & {*e.nodes} for e in added):
+            continue
+        roots = [context.node_in_a_frame(key) or {} for key in details.roots]
+        leaves = [data for data in roots if data.get("kind") in LEAVES]
+        root = (leaves or [{}])[0].get("name", "its root")
+        fix, which = "compute the root of that pass from what is to be trained", ""
+        if leaves:
+            which = f", which began at {root}, a leaf,"
+            fix = f"let {root} be the result of what it is computed from: without detach(), .data, "
+            fix += "torch.tensor() and requires_grad_()"
+        after = f", and backward at {mention(each.location)}{which} gave it none"
+        return after, fix
+    return None
 
 
 def unchanged(context: Context, question: Question) -> Evidence | None:
@@ -120,6 +145,10 @@ def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | 
     if value is not None and value.nan:
         more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
         fix = "find the first iteration whose loss is not finite"
+    is_given = not context.is_recorded or context.happened_to(question.key, _ADDED)
+    if not is_given and (said := said_of_path(context, question)) is not None:
+        more = f", and no pass gave it one: the path to {context.root_names} is cut by {said.cut}"
+        return Evidence({"sum": more, "fix": said.fix}, said.keys, said.lines, said.keys[0])
     return Evidence({"sum": more, "fix": fix})
 
 

@@ -336,6 +336,13 @@ FIXES = {
     "z5_deviation_is_nan": [("/ ret.std()", "/ (ret.std() + 1e-6)")],
     "z5_probabilities_are_nan": [("torch.sqrt(p - p)", "torch.sqrt(p - p + 1e-6)")],
     "z5_covariance_is_nan": [("1).max())", "1).max().clamp(min=1e-6))")],
+    "z5_loss_of_agents_under_no_grad": [
+        ("with torch.no_grad():\n            pol_loss", "if True:\n            pol_loss")
+    ],
+    "z5_data_beside_a_frozen_model": [(".log_softmax(-1)).data", ".log_softmax(-1))")],
+    "z5_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
+    "z5_weighted_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
+    "z5_surgery_behind_a_cut": [("(self.trunk(x)).detach()", "self.trunk(x)")],
 }
 
 
