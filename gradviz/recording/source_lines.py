@@ -359,7 +359,7 @@ class SourceLines:
         """Whether a file is in the folder of the program, and not of an installed package."""
         if cell_name(filename):
             return True
-        path = os.path.realpath(filename)
+        path = _real(filename)
         is_here = bool(self._here) and path.startswith(self._here)
         return is_here and not any(folder in path for folder in _INSTALLED)
 
@@ -368,7 +368,7 @@ class SourceLines:
             return cell
         if filename.startswith("<"):
             return filename
-        path = os.path.realpath(filename)
+        path = _real(filename)
         if self._here and path.startswith(self._here):
             return path[len(self._here) :].replace(os.sep, "/")
         return os.path.basename(path)  # noqa: PTH119
