@@ -380,3 +380,24 @@ def without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
         if stride == 0 and size > 1:
             data, repeats = data.narrow(dim, 0, 1), repeats * size
     return data, repeats
+
+
+def countable(data: torch.Tensor) -> torch.Tensor:
+    """The same values in a dtype that supports sums and norms; magnitudes of complex ones.
+
+    Example:
+        >>> countable(torch.tensor([True, False]))
+        tensor([1., 0.])
+    """
+    if data.is_complex():
+        return data.abs()
+    if data.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        return data
+    if data.is_floating_point() or data.dtype == torch.bool:
+        return data.to(torch.float32)
+    return data.to(widest(data))
+
+
+def widest(data: torch.Tensor) -> torch.dtype:
+    """The widest floating dtype of the device; Apple's GPUs have no float64."""
+    return torch.float32 if data.device.type == "mps" else torch.float64

@@ -20,11 +20,13 @@ import torch
 
 from gradviz.capture.autograd.sharded import is_part, shard_of
 from gradviz.capture.autograd.tensors import (
+    countable,
     is_capturing,
     is_freed,
     is_transformed,
     quietly,
     shape_of,
+    widest,
     without_repeats,
 )
 from gradviz.graph import TensorSummary
@@ -388,22 +390,6 @@ class Statistics(NamedTuple):
     sample: npt.NDArray[Any] = np.empty(0)
 
 
-def countable(data: torch.Tensor) -> torch.Tensor:
-    """The same values in a dtype that supports sums and norms; magnitudes of complex ones.
-
-    Example:
-        >>> countable(torch.tensor([True, False]))
-        tensor([1., 0.])
-    """
-    if data.is_complex():
-        return data.abs()
-    if data.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        return data
-    if data.is_floating_point() or data.dtype == torch.bool:
-        return data.to(torch.float32)
-    return data.to(_widest(data))
-
-
 def read(
     small: Sequence[torch.Tensor], large: Sequence[torch.Tensor]
 ) -> tuple[list[tuple[Number, ...]], list[Statistics]]:
@@ -434,11 +420,6 @@ def read(
             chunks[number].append(row)
     found.update((number, _of_chunks(rows)) for number, rows in chunks.items())
     return values, [found[number] for number in range(len(large))]
-
-
-def _widest(data: torch.Tensor) -> torch.dtype:
-    """The widest floating dtype of the device; Apple's GPUs have no float64."""
-    return torch.float32 if data.device.type == "mps" else torch.float64
 
 
 def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
@@ -505,10 +486,10 @@ def _batches(
     alike: dict[object, list[int]] = {}
     for number in numbers:
         data = tensors[number]
-        if not data.is_cpu and data.numel() <= _STACKED:
+        if _is_on_accelerator(data) and data.numel() <= _STACKED:
             alike.setdefault((data.dtype, data.numel()), []).append(number)
             continue
-        for chunk in torch.split(data.reshape(-1), _STACK if not data.is_cpu else _CHUNK):
+        for chunk in torch.split(data.reshape(-1), _STACK if _is_on_accelerator(data) else _CHUNK):
             yield [number], chunk.reshape(1, -1)
     for members in alike.values():
         step = max(1, _STACK // tensors[members[0]].numel())
@@ -516,6 +497,10 @@ def _batches(
             some = members[start : start + step]
             rows = [tensors[number].reshape(1, -1) for number in some]
             yield some, torch.cat(rows) if len(rows) > 1 else rows[0]
+
+
+def _is_on_accelerator(data: torch.Tensor) -> bool:
+    return not data.is_cpu
 
 
 _IN_FLOAT32 = 1e-15, 1e-3
@@ -549,7 +534,7 @@ def _row_statistics(rows: torch.Tensor) -> list[torch.Tensor]:
 
     Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max; a sample.
     """
-    wide = rows.to(_widest(rows))
+    wide = rows.to(widest(rows))
     nan = torch.count_nonzero(wide != wide, dim=1)
     inf = torch.count_nonzero(wide.abs() == math.inf, dim=1)
     count = wide.shape[1] - nan - inf
@@ -590,7 +575,7 @@ def _of_chunks(chunks: list[list[Any]]) -> Statistics:
 def fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:
     """Copy tensors of any dtype to the host at once; yields each as a tuple of its elements."""
     flat = [piece.reshape(-1) for piece in pieces]
-    if flat and not flat[0].is_cpu:
+    if flat and _is_on_accelerator(flat[0]):
         # Every dtype can be viewed as bytes.
         resolved = [piece.resolve_conj().resolve_neg().contiguous() for piece in flat]
         packed = torch.cat([piece.view(torch.uint8) for piece in resolved]).cpu()
