@@ -421,8 +421,8 @@ program(
     norms = [p.grad.norm() for p in model.parameters()]  # here
     """,
     NONE,
-    ("spare.weight", "not used"),
-    ("was cleared", "is not None"),
+    ("spare.weight", "not used", "if p.grad is not None"),
+    ("was cleared", "before the first pass"),
 )
 program(
     "data without requires_grad",

@@ -12,10 +12,19 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import mention, nodes_in, syntax_tree, transforms_in
+from gradviz.diagnosis.lines import (
+    assigned_before,
+    assignments_to,
+    locations_of,
+    mention,
+    nodes_in,
+    statement_at,
+    syntax_tree,
+    transforms_in,
+)
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
-from gradviz.diagnosis.subjects import ErrorContext
+from gradviz.diagnosis.subjects import ErrorContext, variables_around
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
 from gradviz.graph import TensorSummary
@@ -290,6 +299,57 @@ def _made_small(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(last.location, *(found.locations if found else ())))
 
 
+def _assigned_once(context: Context, question: Question) -> Evidence | None:
+    """No pass accumulates in it, and steps used an assigned gradient again after other passes."""
+    key, kept = question.key, question.data.get("grad")
+    changes = [
+        e for e in context.happened_to(key, EventKind.GRAD) if e.action is not Action.CLIPPED
+    ]
+    if not changes or changes[-1].action is not Action.ASSIGNED or not kept:
+        return None
+    given = changes[-1]
+    steps = [e for e, step in context.steps_with(key) if e.number > given.number]
+    if len(steps) < 2 or context.happened_to(key, _ADDED):
+        return None
+    calls = context.happened(EventKind.BACKWARD)  # also of torch.autograd.grad
+    passes = [e for e in calls if steps[0].number < e.number < steps[-1].number]
+    frames = (each for each in context.frames if each.follows >= steps[0].number)
+    before = (each.graph._node.get(key, {}).get("grad") for each in frames)
+    if not passes or next(filter(None, before), None) != kept:  # it may be that of another tensor
+        return None
+    words = {"line": mention(given.location), "step": mention(steps[-1].location)}
+    words |= {"times": {2: "second", 3: "third"}.get(len(steps), f"{len(steps)}th")}
+    words["last"] = mention(passes[-1].location)
+    return Evidence(words, locations=(given.location, steps[-1].location))
+
+
+def is_cleared_for_another(context: Context, key: str) -> bool:
+    """Whether its gradient was assigned from another leaf, and is cleared where that is."""
+    changes, added = (context.happened_to(key, k) for k in (EventKind.GRAD, _ADDED))
+    if not added or not changes or changes[-1].action is not Action.ASSIGNED:
+        return False
+    since, own = changes[-1].number, getattr(added[-1].details, "after", None)
+    begun = max((e.number for e in context.passes if e.number < added[-1].number), default=-1)
+    in_pass = (e for e in context.happened(_ADDED) if e.number > begun)
+    same = (e.nodes[0] for e in in_pass if e.nodes and getattr(e.details, "after", None) == own)
+    others = (context.happened_to(other, EventKind.GRAD) for other in same if other != key)
+    cleared = ([e.number for e in events if e.action in CLEARS] for events in others)
+    return any(since < numbers[-1] < added[-1].number for numbers in cleared if numbers)
+
+
+assigned_once: Rule[Any, Any] = Rule(
+    "an assigned gradient that steps used more than once",
+    Verdict.STALE,
+    _assigned_once,
+    "its gradient was assigned at {line}, and the step at {step} used it for the {times} time: "
+    "after backward at {last} it was not assigned again",
+    "assign it after each backward(); where it is assigned only if it is None, clear it after "
+    "the step: optimizer.zero_grad()",
+    events=(EventKind.STEP,),
+    docs="No recorded pass accumulated in it, and its values are the same as after the first step.",
+)
+
+
 def _step_of_a_scaler(context: Context, error: ErrorContext) -> Evidence | None:
     """A scaler that found no gradient, with the call that cleared them, or that scaled no loss."""
     if error.read.kind not in (MessageKind.SCALER_WITHOUT_GRADIENTS, MessageKind.NOT_SCALED):
@@ -376,6 +436,47 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         "{what}",
         events=(EventKind.STEP,),
     ),
+)
+
+
+def _given_nothing(context: Context, error: ErrorContext) -> Evidence | None:
+    """The optimizer got a variable: an empty list, or an iterator that was used up before."""
+    if error.error is None or error.read.kind is not MessageKind.NO_PARAMETERS:
+        return None
+    at, held = error.location, variables_around(error.error)
+    calls = nodes_in(statement_at(at), ast.Call)
+    given = [call.args[0].id for call in calls if call.args and isinstance(call.args[0], ast.Name)]
+    found = {name: held.get(name) for name in given}
+    empty = [e for e, value in found.items() if type(value) is list and not value]
+    once = [name for name, value in found.items() if hasattr(type(value), "__next__")]
+    if len(name := empty or once) != 1:
+        return None
+    rows = assignments_to(at, name[0])
+    if empty:
+        filled = [row for row, value in rows if not isinstance(value, ast.List) or value.elts]
+        lines = locations_of(f"{at.file}:{row}" for row in filled[-1:])
+        what = f"an empty list{f': {mention(lines[0])} put nothing into it' if lines else ''}"
+        return error.evidence(locations=lines, name=name[0], what=what, fix=_LOOK_AT_CONDITION)
+    made = [each.line for each in assigned_before(at, name[0])]
+    names = (e for e in nodes_in(syntax_tree(at.file), ast.Name) if made and e.id == name[0])
+    used = sorted({each.lineno for each in names if made[0] < each.lineno < at.line})
+    if not used:
+        return None
+    lines = locations_of([f"{at.file}:{used[0]}"])
+    code = next(ast.unparse(value) for row, value in rows if row == made[0])
+    what = f"which {mention(lines[0])} had used up: a {type(found[name[0]]).__name__} can be "
+    fix = f"keep it as a list, which can be used again: {name[0]} = list({code})"
+    return error.evidence(locations=lines, name=name[0], what=f"{what}iterated once", fix=fix)
+
+
+_LOOK_AT_CONDITION = (
+    "look at the condition that fills it: print(name) for each of model.named_parameters()"
+)
+given_nothing: Rule[Any, Any] = Rule(
+    "an optimizer of an empty list, or of an iterator that was used up",
+    Verdict.OPTIMIZER,
+    _given_nothing,
+    "the optimizer{at} was given {name}, {what}",
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -289,8 +290,9 @@ Place = tuple[tuple[SourceLocation, ...], str, str]
 
 
 def replaced_at(context: Context, name: str) -> Place | None:
-    """Where the result of a module is lost: written into a copy, or replaced by a forward hook."""
-    if (copied := _written_into_a_copy(context, name)) is not None:
+    """Where a result is lost: written into a copy, left by a call, or replaced by a hook."""
+    copied = _written_into_a_copy(context, name) or _left_by_a_call(context, name)
+    if copied is not None:
         return copied
     hooks = context.cached(_replacing, lambda: _replacing(context))
     if not hooks:
@@ -300,6 +302,60 @@ def replaced_at(context: Context, name: str) -> Place | None:
     more += f"of a module at {mention(line)} by a value that is not computed from it"
     fix = f"{line}: return a value that is computed from the {what}, or None to keep it"
     return (line, made), more, fix
+
+
+def _left_by_a_call(context: Context, name: str) -> Place | None:
+    """A statement that calls what reads a leaf, and leaves its result: ``self.norm(x)``."""
+    made, path = context.happened(EventKind.OPERATION), _path_of(name)
+    ran, words = {each.source for each in made}, {(each.source, each.word) for each in made}
+    for file in context.files:
+        tree = syntax_tree(file)
+        called = Counter(called_name(each) for each in nodes_in(tree, ast.Call))
+        functions = {each.name: each for each in nodes_in(tree, ast.FunctionDef)}
+        for each in nodes_in(tree, ast.Expr):
+            call = each.value
+            if not isinstance(call, ast.Call) or called[word := called_name(call)] > 1:
+                continue
+            function = functions.get(word)
+            own = each if function is None else function
+            read = _names_of(own if function is not None else call.func)
+            line = SourceLocation(file, each.lineno)
+            if function is not None or (str(line), word) in words:
+                read |= {name for argument in call.args for name in _names_of(argument)}
+            is_run = any(f"{file}:{n}" in ran for n in range(own.lineno, (own.end_lineno or 0) + 1))
+            if path.isdisjoint(read) or not is_run or _may_keep(context, function):
+                continue
+            is_returned = any(each.value for each in nodes_in(function, ast.Return))
+            more = f"; {mention(line)} leaves the result of {word}(), which uses it"
+            fix = f"{line}: assign what {word}() returns, and compute the loss with it"
+            if function is not None and not is_returned:
+                more = f"; {word}(), called at {mention(line)}, uses it, and returns nothing"
+                fix = f"return the result from {word}(), and assign it at {line}"
+            return (line,), more, fix
+    return None
+
+
+def _path_of(name: str) -> set[str]:
+    """The parts of the name of a parameter that tell its module."""
+    parts = {each for each in name.split(".") if not each.isdecimal()}
+    return parts - {"weight", "bias", "self", "model"} or parts
+
+
+def _names_of(tree: ast.AST) -> set[str]:
+    return {getattr(each, "attr", getattr(each, "id", "")) for each in ast.walk(tree)}
+
+
+def _may_keep(context: Context, function: ast.FunctionDef | None) -> bool:
+    """Whether a function, or the hook of a module, may keep or change a value."""
+    if function is None:
+        return any(calls_in(context, word) for word in _REPLACED)
+    targets = [to for each in nodes_in(function, ast.Assign) for to in each.targets]
+    calls = (each.value for each in nodes_in(function, ast.Expr))
+    return (
+        any(not isinstance(each, (ast.Name, ast.Tuple)) for each in targets)
+        or any(isinstance(each, ast.Call) for each in calls)
+        or bool(nodes_in(function, ast.AugAssign, ast.Global, ast.Nonlocal, ast.Yield))
+    )
 
 
 def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, str, str]]:
@@ -369,12 +425,11 @@ def _carries(value: ast.AST, names: set[str]) -> bool:
 
 def _written_into_a_copy(context: Context, name: str) -> Place | None:
     """Where what a module computed, of which a parameter has that name, is written into a copy."""
-    parts = (each for each in name.split(".") if not each.isdecimal())
-    path = {*parts} - {"weight", "bias", "self", "model"}
+    path = _path_of(name)
     for event in context.happened(EventKind.IN_PLACE):
         indexed = _written_at(event.location) if not event.nodes and event.location else None
         behind = statements_behind(event.location) if indexed is not None else ()
-        used = {getattr(e, "attr", getattr(e, "id", "")) for row in behind for e in ast.walk(row)}
+        used = {each for row in behind for each in _names_of(row)}
         if indexed is not None and _copies(indexed.slice, behind) and not path.isdisjoint(used):
             copy, whole = ast.unparse(indexed), ast.unparse(indexed.value)
             more = f"; {mention(event.location)} writes into {copy}, which is a copy of a part of "

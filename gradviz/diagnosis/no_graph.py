@@ -11,11 +11,10 @@ from gradviz.diagnosis.context import RECORD, Context
 from gradviz.diagnosis.copies import fix_of_number
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
-    cut_words,
     fix_of_cut,
     is_known_cut,
     left_off,
-    lines_of,
+    said_of,
 )
 from gradviz.diagnosis.lines import (
     assigned_before,
@@ -105,7 +104,8 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     is_hidden = trains and "checkpoint" in ops and _applied(context)  # and not by the freezing
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
         return None
-    words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
+    said = said_of(context, cut)
+    words, fix, lines = said.cut, said.fix, said.lines
     for line, name, _ in rebound_in(context):
         if str(line) == cut.edge.get("source"):
             fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."

@@ -58,18 +58,12 @@ _SEVERAL, _PASSES = 3, 2  # passes: of hooks, and of a loss
 
 @dataclass(frozen=True)
 class ListedAnswer:
-    """An answer in a list of all tensors.
+    """An answer in a list of all tensors."""
 
-    Args:
-        each: the answer about the tensor alone.
-        question: the tensor.
-        context: the recording.
-        again: explains a tensor, for a gradient that it had before.
-    """
-
-    each: Explanation
-    question: Question
-    context: Context
+    each: Explanation  # the answer about the tensor alone
+    question: Question  # the tensor
+    context: Context  # the recording
+    # explains a tensor, for a gradient that it had before
     again: Callable[[Question, Context], Explanation]
 
     def fine(self, reason: str) -> Explanation:

@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import as_read, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.name_flow import singular_behind
-from gradviz.diagnosis.rule import is_sum_of_exp
+from gradviz.diagnosis.rule import fix_of_root, is_sum_of_exp
 from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
@@ -307,7 +307,7 @@ def _fix_near(graph: GradGraph, key: str) -> str:
             break
     if of in ("div", "reciprocal", *LOGS) and is_sum_of_exp(graph, key, int(of == "div")):
         return "compute it by torch.logsumexp(): exp() of very negative numbers is 0"
-    return _NEAR_AN_END.get(of, KEEP_AWAY)
+    return fix_of_root(graph, key) or _NEAR_AN_END.get(of, KEEP_AWAY)
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.copies import undone
-from gradviz.diagnosis.lines import first_on_line, line_of_flag, locations_of, mention
+from gradviz.diagnosis.lines import (
+    assignments_to,
+    first_on_line,
+    line_of_flag,
+    locations_of,
+    mention,
+)
 from gradviz.diagnosis.name_flow import (
     assigned_after,
     calls_in,
@@ -20,7 +26,7 @@ from gradviz.diagnosis.name_flow import (
 from gradviz.diagnosis.rule import Evidence, Rule, without_call
 from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import SCALER, Action, EventKind, StepDetails
+from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import (
     LEAVES,
     Cause,
@@ -93,13 +99,18 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     ) < 2:
         return None  # it may be an input, which the next pass replaces
     register = f"make {plain.container} an nn.Parameter" if is_alone else register
+    attribute = f"self.{plain.container.rpartition('.')[2]}"
+    rows = ((file, assignments_to(SourceLocation(file), attribute)) for file in context.files)
+    made = [SourceLocation(file, line) for file, found in rows for line, _ in found[:1]]
+    made = made if len(made) == 1 else []
     words = {
         **plain._asdict(),
         "plain": kind if kind in ("buffer", CLASS_ATTRIBUTE) else f"plain {kind}",
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
         "register": register,
+        "made": f", made at {mention(made[0])}" if made else "",
     }
-    return Evidence(words, locations=(holder[0].location,) if holder else ())
+    return Evidence(words, locations=(*made, *((holder[0].location,) if holder else ())))
 
 
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
@@ -505,7 +516,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "in a plain container of a module",
         Verdict.NOT_REGISTERED,
         _not_registered,
-        "parameters() does not list it: {owner} keeps it in {container}, a {plain}{held}",
+        "parameters() does not list it: {owner} keeps it in {container}, a {plain}{made}{held}",
         "register it: {register}",
         given="unregistered",
     ),

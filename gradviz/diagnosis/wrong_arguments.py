@@ -321,6 +321,8 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
             fix=f"gradviz.explain({code}, loss) reports which",
         )
     fix = _as_update(cause, code, error, tensor) or _fix(cause, code)
+    if name != code and cause.verdict in (Verdict.NOT_CONNECTED, Verdict.CUT):  # of a loop
+        fix = f"{fix}; to skip those without a gradient here: if {code}.grad is not None"
     culprit, words = cause.culprit if cause.graph is context.graph else "", {"owner": name}
     return error.evidence(cause.nodes, cause.locations, culprit, words, why=cause.reason, fix=fix)
 
@@ -411,7 +413,8 @@ def _not_finite(context: Context, error: ErrorContext) -> Evidence | None:
     """The first gradient that is not finite, where a norm or a function needs finite values."""
     from gradviz.capture.tensors.summary import summarize
 
-    is_norm, is_value = (is_of(error, e) for e in (Kind.NORM_NOT_FINITE, Kind.NOT_FINITE_GIVEN))
+    is_norm = is_of(error, Kind.NORM_NOT_FINITE)
+    is_value = is_of(error, Kind.NOT_FINITE_GIVEN) or is_of(error, Kind.NO_PROBABILITIES)
     given: list[Any] = [each.tensor for each in error.names or () if is_value]
     given = clipped_by(error.error) if is_norm else given
     given, count = [e for e in given if gradient_of(e) is not None], 1 if is_norm else 2
@@ -473,23 +476,6 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
 _PLAIN = ("tensor", "buffer")
 
 
-def _empty_list(context: Context, error: ErrorContext) -> Evidence | None:
-    """The optimizer got a list that is a variable, and that is empty."""
-    if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
-        return None
-    calls, held = nodes_in(statement_at(error.location), ast.Call), variables_around(error.error)
-    given = [call.args[0] for call in calls if call.args and isinstance(call.args[0], ast.Name)]
-    found = {ast.unparse(each): value_of(each, held) for each in given}
-    names = [name for name, each in found.items() if type(each) is list and not each]
-    if len(names) != 1:
-        return None
-    rows = assignments_to(error.location, names[0])
-    filled = [row for row, value in rows if not isinstance(value, ast.List) or value.elts]
-    lines = locations_of(f"{error.location.file}:{row}" for row in filled[-1:])
-    filler = f": {mention(lines[0])} put nothing into it" if lines else ""
-    return error.evidence(locations=lines, name=names[0], filled=filler)
-
-
 def _filtered_to_none(context: Context, error: ErrorContext) -> Evidence | None:
     """The optimizer was to get the parameters that require grad, and all of a module are frozen."""
     if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
@@ -528,13 +514,6 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "none does{where}",
         "let the parameters that are to be trained require grad before: requires_grad_(True); if a "
         "condition on names chooses them, print the names: it may match none",
-    ),
-    Rule(
-        "an optimizer of an empty list",
-        Verdict.OPTIMIZER,
-        _empty_list,
-        "the optimizer{at} was given {name}, an empty list{filled}",
-        "look at the condition that fills it: print(name) for each of model.named_parameters()",
     ),
     Rule("backward() of something else than a tensor", Verdict.NOT_A_TENSOR, _called_on, "{said}"),
     Rule(

@@ -55,18 +55,13 @@ from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor
 
 
 class ModuleCall(NamedTuple):
-    """An open call of a module.
+    """An open call of a module."""
 
-    Args:
-        path: of the module.
-        calls: for the model itself and then for each part of the path: the number of the
-            innermost call that is not deeper.
-        module: its path as text.
-    """
-
-    path: Path
+    path: Path  # of the module
+    # for the model itself and then for each part of the path: the number of the innermost
+    # call that is not deeper
     calls: tuple[int, ...]
-    module: str
+    module: str  # its path as text
 
     def inner(self, path: Path, number: int) -> ModuleCall:
         """A call that begins inside this one."""

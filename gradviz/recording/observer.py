@@ -70,32 +70,19 @@ _REMEMBERED = 8  # backward passes that freed saved tensors
 
 @dataclass(eq=False)
 class _Pass:
-    """A running backward pass.
+    """A running backward pass."""
 
-    Args:
-        number: 1, 2, ... of the passes that accumulate into ``.grad``.
-        location: where it was called.
-        count: the number of nodes before.
-        before: the gradients of the leaves before.
-        given: whether a gradient was passed to it.
-        root: the name of the tensor on which it was called.
-        roots: finds the keys of its roots.
-        graph: returns the graph before it.
-        flow: watches where it loses gradients.
-        steps: the steps of optimizers in hooks during the pass.
-        averaging: which gradients it averages over ranks.
-    """
-
-    number: int
-    location: CodeLocation
-    count: int
-    before: Before
-    given: bool
-    root: str
-    roots: Callable[[KeyOf], tuple[str, ...]]
-    graph: Callable[[], GradGraph]
-    flow: GradientFlow
-    averaging: Averaging
+    number: int  # 1, 2, ... of the passes that accumulate into ``.grad``.
+    location: CodeLocation  # where it was called
+    count: int  # the number of nodes before
+    before: Before  # the gradients of the leaves before
+    given: bool  # whether a gradient was passed to it
+    root: str  # the name of the tensor on which it was called
+    roots: Callable[[KeyOf], tuple[str, ...]]  # finds the keys of its roots
+    graph: Callable[[], GradGraph]  # returns the graph before it
+    flow: GradientFlow  # watches where it loses gradients
+    averaging: Averaging  # which gradients it averages over ranks
+    # the steps of optimizers in hooks during the pass
     steps: list[Entry] = field(default_factory=list)
 
 

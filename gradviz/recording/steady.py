@@ -75,27 +75,17 @@ class LeafReading(NamedTuple):
 
 @dataclass(eq=False)
 class _Course:
-    """A pass, and the moments from it to the next pass.
+    """A pass, and the moments from it to the next pass."""
 
-    Args:
-        signature: equal for equal passes.
-        since: the sequence number at which its forward pass began.
-        snapshot: of its forward pass.
-        after: the snapshot after the pass.
-        moments: with their graphs; None where the frame showed nothing new.
-        is_regular: whether a later pass can repeat it.
-        repeats: how often it was repeated.
-        lasting: keys of nodes that an earlier pass has too.
-    """
-
-    signature: Hashable
-    since: int
-    snapshot: Snapshot = field(default_factory=Snapshot)
-    after: Snapshot = field(default_factory=Snapshot)
+    signature: Hashable  # equal for equal passes
+    since: int  # the sequence number at which its forward pass began
+    snapshot: Snapshot = field(default_factory=Snapshot)  # of its forward pass
+    after: Snapshot = field(default_factory=Snapshot)  # the snapshot after the pass
+    # with their graphs; None where the frame showed nothing new
     moments: list[tuple[StepMoment, GradGraph | None]] = field(default_factory=list)
-    is_regular: bool = True
-    repeats: int = 0
-    lasting: frozenset[str] = frozenset()
+    is_regular: bool = True  # whether a later pass can repeat it
+    repeats: int = 0  # how often it was repeated
+    lasting: frozenset[str] = frozenset()  # keys of nodes that an earlier pass has too
 
     @property
     def graph(self) -> GradGraph:

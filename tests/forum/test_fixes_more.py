@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from test_fixes import apply
 
+_LISTED = "list(filter(lambda p: p.requires_grad, model.parameters()))"
+_REGISTERED = "nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in range(n_tasks)])"
 FIXES = {
     "no_grad_two_frames_up": [("@torch.no_grad()  # here\n", "")],
     "with_no_grad_two_frames_up": [("with torch.no_grad():  # here", "if True:")],
@@ -425,6 +427,27 @@ FIXES = {
     "sb_average_of_a_class": [("= model, decay", "= copy.deepcopy(model), decay")],
     "sb_function_far_from_the_loss": [("        return None", "        return grad * 2")],
     "sb_laplace_code_by_sample": [("q.sample()", "q.rsample()")],
+    "wa_shared_gradients_are_assigned_once": [("step()\n", "step()\n    optimizer.zero_grad()\n")],
+    "wa_natural_gradient_is_set_once": [("        if step == 0:\n    ", "")],
+    "wa_std_is_the_root_of_the_log_variance": [("torch.sqrt(logvar)", "torch.exp(0.5 * logvar)")],
+    "wa_magnitudes_of_silence": [("spec.imag**2)", "spec.imag**2 + 1e-8)")],
+    "wa_parameters_are_counted_before_the_optimizer": [
+        ("filter(lambda p: p.requires_grad, model.parameters())", _LISTED)
+    ],
+    "wa_temperature_of_sac_is_a_product": [
+        (
+            "        self.actor_opt =",
+            "        self.log_alpha = self.log_alpha.detach().requires_grad_()\n"
+            "        self.actor_opt =",
+        )
+    ],
+    "wa_log_variances_in_a_list": [
+        ("[torch.zeros(1, requires_grad=True) for _ in range(n_tasks)]", _REGISTERED)
+    ],
+    "wa_loss_is_made_to_require_grad": [
+        ("pred.float(), labels.float()", "output.softmax(1), F.one_hot(labels, 5).float()"),
+        ("        loss.requires_grad = True\n", ""),
+    ],
     "sb_start_that_goes_on": [("= model.state_dict()", "= copy.deepcopy(model.state_dict())")],
 }
 

@@ -316,6 +316,26 @@ FIXES = {
     "va_rays_hit_by_a_condition": [
         ("(distance < self.radius).float()", "torch.sigmoid((self.radius - distance) / 0.1)")
     ],
+    "z5_memory_is_a_default": [("memory.append(h)", "memory.append(h.detach())")],
+    "z5_history_of_a_module": [("self.history.append(h)", "self.history.append(h.detach())")],
+    "z5_switch_beside_a_block": [
+        ("    return model", "    torch.set_grad_enabled(True)\n    return model")
+    ],
+    "z5_kernel_underflows": [("-10 * d", "-d / d.mean()")],
+    "z5_actor_times_zero": [(" * self.scale", "")],
+    "z5_weights_are_left": [
+        ("    loss = a + b\n", ""),
+        ("    model.weigh(a, b)", "    loss = model.weigh(a, b)"),
+    ],
+    "z5_helper_returns_nothing": [
+        ("out = out * scale", "return out * scale"),
+        ("    scaled(out, scale)", "    out = scaled(out, scale)"),
+    ],
+    "z5_norm_is_left": [("        self.norm(h)", "        h = self.norm(h)")],
+    "z5_add_is_left": [("        h.add(", "        h = h.add(")],
+    "z5_deviation_is_nan": [("ret.std()", "(ret.std() + 1e-6)")],
+    "z5_probabilities_are_nan": [("torch.sqrt(p - p)", "torch.sqrt(p - p + 1e-6)")],
+    "z5_covariance_is_nan": [("1).max())", "1).max().clamp(min=1e-6))")],
 }
 
 
