@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,9 +32,10 @@ from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import REENTRANT
 
+_Parameter = torch.nn.Parameter  # its metaclass makes ``isinstance`` slow
 
-@dataclass(frozen=True, eq=False)
-class _Reading:
+
+class _Reading(NamedTuple):
     """A tensor to be summarized together with all others."""
 
     data: dict[str, Any]  # the attributes of the node that gets the summary
@@ -65,7 +65,7 @@ class TensorFacts:
 
     def of_leaf(self, leaf: torch.Tensor, name: str) -> dict[str, Any]:
         """The attributes of a leaf that requires grad, or did in the forward pass."""
-        is_parameter = isinstance(leaf, torch.nn.Parameter)
+        is_parameter = type(leaf) is _Parameter or isinstance(leaf, _Parameter)
         data: dict[str, Any] = {"kind": NodeKind.PARAMETER if is_parameter else NodeKind.LEAF}
         if not leaf.requires_grad:  # it was frozen after the forward pass
             data["requires_grad"] = False
@@ -105,7 +105,8 @@ class TensorFacts:
             data["name"] = name
         if tensor.requires_grad or data["kind"] is not NodeKind.UNTRACKED:
             self._put_gradient(tensor, data)  # a leaf that was frozen since keeps it
-        data.update(counts_of(tensor))
+        if counts := counts_of(tensor):
+            data.update(counts)
 
     def _put_gradient(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
         """``.grad`` of a leaf, or of a tensor that retains it; torch warns for any other."""
@@ -388,8 +389,8 @@ def copy_graph(graph: GradGraph, keys: Mapping[str, str] | None = None) -> GradG
     """
     copy = GradGraph()
     copy.graph.update(graph.graph)
-    stay = keys or {key: key for key in graph}
-    copy._node.update((stay[key], dict(data)) for key, data in graph._node.items())
+    names = map(keys.__getitem__, graph._node) if keys else graph._node
+    copy._node.update(zip(names, map(dict, graph._node.values()), strict=True))
     return copy.take_columns(graph.edge_columns())
 
 
@@ -480,13 +481,12 @@ def _other_parameters(
     """
     found: dict[str, dict[str, int]] = {}
     for tensor, name, _ in names:
-        is_parameter = isinstance(tensor, torch.nn.Parameter) and id(tensor) not in merged
-        if name.rpartition(".")[0] not in modules or not is_parameter:
+        is_unused = not tensor.requires_grad or id(tensor) not in walk.leaf_positions
+        if not is_unused or name.rpartition(".")[0] not in modules:
             continue
-        if not tensor.requires_grad:
-            found.setdefault("frozen", {})[name] = tensor.numel()
-        elif id(tensor) not in walk.leaf_positions:
-            found.setdefault("unreached", {})[name] = tensor.numel()
+        if isinstance(tensor, _Parameter) and id(tensor) not in merged:
+            state = "unreached" if tensor.requires_grad else "frozen"
+            found.setdefault(state, {})[name] = tensor.numel()
     return found
 
 

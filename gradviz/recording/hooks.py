@@ -26,9 +26,15 @@ from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.engine import StandIn
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import Table, quietly, tables_of, version_of
+from gradviz.capture.autograd.tensors import (
+    Table,
+    is_capturing,
+    quietly,
+    tables_of,
+    version_of,
+)
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.summary import FEW, as_array, is_capturing, memory_of, summarize
+from gradviz.capture.tensors.summary import FEW, as_array, memory_of, summarize
 from gradviz.facts import Action, HookDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import Entry

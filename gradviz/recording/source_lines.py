@@ -352,7 +352,7 @@ class SourceLines:
 
     def _is_own(self, filename: str) -> bool:
         """Whether a file is of the program, or in the working directory, and not installed."""
-        path = os.path.realpath(filename)
+        path = _real(filename)
         is_here = bool(self._here) and path.startswith(self._here) and not _is_installed(path)
         return is_here or not is_library(filename)
 
@@ -361,7 +361,7 @@ class SourceLines:
             return cell
         if filename.startswith("<"):
             return filename
-        path = os.path.realpath(filename)
+        path = _real(filename)
         if self._here and path.startswith(self._here):
             return path[len(self._here) :].replace(os.sep, "/")
         return os.path.basename(path)  # noqa: PTH119

@@ -233,15 +233,19 @@ def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
     """Why a tensor computed from a new untracked tensor gets no gradient through it."""
-    indirect = None
+    indirect, otherwise = None, _CONSTANT
     for data in inputs:
-        if not isinstance(data.source, UntrackedTensor):
-            return data.cause
-        if indirect is None and data.source.matters:
-            indirect = data.cause
-    if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
-        return Cause.NOT_RECORDED
-    return indirect or Cause.CONSTANT
+        source, cause = data.source, data.cause
+        if not isinstance(source, UntrackedTensor):
+            return cause
+        if indirect is None and source.matters:
+            indirect = cause
+        if cause is _NOT_RECORDED:
+            otherwise = cause
+    return indirect or otherwise
+
+
+_CONSTANT, _NOT_RECORDED = Cause.CONSTANT, Cause.NOT_RECORDED
 
 
 @dataclass(slots=True, eq=False)
