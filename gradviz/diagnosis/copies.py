@@ -31,10 +31,11 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.silent_faults import of_the_called
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.facts import Action, BackwardDetails, EventKind, SourceLocation, StepDetails
 from gradviz.graph import NodeKind
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.story import Event
 
 
 def no_copies(context: Context) -> list[Explanation]:
@@ -356,6 +357,47 @@ def _may_keep(context: Context, function: ast.FunctionDef | None) -> bool:
         or any(isinstance(each, ast.Call) for each in calls)
         or bool(nodes_in(function, ast.AugAssign, ast.Global, ast.Nonlocal, ast.Yield))
     )
+
+
+def empty_pass(context: Context, passes: Iterable[Event]) -> tuple[str, str] | None:
+    """What is said of a call of backward that gave no tensor of an optimizer a gradient; a fix."""
+    for each in passes:
+        if (root := _root_of_nothing(context, each)) is not None:
+            which = f", which began at {root}, a leaf," if root else ""
+            after = f", and backward at {mention(each.location)}{which} gave it none"
+            return after, _OF_A_LEAF.format(root) if root else _OF_NOTHING
+    return None
+
+
+def pass_of_a_leaf(context: Context, question: Question) -> Evidence | None:
+    """The pass before its last step began at a leaf, and gave it no gradient."""
+    for step, _ in context.steps_with(question.key)[-1:]:
+        last = [each for each in context.passes if each.number < step.number][-1:]
+        root = _root_of_nothing(context, last[0]) if last else ""
+        if root and not context.happened_to(question.key, EventKind.ACCUMULATE):
+            words = {"line": mention(last[0].location), "step": mention(step.location)}
+            words |= {"root": root, "fix": _OF_A_LEAF.format(root)}
+            return Evidence(words, locations=(last[0].location, step.location))
+    return None
+
+
+_OF_NOTHING = "compute the root of that pass from what is to be trained"
+_OF_A_LEAF = "let {} be the result of what it is computed from: without detach(), .data, item(), "
+_OF_A_LEAF += "torch.tensor() and requires_grad_()"
+
+
+def _root_of_nothing(context: Context, passed: Event) -> str | None:
+    """The leaf, or "", at which a pass began that gave no tensor of an optimizer a gradient."""
+    details = passed.details if isinstance(passed.details, BackwardDetails) else BackwardDetails(0)
+    added = [
+        event
+        for event in context.happened(EventKind.ACCUMULATE)
+        if getattr(event.details, "pass_number", 0) == details.pass_number
+    ]
+    if passed.action is Action.AUTOGRAD_GRAD or any(context.held & {*e.nodes} for e in added):
+        return None
+    is_leaf = any({*details.roots} & {*e.nodes} for e in added)  # no other root gets its own
+    return (passed.name or "its root") if is_leaf else ""
 
 
 def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, str, str]]:

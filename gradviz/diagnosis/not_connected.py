@@ -8,7 +8,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
-from gradviz.diagnosis.copies import fix_of_number, of_another_model, replaced_at
+from gradviz.diagnosis.copies import fix_of_number, of_another_model, pass_of_a_leaf, replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     cuts_of,
@@ -345,6 +345,16 @@ INSIDE = "it may be used inside a Function"
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Reach.UNREACHABLE,
     of_another_model,
+    Rule(
+        "the pass before its step began at a leaf",
+        Verdict.NOT_CONNECTED,
+        pass_of_a_leaf,
+        "backward at {line}, the last one before the step at {step}, began at {root}, a leaf, and "
+        "gave it no gradient",
+        events=(EventKind.STEP, EventKind.BACKWARD),
+        docs="A loss that is made anew, as by torch.tensor(loss.item(), requires_grad=True), has "
+        "no history.",
+    ),
     Rule(
         "the path to the result is cut",
         Verdict.CUT,

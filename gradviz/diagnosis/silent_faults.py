@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import chain, takewhile
 from typing import Any
@@ -37,13 +37,12 @@ from gradviz.diagnosis.values import (
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
-    BackwardDetails,
     EventKind,
     FrameKind,
     GradientDetails,
     SourceLocation,
 )
-from gradviz.graph import LEAVES, GradGraph, NodeData, NodeKind, TensorSummary, ancestors
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
@@ -57,30 +56,6 @@ _UNFREEZE += "True); or, if another model was to be frozen, make that one a copy
 
 
 # Steps.
-
-
-def empty_pass(context: Context, passes: Iterable[Event]) -> tuple[str, str] | None:
-    """What is said of a call of backward that gave no tensor of an optimizer a gradient; a fix."""
-    for each in passes:
-        details = each.details if isinstance(each.details, BackwardDetails) else BackwardDetails(0)
-        added = [
-            event
-            for event in context.happened(_ADDED)
-            if getattr(event.details, "pass_number", 0) == details.pass_number
-        ]
-        if each.action is Action.AUTOGRAD_GRAD or any(context.held & {*e.nodes} for e in added):
-            continue
-        roots = [context.node_in_a_frame(key) or {} for key in details.roots]
-        leaves = [data for data in roots if data.get("kind") in LEAVES]
-        root = (leaves or [{}])[0].get("name", "its root")
-        fix, which = "compute the root of that pass from what is to be trained", ""
-        if leaves:
-            which = f", which began at {root}, a leaf,"
-            fix = f"let {root} be the result of what it is computed from: without detach(), .data, "
-            fix += "torch.tensor() and requires_grad_()"
-        after = f", and backward at {mention(each.location)}{which} gave it none"
-        return after, fix
-    return None
 
 
 def unchanged(context: Context, question: Question) -> Evidence | None:

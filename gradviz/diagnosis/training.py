@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.copies import undone
+from gradviz.diagnosis.copies import empty_pass, undone
 from gradviz.diagnosis.lines import (
     assignments_to,
     first_on_line,
@@ -24,7 +24,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule, without_call
-from gradviz.diagnosis.silent_faults import empty_pass, of_the_called, unchanged
+from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import (

@@ -343,6 +343,10 @@ FIXES = {
     "z5_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
     "z5_weighted_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
     "z5_surgery_behind_a_cut": [("(self.trunk(x)).detach()", "self.trunk(x)")],
+    "z5_loss_of_an_actor_is_a_number": [
+        ("torch.tensor((-self", "-self"),
+        (".mean()).item(), requires_grad=True)", ".mean()"),
+    ],
 }
 
 
