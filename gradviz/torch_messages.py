@@ -16,15 +16,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MessagePattern:
-    """A pattern for an exception text of PyTorch, or of Python about a tensor.
+    """A pattern for an exception text of PyTorch, or of Python about a tensor."""
 
-    Args:
-        pattern: a regular expression; its named groups are fields of `TorchMessage`.
-        seen: versions of PyTorch in which the text was seen.
-    """
-
-    pattern: re.Pattern[str]
-    seen: tuple[str, ...]
+    pattern: re.Pattern[str]  # a regular expression; its named groups are fields of `TorchMessage`
+    seen: tuple[str, ...]  # versions of PyTorch in which the text was seen
 
 
 def _seen(pattern: str) -> MessagePattern:
@@ -226,7 +221,10 @@ class MessageKind(Enum):
     NOT_FINITE_GIVEN = _seen(
         r"to satisfy the constraint .*, but found invalid values|probability tensor contains either"
         r" `inf`, `nan` or element < 0|failed to converge because the input matrix|matrix contains "
-        r"invalid numeric entries|must not contain infs or NaNs|[Ii]nput(?: \w+)? contains NaN"
+        r"invalid numeric entries|must not contain infs or NaNs|[Ii]nput(?: \w+)? contains NaN|"
+        r"normal expects all elements of std >= 0|Expected p_in >= 0 && p_in <= 1|invalid Poisson "
+        r"rate|range (?:of )?\[\S+ \S+\] is not finite|cannot convert float (?:NaN|infinity) to "
+        r"integer|because the input is not positive-definite"
     )
     PARAMETER_TWICE = _seen(r"some parameters appear in more than one parameter group")
     NO_CLOSURE = _seen(

@@ -285,7 +285,7 @@ def optimizer_of_a_list_of_layers():
         return gradviz.explain(error)
 
 
-@case(Verdict.OPTIMIZER, "its generator was used up", "list(model.parameters())")
+@case(Verdict.OPTIMIZER, "can be iterated once", "parameters = list(")
 def optimizer_of_a_used_up_generator():
     parameters = nn.Linear(2, 2).parameters()
     assert sum(each.numel() for each in parameters) == 6

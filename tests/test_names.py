@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import gradviz
+from gradviz.capture.tensors import names as names_module
 from gradviz.capture.tensors.names import Names
 from gradviz.errors import SubjectError, UsageError
 
@@ -401,3 +402,50 @@ def test_several_variables_are_not_the_name_of_one_result() -> None:
         (left + right + gb).sum().backward()
     names = {n["name"] for f in run.frames for _, n in f.graph.nodes(data=True) if "name" in n}
     assert "gw, gb" not in names and {"gw", "gb", "left, right"} <= names
+
+
+def test_names_follow_a_model_that_changes_between_passes() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    x = t(1, 2)
+    with gradviz.record(model) as recording:
+        model(x).sum().backward()
+        model.append(nn.Linear(2, 1, bias=False))
+        model.extras = [nn.Linear(1, 1, bias=False)]
+        model.extras[0](model(x)).sum().backward()
+        model[0] = nn.Linear(2, 2, bias=False)
+        type(model).factor = nn.Parameter(t(1))
+        try:
+            (model(x) * model.factor).sum().backward()
+        finally:
+            del type(model).factor
+    forwards = [each.graph for each in recording.frames if each.title.startswith("forward")]
+    found = [{graph.nodes[key]["name"] for key in graph.leaves} for graph in forwards]
+    assert found == [
+        {"0.weight"},
+        {"0.weight", "1.weight", "extras[0].weight"},
+        {"0.weight", "1.weight", "factor"},
+    ]
+
+
+def test_a_module_that_names_a_trace_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    search = names_module._of_module
+    count = lambda module, prefix: searched.append(id(module)) or search(module, prefix)
+    monkeypatch.setattr(names_module, "_of_module", count)
+    model, other = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    found = gradviz.trace(other(model(t(1))), names=model)
+    assert searched.count(id(model)) == 1
+    assert {found.nodes[key]["name"] for key in found.leaves} == {"weight", "other.weight"}
+
+
+def test_keys_of_a_dict_are_written_only_for_tensors_and_modules() -> None:
+    written: list[str] = []
+
+    class Key:
+        def __repr__(self) -> str:
+            written.append("a key")
+            return "Key()"
+
+    vocabulary = {Key(): number for number in range(3)}
+    found = seen_in("x = {'a': t(1)}", vocabulary=vocabulary, t=t)
+    assert found == {"x['a']": ()} and not written

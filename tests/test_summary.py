@@ -388,3 +388,19 @@ def test_no_tensor_is_kept() -> None:
     found = one(tensor)
     del tensor
     assert ref() is None and found.mean == 1.0
+
+
+def test_tensors_that_are_read_together_are_read_as_one_by_one() -> None:
+    shapes = [(9,), (16, 64), (16, 65), (3, 5), (1024,)]
+    tensors = [torch.randn(*shape) for shape in shapes]
+    tensors += [torch.randn(5, 7, dtype=torch.float64).t(), torch.full((30,), 2.5)]
+    tensors += [torch.tensor([math.nan, *range(20)]), torch.tensor([math.inf, *range(20)])]
+    tensors += [torch.full((20,), 1e30), torch.full((20,), 1e-30), 1e4 + torch.randn(50) * 1e-2]
+    together = summarize(tensors, with_bins=True)
+    alone = [one(each, with_bins=True) for each in tensors]
+    assert [(each, each.bins) for each in together] == [(each, each.bins) for each in alone]
+    for each, found in zip(tensors, together, strict=True):
+        wide = each.double()[each.isfinite()]
+        assert found.norm == pytest.approx(wide.norm().item(), rel=1e-6)
+        assert found.std == pytest.approx(wide.std(correction=0).item(), rel=1e-3)
+        assert (found.min, found.max) == (wide.min().item(), wide.max().item())

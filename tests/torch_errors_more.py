@@ -82,6 +82,42 @@ def singular_values_of_nan() -> None:
     torch.linalg.svd(w * torch.ones(3, 3))
 
 
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def deviation_of_nan() -> None:
+    w = _spoiled()
+    torch.normal(torch.zeros(3), w)
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def chances_of_nan() -> None:
+    w = _spoiled()
+    torch.bernoulli(w)
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def rates_of_nan() -> None:
+    w = _spoiled()
+    torch.poisson(w.detach())
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def bins_of_nan() -> None:
+    w = _spoiled()
+    torch.histc(w.detach())
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def count_of_nan() -> None:
+    w = _spoiled()
+    range(int(w.sum()))
+
+
+@provokes(MessageKind.NOT_FINITE_GIVEN)
+def root_of_nan() -> None:
+    w = _spoiled()
+    torch.linalg.cholesky(w * torch.eye(3))
+
+
 def _spoiled() -> torch.Tensor:
     w = leaf()
     (w * 0).sqrt().sum().backward()

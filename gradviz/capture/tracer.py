@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +13,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.nodes import (
     ACCUMULATE,
-    Edges,
     NodeReader,
-    has_no_bias,
     leaf_of,
     parameters_inside,
 )
@@ -30,28 +27,130 @@ from gradviz.capture.autograd.tensors import (
 )
 from gradviz.capture.tensors.names import Named, Names, Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
-from gradviz.capture.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
-from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind
+from gradviz.capture.walk import NO_GRADIENT, UntrackedInputs, Walk, key_at, make_safe_to_drop
+from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.columns import collector_paused
-from gradviz.graph.operations import REENTRANT, OperationType, operation
-from gradviz.graph.text import number_text
+from gradviz.graph.operations import REENTRANT
+
+_Parameter = torch.nn.Parameter  # its metaclass makes ``isinstance`` slow
 
 
-@dataclass(frozen=True, eq=False)
-class _Reading:
-    """A tensor to be summarized together with all others.
+class _Reading(NamedTuple):
+    """A tensor to be summarized together with all others."""
+
+    data: dict[str, Any]  # the attributes of the node that gets the summary
+    tensor: torch.Tensor  # the tensor
+    whole: bool = False  # compute the statistics of a large tensor too
+    shape: bool = True  # also add the tensor's shape, dtype and device to the node
+
+
+class TensorFacts:
+    """Reads the attributes of nodes that stand for tensors; all values are summarized at once.
 
     Args:
-        data: the attributes of the node that gets the summary.
-        tensor: the tensor.
-        whole: compute the statistics of a large tensor too.
-        shape: also add the tensor's shape, dtype and device to the node.
+        labels: the names of tensors.
     """
 
-    data: dict[str, Any]
-    tensor: torch.Tensor
-    whole: bool = False
-    shape: bool = True
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._readings: list[_Reading] = []
+        self._gradients: list[tuple[dict[str, Any], torch.Tensor]] = []
+
+    def of_result(self, tensor: torch.Tensor, name: str) -> dict[str, Any]:
+        """The attributes of a tensor that an operation computed; its values are read too."""
+        data: dict[str, Any] = {"kind": NodeKind.RESULT}
+        self._put(tensor, data, name)
+        self.read(tensor, data, whole=True)
+        return data
+
+    def of_leaf(self, leaf: torch.Tensor, name: str) -> dict[str, Any]:
+        """The attributes of a leaf that requires grad, or did in the forward pass."""
+        is_parameter = type(leaf) is _Parameter or isinstance(leaf, _Parameter)
+        data: dict[str, Any] = {"kind": NodeKind.PARAMETER if is_parameter else NodeKind.LEAF}
+        if not leaf.requires_grad:  # it was frozen after the forward pass
+            data["requires_grad"] = False
+        self._put(leaf, data, name)
+        return data
+
+    def of_untracked(self, tensor: torch.Tensor, name: str) -> dict[str, Any]:
+        """The attributes of a tensor that receives no gradient."""
+        data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
+        self._put(tensor, data, name)
+        if not tensor.requires_grad:
+            data["requires_grad"] = False
+        data["is_leaf"] = tensor.is_leaf
+        if tensor.is_inference():
+            data["inference"] = True
+        if is_transformed(tensor):
+            data["opaque"] = "inside a torch.func transform"
+        return data
+
+    def add_output(self, data: dict[str, Any], tensor: torch.Tensor) -> None:
+        """Add what is known of its only output to an operation."""
+        self._put(tensor, data, "")
+        self.read(tensor, data, shape=False)
+
+    def read(self, tensor: torch.Tensor, data: dict[str, Any], **how: bool) -> None:
+        """Summarize a tensor with all others; ``how`` as for `_Reading`."""
+        self._readings.append(_Reading(data, tensor, **how))
+
+    def _put(self, tensor: torch.Tensor, data: dict[str, Any], name: str) -> None:
+        """Add what is read from the tensor itself: name, gradient, version and hooks."""
+        named = self._labels.of(tensor)
+        if named is not None:
+            name = named.name
+            if named.aliases:
+                data["aliases"] = named.aliases
+        if name := name or flat_name(tensor):
+            data["name"] = name
+        if tensor.requires_grad or data["kind"] is not NodeKind.UNTRACKED:
+            self._put_gradient(tensor, data)  # a leaf that was frozen since keeps it
+        if counts := counts_of(tensor):
+            data.update(counts)
+
+    def _put_gradient(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
+        """``.grad`` of a leaf, or of a tensor that retains it; torch warns for any other."""
+        if not tensor.is_leaf:
+            if not tensor.retains_grad:
+                return
+            data["retains_grad"] = True
+        gradient = tensor.grad
+        data["grad"] = None
+        if gradient is not None:
+            self._gradients.append((data, gradient))
+        elif waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
+
+    def add_readings(self) -> None:
+        """Summarize all tensors at once, and add the summaries to their nodes."""
+        readings, gradients = self._readings, self._gradients
+        tensors = [*(each.tensor for each in readings), *(gradient for _, gradient in gradients)]
+        only_small = [*(not each.whole for each in readings), *(False for _ in gradients)]
+        found = iter(summarize(tensors, only_small, with_bins=True))
+        for reading, summary in zip(readings, found, strict=False):
+            data = reading.data
+            if reading.shape:
+                data["shape"] = summary.shape
+                data["dtype"], data["device"] = summary.dtype, summary.device
+            if reading.whole or summary.values is not None or summary.note:
+                data["value"] = summary
+        for (data, _), summary in zip(gradients, found, strict=True):
+            data["grad"] = summary
+
+
+def facts_of(tensors: Sequence[torch.Tensor], names: Names) -> list[dict[str, Any]]:
+    """The attributes that `trace` gives the nodes of its roots, without their graph."""
+    facts, found = TensorFacts(Labels(names)), []
+    for number, tensor in enumerate(tensors):
+        if maker_of(tensor) is not None:
+            data = facts.of_result(tensor, "")
+        else:
+            data = (facts.of_leaf if tensor.requires_grad else facts.of_untracked)(tensor, "")
+            facts.read(tensor, data, whole=True)
+        data["root"] = number
+        found.append(data)
+    facts.add_readings()
+    return found
 
 
 class Builder:
@@ -66,11 +165,10 @@ class Builder:
         self.walk = Walk(self.graph._node)
         self._reader = NodeReader()
         self._labels = Labels(names)
-        self._untracked = UntrackedInputs(self._labels)
+        self.facts = TensorFacts(self._labels)
+        self._untracked = UntrackedInputs(self._labels.by_id)
         self._untracked_positions: dict[object, int] = {}
         self._results: dict[tuple[Node, int], int] = {}
-        self._readings: list[_Reading] = []
-        self._gradients: list[tuple[dict[str, Any], torch.Tensor]] = []
         self._roots = 0
 
     def add_roots(self, subjects: Sequence[Subject]) -> None:
@@ -97,11 +195,10 @@ class Builder:
     def _add_result(self, node: Node, output: int, subject: Subject) -> None:
         if (node, output) in self._results:
             return
-        data: dict[str, Any] = {"kind": NodeKind.RESULT}
         if isinstance(subject.value, torch.Tensor):
-            self._put_tensor_facts(subject.value, data, path_name(subject.path))
-            self._readings.append(_Reading(data, subject.value, whole=True))
+            data = self.facts.of_result(subject.value, path_name(subject.path))
         else:
+            data = {"kind": NodeKind.RESULT}
             shape, dtype, device = self._reader.read_output(node, output)
             if shape is not None:
                 data.update(shape=shape, dtype=dtype, device=device)
@@ -179,25 +276,13 @@ class Builder:
         self.walk.edges.add(self.walk.leaf_positions[id(leaf)], place, 0)
 
     def _add_leaf(self, leaf: torch.Tensor, name: str, **more: Any) -> None:
-        is_parameter = isinstance(leaf, torch.nn.Parameter)
-        data: dict[str, Any] = {"kind": NodeKind.PARAMETER if is_parameter else NodeKind.LEAF}
-        if not leaf.requires_grad:  # it was frozen after the forward pass
-            data["requires_grad"] = False
-        self._put_tensor_facts(leaf, data, name)
+        data = self.facts.of_leaf(leaf, name)
         data.update(more)
         self._read_later(leaf, data)
         self.walk.leaf_positions[id(leaf)] = self.walk.add(data)
 
     def _add_untracked(self, tensor: torch.Tensor, name: str, **more: Any) -> int:
-        data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
-        self._put_tensor_facts(tensor, data, name)
-        if not tensor.requires_grad:
-            data["requires_grad"] = False
-        data["is_leaf"] = tensor.is_leaf
-        if tensor.is_inference():
-            data["inference"] = True
-        if is_transformed(tensor):
-            data["opaque"] = "inside a torch.func transform"
+        data = self.facts.of_untracked(tensor, name)
         data.update(more)
         self._read_later(tensor, data)
         return self.walk.add(data)
@@ -206,33 +291,7 @@ class Builder:
         """Schedule a tensor to be summarized, unless only shape, dtype and device are shown."""
         whole = "root" in data
         if whole or tensor.numel() <= FEW or not self._reader.read_tensor(tensor, data):
-            self._readings.append(_Reading(data, tensor, whole))
-
-    def _put_tensor_facts(self, tensor: torch.Tensor, data: dict[str, Any], name: str) -> None:
-        """Add what is read from the tensor itself: name, gradient, version and hooks."""
-        named = self._labels.of(tensor)
-        if named is not None:
-            name = named.name
-            if named.aliases:
-                data["aliases"] = named.aliases
-        if name := name or flat_name(tensor):
-            data["name"] = name
-        if tensor.requires_grad or data["kind"] is not NodeKind.UNTRACKED:
-            self._put_gradient(tensor, data)  # a leaf that was frozen since keeps it
-        data.update(counts_of(tensor))
-
-    def _put_gradient(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
-        """``.grad`` of a leaf, or of a tensor that retains it; torch warns for any other."""
-        if not tensor.is_leaf:
-            if not tensor.retains_grad:
-                return
-            data["retains_grad"] = True
-        gradient = tensor.grad
-        data["grad"] = None
-        if gradient is not None:
-            self._gradients.append((data, gradient))
-        elif waiting_gradient(tensor) is not None:
-            data["unreduced"] = True
+            self.facts.read(tensor, data, whole=whole)
 
     def _name_operations(self) -> None:
         """Name operations after their results."""
@@ -243,9 +302,7 @@ class Builder:
         for node, by_number in outputs.items():
             data = self.walk.nodes[key_at(self.walk.positions[node])]
             if data.get("outputs", 1) == 1:
-                named = by_number[0]
-                self._put_tensor_facts(named.tensor, data, "")
-                self._readings.append(_Reading(data, named.tensor, shape=False))
+                self.facts.add_output(data, by_number[0].tensor)
             else:
                 data["name"] = ", ".join(by_number[number].name for number in sorted(by_number))
 
@@ -272,22 +329,6 @@ class Builder:
                 place = self._add_untracked(tensor, places.name_of(tensor))
                 self._untracked_positions[id(tensor)] = self._untracked_positions[identity] = place
         return place
-
-    def add_readings(self) -> None:
-        """Summarize all tensors at once, and add the summaries to their nodes."""
-        readings, gradients = self._readings, self._gradients
-        tensors = [*(each.tensor for each in readings), *(gradient for _, gradient in gradients)]
-        only_small = [*(not each.whole for each in readings), *(False for _ in gradients)]
-        found = iter(summarize(tensors, only_small, with_bins=True))
-        for reading, summary in zip(readings, found, strict=False):
-            data = reading.data
-            if reading.shape:
-                data["shape"] = summary.shape
-                data["dtype"], data["device"] = summary.dtype, summary.device
-            if reading.whole or summary.values is not None or summary.note:
-                data["value"] = summary
-        for (data, _), summary in zip(gradients, found, strict=True):
-            data["grad"] = summary
 
 
 def _from_output(output: int) -> EdgeData | None:
@@ -319,9 +360,9 @@ class Labels:
 
     def of(self, tensor: torch.Tensor) -> Named | None:
         """The name of a tensor, or None."""
-        node = None if is_unsure(tensor) else tensor.grad_fn
-        if node is None:
-            return self.by_id.get(id(tensor))
+        found = self.by_id.get(id(tensor))
+        if found is not None or is_unsure(tensor) or (node := tensor.grad_fn) is None:
+            return found
         return self.by_output.get((node, tensor.output_nr))
 
 
@@ -348,8 +389,8 @@ def copy_graph(graph: GradGraph, keys: Mapping[str, str] | None = None) -> GradG
     """
     copy = GradGraph()
     copy.graph.update(graph.graph)
-    stay = keys or {key: key for key in graph}
-    copy._node.update((stay[key], dict(data)) for key, data in graph._node.items())
+    names = map(keys.__getitem__, graph._node) if keys else graph._node
+    copy._node.update(zip(names, map(dict, graph._node.values()), strict=True))
     return copy.take_columns(graph.edge_columns())
 
 
@@ -413,7 +454,7 @@ def trace_subjects(
         try:
             builder.add_roots(flatten(subjects, caller))
             builder.add_nodes()
-            builder.add_readings()
+            builder.facts.add_readings()
             if look is not None:
                 look(builder.walk)
         finally:
@@ -440,13 +481,12 @@ def _other_parameters(
     """
     found: dict[str, dict[str, int]] = {}
     for tensor, name, _ in names:
-        is_parameter = isinstance(tensor, torch.nn.Parameter) and id(tensor) not in merged
-        if name.rpartition(".")[0] not in modules or not is_parameter:
+        is_unused = not tensor.requires_grad or id(tensor) not in walk.leaf_positions
+        if not is_unused or name.rpartition(".")[0] not in modules:
             continue
-        if not tensor.requires_grad:
-            found.setdefault("frozen", {})[name] = tensor.numel()
-        elif id(tensor) not in walk.leaf_positions:
-            found.setdefault("unreached", {})[name] = tensor.numel()
+        if isinstance(tensor, _Parameter) and id(tensor) not in merged:
+            state = "unreached" if tensor.requires_grad else "frozen"
+            found.setdefault(state, {})[name] = tensor.numel()
     return found
 
 
@@ -460,105 +500,6 @@ def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, st
     if outermost <= used:
         return modules
     return {path: word for path, word in modules.items() if path.partition(".")[0] in used}
-
-
-@dataclass(frozen=True, eq=False)
-class CutInput:
-    """An input of an operation that receives no gradient.
-
-    Args:
-        tensor: the tensor that the operation saved.
-        target: position of the operation in the graph.
-        position: which input of the operation it is.
-    """
-
-    tensor: torch.Tensor
-    target: int
-    position: int
-
-
-@dataclass
-class UntrackedInputs:
-    """Classifies the inputs of operations that receive no gradient.
-
-    Autograd has the same entry for a constant, a detached tensor and an absent argument. Only the
-    saved tensors of the operation distinguish them; the reason is not recorded.
-
-    Args:
-        labels: names of tensors: a number with a name is a tensor of the user's.
-        found: the tensors found so far.
-    """
-
-    labels: Labels
-    found: list[CutInput] = field(default_factory=list)
-    _texts: dict[tuple[type, Any], str] = field(default_factory=dict)
-    _options: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-
-    def look(
-        self,
-        operation: tuple[int, Node, OperationType],
-        edges: Edges,
-        saved: Sequence[object],
-        data: dict[str, Any],
-    ) -> None:
-        """Classify the untracked inputs of one operation: tensors, numbers, absent, unknown.
-
-        Args:
-            operation: its position, its node and its type.
-            edges: its ``next_functions``.
-            saved: its saved tensors, as returned by `NodeReader.read`.
-            data: its attributes; a number is added to ``options``, the rest is counted.
-        """
-        place, node, kind = operation
-        if not kind.arguments:
-            data["untracked_inputs"] = edges.count(NO_GRADIENT)
-            return
-        held = dict(zip(kind.saved, saved, strict=False))
-        unknown = 0
-        for position, (child, _) in enumerate(edges):
-            if child is not None:
-                continue
-            argument = kind.arguments[position] if position < len(kind.arguments) else ""
-            operand = held.get(argument)
-            if isinstance(operand, torch.Tensor):
-                number = self._number(operand, kind)
-                if number is None:
-                    self.found.append(CutInput(operand, place, position))
-                elif number:
-                    side = "self" if kind.op == "div" and argument == "self" else "other"
-                    if "options" in data:
-                        data["options"] = {**data["options"], side: number}
-                    else:  # equal ones share a dict
-                        data["options"] = self._options.setdefault((side, number), {side: number})
-                else:
-                    unknown += 1
-            elif not _is_absent(node, kind, argument, data["buffers"]):
-                unknown += 1
-        if unknown:
-            data["untracked_inputs"] = unknown
-
-    def _number(self, operand: torch.Tensor, kind: OperationType) -> str | None:
-        """The text of a number; "" if it cannot be read; None if it is a tensor of the user's."""
-        if operand.dim() or id(operand) in self.labels.by_id:
-            return None
-        readable = operation(kind.op).number and type(operand) is torch.Tensor
-        if not readable or not operand.is_cpu:
-            return ""
-        try:
-            value = operand.item()
-            known = type(value), value  # True equals 1, which equals 1.0
-            if (text := self._texts.get(known)) is None:
-                text = self._texts[known] = number_text(value)
-            return text
-        except Exception:  # for example a tensor inside a transform of torch.func
-            return ""
-
-
-def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers) -> bool:
-    """Whether an optional argument is known to be absent."""
-    if argument == "bias" and kind.grad_fn == "ConvolutionBackward0":
-        return has_no_bias(node)
-    return buffers is Buffers.HELD and argument in operation(kind.op).optional
 
 
 class NodePlaces:

@@ -1,4 +1,4 @@
-"""Walks the graph that autograd recorded, and makes it safe to drop.
+"""Walks the graph that autograd recorded, reads its untracked inputs, and makes it safe to drop.
 
 Torch 2.13 keeps the Python wrapper of every node that Python has visited. When the last tensor of
 such a graph is dropped, each node releases the next one recursively: after some tens of thousands
@@ -14,16 +14,25 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequence_number
-from gradviz.graph import longest_paths
+from gradviz.capture.autograd.nodes import (
+    ACCUMULATE_NR,
+    Edges,
+    has_no_bias,
+    leaf_of,
+    sequence_number,
+)
+from gradviz.graph import Buffers, longest_paths
 from gradviz.graph.columns import EdgeColumns
+from gradviz.graph.operations import OperationType, operation
+from gradviz.graph.text import number_text
 
 NO_GRADIENT = (None, 0)
 """The entry in ``next_functions`` for an input that receives no gradient."""
@@ -116,6 +125,99 @@ class Walk:
         if leaf is not None:
             self.leaves[node] = leaf
         return leaf
+
+
+@dataclass(frozen=True, eq=False)
+class CutInput:
+    """An input of an operation that receives no gradient."""
+
+    tensor: torch.Tensor  # the tensor that the operation saved
+    target: int  # position of the operation in the graph
+    position: int  # which input of the operation it is
+
+
+@dataclass
+class UntrackedInputs:
+    """Classifies the inputs of operations that receive no gradient.
+
+    Autograd has the same entry for a constant, a detached tensor and an absent argument. Only the
+    saved tensors of the operation distinguish them; the reason is not recorded.
+
+    Args:
+        named: ids of the tensors with names: a number with one is a tensor of the user's.
+        found: the tensors found so far.
+    """
+
+    named: Container[int]
+    found: list[CutInput] = field(default_factory=list)
+    _texts: dict[tuple[type, Any], str] = field(default_factory=dict)
+    _options: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+
+    def look(
+        self,
+        of: tuple[int, Node, OperationType],
+        edges: Edges,
+        saved: Sequence[object],
+        data: dict[str, Any],
+    ) -> None:
+        """Classify the untracked inputs of one operation: tensors, numbers, absent, unknown.
+
+        Args:
+            of: the position of the operation, its node and its type.
+            edges: its ``next_functions``.
+            saved: its saved tensors, as returned by `NodeReader.read`.
+            data: its attributes; a number is added to ``options``, the rest is counted.
+        """
+        place, node, kind = of
+        if not kind.arguments:
+            data["untracked_inputs"] = edges.count(NO_GRADIENT)
+            return
+        held = dict(zip(kind.saved, saved, strict=False))
+        unknown = 0
+        for position, (child, _) in enumerate(edges):
+            if child is not None:
+                continue
+            argument = kind.arguments[position] if position < len(kind.arguments) else ""
+            operand = held.get(argument)
+            if isinstance(operand, torch.Tensor):
+                number = self._number(operand, kind)
+                if number is None:
+                    self.found.append(CutInput(operand, place, position))
+                elif number:
+                    side = "self" if kind.op == "div" and argument == "self" else "other"
+                    if "options" in data:
+                        data["options"] = {**data["options"], side: number}
+                    else:  # equal ones share a dict
+                        data["options"] = self._options.setdefault((side, number), {side: number})
+                else:
+                    unknown += 1
+            elif not _is_absent(node, kind, argument, data["buffers"]):
+                unknown += 1
+        if unknown:
+            data["untracked_inputs"] = unknown
+
+    def _number(self, operand: torch.Tensor, kind: OperationType) -> str | None:
+        """The text of a number; "" if it cannot be read; None if it is a tensor of the user's."""
+        if operand.dim() or id(operand) in self.named:
+            return None
+        readable = operation(kind.op).number and type(operand) is torch.Tensor
+        if not readable or not operand.is_cpu:
+            return ""
+        try:
+            value = operand.item()
+            known = type(value), value  # True equals 1, which equals 1.0
+            if (text := self._texts.get(known)) is None:
+                text = self._texts[known] = number_text(value)
+            return text
+        except Exception:  # for example a tensor inside a transform of torch.func
+            return ""
+
+
+def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers) -> bool:
+    """Whether an optional argument is known to be absent."""
+    if argument == "bias" and kind.grad_fn == "ConvolutionBackward0":
+        return has_no_bias(node)
+    return buffers is Buffers.HELD and argument in operation(kind.op).optional
 
 
 _KEY = "gradviz: guards of the input nodes"

@@ -54,23 +54,15 @@ class CheckSettings:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Both gradients of one input, at the compared elements.
+    """Both gradients of one input, at the compared elements."""
 
-    Args:
-        places: the elements, as row-major positions.
-        autograd: autograd's gradient at these elements; zeros when ``is_none``.
-        numeric: the central differences at these elements.
-        outcomes: the result of each element.
-        weights: weights of the output, if it has the shape of the input; used to find the mistake.
-        is_none: autograd returned no gradient.
-    """
-
-    places: npt.NDArray[np.int64]
-    autograd: Array
-    numeric: Array
-    outcomes: tuple[NumericOutcome, ...]
+    places: npt.NDArray[np.int64]  # the elements, as row-major positions
+    autograd: Array  # autograd's gradient at these elements; zeros when ``is_none``
+    numeric: Array  # the central differences at these elements
+    outcomes: tuple[NumericOutcome, ...]  # the result of each element
+    # weights of the output, if it has the shape of the input; used to find the mistake
     weights: Array | None = None
-    is_none: bool = False
+    is_none: bool = False  # autograd returned no gradient
 
     @property
     def outcome(self) -> NumericOutcome:
@@ -81,17 +73,11 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A function with the arguments at which it is evaluated.
+    """A function with the arguments at which it is evaluated."""
 
-    Args:
-        fn: returns a tensor, or a tuple or list of tensors.
-        arguments: tensors, already copied to float64, and other values.
-        wanted: positions of the arguments to differentiate by.
-    """
-
-    fn: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    wanted: tuple[int, ...]
+    fn: Callable[..., Any]  # returns a tensor, or a tuple or list of tensors
+    arguments: tuple[Any, ...]  # tensors, already copied to float64, and other values
+    wanted: tuple[int, ...]  # positions of the arguments to differentiate by
 
     def copies(self) -> tuple[Any, ...]:
         """Copies of the arguments, because a function may change them."""

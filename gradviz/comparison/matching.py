@@ -343,19 +343,12 @@ def _summary_words(summary: TensorSummary) -> str:
 
 
 class IndexLink(NamedTuple):
-    """An input or a user of a node.
+    """An input or a user of a node."""
 
-    Args:
-        position: which input of the user it is.
-        output: which output of the source it is.
-        key: the node at the other end.
-        edge: the attributes.
-    """
-
-    position: int
-    output: int
-    key: str
-    edge: EdgeData
+    position: int  # which input of the user it is
+    output: int  # which output of the source it is
+    key: str  # the node at the other end
+    edge: EdgeData  # the attributes
 
 
 class GraphIndex:

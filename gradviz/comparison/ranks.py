@@ -285,21 +285,13 @@ def _digest(graph: GradGraph) -> str:
 
 @dataclass
 class _Structure:
-    """A structure that some ranks share.
+    """A structure that some ranks share."""
 
-    Args:
-        number: of its frame in the story.
-        keys: the keys of its nodes in the story, by their position.
-        frame: with those keys.
-        absent: nodes of the first frame that it does not have.
-        added: number of nodes that the first frame does not have.
-    """
-
-    number: int
-    keys: list[str]
-    frame: Frame
-    absent: tuple[str, ...] = ()
-    added: int = 0
+    number: int  # of its frame in the story
+    keys: list[str]  # the keys of its nodes in the story, by their position
+    frame: Frame  # with those keys
+    absent: tuple[str, ...] = ()  # nodes of the first frame that it does not have
+    added: int = 0  # number of nodes that the first frame does not have
 
 
 def story_of_ranks(

@@ -36,6 +36,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     ancestors,
+    ancestors_of_each,
     descendants,
     is_data,
     word_of,
@@ -59,7 +60,7 @@ _WITH_ITS_GRAPH = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_
 _FEW = 16
 
 _NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
-_MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
+MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _WITH_ALL_INPUTS = (
     *("CompiledFunctionBackward", "BackwardHookFunctionBackward"),
     "DifferentiableGraphBackward",  # of torch.jit
@@ -76,17 +77,15 @@ class Cuts:
 
     def __init__(self, graph: GradGraph, cuts: Iterable[CutEdge]) -> None:
         self._graph = graph
-        self._by_source: dict[str, list[CutEdge]] = {}
-        for cut in sorted(cuts, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:]))):
-            self._by_source.setdefault(cut.source, []).append(cut)
-        self._known: dict[str, set[str]] = {}
+        found = sorted(cuts, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:])))
+        self._by_source = _grouped((cut.source, cut) for cut in found)
 
     def of(self, key: str) -> list[CutEdge]:
         """The cuts that are reached from a node along gradient edges."""
         if len(self._by_source) > _FEW:
             path = descendants(self._graph, [key])
         else:  # for one leaf after another, the common part is searched once
-            path = {source for source in self._by_source if key in self._ancestors(source)}
+            path = {source for source, before in self._before.items() if key in before}
         found = (cuts for source, cuts in self._by_source.items() if source in path)
         return [self._at_numbers(cut) for cuts in found for cut in cuts]
 
@@ -105,10 +104,9 @@ class Cuts:
             seen.add(after[0].target)
         return after[0] if len(after) == 1 else cut
 
-    def _ancestors(self, source: str) -> set[str]:
-        if source not in self._known:
-            self._known[source] = ancestors(self._graph, [source])
-        return self._known[source]
+    @cached_property
+    def _before(self) -> dict[str, set[str]]:
+        return ancestors_of_each(self._graph, self._by_source)
 
 
 class Reach(str, Enum):
@@ -133,7 +131,7 @@ class Question:
         unregistered: the plain container of a module that contains it; None if there is none.
         without_effect: the attribute that was set in order to freeze it; None if there is none.
         cuts: where the data of a tensor outside the graph left it; their ends are not known.
-        call: whether the module of a parameter was called in the recording; None if unknown.
+        find_call: finds its `call`.
     """
 
     name: str
@@ -143,7 +141,12 @@ class Question:
     unregistered: Unregistered | PlainContainer | None = None
     without_effect: IneffectiveFlag | Flag | None = None
     cuts: tuple[EdgeData, ...] = ()
-    call: PartCall | None = None
+    find_call: Callable[[], PartCall | None] = lambda: None
+
+    @cached_property
+    def call(self) -> PartCall | None:
+        """Whether the module of a parameter was called in the recording; None if unknown."""
+        return self.find_call()
 
     @property
     def group(self) -> Group:
@@ -260,7 +263,8 @@ class Context:
     @cached_property
     def reachable(self) -> frozenset[str]:
         """All nodes that are reachable from the roots along gradient edges."""
-        return frozenset(ancestors(self.graph, self.roots))
+        key = ("reachable", self.graph, self.roots)  # for the same graph with other facts too
+        return self.cached(key, lambda: frozenset(ancestors(self.graph, self.roots)))
 
     @cached_property
     def freed(self) -> frozenset[str]:
@@ -295,8 +299,8 @@ class Context:
     @cached_property
     def with_grad(self) -> frozenset[str]:
         """The nodes among them, without the roots, that have a gradient."""
-        others = self.reachable.difference(self.roots)
-        return frozenset(k for k in others if self.graph.nodes[k].get("grad") is not None)
+        others, nodes = self.reachable.difference(self.roots), self.graph.nodes
+        return frozenset(k for k in others if nodes[k].get("grad") is not None)
 
     @cached_property
     def cuts(self) -> Cuts:
@@ -309,15 +313,21 @@ class Context:
     @cached_property
     def _used_inside(self) -> Mapping[str, Sequence[str]]:
         """By the keys of leaves, the calls outside the graph of the roots that use them inside."""
-        outside = (row for row in self.graph.nodes(data=True) if row[0] not in self.reachable)
-        return _grouped(
-            (leaf, key) for key, data in outside for leaf in data.get("uses_inside", ())
-        )
+        rows = (row for row in self.graph.nodes(data=True) if row[0] not in self.reachable)
+        return _grouped((leaf, key) for key, e in rows for leaf in e.get("uses_inside", ()))
 
-    def cuts_of(self, key: str) -> list[CutEdge]:
-        """The cuts that are reached from a node, also through a Function that uses it inside."""
-        starts = [key, *self._used_inside.get(key, ())] if key else []
-        return [cut for start in starts for cut in self.cuts.of(start)]
+    def cuts_of(self, question: Question) -> list[CutEdge]:
+        """The cuts between a tensor and the roots, also through a Function that uses it inside."""
+        starts = [key, *self._used_inside.get(key, ())] if (key := question.key) else []
+        found = [cut for start in starts for cut in self.cuts.of(start)]
+        if self.lost is None or not question.is_leaf:
+            return found
+        # The graph shows what was written into a tensor also after it was used.
+        lost = self.lost.get(key, ())
+        lines = {each.edge.get("source") for each in lost}
+        found = [cut for cut in found if cut.edge.get("source") in lines]
+        shown = {cut.edge.get("source") for cut in found}
+        return [*found, *(each for each in lost if each.edge.get("source") not in shown)]
 
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
@@ -520,27 +530,19 @@ class Context:
         """The operations on a line and that of a node, in order, the node's own last."""
 
         def find() -> Sequence[Event]:
-            own = [e for kind in _MADE for e in self.happened_to(key, kind)]
+            own = [e for kind in MADE for e in self.happened_to(key, kind)]
             own = [e for e in own if str(e.location) == line] or own  # it may be changed elsewhere
             numbers = {event.number for event in own}
-            others = [e for e in self._made_on(line) if e.number not in numbers]
+            rows = [each for each in self.events_on(line) if each.kind in MADE]
+            others = [each for each in rows if each.number not in numbers]
             return [*others, *sorted(own, key=lambda e: e.number)]
 
         return self.cached(("made at", line, key), find)
-
-    def written_on(self, line: str) -> tuple[frozenset[str], frozenset[str]]:
-        """The words of the operations and changes on a line, and what it changes in place."""
-        events = self._made_on(line)
-        keys = (key for e in events if e.kind is EventKind.IN_PLACE for key in e.nodes)
-        return frozenset(e.word for e in events), frozenset(keys)
 
     def node_in_a_frame(self, key: str) -> NodeData | None:
         """The attributes of a node in the latest frame that has it."""
         graphs = (self.graph, *(frame.graph for frame in reversed(self.frames)))
         return next((graph.nodes[key] for graph in graphs if key in graph), None)
-
-    def _made_on(self, line: str) -> Sequence[Event]:
-        return [each for each in self.events_on(line) if each.kind in _MADE]
 
     def events_on(self, line: str) -> Sequence[Event]:
         """The events on a line, in order."""
@@ -565,7 +567,7 @@ class Context:
         """Whether there may be computations or changes that no frame shows."""
         passes = self.happened(EventKind.BACKWARD)
         last = passes[-1].number if passes else 0
-        made = (event for kind in _MADE for event in self.happened(kind))
+        made = (event for kind in MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         numbers = [event.number for event in self.events or ()]
         return (
@@ -594,6 +596,5 @@ def call_of(context: Context) -> str:
     """``loss.backward()``, for the first root; it may have no name."""
     data = context.graph.nodes[context.roots[0]]
     call = "backward()" if data.get("shape", ()) in ((), (1,)) else "sum().backward()"
-    if name := data.get("name"):
-        return f"{name}.{call}"
-    return f"{call} on the result of {context.root_names}"
+    name = data.get("name")
+    return f"{name}.{call}" if name else f"{call} on the result of {context.root_names}"

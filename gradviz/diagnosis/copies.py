@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question, Reach
-from gradviz.diagnosis.cuts import FIX_OF_WORD, OF_A_LIBRARY
+from gradviz.diagnosis.cuts import FIX_OF_WORD, OF_A_LIBRARY, CutFacts, cuts_of
 from gradviz.diagnosis.lines import (
     assignments_to,
     called_name,
@@ -30,10 +31,11 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.silent_faults import of_the_called
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.facts import Action, BackwardDetails, EventKind, SourceLocation, StepDetails
 from gradviz.graph import NodeKind
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.story import Event
 
 
 def no_copies(context: Context) -> list[Explanation]:
@@ -289,8 +291,9 @@ Place = tuple[tuple[SourceLocation, ...], str, str]
 
 
 def replaced_at(context: Context, name: str) -> Place | None:
-    """Where the result of a module is lost: written into a copy, or replaced by a forward hook."""
-    if (copied := _written_into_a_copy(context, name)) is not None:
+    """Where a result is lost: written into a copy, left by a call, or replaced by a hook."""
+    copied = _written_into_a_copy(context, name) or _left_by_a_call(context, name)
+    if copied is not None:
         return copied
     hooks = context.cached(_replacing, lambda: _replacing(context))
     if not hooks:
@@ -300,6 +303,104 @@ def replaced_at(context: Context, name: str) -> Place | None:
     more += f"of a module at {mention(line)} by a value that is not computed from it"
     fix = f"{line}: return a value that is computed from the {what}, or None to keep it"
     return (line, made), more, fix
+
+
+def _left_by_a_call(context: Context, name: str) -> Place | None:
+    """A statement that calls what reads a leaf, and leaves its result: ``self.norm(x)``."""
+    made, path = context.happened(EventKind.OPERATION), _path_of(name)
+    ran, words = {each.source for each in made}, {(each.source, each.word) for each in made}
+    for file in context.files:
+        tree = syntax_tree(file)
+        called = Counter(called_name(each) for each in nodes_in(tree, ast.Call))
+        functions = {each.name: each for each in nodes_in(tree, ast.FunctionDef)}
+        for each in nodes_in(tree, ast.Expr):
+            call = each.value
+            if not isinstance(call, ast.Call) or called[word := called_name(call)] > 1:
+                continue
+            function = functions.get(word)
+            own = each if function is None else function
+            read = _names_of(own if function is not None else call.func)
+            line = SourceLocation(file, each.lineno)
+            if function is not None or (str(line), word) in words:
+                read |= {name for argument in call.args for name in _names_of(argument)}
+            is_run = any(f"{file}:{n}" in ran for n in range(own.lineno, (own.end_lineno or 0) + 1))
+            if path.isdisjoint(read) or not is_run or _may_keep(context, function):
+                continue
+            is_returned = any(each.value for each in nodes_in(function, ast.Return))
+            more = f"; {mention(line)} leaves the result of {word}(), which uses it"
+            fix = f"{line}: assign what {word}() returns, and compute the loss with it"
+            if function is not None and not is_returned:
+                more = f"; {word}(), called at {mention(line)}, uses it, and returns nothing"
+                fix = f"return the result from {word}(), and assign it at {line}"
+            return (line,), more, fix
+    return None
+
+
+def _path_of(name: str) -> set[str]:
+    """The parts of the name of a parameter that tell its module."""
+    parts = {each for each in name.split(".") if not each.isdecimal()}
+    return parts - {"weight", "bias", "self", "model"} or parts
+
+
+def _names_of(tree: ast.AST) -> set[str]:
+    return {getattr(each, "attr", getattr(each, "id", "")) for each in ast.walk(tree)}
+
+
+def _may_keep(context: Context, function: ast.FunctionDef | None) -> bool:
+    """Whether a function, or the hook of a module, may keep or change a value."""
+    if function is None:
+        return any(calls_in(context, word) for word in _REPLACED)
+    targets = [to for each in nodes_in(function, ast.Assign) for to in each.targets]
+    calls = (each.value for each in nodes_in(function, ast.Expr))
+    return (
+        any(not isinstance(each, (ast.Name, ast.Tuple)) for each in targets)
+        or any(isinstance(each, ast.Call) for each in calls)
+        or bool(nodes_in(function, ast.AugAssign, ast.Global, ast.Nonlocal, ast.Yield))
+    )
+
+
+def empty_pass(context: Context, passes: Iterable[Event]) -> tuple[str, str] | None:
+    """What is said of a call of backward that gave no tensor of an optimizer a gradient; a fix."""
+    for each in passes:
+        if (root := _root_of_nothing(context, each)) is not None:
+            which = f", which began at {root}, a leaf," if root else ""
+            after = f", and backward at {mention(each.location)}{which} gave it none"
+            return after, _OF_A_LEAF.format(root) if root else _OF_NOTHING
+    return None
+
+
+def pass_of_a_leaf(context: Context, question: Question) -> Evidence | None:
+    """The pass before its last step began at a leaf, beside a cut that is made for copies."""
+    first = [CutFacts.of(context, cut) for cut in cuts_of(context, question)[:1]]
+    if not any(facts.written or facts.is_module_copy for facts in first):
+        return None
+    for step, _ in context.steps_with(question.key)[-1:]:
+        last = [each for each in context.passes if each.number < step.number][-1:]
+        root = _root_of_nothing(context, last[0]) if last else ""
+        if root and not context.happened_to(question.key, EventKind.ACCUMULATE):
+            words = {"line": mention(last[0].location), "step": mention(step.location)}
+            words |= {"root": root, "fix": _OF_A_LEAF.format(root)}
+            return Evidence(words, locations=(last[0].location, step.location))
+    return None
+
+
+_OF_NOTHING = "compute the root of that pass from what is to be trained"
+_OF_A_LEAF = "let {} be the result of what it is computed from: without detach(), .data, item(), "
+_OF_A_LEAF += "torch.tensor() and requires_grad_()"
+
+
+def _root_of_nothing(context: Context, passed: Event) -> str | None:
+    """The leaf, or "", at which a pass began that gave no tensor of an optimizer a gradient."""
+    details = passed.details if isinstance(passed.details, BackwardDetails) else BackwardDetails(0)
+    added = [
+        event
+        for event in context.happened(EventKind.ACCUMULATE)
+        if getattr(event.details, "pass_number", 0) == details.pass_number
+    ]
+    if passed.action is Action.AUTOGRAD_GRAD or any(context.held & {*e.nodes} for e in added):
+        return None
+    is_leaf = any({*details.roots} & {*e.nodes} for e in added)  # no other root gets its own
+    return (passed.name or "its root") if is_leaf else ""
 
 
 def _replacing(context: Context) -> list[tuple[SourceLocation, SourceLocation, str, str]]:
@@ -369,12 +470,11 @@ def _carries(value: ast.AST, names: set[str]) -> bool:
 
 def _written_into_a_copy(context: Context, name: str) -> Place | None:
     """Where what a module computed, of which a parameter has that name, is written into a copy."""
-    parts = (each for each in name.split(".") if not each.isdecimal())
-    path = {*parts} - {"weight", "bias", "self", "model"}
+    path = _path_of(name)
     for event in context.happened(EventKind.IN_PLACE):
         indexed = _written_at(event.location) if not event.nodes and event.location else None
         behind = statements_behind(event.location) if indexed is not None else ()
-        used = {getattr(e, "attr", getattr(e, "id", "")) for row in behind for e in ast.walk(row)}
+        used = {each for row in behind for each in _names_of(row)}
         if indexed is not None and _copies(indexed.slice, behind) and not path.isdisjoint(used):
             copy, whole = ast.unparse(indexed), ast.unparse(indexed.value)
             more = f"; {mention(event.location)} writes into {copy}, which is a copy of a part of "

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from math import inf
+from typing import NamedTuple
 
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import MADE, Context, Question
 from gradviz.diagnosis.lines import (
     as_written,
     called_name,
@@ -24,6 +25,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.losses import is_only_added
+from gradviz.diagnosis.rule import leads_to_an_index
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
@@ -93,6 +95,7 @@ _OF_A_CALLER = (
 )
 _WAITS = "yield outside of the block: torch.{}() stays in force while the generator waits there"
 _ENABLED_BY = {"no_grad": "enable_grad()", "inference_mode": "inference_mode(False)"}
+_SAMPLE = "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
 _STACKED = "it makes new leaves: give the optimizer those, params.values()"
 _FIX_OF_CALL = {
     "deepcopy": "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn",
@@ -120,14 +123,24 @@ class LineFacts:
         return called_on(self._line)
 
     @cached_property
-    def made(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The words of its operations and changes, and what it changes in place."""
-        return self._context.written_on(self._line)
+    def _events(self) -> Sequence[Event]:
+        return self._context.events_on(self._line)
+
+    @cached_property
+    def words(self) -> set[str]:
+        """The words of its operations and changes in place."""
+        return {each.word for each in self._events if each.kind in MADE}
+
+    @cached_property
+    def cuts(self) -> dict[str, Event]:
+        """The latest cut on it, by the nodes that were cut off."""
+        return {key: e for e in self._events if e.kind is EventKind.CUT for key in e.nodes}
 
     @cached_property
     def written(self) -> set[NodeKind]:
         """The kinds of what it writes into, if that outlives a pass: running statistics."""
-        nodes = (self._context.node_in_a_frame(each) for each in self.made[1])
+        keys = {k for e in self._events if e.kind is EventKind.IN_PLACE for k in e.nodes}
+        nodes = map(self._context.node_in_a_frame, keys)
         return {e["kind"] for e in nodes if e and (e["kind"] in LEAVES or "." in e.get("name", ""))}
 
     @cached_property
@@ -154,17 +167,13 @@ class CutFacts:
     def of(cls, context: Context, cut: CutEdge) -> CutFacts:
         """The facts of a cut, which all explained tensors share."""
         key = (cls, cut.source, cut.target, id(cut.edge))  # the edge lives as long as its facts
-        found: CutFacts | None = context.cache.get(key)
-        if found is None:
-            found = context.cache[key] = cls(context, cut)
+        found: CutFacts = context.cache.setdefault(key, cls(context, cut))
         return found
 
     def on(self, line: str) -> LineFacts:
         """The facts of a line, which all cuts on it share."""
-        key = LineFacts, line
-        found: LineFacts | None = self.context.cache.get(key)
-        if found is None:
-            found = self.context.cache[key] = LineFacts(self.context, line)
+        facts = LineFacts(self.context, line)
+        found: LineFacts = self.context.cache.setdefault((LineFacts, line), facts)
         return found
 
     @property
@@ -182,7 +191,7 @@ class CutFacts:
         """Whether it copies the state of a module, also by the detach() in ``state_dict()``."""
         if self.cause is Cause.VALUES_COPIED:
             return self.word in _MODULE_COPIES
-        return not self.on(self.line).made[0].isdisjoint(_MODULE_COPIES)
+        return not self.on(self.line).words.isdisjoint(_MODULE_COPIES)
 
     @property
     def written(self) -> set[NodeKind]:
@@ -202,11 +211,7 @@ class CutFacts:
         if not self._made_here or events[-1].number >= len(events):  # some events were omitted
             return None
         end = self._made_here[-1].number
-        modes = [each for each in self.context.happened(EventKind.MODE) if each.number < end]
-        is_off = modes and modes[-1].action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
-        # The end of inference_mode(False) switches it on again.
-        is_end = is_off and "inference_mode(False" in modes[-1].location.text
-        return modes[-1] if is_off and not is_end else None
+        return off_since(self.context, end)
 
     @cached_property
     def switched_off(self) -> Event | None:
@@ -220,9 +225,7 @@ class CutFacts:
             return False
         changes = self.context.happened_to(self.cut.target, EventKind.IN_PLACE)
         numbers = [each.number for each in changes if str(each.location) == self.line]
-        modes = self.context.happened(EventKind.MODE)
-        modes = [each for each in modes if numbers and each.number < numbers[-1]]
-        return bool(modes) and modes[-1].action is Action.GRADIENTS_OFF
+        return bool(numbers) and off_since(self.context, numbers[-1]) is not None
 
     @cached_property
     def caller(self) -> SourceLocation | None:
@@ -261,11 +264,8 @@ class CutFacts:
     @cached_property
     def which(self) -> str:
         """``b.detach()``, if its line has several of them with other text; else ""."""
-        made = self.context.happened_to(self.cut.target, EventKind.CUT)
-        location = made[-1].location if made and not self.inside else None
-        if location is None or str(location) != self.line:
-            return ""
-        return one_of_several(location, made[-1].word)
+        made = self.on(self.line).cuts.get(self.cut.target)
+        return one_of_several(made.location, made.word) if made and not self.inside else ""
 
     @cached_property
     def rank(self) -> int:
@@ -273,7 +273,7 @@ class CutFacts:
         if self.is_module_copy:
             return 3
         key = ("index", self.cut.target, self.cause)
-        is_index = self.context.cached(key, lambda: _is_before_an_index(self.graph, self.cut))
+        is_index = self.context.cached(key, lambda: leads_to_an_index(self.graph, self.cut))
         if is_index or NodeKind.UNTRACKED in self.written:
             return 4
         if self.cause is Cause.VALUES_COPIED:
@@ -288,9 +288,33 @@ class CutFacts:
         return self.context.made_at(self.line, self.cut.target)
 
 
-def cut_words(context: Context, cut: CutEdge) -> str:
-    """``detach() at train.py:31 (h = h.detach())``."""
-    facts = CutFacts.of(context, cut)
+class SaidOfCuts(NamedTuple):
+    """What is said of the cuts between a tensor and a result."""
+
+    cut: str  # the first of them: ``detach() at train.py:31 (h = h.detach())``
+    more: str  # those at other lines: with their words, if these are other ones
+    fix: str  # of the first, if its cause is known
+    lines: tuple[SourceLocation, ...]  # of each
+    # the event that switched gradients off before the first; None for another cause
+    mode: Event | None
+    keys: tuple[str, ...]  # of what was cut off
+
+
+def said_of_path(context: Context, question: Question, *before: CutEdge) -> SaidOfCuts | None:
+    """What is said of its known cuts, after some others; None if there are none."""
+    known = known_cuts(context, question)
+    return said_of(context, *before, *known) if known else None
+
+
+def said_of(context: Context, *cuts: CutEdge) -> SaidOfCuts:
+    """What is said of some cuts, at least one."""
+    facts = [CutFacts.of(context, cut) for cut in cuts]
+    fix, lines = fix_of_cut(context, cuts[0]), lines_of(context, *cuts)
+    keys = tuple(cut.target for cut in cuts)
+    return SaidOfCuts(_words(facts[0]), _others(facts), fix, lines, facts[0].mode, keys)
+
+
+def _words(facts: CutFacts) -> str:
     line, off, mode = facts.line, facts.switched_off, facts.mode
     if off is not None:
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
@@ -338,7 +362,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
     facts = CutFacts.of(context, cut)
     line, inside, off = facts.line, facts.inside, facts.switched_off
-    if off is not None and off in _still_off(context):
+    if off is not None and off is left_off(context):
         return TURN_ON.format(off.location)
     if facts.is_linearized:
         return f"{line}: compute it with torch.func.jvp, whose result depends on it"
@@ -409,9 +433,7 @@ def _of_one_of_several(facts: CutFacts) -> str:
 
 def _of_mode(facts: CutFacts) -> str:
     if facts.is_sample:
-        return (
-            "use rsample(), if it exists, instead of sample(); else weight log_prob() of a sample"
-        )
+        return _SAMPLE
     is_off = facts.switched_off is not None
     return "compute it where gradients are on: with torch.set_grad_enabled(True):" * is_off
 
@@ -500,11 +522,27 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 def left_off(context: Context) -> Event | None:
     """The ``set_grad_enabled(False)`` since which gradients are off; None if they are on."""
-    return next(reversed(_still_off(context)), None)
+    mode = off_since(context, len(context.events or ()))
+    return mode if mode is not None and _is_switch(mode) else None
 
 
-def _still_off(context: Context) -> list[Event]:
-    return [*takewhile(_is_switch, reversed(context.happened(EventKind.MODE)))]
+_BLOCKS = ("with ", "async with ", "@")
+
+
+def off_since(context: Context, before: int) -> Event | None:
+    """The switch since which gradients are off before an event; None if they are on.
+
+    The end of a block, as of ``with torch.enable_grad():``, restores the mode before it.
+    """
+    found = list[Event]()
+    for event in takewhile(lambda each: each.number < before, context.happened(EventKind.MODE)):
+        is_end = bool(found) and found[-1].source == event.source != ""
+        if is_end and (event.word == "enable_grad" or event.location.text.startswith(_BLOCKS)):
+            found.pop()
+        else:
+            found.append(event)
+    is_off = found and found[-1].action in (Action.GRADIENTS_OFF, Action.INFERENCE_ON)
+    return found[-1] if is_off else None
 
 
 def _is_switch(event: Event) -> bool:
@@ -519,14 +557,7 @@ def is_known_cut(edge: EdgeData) -> bool:
 
 def cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between the tensor and the roots, those that can be removed first."""
-    found = context.cuts_of(question.key)
-    if context.lost is not None and question.is_leaf:
-        # The graph shows what was written into a tensor also after it was used.
-        lost = context.lost.get(question.key, ())
-        lines = {each.edge.get("source") for each in lost}
-        found = [cut for cut in found if cut.edge.get("source") in lines]
-        shown = {cut.edge.get("source") for cut in found}
-        found += [each for each in lost if each.edge.get("source") not in shown]
+    found = context.cuts_of(question)
     found = [each for each in found if not is_of_a_constant(context, question.key, each)]
     if len(found) < 2:
         return found
@@ -556,42 +587,13 @@ def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
     return cuts if cuts and is_known_cut(cuts[0].edge) else ()
 
 
-def other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
-    """The cuts at other lines than the first: with their words, if these are other ones."""
+def _others(cuts: Sequence[CutFacts]) -> str:
     lines: dict[tuple[str, str], CutFacts] = {}
-    for cut in cuts:
-        facts = CutFacts.of(context, cut)
+    for facts in cuts:
         lines.setdefault((facts.line, facts.which), facts)
     first, *rest = lines.values()
     kind = (first.cause, first.word)
     same = [each for each in rest if (each.cause, each.word) == kind and not each.which]
     more = f", and at {', '.join(each.line for each in same[:3])}" if same else ""
     other = next((each for each in rest if each not in same), None)
-    return more if other is None else f"{more}, and by {cut_words(context, other.cut)}"
-
-
-def _is_before_an_index(graph: GradGraph, cut: CutEdge) -> bool:
-    """Whether the data of a cut leads only to functions that have no gradient."""
-    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
-        return False
-    stack, seen, is_met = [cut.target], {cut.target}, False
-    while stack:
-        key = stack.pop()
-        if key not in graph or "root" in graph.nodes[key]:
-            return False
-        for _, target, edge in graph.out_edges(key, data=True):
-            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE and not _is_passed_on(
-                graph, key, edge
-            ):
-                is_met = True
-            elif target not in seen:
-                seen.add(target)
-                stack.append(target)
-    return is_met
-
-
-def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
-    """Whether an edge from untracked data has the cause of an edge into it: not one of its own."""
-    cut = (edge.get("cause"), edge.get("source"))
-    inputs = (before for _, _, before in graph.in_edges(key, data=True))
-    return any((each.get("cause"), each.get("source")) == cut for each in inputs)
+    return more if other is None else f"{more}, and by {_words(other)}"

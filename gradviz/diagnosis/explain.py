@@ -62,10 +62,9 @@ from gradviz.diagnosis.overview import (
 )
 from gradviz.diagnosis.reading import (
     context_at_end,
-    context_of,
     error_context,
     look,
-    questions_of,
+    look_at_recording,
     recording_of,
 )
 from gradviz.diagnosis.rule import Rule, explanation_of, first_answer
@@ -86,7 +85,7 @@ from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
 from gradviz.graph import NodeKind, ancestors, is_data, leave_out_drawn
-from gradviz.story import Story, recorded_in
+from gradviz.story import Story
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -284,12 +283,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    story = recorded_in(asked.recording)  # raises if there is no frame yet
-    assert isinstance(story, Story)
-    context = context_of(asked, story)
+    context, questions = look_at_recording(asked, found)  # raises if there is no frame yet
     if asked.tensors and asked.roots and not context.roots:
         return _answer_to(replace(asked, recording=None), found)  # no frame has the result
-    questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
     roots = (context.graph.nodes[key].get("value") for key in context.roots)

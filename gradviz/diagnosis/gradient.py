@@ -9,7 +9,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.changed_gradients import is_cleared_for_another
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
+from gradviz.diagnosis.cuts import known_cuts, said_of, said_of_path
 from gradviz.diagnosis.in_place import is_update, passes_for_inputs
 from gradviz.diagnosis.lines import at_line, mention
 from gradviz.diagnosis.relative_size import scale_rules
@@ -215,10 +215,11 @@ def _later(context: Context, question: Question, last: Event) -> Evidence:
     cut = _cut_in(context, question, last)
     if cut is None:
         return Evidence(words, locations=_locations(last))
-    words["later"] += f": the path to {context.root_names} is cut by {cut_words(context, cut)}"
-    if fix := fix_of_cut(context, cut):
-        words["fix"] += f"; if {context.root_names} is meant to train it, {fix}"
-    return Evidence(words, locations=(*_locations(last), *lines_of(context, cut)))
+    said = said_of(context, cut)
+    words["later"] += f": the path to {context.root_names} is cut by {said.cut}"
+    if said.fix:
+        words["fix"] += f"; if {context.root_names} is meant to train it, {said.fix}"
+    return Evidence(words, locations=(*_locations(last), *said.lines))
 
 
 def _later_pass_without_it(context: Context, question: Question) -> Evidence | None:
@@ -457,13 +458,13 @@ def _of_another_result(context: Context, question: Question) -> Evidence | None:
     """It has a gradient, but the given results do not depend on it."""
     if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
-    root, fix = context.root_names, ""
-    why, cuts = f"it is not reachable from {root}", known_cuts(context, question)
-    if cuts:
-        why = f"the path is cut by {cut_words(context, cuts[0])}"
-        fix = fix_of_cut(context, cuts[0])
-    words = {"root": root, "why": why, "fix": fix or f"compute {root} from it without a cut"}
-    return Evidence(words, (question.key,), lines_of(context, *cuts))
+    root, said = context.root_names, said_of_path(context, question)
+    words = {"root": root, "why": f"it is not reachable from {root}"}
+    words["fix"] = f"compute {root} from it without a cut"
+    if said is None:
+        return Evidence(words, (question.key,))
+    words |= {"why": f"the path is cut by {said.cut}", "fix": said.fix or words["fix"]}
+    return Evidence(words, (question.key,), said.lines)
 
 
 def _of_other_ranks(context: Context, question: Question) -> Evidence | None:

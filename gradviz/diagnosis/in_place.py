@@ -8,7 +8,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, Question
+from gradviz.diagnosis.context import MADE, RECORD, Context, Question
 from gradviz.diagnosis.lines import (
     at_line,
     called_name,
@@ -208,7 +208,7 @@ def _as_new_tensor(context: Context, problem: Problem) -> str:
         is_plain = word.endswith("_") and word.isidentifier() and word != "setitem_"
         return f"make a new tensor: {word[:-1]} instead of {word}" if is_plain else ""
     target = without_alias(target)
-    words = context.written_on(str(problem.location))[0]
+    words = {e.word for e in context.events_on(str(problem.location)) if e.kind in MADE}
     if isinstance(target, ast.Subscript) and not words.isdisjoint(("getitem", "setitem_")):
         copied = _copied(without_alias(target.value))
         return f"{_WRITTEN}; or write into it after backward, or into a copy: {copied}"

@@ -115,19 +115,12 @@ def _reduced_at_once(graph: GradGraph, key: str) -> str:
 
 
 class _Expected(NamedTuple):
-    """Values that a loss does not expect, by the operations that return them.
+    """Values that a loss does not expect, by the operations that return them."""
 
-    Args:
-        given: the operations.
-        what: their results: ``"probabilities"``.
-        expects: what the loss expects.
-        fix: with ``{given}`` for the operation.
-    """
-
-    given: tuple[str, ...]
-    what: str
-    expects: str
-    fix: str
+    given: tuple[str, ...]  # the operations
+    what: str  # their results: ``"probabilities"``
+    expects: str  # what the loss expects
+    fix: str  # with ``{given}`` for the operation
 
 
 class _Misuse(NamedTuple):

@@ -37,18 +37,14 @@ from gradviz.story import Event
 
 
 class _Flow(NamedTuple):
-    """The values of some names go into others.
+    """The values of some names go into others."""
 
-    Args:
-        used: the names that are read.
-        made: the names that are assigned; for an object that is changed, the names that are read.
-        changes: whether the objects of these names may be changed, and not only assigned.
-        is_kept: whether what is made may have the objects that are read, and not only their values.
-    """
-
-    used: set[str]
+    used: set[str]  # the names that are read
+    # the names that are assigned; for an object that is changed, the names that are read
     made: set[str]
+    # whether the objects of these names may be changed, and not only assigned
     changes: bool = False
+    # whether what is made may have the objects that are read, and not only their values
     is_kept: bool = True
 
 

@@ -10,13 +10,10 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, UNNAMED, Context, Question, Reach, call_of
 from gradviz.diagnosis.cuts import (
     TURN_ON,
-    cut_words,
-    fix_of_cut,
     is_known_cut,
-    known_cuts,
     left_off,
-    lines_of,
-    other_cuts,
+    said_of,
+    said_of_path,
 )
 from gradviz.diagnosis.lines import (
     assignments_to,
@@ -70,10 +67,9 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
             where += f"; after that, backward at {mention(again.location)} {what}"
             fix = _FAILED if has_failed else _LEFT_OUT
             is_last = again is context.passes[-1] and not has_failed
-            if is_last and (cuts := known_cuts(context, question)):
-                where += f": its path is cut by {cut_words(context, cuts[0])}"
-                where += other_cuts(context, cuts)
-                fix = f"{fix_of_cut(context, cuts[0])}; nothing, if that pass may leave it out"
+            if is_last and (said := said_of_path(context, question)) is not None:
+                where += f": its path is cut by {said.cut}{said.more}"
+                fix = f"{said.fix}; nothing, if that pass may leave it out"
     words = {"added": mention(added[-1].location), "where": where, "fix": fix}
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
@@ -321,9 +317,9 @@ def _no_root(context: Context, question: Question) -> Evidence | None:
         cuts = [CutEdge(*e) for e in edges if e[2]["kind"] is EdgeKind.CUT and is_known_cut(e[2])]
         if not cuts:
             return Evidence({"why": ""})
-        words = {"why": f": what was is cut off by {cut_words(context, cuts[-1])}"}
-        words["fix"] = fix_of_cut(context, cuts[-1])
-        return Evidence(words, (cuts[-1].target,), lines_of(context, cuts[-1]))
+        said = said_of(context, cuts[-1])
+        words = {"why": f": what was is cut off by {said.cut}", "fix": said.fix}
+        return Evidence(words, (cuts[-1].target,), said.lines)
     why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
     words = {"why": why, "fix": TURN_ON.format(off.location)}
     return Evidence(words, locations=(off.location,))
@@ -490,8 +486,8 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
         cut = CutEdge(question.key, question.key, known[-1])
     if cut is None:
         return None
-    words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
-    return Evidence(words, (cut.target,), lines_of(context, cut))
+    said = said_of(context, cut)
+    return Evidence({"cut": said.cut, "fix": said.fix}, (cut.target,), said.lines)
 
 
 def _untracked(context: Context, question: Question) -> Evidence | None:

@@ -11,11 +11,11 @@ from gradviz.diagnosis.context import RECORD, Context
 from gradviz.diagnosis.copies import fix_of_number
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
-    cut_words,
+    CutFacts,
     fix_of_cut,
     is_known_cut,
-    left_off,
-    lines_of,
+    off_since,
+    said_of,
 )
 from gradviz.diagnosis.lines import (
     assigned_before,
@@ -94,8 +94,10 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     cut, frozen = (lost_on_the_way(context, key, by) for by in (None, Cause.REQUIRES_GRAD))
     added = context.happened_to(frozen.source, EventKind.ACCUMULATE) if frozen is not None else ()
-    if cut == frozen and left_off(context) is not None:  # then nothing after that is in a graph
-        cut = lost_on_the_way(context, key, Cause.NO_GRAD) or cut
+    made = context.happened_to(key, EventKind.OPERATION)[-1:]
+    if made and (off := off_since(context, made[0].number)) is not None:  # it covers the others
+        every = (CutFacts.of(context, each) for each in _cuts_before(context, key))
+        cut = next((each.cut for each in every if each.mode is off), cut)
     elif any(each.location == error.location for each in added):
         cut = frozen  # passes of that line trained it before
     is_frozen = cut is not None and cut.edge.get("cause") is Cause.REQUIRES_GRAD
@@ -105,7 +107,8 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     is_hidden = trains and "checkpoint" in ops and _applied(context)  # and not by the freezing
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
         return None
-    words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
+    said = said_of(context, cut)
+    words, fix, lines = said.cut, said.fix, said.lines
     for line, name, _ in rebound_in(context):
         if str(line) == cut.edge.get("source"):
             fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."
@@ -131,6 +134,21 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutE
     It is the one nearest to a tensor that requires grad, first to one that an optimizer holds;
     before a frozen one, that of a leaf that requires grad, or the latest frozen.
     """
+    found = [e for e in _cuts_before(context, key) if by in (None, e.edge.get("cause"))]
+    frozen = [e for e in found if e.edge.get("cause") is Cause.REQUIRES_GRAD]
+    own = [e for e in found if not context.held.isdisjoint(ancestors(context.graph, [e.source]))]
+    if not own and context.held:  # what no optimizer holds may be frozen
+        own = [e for e in found if e not in frozen]
+    own = own or found
+    if not own or own[0] not in frozen:
+        return next(iter(own), None)
+    leaves = [e for e in own if context.graph.nodes[e.source]["kind"] in LEAVES]
+    frozen = [e for e in own if e in frozen]
+    return next(iter(leaves), max(frozen, key=lambda e: _frozen_at(context, e.source)))
+
+
+def _cuts_before(context: Context, key: str) -> list[CutEdge]:
+    """The known cuts of data that an untracked tensor was computed from, in the order of keys."""
     graph, found = context.graph, list[CutEdge]()
 
     def carries(_: str, target: str, edge: EdgeData) -> bool:
@@ -138,20 +156,14 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutE
 
     for target in sorted(ancestors(graph, [key], carries), key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
-            is_one = carries(source, target, edge) and is_known_cut(edge)
             before = {kind for *_, kind in graph.in_edges(source, data="kind")}
             is_later = EdgeKind.CUT in before and graph.nodes[source]["kind"] is NodeKind.UNTRACKED
-            if is_one and by in (None, edge.get("cause")) and not is_later:
+            if carries(source, target, edge) and is_known_cut(edge) and not is_later:
                 found.append(CutEdge(source, target, edge))
     if not found and "op" in graph.nodes[key]:  # its inputs may be gone, the cause is known
         found = [CutEdge(*each) for each in graph.out_edges(key, data=True)]
         found = [e for e in found if e.edge["kind"] is EdgeKind.CUT and is_known_cut(e.edge)]
-    own = [e for e in found if not context.held.isdisjoint(ancestors(graph, [e.source]))] or found
-    if not own or own[0].edge.get("cause") is not Cause.REQUIRES_GRAD:
-        return next(iter(own), None)
-    leaves = [e for e in own if graph.nodes[e.source]["kind"] in LEAVES]
-    frozen = [e for e in own if e.edge.get("cause") is Cause.REQUIRES_GRAD]
-    return next(iter(leaves), max(frozen, key=lambda e: _frozen_at(context, e.source)))
+    return found
 
 
 def _frozen_at(context: Context, key: str) -> int:

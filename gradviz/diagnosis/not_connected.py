@@ -8,17 +8,14 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
-from gradviz.diagnosis.copies import fix_of_number, of_another_model, replaced_at
+from gradviz.diagnosis.copies import fix_of_number, of_another_model, pass_of_a_leaf, replaced_at
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
-    CutFacts,
-    cut_words,
     cuts_of,
-    fix_of_cut,
     is_of_a_constant,
-    known_cuts,
     lines_of,
-    other_cuts,
+    said_of,
+    said_of_path,
 )
 from gradviz.diagnosis.lines import (
     assignments_to,
@@ -52,23 +49,22 @@ def _derivative_without_it(context: Context, question: Question) -> Evidence | N
     cuts = context.cuts.of(question.key) if question.key else ()
     if not cuts or not all(is_of_a_constant(context, question.key, cut) for cut in cuts):
         return None
-    words = {"root": context.root_names, "cut": cut_words(context, cuts[0])}
-    return Evidence(words, (cuts[0].target,), lines_of(context, *cuts), cuts[0].target)
+    said = said_of(context, *cuts)
+    words = {"root": context.root_names, "cut": said.cut}
+    return Evidence(words, (cuts[0].target,), said.lines, cuts[0].target)
 
 
 def _cut(context: Context, question: Question) -> Evidence | None:
     """Known cuts in the graph; before them, numbers that the result is certainly computed from."""
-    if not (known := known_cuts(context, question)):
-        return None
     rows = _reads_of(context, question).items()
     read = [row.cut for line, row in rows if is_proved(context, is_used_by, line)]
     read = [cut for cut in read if cut.edge.get("cause") in (Cause.ITEM, Cause.NUMPY)]
-    cuts = [*read, *known]
-    words = {"root": context.root_names, "fix": fix_of_cut(context, cuts[0])}
-    words["cut"], words["more"] = cut_words(context, cuts[0]), other_cuts(context, cuts)
-    mode, shown = CutFacts.of(context, cuts[0]).mode, tuple(cut.target for cut in known)
-    cause = f"{words['root']} {mode.source}" if mode is not None and not words["more"] else ""
-    return Evidence(words, shown, lines_of(context, *cuts), shown[0], cause)
+    if (said := said_of_path(context, question, *read)) is None:
+        return None
+    shown = said.keys[len(read) :]
+    words = {"root": context.root_names, "cut": said.cut, "more": said.more, "fix": said.fix}
+    cause = f"{words['root']} {said.mode.source}" if said.mode is not None and not said.more else ""
+    return Evidence(words, shown, said.lines, shown[0], cause)
 
 
 def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
@@ -149,7 +145,8 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     elif how := fix_of_number(context, reads[-1].word, reads[-1].source, reads[-1].inside):
         fix = f"{reads[-1].source}: {how}"
     if len(reads) == 1 and reads[0].has_no_gradient:
-        by, fix = f"{cut_words(context, reads[0].cut)}; {by}", fix_of_cut(context, reads[0].cut)
+        said_of_cut = said_of(context, reads[0].cut)
+        by, fix = f"{said_of_cut.cut}; {by}", said_of_cut.fix
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))
@@ -348,6 +345,16 @@ INSIDE = "it may be used inside a Function"
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
     Reach.UNREACHABLE,
     of_another_model,
+    Rule(
+        "the pass before its step began at a leaf",
+        Verdict.NOT_CONNECTED,
+        pass_of_a_leaf,
+        "backward at {line}, the last one before the step at {step}, began at {root}, a leaf, and "
+        "gave it no gradient",
+        events=(EventKind.STEP, EventKind.BACKWARD),
+        docs="A loss that is made anew, as by torch.tensor(loss.item(), requires_grad=True), has "
+        "no history.",
+    ),
     Rule(
         "the path to the result is cut",
         Verdict.CUT,

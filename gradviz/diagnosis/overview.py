@@ -58,18 +58,12 @@ _SEVERAL, _PASSES = 3, 2  # passes: of hooks, and of a loss
 
 @dataclass(frozen=True)
 class ListedAnswer:
-    """An answer in a list of all tensors.
+    """An answer in a list of all tensors."""
 
-    Args:
-        each: the answer about the tensor alone.
-        question: the tensor.
-        context: the recording.
-        again: explains a tensor, for a gradient that it had before.
-    """
-
-    each: Explanation
-    question: Question
-    context: Context
+    each: Explanation  # the answer about the tensor alone
+    question: Question  # the tensor
+    context: Context  # the recording
+    # explains a tensor, for a gradient that it had before
     again: Callable[[Question, Context], Explanation]
 
     def fine(self, reason: str) -> Explanation:
@@ -174,9 +168,14 @@ def _of_a_penalty(row: ListedAnswer) -> Explanation | None:
     each, added = row.each, row.added
     made = each.graph.nodes.get(each.culprit, {}) if each.graph is not None else {}
     before = [event for event in added[-2:-1] if event.location != added[-1].location]
-    if each.verdict is not Verdict.ZERO or not str(made.get("op", "")).endswith("_backward"):
-        return None
     passes, events = row.context.passes, row.context.happened(EventKind.ACCUMULATE)
+    since = before[0].number if before else 0
+    grads = (e for e in row.context.happened(EventKind.BACKWARD) if e.number > since)
+    is_unknown = each.culprit in ("", row.question.key)
+    is_penalty = is_unknown and any(getattr(e.details, "create_graph", 0) for e in grads)
+    is_penalty |= str(made.get("op", "")).endswith("_backward")
+    if each.verdict is not Verdict.ZERO or not is_penalty:
+        return None
     rows = (event for event in events if passes and event.number > passes[-1].number)
     is_given = row.context.cached("last pass gave", lambda: any(map(_gave, rows)))
     reason = "its gradient is 0 in that pass, and not in others"
@@ -361,7 +360,8 @@ def _was_assigned_and_used(context: Context, key: str) -> bool:
     """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
     assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
     steps = context.steps_of(key) if assigned else ()
-    return any(step.number > assigned[0].number for step, _ in steps)
+    later = (each for step, each in steps if step.number > assigned[0].number)
+    return any(key not in each.same for each in later)  # gradients of zeros change no value
 
 
 def _uses_of_a_gradient(context: Context, key: str) -> list[int]:

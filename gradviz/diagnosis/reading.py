@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import UNNAMED, Context, Question
@@ -15,7 +16,6 @@ from gradviz.diagnosis.subjects import (
     hooked_by,
     is_recording,
     locations_of_error,
-    names_of,
     raised_in_backward,
 )
 from gradviz.diagnosis.training import is_frozen, steps_with_gradients
@@ -25,10 +25,11 @@ from gradviz.facts import (
     EventKind,
     FrameKind,
     GradientDetails,
+    PartCall,
     TrainingSets,
 )
-from gradviz.graph import LEAVES, EdgeKind, GradGraph, NodeData, NodeKind, ancestors
-from gradviz.story import Event, Frame, Story
+from gradviz.graph import LEAVES, EdgeKind, GradGraph, NodeData, NodeKind, ancestors, most_saved
+from gradviz.story import Event, Frame, Story, recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -77,7 +78,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     for each in flat.values():
         graph.nodes[keys[id(each)]].pop("root", None)
     _drop_the_rest(graph, {*roots, *questions})
-    called = names_of(names)
+    called = _names_of(names)
     asked_questions = [
         Question(
             called.get(id(tensor)) or graph.nodes[key].get("name") or UNNAMED,
@@ -106,6 +107,12 @@ def traced(tensors: Sequence[Any], names: Names) -> tuple[GradGraph, dict[int, s
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
     return graph, {id(each): keys[identity_of(each)] for each in tensors}
+
+
+def _names_of(names: Names) -> dict[int, str]:
+    """The names of tensors, by their ``id``; the first name counts."""
+    rows = [(id(named.tensor), named.name) for named in names.readable]
+    return {**dict(rows), **dict(reversed(rows))}
 
 
 _PLAIN = ("tensor", "buffer")
@@ -138,13 +145,15 @@ def _look_at_live(asked: Asked, context: Context) -> Context:
 
     snapshots, key_of = asked.recording._snapshots, asked.recording._snapshots.key_of
     seen: TrainingSets = snapshots.training_sets()
-    modules = asked.modules or snapshots.recorded_modules()
-    known = {id(each) for module in modules for each in parameters_of(module)}
     tensors, held = asked.tensors, seen.held
-    if not tensors or not all(id(e) in known and key_of(e) in held for e in tensors):
+    modules: Sequence[Any] = asked.modules
+    if tensors and held:
+        modules = modules or snapshots.recorded_modules()
+        known = {id(each) for module in modules for each in parameters_of(module)}
+    if not (tensors and held and all(id(e) in known and key_of(e) in held for e in tensors)):
         found = live()
         modules, held = found.modules, held | _held(asked, found.optimizers)
-    if not asked.modules:
+    if modules and not asked.modules:
         asked.look_at(modules)
     return replace(context, held=held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 
@@ -198,13 +207,27 @@ def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
 # Recordings.
 
 
-def context_of(asked: Asked, story: Story) -> Context:
-    """The context of the last frame with the roots of backward, and of the frame before backward.
+def look_at_recording(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
+    """The facts of a recording, and the tensors to explain.
+
+    If none was passed, these are the parameters of the recorded modules, and all other leaves in
+    the frames.
 
     Args:
         asked: the question: the recording; without roots, those of the recorded pass are meant.
-        story: the frames and events of the recording.
+        names: the names of tensors.
+
+    Raises:
+        UsageError: if the recording has no frame yet.
     """
+    story = recorded_in(asked.recording)
+    assert isinstance(story, Story)
+    context = _context_of(asked, story)
+    return context, _questions_of(asked, context, names)
+
+
+def _context_of(asked: Asked, story: Story) -> Context:
+    """The context of the last frame with the roots of backward, and the frame before backward."""
     recording: Recording = asked.recording
     roots, events = asked.roots, story.events
     frames = tuple(each for each in story.frames if each.kind is not FrameKind.RESULT)
@@ -218,10 +241,8 @@ def context_of(asked: Asked, story: Story) -> Context:
         # Without a backward pass, a leaf is a root if nothing was computed from it.
         kinds = () if passes else LEAVES
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
-    kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
+    kept = most_saved([frame.graph for frame in frames])
     before = _before(frames)
-    # What was written into an older tensor since is not an ancestor of the roots.
-    flow = recording._snapshots.data_flow(graph, ancestors(graph, keys))
     context = Context(
         graph,
         tuple(keys),
@@ -229,12 +250,13 @@ def context_of(asked: Asked, story: Story) -> Context:
         frames,
         before,
         kept=kept,
-        **flow._asdict(),
         called=_called(asked, graph),
         is_of_roots=bool(roots and keys),
         was_cut=recording._was_cut,
     )
-    return _look_at_live(asked, context)
+    # What was written into an older tensor since is not an ancestor of the roots.
+    flow = recording._snapshots.data_flow(graph, context.reachable)
+    return _look_at_live(asked, replace(context, **flow._asdict()))
 
 
 def _called(asked: Asked, graph: GradGraph) -> dict[str, str]:
@@ -279,12 +301,7 @@ def _before(frames: Sequence[Frame]) -> GradGraph | None:
     return forward[-1].graph if forward else None
 
 
-def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]:
-    """The tensors to explain.
-
-    If no tensor was passed, these are the parameters of the recorded modules, and all other leaves
-    in the frames.
-    """
+def _questions_of(asked: Asked, context: Context, names: Names) -> list[Question]:
     if asked.tensors:
         return _questions(asked.tensors, asked, context, names)
     from gradviz.capture.tensors.names import Names
@@ -389,10 +406,13 @@ def _shown(key: str, data: NodeData) -> Question:
 def _questions(
     tensors: Sequence[Any], asked: Asked, context: Context, names: Names
 ) -> list[Question]:
-    called, questions = names_of(names), []
-    graph, own = traced(tensors, names)  # all at once: names are computed for each trace
+    from gradviz.capture.tracer import facts_of
+
+    called, questions = _names_of(names), []
+    subjects = {identity_of(each): each for each in tensors}
+    facts = dict(zip(subjects, facts_of([*subjects.values()], names), strict=True))
     for tensor in tensors:
-        data: Any = dict(graph.nodes[own[id(tensor)]])
+        data: Any = dict(facts[identity_of(tensor)])
         key = asked.recording._snapshots.key_of(tensor, context.graph)
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
@@ -403,6 +423,9 @@ def _questions(
             data["accumulations"] = details.accumulations  # it is used inside a checkpoint
         name = called.get(id(tensor)) or data.get("name") or UNNAMED
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
+        is_cut_off = data["kind"] is NodeKind.UNTRACKED
+        behind = asked.recording._snapshots.cuts_behind(tensor) if is_cut_off else ()
+        cuts = tuple(cut.edge for cut in behind)
         questions.append(
             Question(
                 name,
@@ -410,11 +433,15 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
-                tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
-                asked.calls.get(id(tensor)),
+                cuts,
+                partial(_call_of, asked, id(tensor)),
             )
         )
     return questions
+
+
+def _call_of(asked: Asked, identity: int) -> PartCall | None:
+    return asked.calls.get(identity)
 
 
 def _leaves(context: Context) -> dict[str, NodeData]:
@@ -495,7 +522,8 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
         assert event is not None
         location, library = event.location, event.inside
         name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
-    return ErrorContext(name, text, location, library, problem, is_backward, asked, names)
+    error = (name, text, location, library, problem, is_backward)
+    return ErrorContext(*error, asked, names, _names_of(names))
 
 
 def _event_of_error(asked: Asked) -> Event | None:

@@ -61,21 +61,13 @@ _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a u
 
 @dataclass(frozen=True)
 class Scale:
-    """The gradients of a module compared with those of the module next to the root.
+    """The gradients of a module compared with those of the module next to the root."""
 
-    Args:
-        is_large: whether they are much larger, otherwise much smaller.
-        last: name of the parameter for the comparison.
-        key: of that parameter.
-        steepest: the two neighbors between which the norm changes most.
-        ratio: of the largest gradient so far and that one.
-    """
-
-    is_large: bool
-    last: str
-    key: str
-    steepest: tuple[str, str]
-    ratio: float
+    is_large: bool  # whether they are much larger, otherwise much smaller
+    last: str  # name of the parameter for the comparison
+    key: str  # of that parameter
+    steepest: tuple[str, str]  # the two neighbors between which the norm changes most
+    ratio: float  # of the largest gradient so far and that one
 
 
 def _scales(context: Context) -> dict[str, Scale]:

@@ -23,10 +23,11 @@ from gradviz.diagnosis.lines import (
     nodes_in,
     statement_at,
     statements_around,
+    stored,
     syntax_tree,
 )
-from gradviz.facts import Action, EventKind, Loss, LostGradient, SourceLocation
-from gradviz.graph import Cause, GradGraph, NodeData, NodeKind, ancestors, is_data
+from gradviz.facts import Action, CutEdge, EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import Cause, EdgeData, GradGraph, NodeData, NodeKind, ancestors, is_data
 from gradviz.graph.operations import operation
 from gradviz.story import Event
 
@@ -64,21 +65,14 @@ class Needs(str, Enum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule found. A rule that needs other facts for its sentences defines a subclass.
+    """What a rule found. A rule that needs other facts for its sentences defines a subclass."""
 
-    Args:
-        words: values for the sentences of the rule, by the name in ``{}``.
-        nodes: keys of the nodes that show it.
-        locations: lines of the program that show it.
-        culprit: key of the node to mark; "" for that of the subject.
-        cause: equal for rows that have one cause at several lines; "" for no such cause.
-    """
-
+    # values for the sentences of the rule, by the name in ``{}``
     words: Mapping[str, object] = field(default_factory=dict)
-    nodes: tuple[str, ...] = ()
-    locations: tuple[SourceLocation, ...] = ()
-    culprit: str = ""
-    cause: str = ""
+    nodes: tuple[str, ...] = ()  # keys of the nodes that show it
+    locations: tuple[SourceLocation, ...] = ()  # lines of the program that show it
+    culprit: str = ""  # key of the node to mark; "" for that of the subject
+    cause: str = ""  # equal for rows that have one cause at several lines; "" for no such cause
 
 
 S = TypeVar("S", bound=RuleSubject)
@@ -130,21 +124,13 @@ def only_when(reach: Reach, *rules: Rule[Any, Any]) -> tuple[Rule[Any, Any], ...
 
 @dataclass(frozen=True)
 class OtherSubject:
-    """What a row of a list is about, if it is no tensor that is asked for.
+    """What a row of a list is about, if it is no tensor that is asked for."""
 
-    Args:
-        name: of a variable, or what to call it.
-        key: of a node in the context; "" for none.
-        context: where it is.
-        facts: what its rule needs.
-        group: of the verdicts that can apply.
-    """
-
-    name: str
-    key: str
-    context: Context
-    facts: Any
-    group: Group = Group.TRAINING
+    name: str  # of a variable, or what to call it
+    key: str  # of a node in the context; "" for none
+    context: Context  # where it is
+    facts: Any  # what its rule needs
+    group: Group = Group.TRAINING  # of the verdicts that can apply
     kind: NodeKind | None = None
 
 
@@ -292,6 +278,16 @@ def fix_of_shared(context: Context, freeing: Event, name: str, key: str = "") ->
     return f"{SUM}: {both}.backward(); {retain}{f'; or, if the first {train}' if name else ''}"
 
 
+def lost_detach(context: Context, since: int) -> tuple[str, SourceLocation] | None:
+    """The ``x`` of a statement ``x.detach()`` after an event, which leaves its result; its line."""
+    for event in context.happened(EventKind.CUT):
+        match statement_at(event.location):
+            case ast.Expr(ast.Call(ast.Attribute(value, "detach"))) if stored(value):
+                if event.number > since:
+                    return ast.unparse(value), event.location
+    return None
+
+
 def fix_of_root(graph: GradGraph, key: str) -> str:
     """What to do about the root of a variable whose name says that it is a logarithm; or ""."""
     source = next(graph.predecessors(key), key)
@@ -315,6 +311,33 @@ def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
         is_sum = is_sum or bool(sums)
         keys = [source for key in (*sums, *passed) for source, _ in graph.inputs(key)]
     return False
+
+
+def leads_to_an_index(graph: GradGraph, cut: CutEdge) -> bool:
+    """Whether the data of a cut leads only to functions that have no gradient."""
+    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        return False
+    stack, seen, is_met = [cut.target], {cut.target}, False
+    while stack:
+        key = stack.pop()
+        if key not in graph or "root" in graph.nodes[key]:
+            return False
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE and not _is_passed_on(
+                graph, key, edge
+            ):
+                is_met = True
+            elif target not in seen:
+                seen.add(target)
+                stack.append(target)
+    return is_met
+
+
+def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
+    """Whether an edge from untracked data has the cause of an edge into it: not one of its own."""
+    cut = (edge.get("cause"), edge.get("source"))
+    inputs = (before for _, _, before in graph.in_edges(key, data=True))
+    return any((each.get("cause"), each.get("source")) == cut for each in inputs)
 
 
 def calling_word(context: Context, key: str) -> str:

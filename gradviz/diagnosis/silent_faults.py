@@ -12,7 +12,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import TURN_ON, left_off
+from gradviz.diagnosis.cuts import TURN_ON, left_off, said_of_path
 from gradviz.diagnosis.lines import (
     assigned_before,
     at_line,
@@ -26,7 +26,14 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import calls_in
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.diagnosis.values import cancelled_at, difference_without, is_all_zero, is_wrong
+from gradviz.diagnosis.values import (
+    cancelled_at,
+    difference_without,
+    is_all_zero,
+    is_wrong,
+    largest,
+    smallest,
+)
 from gradviz.facts import (
     FROM_OTHERS,
     Action,
@@ -113,7 +120,23 @@ def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | 
     if value is not None and value.nan:
         more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
         fix = "find the first iteration whose loss is not finite"
+    is_given = not context.is_recorded or context.happened_to(question.key, _ADDED)
+    if not is_given and (said := said_of_path(context, question)) is not None:
+        more = f", and no pass gave it one: the path to {context.root_names} is cut by {said.cut}"
+        return Evidence({"sum": more, "fix": said.fix}, said.keys, said.lines, said.keys[0])
     return Evidence({"sum": more, "fix": fix})
+
+
+CONSTANT = "look at what is computed from that result: it does not change with it, as a plain sum "
+CONSTANT += "of normalized values or probabilities is constant; compare or weigh them"
+_EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
+_EQUAL += "have a maximum or a minimum, as an entropy has"
+
+
+def of_uniform(made: TensorSummary | None) -> str:
+    """What to do about a softmax, with its result, to which one gradient came for each entry."""
+    is_equal = made is not None and largest(made) == smallest(made) and made.is_finite
+    return _EQUAL if is_equal else CONSTANT
 
 
 def set_to_zero(context: Context, question: Question) -> Evidence | None:

@@ -16,10 +16,8 @@ from gradviz.diagnosis.copies import reads_of_grad
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
-    cut_words,
     fix_of_cut,
-    lines_of,
-    other_cuts,
+    said_of,
 )
 from gradviz.diagnosis.lines import (
     called_name,
@@ -219,10 +217,9 @@ def _of_term(context: Context, term: _Term) -> Evidence:
         ends, why, fixes = {*term.trained}, term.fixed.why, [term.fixed.fix]
         lines = locations_of([term.fixed.line])
     else:
-        first = term.cuts[0]
-        why = f"the path is cut by {cut_words(context, first)}{other_cuts(context, term.cuts)}"
+        said = said_of(context, *term.cuts)
+        why, lines = f"the path is cut by {said.cut}{said.more}", said.lines
         fixes = [fix_of_cut(context, cut) for cut in term.cuts]
-        lines = lines_of(context, *term.cuts)
     leaves = [graph.nodes[key].get("name") or "a leaf" for key in sorted(ends) if key in graph]
     told = {"root": term.root, "line": mention(term.line), "leaves": joined(leaves), "why": why}
     told["fix"] = "; or ".join([*dict.fromkeys(fixes)][:3])

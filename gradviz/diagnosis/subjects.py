@@ -231,15 +231,10 @@ def applying_of(error: BaseException | None, method: str = "forward") -> SourceL
 
 
 class GradCall(NamedTuple):
-    """The arguments of ``torch.autograd.grad``, or of ``torch.autograd.backward``.
+    """The arguments of ``torch.autograd.grad``, or of ``torch.autograd.backward``."""
 
-    Args:
-        outputs: the tensors on which it was called.
-        inputs: the tensors in ``inputs``.
-    """
-
-    outputs: tuple[Any, ...]
-    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]  # the tensors on which it was called
+    inputs: tuple[Any, ...]  # the tensors in ``inputs``
 
 
 def locations_of_error(error: BaseException) -> tuple[SourceLocation, SourceLocation]:
@@ -455,52 +450,32 @@ _NOWHERE = SourceLocation()
 
 
 class ResultOrigin(NamedTuple):
-    """The known origin of a non-leaf tensor.
+    """The known origin of a non-leaf tensor."""
 
-    Args:
-        name: its name.
-        op: the operation that created it.
-        location: the line of that operation.
-        key: of that operation in the frames.
-    """
-
-    name: str = ""
-    op: str = ""
-    location: SourceLocation = SourceLocation()
-    key: str = ""
+    name: str = ""  # its name
+    op: str = ""  # the operation that created it
+    location: SourceLocation = SourceLocation()  # the line of that operation
+    key: str = ""  # of that operation in the frames
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorContext:
-    """An error to explain: the subject of the rules about errors.
+    """An error to explain: the subject of the rules about errors."""
 
-    Args:
-        name: its class: ``"RuntimeError"``.
-        text: its whole message.
-        location: the user's line that led to it.
-        library: the line of a library, called there, that led to it.
-        problem: the node at which backward failed, if recorded.
-        is_backward: whether a backward pass raised it.
-        asked: the question: tensors, modules, the recording, the exception.
-        names: the names of tensors.
-        why: explains why a tensor has no gradient.
-        key: "": it has no node of its own.
-        group: the verdicts that can apply.
-        kind: None: it is no tensor.
-    """
-
-    name: str
-    text: str
-    location: SourceLocation
-    library: SourceLocation = _NOWHERE
-    problem: Problem | None = None
-    is_backward: bool = False
+    name: str  # its class: ``"RuntimeError"``
+    text: str  # its whole message
+    location: SourceLocation  # the user's line that led to it
+    library: SourceLocation = _NOWHERE  # the line of a library, called there, that led to it
+    problem: Problem | None = None  # the node at which backward failed, if recorded
+    is_backward: bool = False  # whether a backward pass raised it
+    # the question: tensors, modules, the recording, the exception
     asked: Asked = field(default_factory=Asked)
-    names: Names | None = None
-    why: Why | None = None
-    key: str = ""
-    group: Group = Group.ERROR
-    kind: None = None
+    names: Names | None = None  # the names of tensors
+    called: Mapping[int, str] = field(default_factory=dict)  # the first name of each, by its ``id``
+    why: Why | None = None  # explains why a tensor has no gradient
+    key: str = ""  # "": it has no node of its own
+    group: Group = Group.ERROR  # the verdicts that can apply
+    kind: None = None  # None: it is no tensor
 
     @cached_property
     def read(self) -> TorchMessage:
@@ -516,11 +491,6 @@ class ErrorContext:
     def at(self) -> str:
         """``" at train.py:12 (loss.backward())"``, or ""."""
         return f" at {mention(self.location, self.library)}" if self.location else ""
-
-    @cached_property
-    def called(self) -> dict[int, str]:
-        """The names of tensors, by their ``id``."""
-        return names_of(self.names) if self.names is not None else {}
 
     @property
     def constant(self) -> str:
@@ -571,12 +541,6 @@ def original_of(error: ErrorContext) -> str:
             own = f"{ast.unparse(code.value)}.parametrizations.{code.attr}"
             return f"freeze what it is computed from: {own}.requires_grad_(False)"
     return ""
-
-
-def names_of(names: Names) -> dict[int, str]:
-    """The names of tensors, by their ``id``; the first name counts."""
-    rows = [(id(named.tensor), named.name) for named in names.readable]
-    return {**dict(rows), **dict(reversed(rows))}
 
 
 def unused_by_ddp(error: ErrorContext) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.copies import undone
+from gradviz.diagnosis.copies import empty_pass, undone
 from gradviz.diagnosis.lines import (
     assignments_to,
     first_on_line,
@@ -313,8 +313,11 @@ def cleared_before_step(context: Context, question: Question) -> Evidence | None
     is_used = any(at + 1 in steps for at in added)  # by other steps, of which one was skipped
     if is_used and again is not None and again.number < number:
         return None  # that step used a pass that left it out
-    words = {"word": clearing_word(clear.word), "clear": mention(clear.location)}
-    return Evidence({**words, "step": mention(step)}, locations=(clear.location, step))
+    between = (each for each in context.passes if clear.number < each.number < number)
+    order, fix = " after backward and", "call zero_grad() before backward(), or after step()"
+    order, fix = empty_pass(context, between) or (order, fix)
+    words = {"word": clearing_word(clear.word), "clear": mention(clear.location), "order": order}
+    return Evidence({**words, "step": mention(step), "fix": fix}, (), (clear.location, step))
 
 
 def repeated_pass(context: Context, added: Event, clear: Event) -> Event | None:
@@ -479,9 +482,8 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
             "zero_grad between backward and step",
             verdict,
             match,
-            "{word} at {clear} cleared it after backward and before the step at {step}, which had "
-            "no gradient to use",
-            "call zero_grad() before backward(), or after step()",
+            "{word} at {clear} cleared it{order} before the step at {step}, which had no gradient "
+            "to use",
             events=(EventKind.STEP,),
         )
         for verdict, match in _TOO_EARLY

@@ -15,6 +15,7 @@ from gradviz.diagnosis.lines import (
     assignments_to,
     at_line,
     called_name,
+    code_of,
     expressions_at,
     has_line,
     imported,
@@ -36,6 +37,7 @@ from gradviz.diagnosis.rule import (
     cached_function,
     fix_of_shared,
     kept_beside,
+    lost_detach,
     source_of,
     starts_as_constant,
 )
@@ -58,29 +60,18 @@ _BEFORE = Event(-1, EventKind.BACKWARD, "backward")  # a pass before the recordi
 
 @dataclass(frozen=True)
 class Carried:
-    """A tensor that was computed before a backward pass and used again after it.
+    """A tensor that was computed before a backward pass and used again after it."""
 
-    Args:
-        key: the operation that created it.
-        made: the event of that operation, if it was recorded.
-        used: the event of the operation that used it again.
-        code: the user's expression for it where it is used again: ``"self.mean"``; "" if unknown.
-        is_list: whether that expression is a list of tensors.
-        is_renewed: whether the line that created it ran again after that pass.
-        is_inside: whether it is used again in a loop that runs several times for each pass.
-        base: the event of the operation whose result it is a view of; None if it is no view.
-        emptied: the calls that empty the lists to which such tensors were appended.
-    """
-
-    key: str
-    made: Event | None
-    used: Event | None
-    code: str
-    is_list: bool
-    is_renewed: bool
-    is_inside: bool
+    key: str  # the operation that created it
+    made: Event | None  # the event of that operation, if it was recorded
+    used: Event | None  # the event of the operation that used it again
+    code: str  # the user's expression for it where it is used again: ``"self.mean"``; "" if unknown
+    is_list: bool  # whether that expression is a list of tensors
+    is_renewed: bool  # whether the line that created it ran again after that pass
+    is_inside: bool  # whether it is used again in a loop that runs several times for each pass
+    # the event of the operation whose result it is a view of; None if it is no view
     base: Event | None = None
-    emptied: str = ""
+    emptied: str = ""  # the calls that empty the lists to which such tensors were appended
 
     @property
     def is_filled(self) -> bool:
@@ -246,6 +237,8 @@ def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
     if isinstance(operand, ast.List) or (takes_list and isinstance(operand, ast.Tuple)):
         found = (_stored_in(each, False) for each in operand.elts)
         return {code: is_list for each in found for code, is_list in each.items()}
+    if isinstance(operand, ast.IfExp):
+        return _stored_in(operand.body, takes_list) | _stored_in(operand.orelse, takes_list)
     inner = [operand.value] if isinstance(operand, ast.Starred) else []
     if isinstance(operand, ast.Call) and ast.unparse(operand.func) in ("list", "tuple"):
         inner = operand.args
@@ -308,14 +301,16 @@ def _freeing(context: Context, error: ErrorContext) -> Event | None:
     if not is_of(error, MessageKind.FREED):
         return None
     passes = context.happened(EventKind.BACKWARD)[:-1]
-    location = error.problem.location if error.problem is not None else SourceLocation()
-    there = [event for event in passes if location and event.location == location]
+    there = [event for event in passes if event.location == _freed_at(error)]
     return next(reversed(there or passes), None)
 
 
+def _freed_at(error: ErrorContext) -> SourceLocation | None:
+    return error.problem.location or None if error.problem is not None else None
+
+
 def _who(event: Event | None, error: ErrorContext) -> str:
-    location = error.problem.location if error.problem is not None else SourceLocation()
-    location = location or (event.location if event is not None else SourceLocation())
+    location = _freed_at(error) or getattr(event, "location", None)
     return f"backward at {mention(str(location))}" if location else "an earlier backward pass"
 
 
@@ -324,9 +319,8 @@ def _evidence(
 ) -> Evidence:
     freeing, problem = _freeing(context, error), error.problem
     key = problem.node if problem is not None else ""
-    locations = [freeing.location] if freeing is not None else []
-    if problem is not None and problem.location:
-        locations = [problem.location]
+    freed = _freed_at(error) or getattr(freeing, "location", None)
+    locations = [freed] if freed else []
     nodes, culprit = [key], key
     if carried is not None:
         both = (carried.made, carried.used)
@@ -345,7 +339,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     if carried is None or not carried.is_renewed or not _is_of_an_earlier_step(context, carried):
         return None
     kept = _kept_as(carried)
-    if (lost := _lost_detach(context, freeing)) is not None:
+    if (lost := lost_detach(context, freeing.number)) is not None:
         name, line = lost
         fix = f"{line}: {name}.detach() returns a new tensor, and changes nothing: "
         fix += f"assign it, {name} = {name}.detach()"
@@ -362,6 +356,8 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         fix = f"detach what it holds after each backward pass: {detached(carried)}"
     elif kept and carried.made is not None:
         fix = f"detach it where it is kept: {carried.code} = {carried.made.name}.detach()"
+    elif appended := _appended_detached(carried):
+        fix = f"keep it detached, {appended}"
     elif carried.used is not None and carried.used.kind is EventKind.IN_PLACE:
         fix = f"create {carried.code} anew in each step, before it is written; or detach it after "
         fix += f"each backward pass: {detached(carried)}"
@@ -412,20 +408,6 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
     return ""
 
 
-def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:
-    """A statement after a pass that calls ``x.detach()`` and leaves its result; with the ``x``."""
-    for event in context.happened(EventKind.CUT):
-        if event.word != "detach" or event.number < freeing.number:
-            continue
-        statement = statement_at(event.location)
-        call = statement.value if isinstance(statement, ast.Expr) else None
-        called = call.func if isinstance(call, ast.Call) else None
-        is_detach = isinstance(called, ast.Attribute) and called.attr == event.word
-        if isinstance(called, ast.Attribute) and is_detach and stored(called.value):
-            return ast.unparse(called.value), event.location
-    return None
-
-
 def _kept_as(carried: Carried) -> str:
     """Where a tensor with another name was assigned or appended to the carried expression."""
     if carried.made is None or not carried.code or carried.made.name in ("", carried.code):
@@ -444,6 +426,16 @@ def _kept_lines(made: Event, code: str) -> list[int]:
         for line, value in assignments_to(made.location, code)
         if isinstance(value, ast.Name) and value.id == made.name
     ]
+
+
+def _appended_detached(carried: Carried) -> str:
+    """The line that appends the tensor to a list whose last item is used again, with detach()."""
+    made, container = carried.made, carried.code.removesuffix("[-1]")
+    if made is None or container == carried.code:
+        return ""
+    found = [f"{made.location.file}:{line}" for line in _kept_lines(made, container)]
+    code, call = code_of(found[0]) if len(found) == 1 else "", f"append({made.name})"
+    return f"{found[0]}: {code.replace(call, f'append({made.name}.detach())')}" * (call in code)
 
 
 def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
@@ -508,12 +500,12 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     if (freeing := _freeing(context, error)) is None:
         return None
     is_of_grad = freeing.action is Action.AUTOGRAD_GRAD
-    fix = retain = _RETAIN.format("torch.autograd.grad(..., " if is_of_grad else "backward(")
+    fix = _RETAIN.format("torch.autograd.grad(..., " if is_of_grad else "backward(")
+    again = "compute the loss again before each backward()"
     if _leaves_changed(context, freeing):
-        fix = "compute the loss again before each backward()"
+        fix = again
     elif freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
-        fix = "compute the loss again before each backward(); or, when no optimizer step lies "
-        fix += f"between, {retain}"
+        fix = f"{again}; or, when no optimizer step lies between, {fix}"
     same, root = "", _root_of_both(context)
     maker = next((each for each, _ in context.graph.inputs(root)), root) if root else ""
     if root and (source := context.graph.nodes[maker].get("source")):
@@ -525,12 +517,9 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
 def _leaves_changed(context: Context, freeing: Event) -> bool:
     """Whether a step, or the program, changed a leaf since the pass that freed saved tensors."""
     leaves = set(context.graph.leaves)
-    return any(
-        event.number > freeing.number
-        and (kind is EventKind.STEP or leaves.intersection(event.nodes))
-        for kind in (EventKind.STEP, EventKind.IN_PLACE)
-        for event in context.happened(kind)
-    )
+    changes = [e for e in context.happened(EventKind.IN_PLACE) if leaves.intersection(e.nodes)]
+    last = (*context.happened(EventKind.STEP)[-1:], *changes[-1:])
+    return any(event.number > freeing.number for event in last)
 
 
 def _root_of_both(context: Context) -> str:
@@ -553,10 +542,9 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
         name = carried.code or _called(carried, context)
         words["older"] = f": {name} is from before the recording{used}"
         if carried.code:
-            words["fix"] = (
-                f"if {name} is carried from one step to the next, detach it before it is used "
-                f"again: {detached(carried)}; if it was computed once, compute it in every step"
-            )
+            fix = f"if {name} is carried from one step to the next, detach it before it is used "
+            fix += f"again: {detached(carried)}; if it was computed once, compute it in every step"
+            words["fix"] = fix
     return error.evidence(nodes, culprit=nodes[0] if nodes else "", words=words)
 
 

@@ -414,7 +414,8 @@ def _not_finite(context: Context, error: ErrorContext) -> Evidence | None:
     """The first gradient that is not finite, where a norm or a function needs finite values."""
     from gradviz.capture.tensors.summary import summarize
 
-    is_norm, is_value = (is_of(error, e) for e in (Kind.NORM_NOT_FINITE, Kind.NOT_FINITE_GIVEN))
+    is_norm = is_of(error, Kind.NORM_NOT_FINITE)
+    is_value = is_of(error, Kind.NOT_FINITE_GIVEN) or is_of(error, Kind.NO_PROBABILITIES)
     given: list[Any] = [each.tensor for each in error.names or () if is_value]
     given = clipped_by(error.error) if is_norm else given
     given, count = [e for e in given if gradient_of(e) is not None], 1 if is_norm else 2
@@ -458,10 +459,8 @@ def _without_registered_layers(context: Context, error: ErrorContext) -> Evidenc
         if not parameters_of(module)
         for row in unregistered(module)
     ]
-    if len({(row.owner, row.container) for row in rows}) != 1 or rows[0].kind in (
-        "tensor",
-        "buffer",
-    ):
+    plain = ("tensor", "buffer")
+    if len({(row.owner, row.container) for row in rows}) != 1 or rows[0].kind in plain:
         return None
     row = rows[0]
     made = assignments_to(error.location, f"self.{row.container.rpartition('.')[2]}")

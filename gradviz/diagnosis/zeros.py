@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, known_cuts, lines_of
+from gradviz.diagnosis.cuts import known_cuts, said_of
 from gradviz.diagnosis.lines import as_read, as_read_at, at_line, locations_of, mention
 from gradviz.diagnosis.losses import (
     INSIDE,
@@ -32,8 +32,10 @@ from gradviz.diagnosis.rule import (
     rounded_at,
 )
 from gradviz.diagnosis.silent_faults import (
+    CONSTANT,
     cancel_rules,
     is_random,
+    of_uniform,
     set_to_zero,
     zeros_of_no_known_cause,
 )
@@ -148,8 +150,6 @@ _UNQUANTIZED = "every value is outside of the range that its scale and zero poin
 _SCALE = "choose a scale and a zero point whose range holds the values"
 _ONE_STEP = "the sequence has one step, and its initial hidden state is all zeros"
 _STEPS = "if sequences should have more steps, check the order of dimensions: batch_first=True"
-_CONSTANT = "look at what is computed from that result: it does not change with it, as a plain sum "
-_CONSTANT += "of normalized values or probabilities is constant; compare or weigh them"
 _NOT_ZERO = "start at a value other than zero"
 _AT_START = f"if it is meant to start at zero, its first steps move it; else {_NOT_ZERO}"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -185,7 +185,8 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
         is_enough = is_read and named and made["source"] == line  # the text of the same line
         returned = "" if is_enough else f", as {op} returned them"
         why = f", because of {op}: {block.why}" if block else returned
-    fix = _AT_START if made.get("kind") in LEAVES else block.fix if block else _FACTOR
+    fix = block.fix if block else _FAR if made.get("op") == "exp" else _FACTOR
+    fix = _AT_START if made.get("kind") in LEAVES else fix
     return _Zeros(named, why, fix, origin)
 
 
@@ -278,8 +279,9 @@ def _initial_state(step: Step, source: str) -> Block | None:
     if "weight_hh_l" in name and (not op or op in _PLAIN):
         return Block(step.target, _ONE_STEP, _STEPS)
     if "weight_hh" in name and op in _PLAIN:
-        why = f"the hidden state{named} is an initial one, all zeros"
-        return Block(step.target, why, _FIRST_STEP)
+        return Block(
+            step.target, f"the hidden state{named} is an initial one, all zeros", _FIRST_STEP
+        )
     why = f"the other factor{named} is all zeros, as {op} created it"
     is_created = op in _PLAIN[:3] and len(state.get("shape", ())) > 1
     return Block(step.target, why, _INITIAL) if is_created else None
@@ -291,6 +293,7 @@ _FIRST_STEP += "give it a gradient, and a sequence of one step gives none"
 _INITIAL = "if it is the initial state of a sequence, its later steps give a gradient; else give "
 _INITIAL += "it other values"
 _DRAWN = "nothing, if other passes draw other values than zeros; else "
+_FAR = "scale or normalize what goes into exp, which is 0 for numbers far below 0"
 _FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _LEAVE_OUT = "leave it out, or change a copy: x.clone().zero_()"
 _QUERY_KEY = operation("scaled_dot_product_attention").saves
@@ -420,35 +423,36 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
-    is_zero = question.has_zero_gradient
-    if not is_zero or (values := context.values_of_pass(question, is_zero)) is None:
+    if not question.has_zero_gradient or not (values := context.values_of_pass(question, True)):
         return None
     searches = [_searched(context, values, is_cause) for is_cause in (True, False)]
     blocks = searches[0].blocks_of(question.key) or searches[1].blocks_of(question.key)
     if not blocks:
         return None
-    words = _words_of(context, values, blocks[0]) | {"more": _others(context, values.graph, blocks)}
     nodes, cause = values.graph.nodes, blocks[0].zeros
+    words = _words_of(context, values, blocks[0]) | {"more": _others(context, values.graph, blocks)}
     is_leaf = bool(cause) and nodes[cause]["kind"] is not NodeKind.OPERATION
     if is_leaf and any(each.blocks_of(cause) for each in searches):  # no step moves it
         words["fix"] = _NOT_ZERO
     elif words["fix"] == _AT_START and context.held and not context.is_trained(cause):
         words["fix"] = f"let the optimizer hold {word_of(nodes[cause])}; or {_NOT_ZERO}"
-    if cuts := known_cuts(context, question)[:1] if is_times_0(nodes[blocks[0].key]) else ():
-        words["more"] += f"; another path is cut by {cut_words(context, cuts[0])}"
-        words["fix"] = fix_of_cut(context, cuts[0])
-    keys = tuple(block.key for block in blocks)
-    shown = keys if is_leaf or not cause else (cause, *keys)
-    made = (cause,) if cause and is_made_at_a_line(nodes[cause]) else ()
+    keys, before = tuple(block.key for block in blocks), (cause,) if cause else ()
+    shown = keys if is_leaf else (*before, *keys)
+    made = [key for key in before if is_made_at_a_line(nodes[key])]
     lines = locations_of(nodes[key].get("source", "") for key in (*shown, *made))
-    return Evidence(words, keys, (*lines, *lines_of(context, *cuts)), shown[0])
+    is_here = blocks[0].key in context.reachable and is_times_0(nodes[blocks[0].key])
+    if is_here and (cuts := known_cuts(context, question)):
+        said = said_of(context, cuts[0])
+        words["more"] += f"; another path is cut by {said.cut}"
+        words["fix"], lines = said.fix, (*lines, *said.lines)
+    return Evidence(words, keys, lines, shown[0])
 
 
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
 _SELECTED = "nothing, if its index selects nothing in this batch; else check the index"
 _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and have no gradient "
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
-_FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED}
+_FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED, "exp": _FAR}
 _FIX_OF["soft_margin_loss"] = f"{_SIGNED}; else {_SMALL}"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
@@ -484,8 +488,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         words["fix"] = _SIGNED if by == {"hinge_embedding_loss"} else words["fix"]
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
         words["what"] = f"{op} returned zeros in backward: {_UNIFORM}"
-        words["fix"] = _of_uniform(values, key)
-    fixes = (fix for name, fix in _FIX_OF.items() if word.startswith(name))
+        words["fix"] = of_uniform(values.of(key))
+    fixes = (fix for name, fix in _FIX_OF.items() if f"{word}_".startswith(f"{name}_"))
     words["fix"] = next(fixes, words["fix"])
     if word in ("stack", "cat"):
         words["what"] = f"of the result of {op}, its part got zeros, and other parts did not"
@@ -511,15 +515,6 @@ _FIX_OF_CALL = {
     **dict.fromkeys([("margin_ranking_loss", "mul"), ("cosine_embedding_loss", "where")], _SIGNED),
 }
 _UNIFORM = "the same gradient came for each of its entries, whose sum is the same for every input"
-_EQUAL = "start at other values: all its entries are equal, where what is computed from them may "
-_EQUAL += "have a maximum or a minimum, as an entropy has"
-
-
-def _of_uniform(values: Values, key: str) -> str:
-    """What to do about a softmax to which the same gradient came for each entry."""
-    made = values.of(key)
-    is_equal = made is not None and largest(made) == smallest(made) and made.is_finite
-    return _EQUAL if is_equal else _CONSTANT
 
 
 def _noise(context: Context, question: Question) -> Evidence | None:
@@ -536,11 +531,11 @@ def _noise(context: Context, question: Question) -> Evidence | None:
         found = lost and stops_on_every_way(graph, graph.roots, question.key, lost)
         if not found or added_cast(graph, question.key):
             return None
-        key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), _CONSTANT
+        key, fix = max(found, key=lambda each: nodes[each].get("sequence_nr", 0)), CONSTANT
         op = called_at(context, key, nodes[key])
         what = f"the gradients that the uses of the result of {op} return add up to 0"
         if lost[key, 0].loss is Loss.UNIFORM:
-            what, fix = f"in backward of {op}, {_UNIFORM}", _of_uniform(values, key)
+            what, fix = f"in backward of {op}, {_UNIFORM}", of_uniform(values.of(key))
     line = locations_of([nodes[key].get("source", "")])
     return Evidence({"what": what, "fix": fix}, (key,), line, key)
 

@@ -347,31 +347,18 @@ _OF_THE_RUN = ("-m", "--full", "--step", "--until", "--every", "--max-events")
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of a command.
+    """The arguments of a command."""
 
-    Args:
-        ctx: of the command line.
-        texts: the targets as they were typed.
-        is_main: whether they are modules, run as ``python -m`` runs them.
-        argv: the program's own arguments.
-        extent: how far the program runs.
-        picture: how to draw.
-        outputs: where the result goes.
-        frames: of a recording, counted from 1; none for all.
-        quiet: say only what went wrong.
-        debug: show the traceback of an error.
-    """
-
-    ctx: click.Context
-    texts: tuple[str, ...]
-    is_main: bool
-    argv: list[str]
-    extent: Extent
-    picture: Picture
-    outputs: Outputs
-    frames: list[int]
-    quiet: bool
-    debug: bool
+    ctx: click.Context  # of the command line
+    texts: tuple[str, ...]  # the targets as they were typed
+    is_main: bool  # whether they are modules, run as ``python -m`` runs them
+    argv: list[str]  # the program's own arguments
+    extent: Extent  # how far the program runs
+    picture: Picture  # how to draw
+    outputs: Outputs  # where the result goes
+    frames: list[int]  # of a recording, counted from 1; none for all
+    quiet: bool  # say only what went wrong
+    debug: bool  # show the traceback of an error
 
     @property
     def command(self) -> str:

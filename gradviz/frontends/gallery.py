@@ -147,29 +147,17 @@ def _without_docstring(source: str) -> str:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A worked example that was run and drawn.
+    """A worked example that was run and drawn."""
 
-    Args:
-        name: of its file, without the suffix.
-        title: one line.
-        lesson: the lesson, in paragraphs.
-        code: its source, without the lesson.
-        printed: its output.
-        picture: its SVG.
-        text: the picture as text.
-        alt: the text alternative of the picture.
-        steps: a page that steps through the frames; "" if there is only one frame.
-    """
-
-    name: str
-    title: str
-    lesson: str
-    code: str
-    printed: str
-    picture: bytes
-    text: str
-    alt: str
-    steps: bytes = b""
+    name: str  # of its file, without the suffix
+    title: str  # one line
+    lesson: str  # the lesson, in paragraphs
+    code: str  # its source, without the lesson
+    printed: str  # its output
+    picture: bytes  # its SVG
+    text: str  # the picture as text
+    alt: str  # the text alternative of the picture
+    steps: bytes = b""  # a page that steps through the frames; "" if there is only one frame
 
     @property
     def size(self) -> tuple[float, float]:

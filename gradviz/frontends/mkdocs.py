@@ -197,27 +197,16 @@ _ALLOWED = (*_CODE, *_PICTURE, "theme", "alt", "caption", *_FLAGS)
 
 @dataclass(frozen=True)
 class FenceRequest:
-    """The options of a fence.
+    """The options of a fence."""
 
-    Args:
-        wanted: what to draw.
-        file: a script, module or saved graph to run instead of code; or "".
-        theme: one of `_THEMES`.
-        alt: the text alternative of the picture; "" for the default.
-        caption: a line below the picture.
-        is_shared: whether the block shares variables with other blocks of the page.
-        hides_code: whether the code is not shown.
-        is_interactive: whether the viewer covers the picture.
-    """
-
-    wanted: Wanted
-    file: str
-    theme: str
-    alt: str
-    caption: str
-    is_shared: bool
-    hides_code: bool
-    is_interactive: bool = False
+    wanted: Wanted  # what to draw
+    file: str  # a script, module or saved graph to run instead of code; or ""
+    theme: str  # one of `_THEMES`
+    alt: str  # the text alternative of the picture; "" for the default
+    caption: str  # a line below the picture
+    is_shared: bool  # whether the block shares variables with other blocks of the page
+    hides_code: bool  # whether the code is not shown
+    is_interactive: bool = False  # whether the viewer covers the picture
 
     @staticmethod
     def of(options: dict[str, str]) -> FenceRequest:

@@ -28,28 +28,18 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a picture.
+    """One option of a picture."""
 
-    Args:
-        help: what it does, as a sentence.
-        kind: ``"text"``, ``"flag"``, ``"integer"``, ``"number"``, ``"length"``, ``"choice"``,
-            ``"mapping"``, ``"tensors"``, ``"events"`` or ``"views"``.
-        default: the value when it is not given.
-        choices: the allowed values of a choice.
-        least: the smallest allowed number.
-        metavar: the placeholder of the value in the help of a command.
-        formats: the formats on which it has an effect; empty for all.
-        name: set from the table.
-    """
-
-    help: str
+    help: str  # what it does, as a sentence
+    # ``"text"``, ``"flag"``, ``"integer"``, ``"number"``, ``"length"``, ``"choice"``,
+    # ``"mapping"``, ``"tensors"``, ``"events"`` or ``"views"``
     kind: str = "text"
-    default: Any = None
-    choices: tuple[str, ...] = ()
-    least: float = -math.inf
-    metavar: str = ""
-    formats: tuple[str, ...] = ()
-    name: str = field(default="", kw_only=True)
+    default: Any = None  # the value when it is not given
+    choices: tuple[str, ...] = ()  # the allowed values of a choice
+    least: float = -math.inf  # the smallest allowed number
+    metavar: str = ""  # the placeholder of the value in the help of a command
+    formats: tuple[str, ...] = ()  # the formats on which it has an effect; empty for all
+    name: str = field(default="", kw_only=True)  # set from the table
 
     @property
     def word(self) -> str:
@@ -302,10 +292,6 @@ OPTIONS: dict[str, Option] = _table()
 class Picture:
     """Checked options of a picture.
 
-    Args:
-        given: values by the name of the option.
-        spelt: how the user writes an option, for messages.
-
     Example:
         >>> [view.__name__ for view in Picture.of({"views": "hide_bookkeeping"}).views()]
         ['hide_bookkeeping']
@@ -314,8 +300,8 @@ class Picture:
         gradviz.errors.UsageError: :depth: and :all: exclude each other: give one of them
     """
 
-    given: Mapping[str, Any]
-    spelt: str = "{}"
+    given: Mapping[str, Any]  # values by the name of the option
+    spelt: str = "{}"  # how the user writes an option, for messages
 
     @staticmethod
     def of(options: Mapping[str, Any], spelt: str = "{}") -> Picture:

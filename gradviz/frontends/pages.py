@@ -144,17 +144,11 @@ class Namespace:
 
 @dataclass(frozen=True)
 class PagePlace:
-    """A file or module that a page names.
+    """A file or module that a page names."""
 
-    Args:
-        target: relative to ``home``.
-        home: the folder in which it runs.
-        source: its file; "" if unknown.
-    """
-
-    target: Target
-    home: Path
-    source: str
+    target: Target  # relative to ``home``
+    home: Path  # the folder in which it runs
+    source: str  # its file; "" if unknown
 
     @staticmethod
     def of(argument: str, folder: Path, top: Path) -> PagePlace:
@@ -239,34 +233,21 @@ _FRAMES = "frames"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to draw of code that runs.
+    """What to draw of code that runs."""
 
-    Args:
-        names: the variables to draw, as in ``loss,aux``; "" for a recording of the code.
-        frames: numbers of frames of a recording, from 1; none for all.
-        raises: the exception that is expected to end the code; "" if none is expected.
-        picture: its options.
-    """
-
-    names: str = ""
-    frames: Sequence[int] = ()
-    raises: str = ""
-    picture: Picture = field(default_factory=lambda: Picture({}))
+    names: str = ""  # the variables to draw, as in ``loss,aux``; "" for a recording of the code
+    frames: Sequence[int] = ()  # numbers of frames of a recording, from 1; none for all
+    raises: str = ""  # the exception that is expected to end the code; "" if none is expected
+    picture: Picture = field(default_factory=lambda: Picture({}))  # its options
 
 
 @dataclass(frozen=True)
 class BlockOutcome:
-    """The result of a directive.
+    """The result of a directive."""
 
-    Args:
-        story: as JSON.
-        warnings: lines for the author of the page.
-        error: the expected exception that ended the code.
-    """
-
-    story: str
-    warnings: tuple[str, ...] = ()
-    error: str = ""
+    story: str  # as JSON
+    warnings: tuple[str, ...] = ()  # lines for the author of the page
+    error: str = ""  # the expected exception that ended the code
 
 
 def run_block(namespace: Namespace, code: str, wanted: Wanted) -> BlockOutcome:

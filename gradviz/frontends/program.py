@@ -37,23 +37,14 @@ _WITHIN = """with first, context:
 
 @dataclass(frozen=True)
 class ProgramRun:
-    """A program that has run, to its end or not.
+    """A program that has run, to its end or not."""
 
-    Args:
-        module: the module in which it ran; it keeps the program's tensors alive.
-        ending: how it stopped early, ``"ValueError: bad (train.py:3)"``; "" if it did not.
-        failed: whether it stopped with an error; ``sys.exit(0)`` is not an error.
-        error: the exception that stopped it.
-        is_fork: whether this is another process, forked by the program.
-        was_interrupted: whether it was stopped by Ctrl-C.
-    """
-
-    module: ModuleType
-    ending: str = ""
-    failed: bool = False
-    error: BaseException | None = None
-    is_fork: bool = False
-    was_interrupted: bool = False
+    module: ModuleType  # the module in which it ran; it keeps the program's tensors alive
+    ending: str = ""  # how it stopped early, ``"ValueError: bad (train.py:3)"``; "" if it did not
+    failed: bool = False  # whether it stopped with an error; ``sys.exit(0)`` is not an error
+    error: BaseException | None = None  # the exception that stopped it
+    is_fork: bool = False  # whether this is another process, forked by the program
+    was_interrupted: bool = False  # whether it was stopped by Ctrl-C
 
     def unless_interrupted(self) -> ProgramRun:
         """The same run; raises KeyboardInterrupt if it was interrupted."""

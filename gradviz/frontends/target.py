@@ -46,19 +46,12 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Target:
-    """The parsed target of a command.
+    """The parsed target of a command."""
 
-    Args:
-        place: a script (``train.py``), a saved graph (``graph.json``) or a module's dotted name.
-        names: the variables in it, as written in Python.
-        command: the command, for messages.
-        is_main: run a module as ``python -m`` does.
-    """
-
-    place: str
-    names: tuple[str, ...] = ()
-    command: str = field(default="draw", repr=False, compare=False)
-    is_main: bool = field(default=False, repr=False)
+    place: str  # a script (``train.py``), a saved graph (``graph.json``) or a module's dotted name
+    names: tuple[str, ...] = ()  # the variables in it, as written in Python
+    command: str = field(default="draw", repr=False, compare=False)  # the command, for messages
+    is_main: bool = field(default=False, repr=False)  # run a module as ``python -m`` does
 
     @property
     def is_saved(self) -> bool:
@@ -85,27 +78,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The values of a target.
+    """The values of a target."""
 
-    Args:
-        names: the names in the target.
-        values: one per name.
-        run: the program; it keeps the module, and its tensors, alive.
-        failure: how the program failed after the values were assigned, or None.
-        story: their graph at the time when they were found; None to trace them at the end.
-        variables: all variables of the program at that time, by name.
-        ended: how far the program ran: ``"stopped after backward 1 (train.py:13)"``.
-        before: their graph before the backward pass, if that was asked for.
-    """
-
-    names: tuple[str, ...]
-    values: tuple[Any, ...]
-    run: ProgramRun
-    failure: str | None = None
+    names: tuple[str, ...]  # the names in the target
+    values: tuple[Any, ...]  # one per name
+    run: ProgramRun  # the program; it keeps the module, and its tensors, alive
+    failure: str | None = None  # how the program failed after the values were assigned, or None
+    # their graph at the time when they were found; None to trace them at the end
     story: GradGraph | Frame | Story | None = None
+    # all variables of the program at that time, by name
     variables: Mapping[str, Any] = field(default_factory=dict)
-    ended: str = ""
-    before: GradGraph | None = None
+    ended: str = ""  # how far the program ran: ``"stopped after backward 1 (train.py:13)"``
+    before: GradGraph | None = None  # their graph before the backward pass, if that was asked for
 
     def traced(self) -> GradGraph | Frame | Story:
         """The graph of the values; a graph or story is returned as it is.

@@ -43,38 +43,24 @@ _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_
 
 @dataclass
 class Scope:
-    """A function, or the top level of a file.
+    """A function, or the top level of a file."""
 
-    Args:
-        path: ``Trainer.step``; "" for the top level.
-        first: its first line, decorators included.
-        last: its last line.
-        names: where each of its variables is first assigned.
-        backward: variables on which it calls ``backward``.
-        has_backward: whether it calls ``backward`` on anything.
-    """
-
-    path: str
-    first: int
-    last: int
+    path: str  # ``Trainer.step``; "" for the top level
+    first: int  # its first line, decorators included
+    last: int  # its last line
+    # where each of its variables is first assigned
     names: dict[str, int] = field(default_factory=dict)
-    backward: set[str] = field(default_factory=set)
-    has_backward: bool = False
+    backward: set[str] = field(default_factory=set)  # variables on which it calls ``backward``
+    has_backward: bool = False  # whether it calls ``backward`` on anything
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A requested variable.
+    """A requested variable."""
 
-    Args:
-        asked: as the user wrote it.
-        expression: to evaluate in the scope: ``out['logits']``.
-        scope: None for the top level.
-    """
-
-    asked: str
-    expression: str
-    scope: Scope | None = None
+    asked: str  # as the user wrote it
+    expression: str  # to evaluate in the scope: ``out['logits']``
+    scope: Scope | None = None  # None for the top level
 
 
 class Variables:

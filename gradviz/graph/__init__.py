@@ -4,6 +4,7 @@ from gradviz.graph.grad_graph import (
     Follow,
     GradGraph,
     ancestors,
+    ancestors_of_each,
     base_of_view,
     descendants,
     every,
@@ -20,6 +21,7 @@ from gradviz.graph.grad_graph import (
     leaf_uses,
     leave_out_drawn,
     longest_paths,
+    most_saved,
     stops_on_every_way,
     word_of,
 )
@@ -54,6 +56,7 @@ __all__ = [
     "SavedTensor",
     "TensorSummary",
     "ancestors",
+    "ancestors_of_each",
     "base_of_view",
     "descendants",
     "every",
@@ -70,6 +73,7 @@ __all__ = [
     "leaf_of_node",
     "leaf_uses",
     "longest_paths",
+    "most_saved",
     "stops_on_every_way",
     "word_of",
 ]

@@ -389,6 +389,11 @@ def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradi
     return _reached(graph._pred, starts, lambda key, source, edge: follow(source, key, edge))
 
 
+def ancestors_of_each(graph: GradGraph, starts: Iterable[str]) -> dict[str, set[str]]:
+    """The `ancestors` of each start node, by its key."""
+    return {start: ancestors(graph, [start]) for start in starts}
+
+
 def leads_to_a_root(graph: GradGraph, key: str, most: int = 24) -> bool:
     """Whether a gradient of a root can come to a node; yes if more users follow than are looked at.
 
@@ -578,6 +583,11 @@ def is_scaled_away(graph: GradGraph, key: str) -> bool:
 def word_of(data: NodeData) -> str:
     """The name of a node: the user's name for it, else its operation."""
     return data.get("name") or data.get("op") or data["kind"].value
+
+
+def most_saved(graphs: Iterable[GradGraph]) -> GradGraph | None:
+    """The first of some graphs that saved the most bytes for backward; None for none."""
+    return max(graphs, key=lambda graph: graph.saved_bytes, default=None)
 
 
 def in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:

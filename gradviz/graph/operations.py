@@ -95,31 +95,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class OperationType:
-    """The properties shared by all nodes of one type, found once per type.
+    """The properties shared by all nodes of one type, found once per type."""
 
-    Args:
-        grad_fn: class name: ``"MulBackward0"``.
-        op: the forward word: ``"mul"``.
-        opaque: why the inside is not recorded, or "".
-        saved: the argument names of the tensors that it may save.
-        raw: the attributes that hold them.
-        read_raw: reads these attributes; a single one gives a bare value.
-        saves_tensors: False for a custom ``Function`` whose code saves none.
-        arguments: the name under which it saves each input, where known.
-        options: the names of its plain arguments that are shown.
-        read_options: reads them all; a single name gives a bare value.
-    """
-
-    grad_fn: str
-    op: str
-    opaque: str = ""
-    saved: tuple[str, ...] = ()
-    raw: tuple[str, ...] = ()
-    read_raw: Any = None
-    saves_tensors: bool = True
-    arguments: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    read_options: Any = None
+    grad_fn: str  # class name: ``"MulBackward0"``
+    op: str  # the forward word: ``"mul"``
+    opaque: str = ""  # why the inside is not recorded, or ""
+    saved: tuple[str, ...] = ()  # the argument names of the tensors that it may save
+    raw: tuple[str, ...] = ()  # the attributes that hold them
+    read_raw: Any = None  # reads these attributes; a single one gives a bare value
+    saves_tensors: bool = True  # False for a custom ``Function`` whose code saves none
+    arguments: tuple[str, ...] = ()  # the name under which it saves each input, where known
+    options: tuple[str, ...] = ()  # the names of its plain arguments that are shown
+    read_options: Any = None  # reads them all; a single name gives a bare value
 
 
 _PAIR = ("self", "other")

@@ -24,9 +24,8 @@ from gradviz.capture.autograd.engine import (
     unlisten,
 )
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import is_capturing, quietly
 from gradviz.capture.tensors.names import Named, module_names, shortly
-from gradviz.capture.tensors.summary import is_capturing
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog

@@ -26,9 +26,15 @@ from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.engine import StandIn
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import Table, quietly, tables_of, version_of
+from gradviz.capture.autograd.tensors import (
+    Table,
+    is_capturing,
+    quietly,
+    tables_of,
+    version_of,
+)
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.summary import FEW, as_array, is_capturing, memory_of, summarize
+from gradviz.capture.tensors.summary import FEW, as_array, memory_of, summarize
 from gradviz.facts import Action, HookDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import Entry
@@ -39,23 +45,14 @@ from gradviz.story import EventKind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hook:
-    """A hook of a tensor, or the hooks of one that have the same facts.
+    """A hook of a tensor, or the hooks of one that have the same facts."""
 
-    Args:
-        table: the dictionary of torch that contains it.
-        location: where it was registered; `NOWHERE` if that was not recorded.
-        identity: of the node of its tensor.
-        leaf: the leaf that has it, or None.
-        is_after: whether it is a post-accumulate-grad hook.
-        name: of the tensor, if it is a non-leaf tensor that a variable holds.
-    """
-
-    table: Callable[[], Table | None]
-    location: CodeLocation
-    identity: Hashable
-    leaf: Leaf | None
-    is_after: bool
-    name: str = ""
+    table: Callable[[], Table | None]  # the dictionary of torch that contains it
+    location: CodeLocation  # where it was registered; `NOWHERE` if that was not recorded
+    identity: Hashable  # of the node of its tensor
+    leaf: Leaf | None  # the leaf that has it, or None
+    is_after: bool  # whether it is a post-accumulate-grad hook
+    name: str = ""  # of the tensor, if it is a non-leaf tensor that a variable holds
 
 
 def held_with_hooks(names: Names) -> list[Hook]:

@@ -55,18 +55,13 @@ from gradviz.recording.tensor_records import Input, Leaf, UntrackedTensor
 
 
 class ModuleCall(NamedTuple):
-    """An open call of a module.
+    """An open call of a module."""
 
-    Args:
-        path: of the module.
-        calls: for the model itself and then for each part of the path: the number of the
-            innermost call that is not deeper.
-        module: its path as text.
-    """
-
-    path: Path
+    path: Path  # of the module
+    # for the model itself and then for each part of the path: the number of the innermost
+    # call that is not deeper
     calls: tuple[int, ...]
-    module: str
+    module: str  # its path as text
 
     def inner(self, path: Path, number: int) -> ModuleCall:
         """A call that begins inside this one."""
@@ -87,8 +82,7 @@ class _Track:
     Attributes:
         starts: the start of each range; it ends where the next one starts.
         spans: the innermost call of each range; None if unknown.
-        stack: the open calls, each with the ``id`` of its module; None for the call of a module
-            that no variable holds.
+        stack: the open calls, each with the ``id`` of its module; None if no variable holds that.
     """
 
     def __init__(self, outside: ModuleCall | None) -> None:
@@ -196,11 +190,12 @@ class ModuleStack(Listener):
 
         Returns:
             The call; its path is ``()`` for the model itself and outside of all modules. None if
-            unknown: not recorded, or two threads created a node with this number in different
-            calls.
+            unknown: not recorded, or two threads created such a node in different calls.
         """
-        found = {track.find(created) for track in (*self._past, *self._tracks.values())}
-        found.discard(None)
+        tracks = (*self._past, *self._tracks.values())
+        if len(tracks) == 1:
+            return tracks[0].find(created)
+        found = {track.find(created) for track in tracks} - {None}
         return found.pop() if len(found) == 1 else None
 
     def _mark(self, track: _Track, span: ModuleCall | None) -> None:

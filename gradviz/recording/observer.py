@@ -56,7 +56,7 @@ from gradviz.recording.problems import Freed, History, error_details, is_from_ba
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import InPlaceChange, RecordingState
-from gradviz.recording.steady import LeafReading, Steady, StepMoment
+from gradviz.recording.steady import LeafReading, Once, Steady, StepMoment
 from gradviz.recording.tensor_records import Leaf
 from gradviz.story import EventKind, Frame
 from gradviz.wording import frame_title, with_gradients, with_step
@@ -70,32 +70,19 @@ _REMEMBERED = 8  # backward passes that freed saved tensors
 
 @dataclass(eq=False)
 class _Pass:
-    """A running backward pass.
+    """A running backward pass."""
 
-    Args:
-        number: 1, 2, ... of the passes that accumulate into ``.grad``.
-        location: where it was called.
-        count: the number of nodes before.
-        before: the gradients of the leaves before.
-        given: whether a gradient was passed to it.
-        root: the name of the tensor on which it was called.
-        roots: finds the keys of its roots.
-        graph: returns the graph before it.
-        flow: watches where it loses gradients.
-        steps: the steps of optimizers in hooks during the pass.
-        averaging: which gradients it averages over ranks.
-    """
-
-    number: int
-    location: CodeLocation
-    count: int
-    before: Before
-    given: bool
-    root: str
-    roots: Callable[[KeyOf], tuple[str, ...]]
-    graph: Callable[[], GradGraph]
-    flow: GradientFlow
-    averaging: Averaging
+    number: int  # 1, 2, ... of the passes that accumulate into ``.grad``.
+    location: CodeLocation  # where it was called
+    count: int  # the number of nodes before
+    before: Before  # the gradients of the leaves before
+    given: bool  # whether a gradient was passed to it
+    root: str  # the name of the tensor on which it was called
+    roots: Callable[[KeyOf], tuple[str, ...]]  # finds the keys of its roots
+    graph: Callable[[], GradGraph]  # returns the graph before it
+    flow: GradientFlow  # watches where it loses gradients
+    averaging: Averaging  # which gradients it averages over ranks
+    # the steps of optimizers in hooks during the pass
     steps: list[Entry] = field(default_factory=list)
 
 
@@ -171,8 +158,8 @@ class Observer(Listener):
         if call.accumulates:
             self._passes += 1
         if self._data_parallel is None:
-            named = self.snapshots.parameters()
-            self._data_parallel = data_parallel_modules([each.tensor for each in named])
+            found = (each for it in [self.snapshots] for each in it.parameters())  # read if needed
+            self._data_parallel = data_parallel_modules(each.tensor for each in found)
         averaging = Averaging(self._data_parallel if call.accumulates else ())
         is_repeated = self._repeats(call, bool(averaging.possible))
         begin = self._begin_repeated if is_repeated else self._begin_traced
@@ -592,7 +579,7 @@ class Observer(Listener):
             return GradGraph  # the frame would show the same as the latest one
         graph = self._steady.build(found, readings)
         build = functools.partial(self._frame, moment, self._facts, graph, added)
-        self.frame_store.add(functools.cache(build), moment.word)
+        self.frame_store.add(Once(build), moment.word)
         return graph
 
 

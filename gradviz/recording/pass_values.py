@@ -30,8 +30,8 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
-from gradviz.capture.autograd.tensors import is_batched, quietly
-from gradviz.capture.tensors.summary import FEW, fetch, is_capturing, plain_array, readable
+from gradviz.capture.autograd.tensors import is_batched, is_capturing, quietly
+from gradviz.capture.tensors.summary import FEW, fetch, plain_array, readable
 from gradviz.facts import Loss
 from gradviz.graph import TensorSummary
 from gradviz.graph.operations import Operation, forward_word, operation, type_text, words
@@ -330,6 +330,10 @@ class _Piece(NamedTuple):
 _Reading = Loss | bool | _Piece | None
 """What is lost in a gradient, or whether it was read; None if there was none."""
 
+_Facts = tuple[int, Sequence[int], Mapping[int, int]]  # the first ones of a `_Look`
+_NO_LOSS = frozenset({True, False, None})
+_AS_IT_IS = nullcontext()
+
 
 class _Look(NamedTuple):
     """What one operation was given and returned in a backward pass.
@@ -365,6 +369,11 @@ class Losses:
         self._fed = set[int]()
         self._later: list[_Look] = []
         self._copies = Copies(())
+
+    def has_none(self, created: int, returned: Sequence[_Reading]) -> bool:
+        """Whether an operation that only one other feeds is known to have lost nothing."""
+        is_known = created not in self._fed and not self._later
+        return is_known and _NO_LOSS.issuperset(returned)
 
     def add(self, look: _Look, is_later: bool) -> None:
         """An operation returned gradients; ``is_later`` if some of the numbers are on a device."""
@@ -455,22 +464,20 @@ class GradientFlow:
         for node, edges in watched:
             if edges and leaf_of(node) is None:
                 is_function = isinstance(node, BackwardCFunction)
-                wanted = [at for at, (child, _) in enumerate(edges) if child is not None]
-                uses = [at for at, (child, _) in enumerate(edges) if child in shared]
-                fed = {
-                    at: sequence_number(child)
-                    for at, (child, _) in enumerate(edges)
-                    if child is not None and counts[child] > 1 and child not in shared
-                }
+                present = [(at, child) for at, (child, _) in enumerate(edges) if child is not None]
+                uses = [at for at, child in present if child in shared]
+                several = [row for row in present if counts[row[1]] > 1 and row[1] not in shared]
+                fed = {at: sequence_number(child) for at, child in several}
+                op = operation_type(node).op
                 is_looked_at = uses or is_function or fed or counts[node] > 1
-                if not is_looked_at and operation_type(node).op in _LOSE_NOTHING:
+                if not is_looked_at and op in _LOSE_NOTHING:
                     continue
-                facts = sequence_number(node), tuple(wanted if is_function else ()), fed
+                created = sequence_number(node)
+                facts = created, tuple(at for at, _ in present) if is_function else (), fed
                 look = functools.partial(self._look, facts, uses)
                 self._handles.append(node.register_hook(look))
-                if operation_type(node).op in ("softmax", "layer_norm"):
-                    row = sequence_number(node), dim_of_sum(node)
-                    see = functools.partial(self._look_at_sum, row)
+                if op in ("softmax", "layer_norm"):
+                    see = functools.partial(self._look_at_sum, (created, dim_of_sum(node)))
                     self._handles.append(node.register_hook(see))
 
     def end(self) -> None:
@@ -480,34 +487,26 @@ class GradientFlow:
         pieces, self._pieces = self._pieces, []
         self.losses.end(pieces)
 
-    def _look(
-        self,
-        facts: tuple[int, Sequence[int], Mapping[int, int]],
-        uses: Sequence[int],
-        returned: Sequence[Any],
-        came: Sequence[Any],
-    ) -> None:
+    def _look(self, facts: _Facts, uses: Sequence[int], returned: Any, came: Any) -> None:
         try:
-            with quietly(), torch.no_grad() if torch.is_grad_enabled() else nullcontext():
+            with quietly(), torch.no_grad() if torch.is_grad_enabled() else _AS_IT_IS:
+                created, wanted, fed = facts
                 is_there = any(isinstance(g, torch.Tensor) and not g.is_cpu for g in came)
                 used = [(at, returned[at]) for at in uses if at < len(returned)]
                 shares = [(at, self._norm(each)) for at, each in used if self._is_readable(each)]
                 rest = came if is_there else ()  # one kernel for all
                 readings = self._read([*returned, *rest])
                 read, rest = readings[: len(returned)], readings[len(returned) :]
-                self._add_up(facts[0], facts[2], returned, came)
+                is_one_of_many = fed or created in self._largest
+                if not (uses or wanted or is_one_of_many) and self.losses.has_none(created, read):
+                    return
+                self._add_up(created, fed, returned, came)
                 look = _Look(*facts, read, lambda: rest or self._read(came), shares)
                 self.losses.add(look, is_there or any(isinstance(each, _Piece) for each in read))
         except Exception as error:
             self._failed(error)
 
-    def _add_up(
-        self,
-        created: int,
-        fed: Mapping[int, int],
-        returned: Sequence[Any],
-        came: Sequence[Any],
-    ) -> None:
+    def _add_up(self, created: int, fed: Mapping[int, int], returned: Any, came: Any) -> None:
         """Compare a small gradient that came with the largest that a use of the result returned."""
         if (largest := self._largest.pop(created, 0.0)) and len(came) == 1:
             norm = self._small_norm(came[0])
@@ -517,9 +516,7 @@ class GradientFlow:
             if at < len(returned) and (norm := self._small_norm(returned[at])):
                 self._largest[number] = max(norm, self._largest.get(number, 0.0))
 
-    def _look_at_sum(
-        self, facts: tuple[int, int], returned: Sequence[Any], came: Sequence[Any]
-    ) -> None:
+    def _look_at_sum(self, facts: tuple[int, int], returned: Any, came: Any) -> None:
         """Whether the same gradient came for all entries, whose sum is the same for every input."""
         try:
             with quietly(), torch.no_grad():

@@ -385,21 +385,15 @@ _UNDONE = 0.2  # of the change of a step is left, at most
 
 
 class HeldParameter(NamedTuple):
-    """A parameter of an optimizer, before a step.
+    """A parameter of an optimizer, before a step."""
 
-    Args:
-        ref: reference to the tensor.
-        version: its version counter.
-        values: a copy, until the step ends; None if it is too large.
-        at_rest: whether its learning rate is 0.
-        is_erased: whether a step multiplies it by 0 or less, as the weight decay is that large.
-        is_maximized, is_amplified: whether a step goes upwards, and with a momentum of 1 or more.
-    """
-
-    ref: Callable[[], torch.Tensor | None]
-    version: int
-    values: Any
-    at_rest: bool = False
+    ref: Callable[[], torch.Tensor | None]  # reference to the tensor
+    version: int  # its version counter
+    values: Any  # a copy, until the step ends; None if it is too large
+    at_rest: bool = False  # whether its learning rate is 0
+    # whether a step multiplies it by 0 or less, as the weight decay is that large.
+    # is_maximized, is_amplified: whether a step goes upwards, and with a momentum of 1 or
+    # more.
     is_erased: bool = False
     is_maximized: bool = False
     is_amplified: bool = False
@@ -521,22 +515,15 @@ def differences(rows: Sequence[Stepped]) -> Callable[[], list[bool | None]]:
 
 
 class StepRows(NamedTuple):
-    """What is known of a step when it ends.
+    """What is known of a step when it ends."""
 
-    Args:
-        optimizer: its class.
-        held: the identities of its parameters, and what they were before.
-        changed: the identities of those that the step changed.
-        names: the names of those.
-        is_new: whether the optimizer had no state before, and has one now.
-        left: which part of a change is left when the next step begins, as of `UndoneSteps`.
-    """
-
-    optimizer: str
+    optimizer: str  # its class
+    # the identities of its parameters, and what they were before
     held: Sequence[tuple[Hashable, HeldParameter]]
-    changed: Sequence[Hashable]
-    names: Sequence[str]
-    is_new: bool
+    changed: Sequence[Hashable]  # the identities of those that the step changed
+    names: Sequence[str]  # the names of those
+    is_new: bool  # whether the optimizer had no state before, and has one now
+    # which part of a change is left when the next step begins, as of `UndoneSteps`
     left: Mapping[Hashable, float]
 
 

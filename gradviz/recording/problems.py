@@ -25,17 +25,11 @@ Freed = tuple[SourceLocation, Container[int]]
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """The state before a failed backward pass.
+    """The state before a failed backward pass."""
 
-    Args:
-        before: the frame before it.
-        state: has the in-place changes.
-        freed: earlier backward passes.
-    """
-
-    before: GradGraph
-    state: RecordingState
-    freed: Iterable[Freed]
+    before: GradGraph  # the frame before it
+    state: RecordingState  # has the in-place changes
+    freed: Iterable[Freed]  # earlier backward passes
 
 
 def error_details(
@@ -73,21 +67,13 @@ def error_details(
 
 @dataclass(frozen=True, eq=False)
 class _Suspect:
-    """A node that saved a tensor with the version in torch's message.
+    """A node that saved a tensor with the version in torch's message."""
 
-    Args:
-        created: its sequence number.
-        argument: the node's name for the tensor.
-        storage: the address of the tensor's storage.
-        fits: whether the node in the message can have created it.
-        leaf: the leaf that it is, or is a view of.
-    """
-
-    created: int
-    argument: str
-    storage: object
-    fits: bool
-    leaf: Any = None
+    created: int  # its sequence number
+    argument: str  # the node's name for the tensor
+    storage: object  # the address of the tensor's storage
+    fits: bool  # whether the node in the message can have created it
+    leaf: Any = None  # the leaf that it is, or is a view of
 
     @property
     def is_result(self) -> bool:

@@ -42,31 +42,20 @@ _MOST_HELD = 1 << 25  # of the integers stored during one walk
 
 
 class _Known(NamedTuple):
-    """The stored result for a visited node.
+    """The stored result for a visited node."""
 
-    Args:
-        created: its sequence number; together with its identity it identifies the node.
-        ancestors: the leaves before it.
-        height: length of the longest path from a leaf to it.
-    """
-
-    created: int
-    ancestors: Ancestors
-    height: int
+    created: int  # its sequence number; together with its identity it identifies the node
+    ancestors: Ancestors  # the leaves before it
+    height: int  # length of the longest path from a leaf to it
 
 
 class _New(NamedTuple):
-    """The nodes that one walk has visited; it keeps them alive, so that no identity is reused.
+    """The nodes that one walk has visited; it keeps them alive, so that no identity is reused."""
 
-    Args:
-        inputs: of the nodes that were unknown, each after its inputs.
-        heights: of the same nodes.
-        known: the results for the nodes at which the walk ended. None for a leaf: as an integer,
-            one leaf takes as much memory as all, so it is not stored.
-    """
-
-    inputs: dict[Node, Sequence[Node]]
-    heights: dict[Node, int]
+    inputs: dict[Node, Sequence[Node]]  # of the nodes that were unknown, each after its inputs
+    heights: dict[Node, int]  # of the same nodes
+    # the results for the nodes at which the walk ended. None for a leaf: as an integer, one
+    # leaf takes as much memory as all, so it is not stored.
     known: dict[Node, _Known | None]
 
     def height(self, node: Node) -> int:

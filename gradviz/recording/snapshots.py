@@ -424,7 +424,7 @@ class SnapshotSeries:
         own = self._of_modules()
         entries, classes = own.entries, own.modules
         for frame in self._frames():
-            around = Names.of(None, frame)
+            around = Names.around(frame, self.recorded_modules())
             entries += around.entries
             classes = classes or around.modules
         found: dict[int, Named] = {}

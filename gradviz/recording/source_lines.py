@@ -49,16 +49,11 @@ NOWHERE = CodeLocation(None, 0)
 
 
 class SourceLine(NamedTuple):
-    """The line of a code location.
+    """The line of a code location."""
 
-    Args:
-        location: the line of the user's program.
-        target: the variable that it assigns or changes; "" for none.
-        inside: the line in the library that it called, if the code location is in a library.
-    """
-
-    location: SourceLocation
-    target: str
+    location: SourceLocation  # the line of the user's program
+    target: str  # the variable that it assigns or changes; "" for none
+    # the line in the library that it called, if the code location is in a library
     inside: SourceLocation = SourceLocation()
 
     @property
@@ -356,19 +351,17 @@ class SourceLines:
         return SourceLine(SourceLocation(file, span[0], span[2], text, is_own), target)
 
     def _is_own(self, filename: str) -> bool:
-        """Whether a file is in the folder of the program, and not of an installed package."""
-        if cell_name(filename):
-            return True
-        path = os.path.realpath(filename)
-        is_here = bool(self._here) and path.startswith(self._here)
-        return is_here and not any(folder in path for folder in _INSTALLED)
+        """Whether a file is of the program, or in the working directory, and not installed."""
+        path = _real(filename)
+        is_here = bool(self._here) and path.startswith(self._here) and not _is_installed(path)
+        return is_here or not is_library(filename)
 
     def _path(self, filename: str) -> str:
         if cell := cell_name(filename):
             return cell
         if filename.startswith("<"):
             return filename
-        path = os.path.realpath(filename)
+        path = _real(filename)
         if self._here and path.startswith(self._here):
             return path[len(self._here) :].replace(os.sep, "/")
         return os.path.basename(path)  # noqa: PTH119

@@ -30,6 +30,7 @@ from gradviz.capture.tracer import copy_graph, trace_subjects
 from gradviz.capture.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.graph.operations import OF_A_LIBRARY
+from gradviz.recording.source_lines import NO_LINE, NOWHERE
 from gradviz.recording.state import RecordingState
 from gradviz.recording.tensor_records import Leaf, UntrackedTensor, leaves_in
 
@@ -222,7 +223,7 @@ class _NodeRecords:
             line, end = line_of(index)
             if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.event_log.word(index)):
                 continue
-            if line.source:
+            if line.location:
                 data["source"] = line.source
             if created == end - 1:
                 if "name" not in data and (name := line.variable(data.get("outputs", 1))):
@@ -400,8 +401,8 @@ def _known(
 
 def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> None:
     """Add the recorded facts about a leaf; keep the name in the frame."""
-    line = state.lines.at(leaf.location)
-    if line.source:
+    line = NO_LINE if leaf.location is NOWHERE else state.lines.at(leaf.location)
+    if line.location:
         data["source"] = line.source
     name = data.get("name") or leaf.name or line.target
     if name:

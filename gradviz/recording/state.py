@@ -75,57 +75,38 @@ _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statist
 
 
 class InPlaceChange(NamedTuple):
-    """A tensor was changed in place.
+    """A tensor was changed in place."""
 
-    Args:
-        word: the function that changed it: ``"add_"``.
-        location: where it was called.
-        storage: address of its storage.
-        before, after, created: the version counter, and the number of nodes after it.
-        is_alias: whether through ``x.data``, whose version counter is its own.
-    """
-
-    word: str
-    location: CodeLocation
+    word: str  # the function that changed it: ``"add_"``
+    location: CodeLocation  # where it was called
+    # address of its storage. before, after, created: the version counter, and the number of
+    # nodes after it.
     storage: object
     before: int
     after: int
     created: int
-    is_alias: bool = False
+    is_alias: bool = False  # whether through ``x.data``, whose version counter is its own
 
 
 @dataclass(slots=True, eq=False)
 class TorchCall:
-    """A call of a function of torch that is more than an operation.
-
-    Args:
-        func, args, kwargs: the call.
-        before: what the handler read before the call.
-        result: what the call returned.
-    """
+    """A call of a function of torch that is more than an operation."""
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    before: Any = None
-    result: Any = None
+    before: Any = None  # what the handler read before the call
+    result: Any = None  # what the call returned
 
 
 @dataclass(slots=True, eq=False)
 class _KnownNode:
-    """The node of a tensor whose data left the graph; further data may leave it there.
+    """The node of a tensor whose data left the graph; further data may leave it there."""
 
-    Args:
-        created: the sequence number of the node.
-        ancestors: the leaves before it.
-        op_records: the nearest operations before it.
-        last: the data that left the graph last.
-    """
-
-    created: int
-    ancestors: Ancestors
-    op_records: list[OpRecord]
-    last: Input | None = None
+    created: int  # the sequence number of the node
+    ancestors: Ancestors  # the leaves before it
+    op_records: list[OpRecord]  # the nearest operations before it
+    last: Input | None = None  # the data that left the graph last
 
 
 def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ _LOSS = -1, False  # stands for the root among the numbers of leaves
 _UNUSUAL = frozenset(("hooks", "retains_grad", "problem", "opaque", "runs_with"))
 
 
+T = TypeVar("T")
+
+
 class StepMoment(NamedTuple):
     """When a frame is taken: what two equal steps have in common.
 
@@ -72,27 +75,17 @@ class LeafReading(NamedTuple):
 
 @dataclass(eq=False)
 class _Course:
-    """A pass, and the moments from it to the next pass.
+    """A pass, and the moments from it to the next pass."""
 
-    Args:
-        signature: equal for equal passes.
-        since: the sequence number at which its forward pass began.
-        snapshot: of its forward pass.
-        after: the snapshot after the pass.
-        moments: with their graphs; None where the frame showed nothing new.
-        is_regular: whether a later pass can repeat it.
-        repeats: how often it was repeated.
-        lasting: keys of nodes that an earlier pass has too.
-    """
-
-    signature: Hashable
-    since: int
-    snapshot: Snapshot = field(default_factory=Snapshot)
-    after: Snapshot = field(default_factory=Snapshot)
+    signature: Hashable  # equal for equal passes
+    since: int  # the sequence number at which its forward pass began
+    snapshot: Snapshot = field(default_factory=Snapshot)  # of its forward pass
+    after: Snapshot = field(default_factory=Snapshot)  # the snapshot after the pass
+    # with their graphs; None where the frame showed nothing new
     moments: list[tuple[StepMoment, GradGraph | None]] = field(default_factory=list)
-    is_regular: bool = True
-    repeats: int = 0
-    lasting: frozenset[str] = frozenset()
+    is_regular: bool = True  # whether a later pass can repeat it
+    repeats: int = 0  # how often it was repeated
+    lasting: frozenset[str] = frozenset()  # keys of nodes that an earlier pass has too
 
     @property
     def graph(self) -> GradGraph:
@@ -108,21 +101,20 @@ class _Course:
         return [(number, leaf, "value" in nodes[key]) for number, (key, leaf) in leaves.items()]
 
 
-class _LaterGraph:
-    """Builds the graph of a moment from that of the earlier pass, once, when it is needed."""
+class Once(Generic[T]):
+    """Calls a function when its result is first needed; faster to create than `functools.cache`."""
 
-    __slots__ = ("_made", "_moment")
+    __slots__ = ("_build", "_made")
 
-    def __init__(self, *moment: Any) -> None:
-        self._moment = moment
-        self._made: GradGraph | None = None
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build: Callable[[], T] | None = build
+        self._made: T | None = None
 
-    def __call__(self) -> GradGraph:
-        """The graph."""
-        if self._made is None:
-            steady, *moment = self._moment
-            self._made, self._moment = steady.built(*moment), ()
-        return self._made
+    def __call__(self) -> T:
+        """The result."""
+        if self._build is not None:
+            self._made, self._build = self._build(), None
+        return cast(T, self._made)
 
 
 class Steady:
@@ -331,7 +323,9 @@ class Steady:
 
     def build(self, graph: GradGraph, readings: dict[int, LeafReading]) -> Callable[[], GradGraph]:
         """Build the graph of a moment from that of the earlier pass, once, when it is needed."""
-        return _LaterGraph(self, graph, self._course, self._shift, self._loss, readings)
+        assert self._course is not None
+        moment = graph, self._course, self._shift, self._loss, readings
+        return Once(partial(self.built, *moment))
 
     def built(
         self,

@@ -28,17 +28,11 @@ MOST_INPUTS = 16  # of one untracked tensor
 
 
 class CutSite(NamedTuple):
-    """Where a gradient is cut.
+    """Where a gradient is cut."""
 
-    Args:
-        cause: the reason.
-        location: where it was called.
-        word: the function that was called: ``"argmin"``; "" if unknown.
-    """
-
-    cause: Cause
-    location: CodeLocation
-    word: str = ""
+    cause: Cause  # the reason
+    location: CodeLocation  # where it was called
+    word: str = ""  # the function that was called: ``"argmin"``; "" if unknown
 
 
 class OperationOutput(NamedTuple):
@@ -50,19 +44,13 @@ class OperationOutput(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class OpRecord:
-    """An operation at the time of a cut; its node may be gone by the next frame.
+    """An operation at the time of a cut; its node may be gone by the next frame."""
 
-    Args:
-        created: the sequence number of its node.
-        data: its attributes.
-        inputs: leaves, or the numbers of other operations, with the input and output numbers.
-        holes: the positions of inputs that get no gradient.
-    """
-
-    created: int
-    data: dict[str, Any]
+    created: int  # the sequence number of its node
+    data: dict[str, Any]  # its attributes
+    # leaves, or the numbers of other operations, with the input and output numbers
     inputs: list[tuple[Any, int, int]] = field(default_factory=list)
-    holes: list[int] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)  # the positions of inputs that get no gradient
 
 
 CutLeaves = Mapping[CutSite, int]
@@ -72,15 +60,10 @@ NO_CUTS: CutLeaves = MappingProxyType({})
 
 
 class Ancestors(NamedTuple):
-    """The leaves that a tensor was computed from.
+    """The leaves that a tensor was computed from."""
 
-    Args:
-        leaves: those that a gradient would reach.
-        cut_leaves: those that it would not reach.
-    """
-
-    leaves: int = 0
-    cut_leaves: CutLeaves = NO_CUTS
+    leaves: int = 0  # those that a gradient would reach
+    cut_leaves: CutLeaves = NO_CUTS  # those that it would not reach
 
     def merge(self, other: Ancestors) -> Ancestors:
         """The ancestors of both; returns one of the two objects if it contains them all."""
@@ -250,36 +233,33 @@ def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
     """Why a tensor computed from a new untracked tensor gets no gradient through it."""
-    indirect = None
+    indirect, otherwise = None, _CONSTANT
     for data in inputs:
-        if not isinstance(data.source, UntrackedTensor):
-            return data.cause
-        if indirect is None and data.source.matters:
-            indirect = data.cause
-    if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
-        return Cause.NOT_RECORDED
-    return indirect or Cause.CONSTANT
+        source, cause = data.source, data.cause
+        if not isinstance(source, UntrackedTensor):
+            return cause
+        if indirect is None and source.matters:
+            indirect = cause
+        if cause is _NOT_RECORDED:
+            otherwise = cause
+    return indirect or otherwise
+
+
+_CONSTANT, _NOT_RECORDED = Cause.CONSTANT, Cause.NOT_RECORDED
 
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """A leaf that requires grad.
+    """A leaf that requires grad."""
 
-    Args:
-        number: 0, 1, ... in the order in which they were recorded.
-        name: the user's name for it.
-        location: where it was created, if recorded.
-        passes: backward passes accumulated in ``.grad`` since it was zeroed; None if unknown.
-        untracked: its record from before ``requires_grad`` was switched on.
-        ref: weak reference to the tensor.
-    """
-
-    number: int
-    name: str = ""
-    location: CodeLocation = NOWHERE
+    number: int  # 0, 1, ... in the order in which they were recorded.
+    name: str = ""  # the user's name for it
+    location: CodeLocation = NOWHERE  # where it was created, if recorded
+    # backward passes accumulated in ``.grad`` since it was zeroed; None if unknown
     passes: int | None = None
+    # its record from before ``requires_grad`` was switched on
     untracked: UntrackedTensor | None = None
-    ref: Callable[[], torch.Tensor | None] = lambda: None
+    ref: Callable[[], torch.Tensor | None] = lambda: None  # weak reference to the tensor
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -356,15 +336,10 @@ class Input:
 
 
 class Written(NamedTuple):
-    """Data that was written into a result of the graph without being recorded by autograd.
+    """Data that was written into a result of the graph without being recorded by autograd."""
 
-    Args:
-        output: which output of its operation the result is.
-        data: the data; ``data.written_at`` is the time.
-    """
-
-    output: int
-    data: Input
+    output: int  # which output of its operation the result is
+    data: Input  # the data; ``data.written_at`` is the time
 
 
 class UntrackedTensor:

@@ -39,23 +39,14 @@ _STEP, _WIDEST = 12.0, 25  # how far a frame is widened for its title, and how o
 
 @dataclass(frozen=True)
 class ModuleFrame:
-    """A frame that is drawn, or a part of one that is split into columns.
+    """A frame that is drawn, or a part of one that is split into columns."""
 
-    Args:
-        path: of the module.
-        box: its left, top, right and bottom.
-        title: name, class, output and parameters, inside at the top.
-        column: where it is, of a layout in columns.
-        part: 0 for a whole frame or the first part of one, then 1, 2, ...
-        goes_on: whether another part follows.
-    """
-
-    path: str
-    box: Rect
-    title: Text
-    column: int = 0
-    part: int = 0
-    goes_on: bool = False
+    path: str  # of the module
+    box: Rect  # its left, top, right and bottom
+    title: Text  # name, class, output and parameters, inside at the top
+    column: int = 0  # where it is, of a layout in columns
+    part: int = 0  # 0 for a whole frame or the first part of one, then 1, 2, ..
+    goes_on: bool = False  # whether another part follows
 
     def rects(self) -> list[Rect]:
         """Its sides and its title, on which no label of an edge is to stand."""
@@ -325,17 +316,11 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Room:
-    """What a frame must not touch.
+    """What a frame must not touch."""
 
-    Args:
-        foreign: boxes that must stay outside.
-        lines: which a title must not touch.
-        texts: which neither a title nor the border may touch.
-    """
-
-    foreign: Sequence[Rect]
-    lines: Sequence[_Line]
-    texts: Sequence[Rect]
+    foreign: Sequence[Rect]  # boxes that must stay outside
+    lines: Sequence[_Line]  # which a title must not touch
+    texts: Sequence[Rect]  # which neither a title nor the border may touch
 
     def frame(self, path: str, title: Line, content: Sequence[Rect]) -> ModuleFrame | None:
         """The frame around some content, widened until its title has a place; None for no room."""

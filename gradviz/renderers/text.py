@@ -352,19 +352,12 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Block:
-    """Repeated rows.
+    """Repeated rows."""
 
-    Args:
-        first: the rows of the first repetition.
-        last: those of the last one.
-        times: the number of repetitions.
-        more: the number of rows of an incomplete repetition after them.
-    """
-
-    first: tuple[_Item, ...]
-    last: tuple[_Item, ...]
-    times: int
-    more: int = 0
+    first: tuple[_Item, ...]  # the rows of the first repetition
+    last: tuple[_Item, ...]  # those of the last one
+    times: int  # the number of repetitions
+    more: int = 0  # the number of rows of an incomplete repetition after them
 
     @property
     def key(self) -> object:

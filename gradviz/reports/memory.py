@@ -168,17 +168,11 @@ _NUMBERS = ("int64", "float64", "complex128", "bool")
 
 @dataclass
 class _StorageRow:
-    """A storage, and the operations that saved it.
+    """A storage, and the operations that saved it."""
 
-    Args:
-        tensor: the saved tensor, from the operation that knows most about its origin.
-        origin: where it came from.
-        savers: keys of the operations that saved it, in the order in which they ran.
-    """
-
-    tensor: SavedTensor
-    origin: Origin
-    savers: list[str]
+    tensor: SavedTensor  # the saved tensor, from the operation that knows most about its origin
+    origin: Origin  # where it came from
+    savers: list[str]  # keys of the operations that saved it, in the order in which they ran
 
 
 def saved(graph: GradGraph) -> SavedTable:

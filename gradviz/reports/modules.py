@@ -162,17 +162,11 @@ _MAIN = ("result", "result0", "output")
 
 
 class Origin(NamedTuple):
-    """Where a saved tensor came from.
+    """Where a saved tensor came from."""
 
-    Args:
-        key: the node that created its storage, or stands for it; "" if unknown.
-        words: ``"output of gelu"``.
-        is_made: whether it is the result of the operation ``key``.
-    """
-
-    key: str
-    words: str
-    is_made: bool = False
+    key: str  # the node that created its storage, or stands for it; "" if unknown
+    words: str  # ``"output of gelu"``
+    is_made: bool = False  # whether it is the result of the operation ``key``
 
 
 class Origins:
@@ -267,40 +261,25 @@ _MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class Row:
-    """A module and its contents, or the total.
+    """A module and its contents, or the total."""
 
-    Args:
-        module: its path; "" for operations that ran in no module.
-        ops: number of operations that ran in it, in all its calls.
-        parameters: number of elements of the leaves that it uses first; each leaf counts once.
-        saved_bytes: bytes saved for backward, each storage counted once.
-        freed: whether saved tensors of some operations were freed by a backward pass.
-        leaves: number of leaves.
-        without_grad: number of leaves whose ``.grad`` is None.
-        grad_norm: Euclidean norm of all their finite gradients together; None if there are none,
-            or if some were not read.
-        nan: number of NaN elements in the gradients.
-        inf: number of infinite elements in the gradients.
-        module_class: the class of the module; "" if not known.
-        output: dtype and shape of its output, ``f32[2,8]``; "" if it has several.
-        frozen: number of elements of its parameters that do not require grad, where known.
-        unreached: number of elements of its other parameters that are not in the graph, where
-            known.
-    """
-
-    module: str
-    ops: int = 0
+    module: str  # its path; "" for operations that ran in no module
+    ops: int = 0  # number of operations that ran in it, in all its calls
+    # number of elements of the leaves that it uses first; each leaf counts once
     parameters: int = 0
-    saved_bytes: int = 0
-    freed: bool = False
-    leaves: int = 0
-    without_grad: int = 0
+    saved_bytes: int = 0  # bytes saved for backward, each storage counted once
+    freed: bool = False  # whether saved tensors of some operations were freed by a backward pass
+    leaves: int = 0  # number of leaves
+    without_grad: int = 0  # number of leaves whose ``.grad`` is None
+    # Euclidean norm of all their finite gradients together; None if there are none, or if
+    # some were not read
     grad_norm: float | None = None
-    nan: int = 0
-    inf: int = 0
-    module_class: str = ""
-    output: str = ""
-    frozen: int = 0
+    nan: int = 0  # number of NaN elements in the gradients
+    inf: int = 0  # number of infinite elements in the gradients
+    module_class: str = ""  # the class of the module; "" if not known
+    output: str = ""  # dtype and shape of its output, ``f32[2,8]``; "" if it has several
+    frozen: int = 0  # number of elements of its parameters that do not require grad, where known
+    # number of elements of its other parameters that are not in the graph, where known
     unreached: int = 0
 
     @property
@@ -314,22 +293,15 @@ class ModuleRows:
     """The modules of a graph, in the order in which they first ran.
 
     A module that autograd did not record is right before the first operation that used its result.
-
-    Args:
-        rows: one per module.
-        total: of the whole graph.
-        depth: number of path parts that distinguish modules, after their common prefix.
-        deepest: the depth at which every module has its own row.
-        inferred: whether modules were inferred from names and order, not recorded.
-        nested: the modules and those that contain them, as a tree in lines: the tree's characters
-            and the name in the outer module, and the sums over everything inside.
     """
 
-    rows: tuple[Row, ...]
-    total: Row
-    depth: int
-    deepest: int
-    inferred: bool
+    rows: tuple[Row, ...]  # one per module
+    total: Row  # of the whole graph
+    depth: int  # number of path parts that distinguish modules, after their common prefix
+    deepest: int  # the depth at which every module has its own row
+    inferred: bool  # whether modules were inferred from names and order, not recorded
+    # the modules and those that contain them, as a tree in lines: the tree's characters and
+    # the name in the outer module, and the sums over everything inside
     nested: tuple[tuple[str, Row], ...] = ()
 
     @property

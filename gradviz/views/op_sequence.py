@@ -34,26 +34,17 @@ _AT_EACH_STEP = ("weight_hh_l", "bias_hh_l")  # of ``nn.RNN`` and ``nn.GRU``
 
 @dataclass(frozen=True)
 class OpSequence:
-    """The operations of a graph in order; leaves, ``AccumulateGrad`` and results are not in it.
+    """The operations of a graph in order; leaves, ``AccumulateGrad`` and results are not in it."""
 
-    Args:
-        keys: of the operations, every one after its inputs.
-        data: their attributes, the same dictionaries as in the graph.
-        starts: where the inputs of each operation begin in ``sources``; one more at the end.
-        sources: the inputs in order: the position of an operation, or ``-1 - n`` for leaf ``n``.
-        leaves: attributes of the leaves, by number.
-        aside: leaves and ``AccumulateGrad`` nodes, each with the number of its leaf.
-        modules: the class of each module, by its path, if known.
-        frozen: the names of parameters that are not in the graph as they do not require grad.
-    """
-
-    keys: list[str]
-    data: list[NodeData]
-    starts: Ints
-    sources: Ints
-    leaves: list[NodeData]
-    aside: dict[str, int]
+    keys: list[str]  # of the operations, every one after its inputs
+    data: list[NodeData]  # their attributes, the same dictionaries as in the graph
+    starts: Ints  # where the inputs of each operation begin in ``sources``; one more at the end
+    sources: Ints  # the inputs in order: the position of an operation, or ``-1 - n`` for leaf ``n``
+    leaves: list[NodeData]  # attributes of the leaves, by number
+    aside: dict[str, int]  # leaves and ``AccumulateGrad`` nodes, each with the number of its leaf
+    # the class of each module, by its path, if known
     modules: Mapping[str, str] = field(default_factory=dict)
+    # the names of parameters that are not in the graph as they do not require grad
     frozen: Iterable[str] = ()
 
     def __len__(self) -> int:

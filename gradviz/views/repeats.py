@@ -101,19 +101,12 @@ _MOST_CUTS = 64
 
 @dataclass(frozen=True, order=True)
 class Repeat:
-    """The range from ``start`` to before ``stop``: the same ``length`` operations repeated.
+    """The range from ``start`` to before ``stop``: the same ``length`` operations repeated."""
 
-    Args:
-        start: the first operation.
-        stop: after the last operation.
-        length: operations of one repetition.
-        stack: whether each repetition is its own module, like ``layers.0``, ``layers.1``, ...
-    """
-
-    start: int
-    stop: int
-    length: int
-    stack: bool
+    start: int  # the first operation
+    stop: int  # after the last operation
+    length: int  # operations of one repetition
+    stack: bool  # whether each repetition is its own module, like ``layers.0``, ``layers.1``, ..
 
     @property
     def count(self) -> int:
@@ -135,15 +128,10 @@ def repeats_of(sequence: OpSequence, paths: Sequence[Path]) -> list[Repeat]:
 
 
 class Stack(NamedTuple):
-    """The numbering of a stack of modules, or of stacks in a stack.
+    """The numbering of a stack of modules, or of stacks in a stack."""
 
-    Args:
-        prefix: the path of the module that contains all.
-        level: where the paths of successive repetitions begin to differ.
-    """
-
-    prefix: Path
-    level: int
+    prefix: Path  # the path of the module that contains all
+    level: int  # where the paths of successive repetitions begin to differ
 
 
 def stack_of(paths: Sequence[Path], repeat: Repeat) -> Stack | None:

@@ -28,21 +28,13 @@ _Item = tuple[str, dict[str, Any]]
 
 @dataclass
 class FoldGroup:
-    """A group that can be opened.
+    """A group that can be opened."""
 
-    Args:
-        key: equal for the same group in every frame of a recording.
-        data: its attributes, like those of a node.
-        parent: the number of the group that contains it; `TOP` for none.
-        is_open: whether the picture shows its content.
-        seen: its key in the picture; "" for a group that the picture does not show.
-    """
-
-    key: str
-    data: dict[str, Any]
-    parent: int
-    is_open: bool = False
-    seen: str = ""
+    key: str  # equal for the same group in every frame of a recording
+    data: dict[str, Any]  # its attributes, like those of a node
+    parent: int  # the number of the group that contains it; `TOP` for none
+    is_open: bool = False  # whether the picture shows its content
+    seen: str = ""  # its key in the picture; "" for a group that the picture does not show
 
 
 @dataclass
@@ -83,19 +75,12 @@ def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
 
 @dataclass(frozen=True)
 class _Repeats:
-    """Some of several repetitions of the same operations.
+    """Some of several repetitions of the same operations."""
 
-    Args:
-        once: the number of operations of one repetition.
-        first: the number of the first one, from 0.
-        count: the number of these repetitions.
-        total: the number of all repetitions.
-    """
-
-    once: int
-    first: int
-    count: int
-    total: int
+    once: int  # the number of operations of one repetition
+    first: int  # the number of the first one, from 0
+    count: int  # the number of these repetitions
+    total: int  # the number of all repetitions
 
     @property
     def together(self) -> int:

@@ -16,10 +16,10 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` to ``y_*``, ``z2*``, ``va*`` and ``vb*`` are also asked from the
-shell, as ``gradviz explain program.py``, and those that raise as ``gradviz run program.py``: the
-same words and lines have to stand there; ``# shell: --full`` is an option for the first. A program
-that asks gradviz itself says `# expect printed: ...` of what it prints.
+Programs of the files ``j_*`` to ``y_*``, ``z2*``, ``z5*``, ``va*``, ``vb*`` and ``wa*`` are also
+asked from the shell, as ``gradviz explain program.py``, and those that raise as ``gradviz run
+program.py``: the same words and lines have to stand there; ``# shell: --full`` is an option for the
+first. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
@@ -68,8 +68,10 @@ IN_THE_SHELL = (
     "x_",
     "y_",
     "z2",
-    "vb",
+    "z5",
     "va",
+    "vb",
+    "wa",
 )
 
 # Lines of `gradviz explain` that are about tensors with a fault.
@@ -162,8 +164,7 @@ def wrong(question: Question, folder: Path) -> list[str]:
     if question.is_asking:
         return _wrong_print(question, program)
     recording = record()
-    random.seed(0)
-    torch.manual_seed(0)
+    _begin()
     with torch.enable_grad(), _quiet(), _libraries(folder):
         done = run_script(str(program), within=recording)
     names = Names.of_namespace(done.namespace)
@@ -192,14 +193,20 @@ def _write(question: Question, folder: Path) -> Path:
 
 def _wrong_print(question: Question, program: Path) -> list[str]:
     """What is wrong in what a program prints that asks gradviz itself."""
-    random.seed(0)
-    torch.manual_seed(0)
+    _begin()
     printed = io.StringIO()
     with torch.enable_grad(), _quiet(), contextlib.redirect_stdout(printed):
         done = run_script(str(program))
     if done.error is not None:
         return [f"the program raised {done.error!r}"]
     return list(_wrong_output(question, printed.getvalue()))
+
+
+def _begin() -> None:
+    """Undo what an earlier program, or a library that it imported, left behind."""
+    random.seed(0)
+    torch.manual_seed(0)
+    torch.distributions.Distribution.set_default_validate_args(True)
 
 
 @contextlib.contextmanager
@@ -237,8 +244,7 @@ def wrong_in_the_program(question: Question, folder: Path) -> list[str]:
     for asked, right in re.findall(r"^# third (.+\)): (.+)$", question.code, re.MULTILINE):
         code = f"{question.code}\nimport gradviz\nprint('{_MARK}')\nprint({asked})\n"
         program = _write(replace(question, code=code), folder)
-        random.seed(0)
-        torch.manual_seed(0)
+        _begin()
         printed = io.StringIO()
         with torch.enable_grad(), _quiet(), contextlib.redirect_stdout(printed):
             done = run_script(str(program))
@@ -256,8 +262,7 @@ def _output_of(command: str, question: Question, folder: Path) -> str:
     from gradviz.frontends.cli import cli as gradviz
 
     _write(question, folder)
-    random.seed(0)
-    torch.manual_seed(0)
+    _begin()
     with torch.enable_grad(), warnings.catch_warnings(), _libraries(folder):
         warnings.simplefilter("ignore")
         options = re.findall(r"^# shell: (.+)$", question.code, re.MULTILINE)

@@ -316,6 +316,37 @@ FIXES = {
     "va_rays_hit_by_a_condition": [
         ("(distance < self.radius).float()", "torch.sigmoid((self.radius - distance) / 0.1)")
     ],
+    "z5_memory_is_a_default": [("memory.append(h)", "memory.append(h.detach())")],
+    "z5_history_of_a_module": [("self.history.append(h)", "self.history.append(h.detach())")],
+    "z5_switch_beside_a_block": [
+        ("    return model", "    torch.set_grad_enabled(True)\n    return model")
+    ],
+    "z5_kernel_underflows": [("-10 * d", "-d / d.mean()")],
+    "z5_actor_times_zero": [(" * self.scale", "")],
+    "z5_weights_are_left": [
+        ("    loss = a + b\n", ""),
+        ("    model.weigh(a, b)", "    loss = model.weigh(a, b)"),
+    ],
+    "z5_helper_returns_nothing": [
+        ("out = out * scale", "return out * scale"),
+        ("    scaled(out, scale)", "    out = scaled(out, scale)"),
+    ],
+    "z5_norm_is_left": [("        self.norm(h)", "        h = self.norm(h)")],
+    "z5_add_is_left": [("        h.add(", "        h = h.add(")],
+    "z5_deviation_is_nan": [("/ ret.std()", "/ (ret.std() + 1e-6)")],
+    "z5_probabilities_are_nan": [("torch.sqrt(p - p)", "torch.sqrt(p - p + 1e-6)")],
+    "z5_covariance_is_nan": [("1).max())", "1).max().clamp(min=1e-6))")],
+    "z5_loss_of_agents_under_no_grad": [
+        ("with torch.no_grad():\n            pol_loss", "if True:\n            pol_loss")
+    ],
+    "z5_data_beside_a_frozen_model": [(".log_softmax(-1)).data", ".log_softmax(-1))")],
+    "z5_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
+    "z5_weighted_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
+    "z5_surgery_behind_a_cut": [("(self.trunk(x)).detach()", "self.trunk(x)")],
+    "z5_loss_of_an_actor_is_a_number": [
+        ("torch.tensor((-self", "-self"),
+        (".mean()).item(), requires_grad=True)", ".mean()"),
+    ],
 }
 
 

@@ -64,19 +64,13 @@ OF_OBJECTS = ("all_gather_object", "broadcast_object_list", "gather_object")
 
 
 class Collective(NamedTuple):
-    """A call of a function of ``torch.distributed``.
+    """A call of a function of ``torch.distributed``."""
 
-    Args:
-        word: the function: ``"all_reduce"``.
-        written: the tensors that it writes; of `OF_OBJECTS` none before the call.
-        read: the tensors that it reads.
-        caller: the frame that called it.
-    """
-
-    word: str
+    word: str  # the function: ``"all_reduce"``
+    # the tensors that it writes; of `OF_OBJECTS` none before the call
     written: Sequence[torch.Tensor]
-    read: tuple[torch.Tensor, ...]
-    caller: FrameType | None
+    read: tuple[torch.Tensor, ...]  # the tensors that it reads
+    caller: FrameType | None  # the frame that called it
 
 
 Report = Callable[[Collective], Callable[[], None] | None]

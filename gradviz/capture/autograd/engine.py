@@ -130,21 +130,13 @@ def is_innermost(mode: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class BackwardCall:
-    """The arguments of a backward pass.
+    """The arguments of a backward pass."""
 
-    Args:
-        roots: the tensors (or ``GradientEdge``s) on which it is called.
-        inputs: the tensors in ``inputs=``; empty for every leaf.
-        retain_graph: whether the saved tensors are kept.
-        create_graph: whether the pass itself is recorded.
-        accumulates: whether gradients are accumulated into ``.grad``; ``torch.autograd.grad``
-            returns them.
-    """
-
-    roots: tuple[Any, ...]
-    inputs: tuple[Any, ...]
-    retain_graph: bool
-    create_graph: bool
+    roots: tuple[Any, ...]  # the tensors (or ``GradientEdge``s) on which it is called
+    inputs: tuple[Any, ...]  # the tensors in ``inputs=``; empty for every leaf
+    retain_graph: bool  # whether the saved tensors are kept
+    create_graph: bool  # whether the pass itself is recorded
+    # whether gradients are accumulated into ``.grad``; ``torch.autograd.grad`` returns them
     accumulates: bool
 
 

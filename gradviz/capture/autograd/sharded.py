@@ -21,17 +21,11 @@ _STATES = "torch.distributed._composable_state"
 
 
 class Shard(NamedTuple):
-    """The part of a ``DTensor`` on this rank.
+    """The part of a ``DTensor`` on this rank."""
 
-    Args:
-        local: the tensor of this rank.
-        text: its shape, the placements and the mesh, as short text.
-        is_whole: whether it has the shape of the whole tensor.
-    """
-
-    local: torch.Tensor
-    text: str
-    is_whole: bool
+    local: torch.Tensor  # the tensor of this rank
+    text: str  # its shape, the placements and the mesh, as short text
+    is_whole: bool  # whether it has the shape of the whole tensor
 
 
 def shard_of(tensor: torch.Tensor) -> Shard | None:

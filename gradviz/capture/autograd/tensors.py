@@ -6,7 +6,6 @@ Every function says which private attribute it reads and why there is no public 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -110,9 +109,12 @@ def tables_of(tensor: torch.Tensor) -> tuple[Table | None, Table | None]:
 
 def counts_of(tensor: torch.Tensor) -> dict[str, int]:
     """The ``version`` of a tensor and the number of its ``hooks``, where they are not 0."""
-    hooks = sum(len(table or ()) for table in tables_of(tensor))
-    counts = {"version": version_of(tensor), "hooks": hooks}
-    return {name: count for name, count in counts.items() if count}
+    before, after = tables_of(tensor)
+    version = version_of(tensor)
+    counts = {"version": version} if version else {}
+    if before or after:
+        counts["hooks"] = len(before or ()) + len(after or ())
+    return counts
 
 
 is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
@@ -329,19 +331,18 @@ class KeptStorages:
             leaf: the tensor.
             data: its attributes, which get the number of the storage.
         """
-        with suppress(NotImplementedError, RuntimeError):
-            shard = shard_of(leaf)
-            storage = (leaf if shard is None else shard.local).untyped_storage()
-            known = self._known.get(storage._cdata)
-            if known is None:
-                return
-            number, size, keeper = known
-            if size and number not in self._spared:
-                self._spared.add(number)
-                keeper["saved_bytes"] -= size
-                if not keeper["saved_bytes"]:
-                    del keeper["saved_bytes"]
-            data["storage"] = number
+        shard = shard_of(leaf)
+        address = storage_address(leaf if shard is None else shard.local)
+        known = None if address is None else self._known.get(address)
+        if known is None:
+            return
+        number, size, keeper = known
+        if size and number not in self._spared:
+            self._spared.add(number)
+            keeper["saved_bytes"] -= size
+            if not keeper["saved_bytes"]:
+                del keeper["saved_bytes"]
+        data["storage"] = number
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -356,3 +357,47 @@ def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
             size = -1
         sizes.append(size if type(size) is int else -1)
     return tuple(sizes)
+
+
+def is_capturing() -> bool:
+    """Whether kernels become part of a CUDA graph now, which a copy to the host would break."""
+    is_ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return bool(is_ready and torch.cuda.is_current_stream_capturing())
+
+
+def is_freed(data: torch.Tensor) -> bool:
+    """Whether the storage of a tensor is freed, as FSDP2 does between uses."""
+    try:
+        return not data.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # torch.func has wrapped it: it has no storage
+        return False
+
+
+def without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Undo `expand`: the elements of a broadcast tensor are read once."""
+    repeats = 1
+    for dim, (size, stride) in enumerate(zip(data.shape, data.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            data, repeats = data.narrow(dim, 0, 1), repeats * size
+    return data, repeats
+
+
+def countable(data: torch.Tensor) -> torch.Tensor:
+    """The same values in a dtype that supports sums and norms; magnitudes of complex ones.
+
+    Example:
+        >>> countable(torch.tensor([True, False]))
+        tensor([1., 0.])
+    """
+    if data.is_complex():
+        return data.abs()
+    if data.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        return data
+    if data.is_floating_point() or data.dtype == torch.bool:
+        return data.to(torch.float32)
+    return data.to(widest(data))
+
+
+def widest(data: torch.Tensor) -> torch.dtype:
+    """The widest floating dtype of the device; Apple's GPUs have no float64."""
+    return torch.float32 if data.device.type == "mps" else torch.float64

@@ -35,6 +35,7 @@ _ALLOWED = (
 _PER_CONTAINER = 1_000  # entries of one variable that are searched
 _CONTAINERS = 10_000  # entries of all variables together
 _MOST_MODULES = 5_000  # whose classes are kept
+_NAMED = torch.Tensor, torch.nn.Module
 _HISTORY = re.compile(r"_+|_i*\d*|_[ido]h")  # IPython's _, __, _1, _i1, _oh, ...
 
 
@@ -104,12 +105,11 @@ class Names:
         if names is False:
             return Names([])
         if names is None:
-            variables = [] if frame is None else _variables(frame)
-            return Names(_of_variables(variables), _classes_of_variables(variables))
+            return Names([]) if frame is None else Names.around(frame)
         if isinstance(names, torch.nn.Module):
             own = _first_come(_of_module(names, ""))
             known = {id(named.tensor) for named in own}
-            others = Names.of(None, frame).entries
+            others = () if frame is None else Names.around(frame, [names]).entries
             more = [each for each in others if id(each.tensor) not in known]
             return Names([*own, *more], classes_of(names))
         if isinstance(names, Mapping):
@@ -119,6 +119,13 @@ class Names:
                     classes.update(classes_of(value, str(key)))
             return Names(_first_come(_of_dict(names)), classes)
         raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")
+
+    @staticmethod
+    def around(frame: types.FrameType, others: Sequence[torch.nn.Module] = ()) -> Names:
+        """Names from the variables of a frame; modules among ``others`` are not searched."""
+        skipped = set(map(id, others))
+        variables = [each for each in _variables(frame) if id(each.value) not in skipped]
+        return Names(_of_variables(variables), _classes_of_variables(variables))
 
     @staticmethod
     def of_namespace(namespace: Mapping[str, object]) -> Names:
@@ -392,7 +399,7 @@ def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
         for named in found:
             _enter(best, named.tensor, [named.name, *named.aliases], variable, len(found))
     elif _may_name(type(value)):
-        entries = list(islice(parts(value), min(budget, _PER_CONTAINER)))
+        entries = list(islice(parts(value, _NAMED), min(budget, _PER_CONTAINER)))
         for part, step in entries:
             if _is_a(part, torch.Tensor):
                 _enter(best, part, [name + step], variable)
@@ -503,15 +510,18 @@ def shortly(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def parts(value: object) -> Iterator[tuple[object, str]]:
+def parts(value: object, named: type | tuple[type, ...] = object) -> Iterator[tuple[object, str]]:
     """The entries of a container, each with its index or attribute; nothing for other values.
+
+    Of a dict only entries of types in ``named`` come with their keys, whose text takes time.
 
     Example:
         >>> list(parts({"a": 1}))
         [(1, "['a']")]
     """
     if isinstance(value, Mapping) and not dataclasses.is_dataclass(value):
-        yield from ((part, f"[{shortly(key)}]") for key, part in value.items())
+        for key, part in value.items():
+            yield part, f"[{shortly(key)}]" if issubclass(type(part), named) else ""
     elif fields := _fields(value):
         yield from ((getattr(value, field, None), f".{field}") for field in fields)
     elif isinstance(value, (list, tuple)):

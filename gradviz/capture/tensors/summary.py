@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from ctypes import string_at
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,16 @@ import numpy.typing as npt
 import torch
 
 from gradviz.capture.autograd.sharded import is_part, shard_of
-from gradviz.capture.autograd.tensors import is_transformed, quietly, shape_of
+from gradviz.capture.autograd.tensors import (
+    countable,
+    is_capturing,
+    is_freed,
+    is_transformed,
+    quietly,
+    shape_of,
+    widest,
+    without_repeats,
+)
 from gradviz.graph import TensorSummary
 from gradviz.graph.operations import plain_shape, type_text
 
@@ -131,7 +141,7 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
         reading.few = data.numel() <= FEW and not reading.is_part
         if reading.few or not only_small:
             if not reading.few:
-                data, reading.repeats = _without_repeats(data)
+                data, reading.repeats = without_repeats(data)
                 data = countable(data)
             reading.data = data
     except Exception:
@@ -277,7 +287,7 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if tensor.is_cuda and is_capturing():
         return None, "values not read: CUDA graph capture"
     data = tensor.detach()
-    if data.layout == torch.strided and data.numel() and _is_freed(data):
+    if data.layout == torch.strided and data.numel() and is_freed(data):
         return None, "values not read: its storage is freed"  # as FSDP2 does between uses
     if data.is_quantized:
         return data.dequantize(), "quantized"
@@ -288,28 +298,6 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if data.layout == torch.sparse_coo and not data.is_coalesced():
         return None, "sparse"  # counting its elements would require sorting them
     return None, f"sparse: {data.values().numel()} values stored"
-
-
-def is_capturing() -> bool:
-    """Whether kernels become part of a CUDA graph now, which a copy to the host would break."""
-    is_ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return bool(is_ready and torch.cuda.is_current_stream_capturing())
-
-
-def _is_freed(data: torch.Tensor) -> bool:
-    try:
-        return not data.untyped_storage().nbytes()
-    except (NotImplementedError, RuntimeError):  # torch.func has wrapped it: it has no storage
-        return False
-
-
-def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Undo `expand`: the elements of a broadcast tensor are read once."""
-    repeats = 1
-    for dim, (size, stride) in enumerate(zip(data.shape, data.stride(), strict=True)):
-        if stride == 0 and size > 1:
-            data, repeats = data.narrow(dim, 0, 1), repeats * size
-    return data, repeats
 
 
 def _fill(group: list[_TensorReading]) -> None:
@@ -380,6 +368,7 @@ def _of_values(values: Sequence[Number]) -> tuple[float | None, int, int]:
 
 _STACKED = 1 << 20  # elements of the largest tensor that is copied into a stack
 _STACK = 1 << 22  # elements of the largest stack or chunk on an accelerator: 32 MB in float64
+_TOGETHER = 1 << 10  # elements of the largest array that is read together with others
 _CHUNK = 1 << 18  # elements that the exact reading on a CPU processes at once, to limit its memory
 
 Number = float | int | bool | complex
@@ -401,22 +390,6 @@ class Statistics(NamedTuple):
     sample: npt.NDArray[Any] = np.empty(0)
 
 
-def countable(data: torch.Tensor) -> torch.Tensor:
-    """The same values in a dtype that supports sums and norms; magnitudes of complex ones.
-
-    Example:
-        >>> countable(torch.tensor([True, False]))
-        tensor([1., 0.])
-    """
-    if data.is_complex():
-        return data.abs()
-    if data.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        return data
-    if data.is_floating_point() or data.dtype == torch.bool:
-        return data.to(torch.float32)
-    return data.to(_widest(data))
-
-
 def read(
     small: Sequence[torch.Tensor], large: Sequence[torch.Tensor]
 ) -> tuple[list[tuple[Number, ...]], list[Statistics]]:
@@ -434,12 +407,8 @@ def read(
         >>> read([torch.ones(2)], [torch.arange(4.0)])[0]
         [(1.0, 1.0)]
     """
-    found: dict[int, Statistics | None] = {}
-    with np.errstate(all="ignore"):
-        for number, data in enumerate(large):
-            if (array := _array(data)) is not None and (facts := _of_array(array)) is not None:
-                found[number] = facts._replace(sample=array[_sampling(array.size)])
-    exact = [number for number in range(len(large)) if found.get(number) is None]
+    found = _of_memory(large)
+    exact = [number for number in range(len(large)) if number not in found]
     batches = [*_batches(large, exact)]
     fetched = fetch([*small, *(each for _, rows in batches for each in _row_statistics(rows))])
     values = [next(fetched) for _ in small]
@@ -450,12 +419,7 @@ def read(
         for number, *row in zip(numbers, *columns, samples, strict=True):
             chunks[number].append(row)
     found.update((number, _of_chunks(rows)) for number, rows in chunks.items())
-    return values, [stats for _, stats in sorted(found.items()) if stats is not None]
-
-
-def _widest(data: torch.Tensor) -> torch.dtype:
-    """The widest floating dtype of the device; Apple's GPUs have no float64."""
-    return torch.float32 if data.device.type == "mps" else torch.float64
+    return values, [found[number] for number in range(len(large))]
 
 
 def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
@@ -467,8 +431,23 @@ def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
         has_memory = bool(data.data_ptr())
     except RuntimeError:  # a tensor that torch.func has wrapped
         return None
-    strides = tuple(step * data.element_size() for step in data.stride())
+    size = data.element_size()
+    strides = None if data.is_contiguous() else tuple(step * size for step in data.stride())
     return np.asarray(_Memory(data, strides)).ravel("K") if has_memory else None
+
+
+def _of_memory(tensors: Sequence[torch.Tensor]) -> dict[int, Statistics]:
+    """The statistics of the tensors that numpy can read accurately enough, by their numbers."""
+    arrays = {n: array for n, each in enumerate(tensors) if (array := _array(each)) is not None}
+    few = {number: array for number, array in arrays.items() if array.size <= _TOGETHER}
+    found = {}
+    with np.errstate(all="ignore"):
+        known = dict(zip(few, _of_arrays([*few.values()]) if few else (), strict=True))
+        for number, array in arrays.items():
+            facts = known[number] if number in known else _of_array(array)
+            if facts is not None:
+                found[number] = Statistics(*facts[:-1], array[_sampling(array.size)])
+    return found
 
 
 def _of_array(array: npt.NDArray[Any]) -> Statistics | None:
@@ -478,6 +457,16 @@ def _of_array(array: npt.NDArray[Any]) -> Statistics | None:
         wide = array.astype(np.float64)
         return _from_sums(wide.size, _sums_in_place(wide), _IN_FLOAT64)
     return found
+
+
+def _of_arrays(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Statistics | None]:
+    """The same of several small arrays, all at once and in float64."""
+    sizes = [array.size for array in arrays]
+    flat, starts = np.concatenate(arrays, dtype=np.float64), [0, *accumulate(sizes[:-1])]
+    reductions = (np.add, flat), (np.add, flat * flat), (np.minimum, flat), (np.maximum, flat)
+    columns = [each.reduceat(values, starts).tolist() for each, values in reductions]
+    for size, total, squares, low, high in zip(sizes, *columns, strict=True):
+        yield _from_sums(size, (total, math.sqrt(squares), low, high), _IN_FLOAT64)
 
 
 def _sums_in_place(array: npt.NDArray[Any]) -> tuple[float, float, float, float]:
@@ -545,7 +534,7 @@ def _row_statistics(rows: torch.Tensor) -> list[torch.Tensor]:
 
     Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max; a sample.
     """
-    wide = rows.to(_widest(rows))
+    wide = rows.to(widest(rows))
     nan = torch.count_nonzero(wide != wide, dim=1)
     inf = torch.count_nonzero(wide.abs() == math.inf, dim=1)
     count = wide.shape[1] - nan - inf

@@ -94,17 +94,21 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         [('layers[0].weight', 'layers')]
     """
     found: dict[int, Unregistered] = {}
+    of_classes: dict[type, list[tuple[str, Any]]] = {}
     for path, owner in module.named_modules():
-        if type(owner).__module__.startswith(("torch.distributed.", "torch.nn.parallel.")):
+        cls, prefix = type(owner), f"{path}." * bool(path)
+        if (of_class := of_classes.get(cls)) is None:
+            of_class = of_classes[cls] = _attributes_of_class(cls)
+        if cls.__module__.startswith(("torch.distributed.", "torch.nn.parallel.")):
             continue  # a wrapper keeps parameters for itself
         attributes = vars(owner)
-        own = [(n, v) for n, v in attributes.items() if type(v) not in _SIMPLE]
         buffers = attributes.get("_buffers") or {}
-        for attribute, value in [*own, *buffers.items()]:
-            if attribute not in _OF_MODULES:
-                for row in _rows_of(owner, f"{path}." * bool(path), attribute, value, buffers):
+        own = [row for row in attributes.items() if row[0] not in _OF_MODULES]
+        for attribute, value in [*own, *buffers.items()] if buffers else own:
+            if attribute not in _OF_MODULES and type(value) not in _SIMPLE:
+                for row in _rows_of(owner, prefix, attribute, value, buffers):
                     found.setdefault(id(row.tensor), row)
-        for row in _rows_of_class(owner, f"{path}." * bool(path)):
+        for row in _rows_of_class(owner, prefix, of_class):
             found.setdefault(id(row.tensor), row)
     registered = set(map(id, parameters_of(module))) if found else ()
     return [row for key, row in found.items() if key not in registered]
@@ -130,15 +134,23 @@ def _rows_of(
         yield Unregistered(tensor, name, *where, is_module, inner)
 
 
-def _rows_of_class(owner: nn.Module, prefix: str) -> Iterator[Unregistered]:
-    """The parameters that are attributes of the class of a module, and not of the module."""
-    classes = takewhile(lambda cls: cls is not nn.Module, type(owner).__mro__)
-    for attribute, value in ((n, v) for cls in classes for n, v in vars(cls).items()):
+def _attributes_of_class(cls: type) -> list[tuple[str, Any]]:
+    """The modules and parameters that are attributes of a class, and not of its instances."""
+    classes = takewhile(lambda each: each is not nn.Module, cls.__mro__)
+    rows = (row for each in classes for row in vars(each).items())
+    return [row for row in rows if isinstance(row[1], (nn.Module, nn.Parameter))]
+
+
+def _rows_of_class(
+    owner: nn.Module, prefix: str, attributes: Iterable[tuple[str, Any]]
+) -> Iterator[Unregistered]:
+    """The parameters in the attributes of the class of a module."""
+    for attribute, value in attributes:
         name, where = f"{prefix}{attribute}", (CLASS_ATTRIBUTE, type(owner).__name__)
         if isinstance(value, nn.Module):
             for own, tensor in value.named_parameters():
                 yield Unregistered(tensor, f"{name}.{own}", name, *where, True, "")
-        elif isinstance(value, nn.Parameter):
+        else:
             yield Unregistered(value, name, name, *where, False, "")
 
 

@@ -254,15 +254,10 @@ _Places = tuple[dict[str, Point], list[Route]]
 
 
 class Cluster(NamedTuple):
-    """Boxes that Graphviz keeps together, with room for a title above them.
+    """Boxes that Graphviz keeps together, with room for a title above them."""
 
-    Args:
-        keys: of the boxes; two clusters are nested, or have no box in common.
-        width: of the title, in points.
-    """
-
-    keys: frozenset[str]
-    width: float
+    keys: frozenset[str]  # of the boxes; two clusters are nested, or have no box in common
+    width: float  # of the title, in points
 
 
 def lay_out(

@@ -163,16 +163,11 @@ _ASPECT = 1.6
 
 @dataclass
 class PackedPart:
-    """A connected part of a graph.
+    """A connected part of a graph."""
 
-    Args:
-        nodes: their numbers in the whole graph, ascending.
-        links: numbers of the links between them, ascending.
-        pairs: the ends of those links, as positions in ``nodes``.
-    """
-
-    nodes: list[int] = field(default_factory=list)
-    links: list[int] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)  # their numbers in the whole graph, ascending
+    links: list[int] = field(default_factory=list)  # numbers of the links between them, ascending
+    # the ends of those links, as positions in ``nodes``
     pairs: list[Pair] = field(default_factory=list)
 
 

@@ -166,52 +166,34 @@ Route = tuple[Point, ...]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A node to place.
+    """A node to place."""
 
-    Args:
-        key: its name; unique.
-        width: in points.
-        height: in points.
-    """
-
-    key: str
-    width: float
-    height: float
+    key: str  # its name; unique
+    width: float  # in points
+    height: float  # in points
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An edge to route from one box to another; several may connect the same two boxes.
+    """An edge to route from one box to another; several may connect the same two boxes."""
 
-    Args:
-        source: key of its source box.
-        target: key of its target box.
-    """
-
-    source: str
-    target: str
+    source: str  # key of its source box
+    target: str  # key of its target box
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All positions in points, from the top left corner, with y downwards.
+    """All positions in points, from the top left corner, with y downwards."""
 
-    Args:
-        width: of the sheet.
-        height: of the sheet.
-        centers: the center of each box, by key.
-        routes: one per link, in the order of the links: the 3k+1 control points of k joined
-            cubic Bezier curves, from the border of the source to the border of the target,
-            where the tip of the arrow is.
-        engine: the name of the engine, and the reason if it was not the first choice.
-        columns: the number of the column of each box, if the layout was split into columns.
-    """
-
-    width: float
-    height: float
-    centers: dict[str, Point]
+    width: float  # of the sheet
+    height: float  # of the sheet
+    centers: dict[str, Point]  # the center of each box, by key
+    # one per link, in the order of the links: the 3k+1 control points of k joined cubic
+    # Bezier curves, from the border of the source to the border of the target, where the
+    # tip of the arrow is
     routes: list[Route]
-    engine: str
+    engine: str  # the name of the engine, and the reason if it was not the first choice
+    # the number of the column of each box, if the layout was split into columns
     columns: Mapping[str, int] = field(default_factory=dict)
 
     def transposed(self) -> Layout:

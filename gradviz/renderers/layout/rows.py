@@ -27,25 +27,17 @@ _Key = tuple[int, bool]  # a trunk: the box that shares it, and whether that is 
 
 @dataclass
 class Rows:
-    """A graph in rows, with bends for long links.
+    """A graph in rows, with bends for long links."""
 
-    Args:
-        boxes: vertices below this number are boxes, the others bends.
-        rank: row of each vertex.
-        up: neighbors of each vertex in the row above.
-        down: neighbors of each vertex in the row below.
-        trunks: per pair of boxes, the bends of its link, as (trunk, first, last + 1).
-        lanes: per pair of boxes whose link runs beside the graph, its trunk.
-        rows: vertices of each row, from left to right.
-    """
-
-    boxes: int
-    rank: list[int]
-    up: list[list[int]]
-    down: list[list[int]]
+    boxes: int  # vertices below this number are boxes, the others bends
+    rank: list[int]  # row of each vertex
+    up: list[list[int]]  # neighbors of each vertex in the row above
+    down: list[list[int]]  # neighbors of each vertex in the row below
+    # per pair of boxes, the bends of its link, as (trunk, first, last + 1)
     trunks: dict[Pair, tuple[list[int], int, int]] = field(default_factory=dict)
+    # per pair of boxes whose link runs beside the graph, its trunk
     lanes: dict[Pair, _Key] = field(default_factory=dict)
-    rows: list[list[int]] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)  # vertices of each row, from left to right
 
 
 def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
