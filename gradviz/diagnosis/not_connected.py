@@ -351,7 +351,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         pass_of_a_leaf,
         "backward at {line}, the last one before the step at {step}, began at {root}, a leaf, and "
         "gave it no gradient",
-        events=(EventKind.STEP, EventKind.BACKWARD),
+        events=(EventKind.STEP,),
         docs="A loss that is made anew, as by torch.tensor(loss.item(), requires_grad=True), has "
         "no history.",
     ),
