@@ -28,6 +28,7 @@ from gradviz.diagnosis.subjects import ErrorContext, variables_around
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
 from gradviz.graph import TensorSummary
+from gradviz.graph.text import time_text
 from gradviz.story import Event
 from gradviz.torch_messages import MessageKind
 
@@ -314,12 +315,11 @@ def _assigned_once(context: Context, question: Question) -> Evidence | None:
     calls = context.happened(EventKind.BACKWARD)  # also of torch.autograd.grad
     passes = [e for e in calls if steps[0].number < e.number < steps[-1].number]
     frames = (each for each in context.frames if each.follows >= steps[0].number)
-    before = (each.graph._node.get(key, {}).get("grad") for each in frames)
+    before = (each.graph.nodes[key].get("grad") for each in frames if key in each.graph)
     if not passes or next(filter(None, before), None) != kept:  # it may be that of another tensor
         return None
     words = {"line": mention(given.location), "step": mention(steps[-1].location)}
-    words |= {"times": {2: "second", 3: "third"}.get(len(steps), f"{len(steps)}th")}
-    words["last"] = mention(passes[-1].location)
+    words |= {"times": time_text(len(steps)), "last": mention(passes[-1].location)}
     return Evidence(words, locations=(given.location, steps[-1].location))
 
 

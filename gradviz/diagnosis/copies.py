@@ -307,7 +307,13 @@ def replaced_at(context: Context, name: str) -> Place | None:
 
 def _left_by_a_call(context: Context, name: str) -> Place | None:
     """A statement that calls what reads a leaf, and leaves its result: ``self.norm(x)``."""
-    made, path = context.happened(EventKind.OPERATION), _path_of(name)
+    path, rows = _path_of(name), context.cached("left calls", lambda: [*_left_calls(context)])
+    return next((place for read, place in rows if not path.isdisjoint(read)), None)
+
+
+def _left_calls(context: Context) -> Iterator[tuple[set[str], Place]]:
+    """The calls that ran whose results are left, each with the names that they read."""
+    made = context.happened(EventKind.OPERATION)
     ran, words = {each.source for each in made}, {(each.source, each.word) for each in made}
     for file in context.files:
         tree = syntax_tree(file)
@@ -317,23 +323,23 @@ def _left_by_a_call(context: Context, name: str) -> Place | None:
             call = each.value
             if not isinstance(call, ast.Call) or called[word := called_name(call)] > 1:
                 continue
-            function = functions.get(word)
+            function, line = functions.get(word), SourceLocation(file, each.lineno)
             own = each if function is None else function
             read = _names_of(own if function is not None else call.func)
-            line = SourceLocation(file, each.lineno)
             if function is not None or (str(line), word) in words:
                 read |= {name for argument in call.args for name in _names_of(argument)}
             is_run = any(f"{file}:{n}" in ran for n in range(own.lineno, (own.end_lineno or 0) + 1))
-            if path.isdisjoint(read) or not is_run or _may_keep(context, function):
-                continue
-            is_returned = any(each.value for each in nodes_in(function, ast.Return))
-            more = f"; {mention(line)} leaves the result of {word}(), which uses it"
-            fix = f"{line}: assign what {word}() returns, and compute the loss with it"
-            if function is not None and not is_returned:
-                more = f"; {word}(), called at {mention(line)}, uses it, and returns nothing"
-                fix = f"return the result from {word}(), and assign it at {line}"
-            return (line,), more, fix
-    return None
+            if is_run and not _may_keep(context, function):
+                yield read, _place_of_left(line, word, function)
+
+
+def _place_of_left(line: SourceLocation, word: str, function: ast.FunctionDef | None) -> Place:
+    returned = [each.value for each in nodes_in(function, ast.Return) if each.value]
+    if function is not None and not returned:
+        more = f"; {word}(), called at {mention(line)}, uses it, and returns nothing"
+        return (line,), more, f"return the result from {word}(), and assign it at {line}"
+    more = f"; {mention(line)} leaves the result of {word}(), which uses it"
+    return (line,), more, f"{line}: assign what {word}() returns, and compute the loss with it"
 
 
 def _path_of(name: str) -> set[str]:
@@ -391,6 +397,12 @@ _OF_A_LEAF += "torch.tensor() and requires_grad_()"
 
 def _root_of_nothing(context: Context, passed: Event) -> str | None:
     """The leaf, or "", at which a pass began that gave no tensor of an optimizer a gradient."""
+    key = (_root_of_nothing, passed.number)  # several leaves ask about one pass
+    found: str | None = context.cached(key, lambda: _find_root_of_nothing(context, passed))
+    return found
+
+
+def _find_root_of_nothing(context: Context, passed: Event) -> str | None:
     details = passed.details if isinstance(passed.details, BackwardDetails) else BackwardDetails(0)
     added = [
         event

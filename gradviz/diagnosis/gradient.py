@@ -29,6 +29,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import NodeKind, word_of
+from gradviz.graph.text import time_text
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -306,11 +307,8 @@ def _used_again(context: Context, question: Question) -> Evidence | None:
     if not steps[1:]:
         return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
-    words = {
-        "added": mention(added.location),
-        "change": _change_words(changes[-1]),
-        "times": {2: "second", 3: "third"}.get(len(steps), f"{len(steps)}th"),
-    }
+    words = {"added": mention(added.location), "change": _change_words(changes[-1])}
+    words["times"] = time_text(len(steps))
     return Evidence(words, locations=_locations(added, changes[-1]))
 
 

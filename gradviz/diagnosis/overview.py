@@ -168,18 +168,18 @@ def _of_a_penalty(row: ListedAnswer) -> Explanation | None:
     each, added = row.each, row.added
     made = each.graph.nodes.get(each.culprit, {}) if each.graph is not None else {}
     before = [event for event in added[-2:-1] if event.location != added[-1].location]
-    passes, events = row.context.passes, row.context.happened(EventKind.ACCUMULATE)
-    since = before[0].number if before else 0
-    grads = (e for e in row.context.happened(EventKind.BACKWARD) if e.number > since)
-    is_unknown = each.culprit in ("", row.question.key)
-    is_penalty = is_unknown and any(getattr(e.details, "create_graph", 0) for e in grads)
-    is_penalty |= str(made.get("op", "")).endswith("_backward")
-    if each.verdict is not Verdict.ZERO or not is_penalty:
+    if each.verdict is not Verdict.ZERO or not before:
         return None
+    calls = (e for e in row.context.happened(EventKind.BACKWARD) if e.number > before[0].number)
+    is_unknown = each.culprit in ("", row.question.key)
+    is_penalty = is_unknown and any(getattr(e.details, "create_graph", False) for e in calls)
+    if not is_penalty and not str(made.get("op", "")).endswith("_backward"):
+        return None
+    passes, events = row.context.passes, row.context.happened(EventKind.ACCUMULATE)
     rows = (event for event in events if passes and event.number > passes[-1].number)
     is_given = row.context.cached("last pass gave", lambda: any(map(_gave, rows)))
     reason = "its gradient is 0 in that pass, and not in others"
-    return row.fine(reason) if before and _gave(before[0]) and is_given else None
+    return row.fine(reason) if _gave(before[0]) and is_given else None
 
 
 def _gave(added: Event) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -175,11 +176,17 @@ def carried_over(
     again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
     base = base_of_view(graph, key)
     of_base = order.event_of(base) if base != key else None
-    texts = [e.location.text for one, _ in edges if (e := order.event_of(one)) is not None]
-    filled = dict.fromkeys(text.partition(".append(")[0] for text in texts if ".append(" in text)
-    emptied = " and ".join(f"{each}.clear()" for each in filled)
+    makers = filter(None, (order.event_of(one) for one, _ in edges))
+    emptied = " and ".join(f"{each}.clear()" for each in _filled_at(e.location for e in makers))
     found = Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base, emptied)
     return replace(found, is_list=is_list or found.is_filled)
+
+
+def _filled_at(lines: Iterable[SourceLocation]) -> list[str]:
+    """The lists to which some lines append, by their code."""
+    calls = (call.func for line in lines for call in nodes_in(statement_at(line), ast.Call))
+    lists = (e.value for e in calls if isinstance(e, ast.Attribute) and e.attr == "append")
+    return [*dict.fromkeys(map(ast.unparse, lists))]
 
 
 def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
@@ -301,12 +308,14 @@ def _freeing(context: Context, error: ErrorContext) -> Event | None:
     if not is_of(error, MessageKind.FREED):
         return None
     passes = context.happened(EventKind.BACKWARD)[:-1]
-    there = [event for event in passes if event.location == _freed_at(error)]
+    freed = _freed_at(error)
+    there = [event for event in passes if event.location == freed]
     return next(reversed(there or passes), None)
 
 
 def _freed_at(error: ErrorContext) -> SourceLocation | None:
-    return error.problem.location or None if error.problem is not None else None
+    location = getattr(error.problem, "location", SourceLocation())
+    return location or None
 
 
 def _who(event: Event | None, error: ErrorContext) -> str:

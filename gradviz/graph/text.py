@@ -103,6 +103,18 @@ def counted(count: int, word: str, plural: str = "") -> str:
     return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
 
 
+def time_text(count: int) -> str:
+    """Which time something happens.
+
+    Example:
+        >>> [time_text(count) for count in (1, 2, 4, 11, 22)]
+        ['first', 'second', '4th', '11th', '22nd']
+    """
+    ends = {1: "st", 2: "nd", 3: "rd"} if count % 100 not in (11, 12, 13) else {}
+    words = {1: "first", 2: "second", 3: "third"}
+    return words.get(count) or f"{count}{ends.get(count % 10, 'th')}"
+
+
 def must_be(name: str, allowed: str, got: object) -> str:
     """The error message for an argument that is not allowed.
 
