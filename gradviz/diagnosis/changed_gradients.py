@@ -22,7 +22,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
     transforms_in,
 )
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, written
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
 from gradviz.diagnosis.subjects import ErrorContext, variables_around
 from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
@@ -169,6 +169,8 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
         return None
     line = mention(pairs[-1].location)
     words = {"clip": pairs[-1].word, "line": line, "scale": f"{scaling.factor:g}"}
+    stepped = [step for step, _ in context.steps_with(question.key)]
+    words["unscale"] = written(stepped, "step", "unscale_") or "scaler.unscale_(optimizer)"
     return Evidence(words, locations=(pairs[-1].location,))
 
 
@@ -424,7 +426,7 @@ clipping_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CLIPPED_SCALED,
         _clipped_while_scaled,
         "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
-        "call scaler.unscale_(optimizer) before the clipping",
+        "call {unscale} before the clipping",
         events=(EventKind.GRAD,),
         docs="The loss was multiplied by the scale of a GradScaler, and the gradient was clipped "
         "before it was unscaled.",

@@ -22,7 +22,7 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.no_graph import is_of
 from gradviz.diagnosis.plain_errors import Row, rules_of
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, source_of
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, source_of, written
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.used_up import carried_over, detached
 from gradviz.facts import Action, Problem, ProblemKind
@@ -32,7 +32,7 @@ from gradviz.graph.text import as_code
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
-_STEP = "call optimizer.step() after every backward() that needs the old parameters"
+_STEP = "call {} after every backward() that needs the old parameters"
 _BEFORE_CHANGE = (
     "call every backward() that needs it before the change, such as optimizer.step(); or compute "
     "with a copy of it: .clone()"
@@ -70,8 +70,7 @@ def _changed(context: Context, error: ErrorContext) -> Evidence | None:
 def _where(problem: Problem) -> str:
     if not problem.location:
         return ""
-    comma = "," if problem.inside else ""
-    return f" at {mention(problem.location, problem.inside)}{comma}"
+    return f" at {mention(problem.location, problem.inside)}{',' * bool(problem.inside)}"
 
 
 def _changer(problem: Problem) -> str:
@@ -135,12 +134,13 @@ def _fix_of_step(context: Context, error: ErrorContext) -> str:
     """What to do about a step that changed a parameter; a state may be carried over from before."""
     steps = context.happened(EventKind.STEP)
     carried = carried_over(context, error, steps[-1]) if steps else None
+    step = _STEP.format(written(steps[-1:], "step") or "optimizer.step()")
     if carried is None or not carried.is_renewed:
-        return _again(context, error) + _STEP
+        return _again(context, error) + step
     if carried.is_filled:
-        return f"after each backward pass, empty what is kept: {carried.emptied}; or {_STEP}"
+        return f"after each backward pass, empty what is kept: {carried.emptied}; or {step}"
     what = f": {detached(carried)}" if carried.code else " that is carried from step to step"
-    return f"detach what the step before computed{what}; or {_STEP}"
+    return f"detach what the step before computed{what}; or {step}"
 
 
 def _again(context: Context, error: ErrorContext) -> str:
@@ -160,13 +160,13 @@ def _fix(context: Context, error: ErrorContext, problem: Problem) -> str:
         name = as_code(problem.name) or "weight"
         return f"compute with a copy: {name}.clone(); or look up first; or leave out max_norm"
     if problem.saved in _STATISTICS:
-        return (
-            f"call backward() before {problem.location}; or compute with the statistics as they "
-            "are after it, in a new forward pass"
-        )
-    if _is_leaf(context, problem.name):
-        before = f"call backward() before {problem.location or 'that change'}"
-        return f"{before}; or compute with a copy: {as_code(problem.name)}.clone()"
+        before = f"call backward() before {problem.location}; or compute with the statistics as "
+        return f"{before}they are after it, in a new forward pass"
+    if leaf := _leaf(context, problem.name):
+        change, copy = problem.location or "that change", f"{as_code(problem.name)}.clone()"
+        if leaf is NodeKind.PARAMETER:
+            return f"make {change} run after backward(), or before the forward pass"
+        return f"call backward() before {change}; or compute with a copy: {copy}"
     if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
     return _as_new_tensor(context, problem) or _COPY
@@ -180,8 +180,9 @@ def _fix_of_a_library(context: Context, problem: Problem) -> str:
     return f"compute this part in your own code, without the change in place of {problem.inside}"
 
 
-def _is_leaf(context: Context, name: str) -> bool:
-    return bool(name) and name in (context.graph.nodes[k].get("name") for k in context.graph.leaves)
+def _leaf(context: Context, name: str) -> NodeKind | None:
+    leaves = [context.graph.nodes[key] for key in context.graph.leaves]
+    return next((each["kind"] for each in leaves if name and each.get("name") == name), None)
 
 
 def _as_new_tensor(context: Context, problem: Problem) -> str:
@@ -278,8 +279,7 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.CHANGED_IN_PLACE):
         return None
     read, graph = error.read, context.graph
-    times = read.found - read.wanted
-    size = list(read.shape or ())
+    times, size = read.found - read.wanted, list(read.shape or ())
     words: dict[str, Any] = {"times": f"{times} time{'s' * (times != 1)}"}
     if (saved := _saved_leaf(graph, read.shape or (), read.found)) is not None:
         key, user = saved

@@ -27,7 +27,7 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import frozen_from_start
 from gradviz.diagnosis.no_graph import lost_on_the_way
 from gradviz.diagnosis.not_connected import retained_late, returned_none
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, without_call
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, has_graph, without_call, written
 from gradviz.diagnosis.training import CLEARS, repeated_pass
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import SENDING, Action, BackwardDetails, CutEdge, EventKind, HookDetails
@@ -131,7 +131,7 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
         for event in context.happened(EventKind.BACKWARD)
         if isinstance(event.details, BackwardDetails) and not roots.isdisjoint(event.details.roots)
     ]
-    if not question.is_leaf or _passes(context) or not calls:
+    if not question.is_leaf or _passes(context) or not calls or has_graph(calls[-1]):
         return None
     words = {"line": mention(calls[-1].location), "call": call_of(context)}
     return Evidence(words, locations=(calls[-1].location,))
@@ -339,9 +339,11 @@ def _connected(context: Context, question: Question) -> Evidence | None:
         name = context.graph.nodes[context.roots[0]].get("name", "h")
         words["call"] += f"; if {sent.word} at {mention(sent.location)} gave {name} to another "
         words["call"] += f"rank, {name}.backward(gradient) with the gradient received from it"
-    steps = () if context.happened(EventKind.BACKWARD) else context.happened(EventKind.STEP)
+    steps = () if _passes(context) else context.happened(EventKind.STEP)
     for step in steps[-1:]:
         words["added"] += f", though an optimizer made a step at {mention(step.location)}"
+        if code := written([step], "step", "step"):
+            words["call"] += f" in the function that {code} calls"
     return Evidence(words, locations=tuple(each.location for each in (sent, *steps[-1:]) if each))
 
 

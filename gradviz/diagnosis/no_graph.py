@@ -274,7 +274,7 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
     unused, call = _unused_inputs(error), grad_call_of(error.error)
-    who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
+    who = [error.as_input(*each[:2]) for each in unused] or _unused_keys(context, error)
     names = (error.called.get(id(each)) for each in (call.outputs if call is not None else ()))
     output = joined([name for name in names if name])
     number = error.read.index if error.read else -1  # torch 2.12 does not say it
@@ -284,6 +284,8 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if unused and all(each[2] for each in unused):
         words["why"] = ", though both were computed from one tensor"
         words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
+        if len(whole := {error.whole_of(each[1]) for each in unused} - {""}) == 1:
+            words["fix"] = f"ask for the gradient of {whole.pop()}, and take the same part of it"
     if unused and call and error.why and error.asked.recording is not None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
         words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
@@ -291,13 +293,6 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
             words |= {"why": f": {why.reason}", "fix": why.fix}
             return error.evidence((), why.locations, words=words)
     return error.evidence(words=words)
-
-
-def _as_input(error: ErrorContext, number: int, tensor: Any) -> str:
-    """``"noise (inputs[0])"``, or the operation that an unnamed input is the result of."""
-    made = "" if tensor.is_leaf else f"the result of {forward_word(tensor.grad_fn.name())}"
-    name = error.called.get(id(tensor), made)
-    return f"{name} (inputs[{number}])" if name else f"inputs[{number}]"
 
 
 def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import UNNAMED, Context, Question
+from gradviz.diagnosis.rule import has_graph
 from gradviz.diagnosis.subjects import (
     Asked,
     ErrorContext,
@@ -231,7 +232,8 @@ def _context_of(asked: Asked, story: Story) -> Context:
     recording: Recording = asked.recording
     roots, events = asked.roots, story.events
     frames = tuple(each for each in story.frames if each.kind is not FrameKind.RESULT)
-    passes = [event for event in events if event.kind is EventKind.BACKWARD]
+    # With create_graph, a loss is computed from the gradients, and is what a pass begins from.
+    passes = [e for e in events if e.kind is EventKind.BACKWARD and not has_graph(e)]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
     graph = graph if graph is not None else GradGraph()

@@ -7,7 +7,7 @@ one answers. The list is the documentation: `gradviz.diagnosis.explain.describe`
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,10 +17,14 @@ from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
     assignments_to,
     at_line,
+    called_name,
+    expressions_at,
     has_line,
+    imported,
     locations_of,
     mention,
     nodes_in,
+    operands,
     statement_at,
     statements_around,
     stored,
@@ -373,6 +377,44 @@ def rounded_at(context: Context) -> dict[tuple[str, int], LostGradient]:
 
 
 # Statements that do less than they seem to.
+
+
+def written(events: Sequence[Event], name: str, instead: str = "") -> str:
+    """A call as the line of the last event has it: ``"self.opt_d.step()"``; "" if unknown.
+
+    Args:
+        events: what happened.
+        name: of the method that is called there: ``"step"``.
+        instead: of the method to call on it, with the same arguments: ``"unscale_"``.
+    """
+    calls = nodes_in(statement_at(events[-1].location) if events else None, ast.Call)
+    found = [e for e in calls if isinstance(e.func, ast.Attribute) and e.func.attr == name]
+    if len(found) != 1 or not isinstance(found[0].func, ast.Attribute):
+        return ""
+    if instead and not found[0].args:
+        return ""
+    owner = ast.unparse(found[0].func.value)
+    given = ", ".join(map(ast.unparse, found[0].args if instead else ()))
+    return f"{owner}.{instead or name}({given})"
+
+
+def has_graph(event: Event) -> bool:
+    """Whether a pass is ``torch.autograd.grad`` with ``create_graph=True``."""
+    is_asked = event.action is Action.AUTOGRAD_GRAD
+    return is_asked and bool(getattr(event.details, "create_graph", False))
+
+
+def passed_through(op: str, line: str) -> str:
+    """``x.round()`` as a straight-through estimator, with the code of the line; "" if unknown."""
+    for place in locations_of([line]):
+        found = [each for each in expressions_at(place, op) if isinstance(each, ast.Call)]
+        known = imported(place.file)
+        given = [e for e in operands(found[0]) if ast.unparse(e) not in known] if found else []
+        if len(found) == len(given) == 1 and called_name(found[0]) == op:
+            rest = ast.Attribute(ast.BinOp(found[0], ast.Sub(), given[0]), "detach")
+            code = ast.unparse(ast.BinOp(given[0], ast.Add(), ast.Call(rest, [], [])))
+            return f"({code}) in place of {ast.unparse(found[0])}"
+    return ""
 
 
 def without_call(context: Context, name: str) -> str:

@@ -499,6 +499,19 @@ class ErrorContext:
         names = (self.called.get(id(e), "") for e in inputs if not getattr(e, "requires_grad", 1))
         return next(filter(None, names), "")
 
+    def as_input(self, number: int, tensor: Any) -> str:
+        """``"noise (inputs[0])"``, or the operation that an unnamed input is the result of."""
+        made = "" if tensor.is_leaf else f"the result of {forward_word(tensor.grad_fn.name())}"
+        name = self.called.get(id(tensor), made)
+        return f"{name} (inputs[{number}])" if name else f"inputs[{number}]"
+
+    def whole_of(self, tensor: Any) -> str:
+        """The name of the tensor that another is a view of; "" for none."""
+        from gradviz.capture.autograd.tensors import base_of
+
+        base = base_of(tensor)
+        return self.called.get(id(base), "") if base is not tensor else ""
+
     @cached_property
     def origin(self) -> ResultOrigin:
         """The origin of the tensor that torch refused, if it is still in the traceback."""

@@ -29,6 +29,7 @@ from gradviz.diagnosis.rule import (
     calling_word,
     is_made_at_a_line,
     library_call,
+    passed_through,
     rounded_at,
 )
 from gradviz.diagnosis.silent_faults import (
@@ -142,7 +143,7 @@ _NAMED = {"name", "op"}
 _MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
 _SIGNED = "let its target be 1 or -1: with a target of 0 its result is constant"
-_SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
+_SOFT = "use a soft version of it, or pass the gradient through: "
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
@@ -313,7 +314,9 @@ def _step_function(step: Step) -> Block | None:
     if step.op == "threshold_backward":
         why = "the slope of relu is constant between its steps, so its second derivative is 0"
         return Block(step.target, why, _SMOOTH) if step.number == 1 else None
-    return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
+    through = passed_through(step.op, step.data.get("source", "")) or "y = x + (y - x).detach()"
+    why = "its result is constant between steps, so its slope is 0"
+    return Block(step.target, why, _SOFT + through)
 
 
 def _flat_at_zero(step: Step) -> Block | None:

@@ -1,4 +1,4 @@
-"""Fixes that `explain` proposes for programs of ``kinds/z2_*``, ``y_t*`` and ``va_*``, applied."""
+"""Fixes that `explain` proposes for ``kinds/z2_*``, ``y_t*``, ``va_*`` and ``xb_*``, applied."""
 
 from __future__ import annotations
 
@@ -343,6 +343,43 @@ FIXES = {
     "z5_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
     "z5_weighted_loss_is_a_new_leaf": [(".detach().requires_grad_()", "")],
     "z5_surgery_behind_a_cut": [("(self.trunk(x)).detach()", "self.trunk(x)")],
+    "xb_adapters_of_checkpointed_blocks": [("use_reentrant=True", "use_reentrant=False")],
+    "xb_norm_divides_in_place": [("f /= f.norm", "f = f / f.norm")],
+    "xb_weights_are_clamped_by_a_regularizer": [
+        ("    with torch.no_grad():\n        m.weight.clamp_(-1.0, 1.0)  # here\n", ""),
+        (
+            "    opt.step()",
+            "    opt.step()\n    with torch.no_grad():\n        net.fc.weight.clamp_(-1.0, 1.0)",
+        ),
+    ],
+    "xb_masked_row_of_attention": [("i[:, None] - 1)", "i[:, None] - 3)")],
+    "xb_language_model_is_frozen_by_no_grad": [("with torch.no_grad():  # here", "if True:")],
+    "xb_gradients_are_clipped_while_scaled": [
+        (
+            "        nn.utils.clip_grad",
+            "        self.scaler.unscale_(self.optimizer)\n        nn.utils.clip_grad",
+        )
+    ],
+    "xb_closure_without_backward": [
+        ("residual(model, t)\n    return", "residual(model, t)\n    loss.backward()\n    return")
+    ],
+    "xb_gradnorm_without_second_order": [("retain_graph=True)[0]", "create_graph=True)[0]")],
+    "xb_quantized_weights_are_rounded": [
+        ("torch.round(w / s),", "(w / s + (torch.round(w / s) - w / s).detach()),")
+    ],
+    "xb_tracked_memory_of_a_generator": [
+        (
+            "        lstm_out,",
+            "        self.hidden = tuple(each.detach() for each in self.hidden)\n        lstm_out,",
+        )
+    ],
+    "xb_sine_curves_with_the_critic_first": [
+        (
+            "    opt_G.zero_grad()\n    G_loss",
+            "    opt_G.zero_grad()\n    G_loss = "
+            "torch.mean(torch.log(1.0 - D(G_paintings)))\n    G_loss",
+        )
+    ],
     "z5_loss_of_an_actor_is_a_number": [
         ("torch.tensor((-self", "-self"),
         (".mean()).item(), requires_grad=True)", ".mean()"),
