@@ -62,10 +62,11 @@ FIX_OF_CAUSE = {
 _GRID = "scale a constant grid: start + (end - start) * torch.linspace(0, 1, steps)"
 FIX_OF_WORD = {
     "_values": "use values() of a coalesced tensor, which has a gradient",
-    "arange": _GRID,
+    "argmax": "compute with the probabilities, torch.softmax(x, dim), instead of a label",
+    **dict.fromkeys(("gt", "ge", "lt", "le"), "use a smooth step, torch.sigmoid((a - b) / scale)"),
+    **dict.fromkeys(("arange", "linspace"), _GRID),
     "full": "multiply by it: x * torch.ones(size)",
     "interpolate": "sample by grid_sample() on a grid of affine_grid(theta, size), which has one",
-    "linspace": _GRID,
     "logspace": f"{_GRID}, as an exponent of the base",
     "multinomial": "draw by gumbel_softmax(logits, hard=True), or weight log_prob() of the sample",
 }

@@ -6,7 +6,7 @@ The order of the list is the documentation: `describe` prints it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
-from gradviz.graph import NodeKind, ancestors, is_data, leave_out_drawn
+from gradviz.graph import NodeData, NodeKind, ancestors, is_data, leave_out_drawn
 from gradviz.story import Story
 
 if TYPE_CHECKING:
@@ -320,7 +320,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
         rows += [*no_copies(context), *comparisons(context), *hooks_piled_up(context)]
-        rows += _frozen(context, {each.key for each in questions})
+        unseen = [each for each in found if not each.tensor.requires_grad and context.held]
+        names = {asked.recording._snapshots.key_of(each.tensor): each.name for each in unseen}
+        rows += _frozen(context, {each.key for each in questions}, names)
         explanations = Explanations((*explanations, *rows))
     error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict in _BEFORE_A_PASS and not context.passes:
@@ -330,18 +332,28 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
-def _frozen(context: Context, explained: Collection[str]) -> Iterator[Explanation]:
-    """The tensors, other than copies, that the program froze before they got a gradient."""
-    for key, data in context.graph.nodes(data=True) if context.passes else ():
+def _frozen(
+    context: Context, explained: Collection[str], names: Mapping[str, str]
+) -> Iterator[Explanation]:
+    """The tensors, other than copies, that the program froze before they got a gradient.
+
+    One that was created frozen is among them if an optimizer holds it, and is told how to train.
+    """
+    nodes: dict[str, NodeData] = dict(context.graph.nodes(data=True))
+    for key in (context.held - nodes.keys()) & names.keys():
+        nodes[key] = {"kind": NodeKind.UNTRACKED, "name": names[key]}
+    for key, data in nodes.items() if context.passes else ():
         switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
         is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
         is_new = key not in explained and not context.copies.get(key)
         is_new = is_new and not context.happened_to(key, EventKind.ACCUMULATE)
-        if is_off and is_new and "op" not in data and (name := data.get("name")):
-            question = Question(name, key, data)
-            if (evidence := frozen.match(context, question)) is not None:
+        name, is_held = data.get("name", ""), key in context.held and not switched
+        if (is_off or is_held) and is_new and "op" not in data and name:
+            question = Question(name, key, data, is_parameter=is_held)
+            evidence = frozen.match(context, question)
+            if evidence is not None and (is_off or evidence.locations):
                 row = explanation_of(frozen, evidence, context, question)
-                yield replace(row, verdict=Verdict.UNTRAINED, fix="")
+                yield replace(row, verdict=Verdict.UNTRAINED, fix=row.fix if is_held else "")
 
 
 def _with_unreachable(

@@ -28,7 +28,16 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import INSIDE
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, source_of
+from gradviz.diagnosis.rule import (
+    CONSTANT_SLOPE,
+    NOT_LINEAR,
+    Evidence,
+    Needs,
+    Rule,
+    derived_at,
+    node_of,
+    source_of,
+)
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import LEAVES, Cause, EdgeData, EdgeKind, NodeKind, ancestors, leaf_of_node
@@ -285,10 +294,16 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
         words["why"] = ", though both were computed from one tensor"
         words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
         if len(whole := {error.whole_of(each[1]) for each in unused} - {""}) == 1:
-            words["fix"] = f"ask for the gradient of {whole.pop()}, and take the same part of it"
+            fix = f"ask for the gradient of {whole.pop()}, and take the same part of it; or "
+            words["fix"] = fix + words["fix"]
     if unused and call and error.why and error.asked.recording is not None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
         words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
+        key = error.asked.recording._snapshots.key_of(unused[0][1])
+        if why.verdict is Verdict.NOT_CONNECTED and (
+            line := derived_at(context, error.location, key)
+        ):
+            words |= {"why": f": {mention(line)} {CONSTANT_SLOPE}", "fix": NOT_LINEAR}
         if why.verdict is Verdict.CUT and len(unused) == 1:
             words |= {"why": f": {why.reason}", "fix": why.fix}
             return error.evidence((), why.locations, words=words)

@@ -33,7 +33,7 @@ from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, num
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_when
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, FrameKind, Loss, ValueRead
+from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation, ValueRead
 from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
 from gradviz.graph.text import listed
 from gradviz.story import Event
@@ -508,7 +508,26 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
     fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
     words = {"function": op or word_of(data), "fix": fix if op == "checkpoint" else _RETURN}
     words["where"] = f", applied at {mention(line)}," if line else ""
-    return Evidence(words, tuple(found), locations_of([line]), found[0])
+    words["why"], asked = "", _differentiated_in(op, line)
+    if asked:
+        words["why"] = (
+            f": {mention(asked)} differentiates what is computed there, where operations "
+        )
+        words["why"] += "are not recorded"
+        words["fix"] = "compute it again and differentiate it under torch.enable_grad() in backward"
+    return Evidence(words, tuple(found), locations_of([line, str(asked or "")]), found[0])
+
+
+def _differentiated_in(function: str, line: str) -> SourceLocation | None:
+    """Where the backward of a Function calls ``torch.autograd.grad``, without gradients on."""
+    for place in locations_of([line]):
+        classes = nodes_in(syntax_tree(place.file), ast.ClassDef)
+        parts = (part for each in classes if each.name == function for part in each.body)
+        for method in (e for e in parts if getattr(e, "name", "") == "backward"):
+            called = {called_name(e): e.lineno for e in nodes_in(method, ast.Call)}
+            if "grad" in called and called.keys().isdisjoint(("enable_grad", "set_grad_enabled")):
+                return SourceLocation(place.file, called["grad"])
+    return None
 
 
 retained_late: Rule[Any, Any] = Rule(
@@ -525,7 +544,7 @@ returned_none: Rule[Any, Any] = Rule(
     "a Function returned no gradient for it",
     Verdict.CUT,
     _returned_none,
-    "the backward of {function}{where} returned None for the input that it leads to",
+    "the backward of {function}{where} returned None for the input that it leads to{why}",
     events=(EventKind.BACKWARD,),
     when=(Reach.REACHABLE,),
 )

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
+    assigned_before,
     assignments_to,
     at_line,
     called_name,
@@ -394,14 +395,38 @@ def written(events: Sequence[Event], name: str, instead: str = "") -> str:
     if instead and not found[0].args:
         return ""
     owner = ast.unparse(found[0].func.value)
-    given = ", ".join(map(ast.unparse, found[0].args if instead else ()))
-    return f"{owner}.{instead or name}({given})"
+    return f"{owner}.{instead or name}({', '.join(map(ast.unparse, found[0].args))})"
+
+
+def optimizer_at(step: Event) -> str:
+    """``"self.opt"`` where its line is ``self.opt.step()``, else ``"optimizer"``."""
+    code = written([step], "step")
+    return code.removesuffix(".step()") if code.endswith(".step()") else "optimizer"
 
 
 def has_graph(event: Event) -> bool:
     """Whether a pass is ``torch.autograd.grad`` with ``create_graph=True``."""
     is_asked = event.action is Action.AUTOGRAD_GRAD
     return is_asked and bool(getattr(event.details, "create_graph", False))
+
+
+CONSTANT_SLOPE = (
+    "is a derivative that does not depend on it: what was differentiated is linear in it"
+)
+NOT_LINEAR = (
+    "let it be not linear, as by an activation between its layers; or pass allow_unused=True and "
+    "materialize_grads=True, which return zeros"
+)
+
+
+def derived_at(context: Context, at: SourceLocation, key: str) -> SourceLocation | None:
+    """The line of a variable in a statement that is the derivative by a leaf, with its graph."""
+    passes = [each for each in context.happened(EventKind.BACKWARD) if has_graph(each)]
+    of_it = [e.location for e in passes if key in (getattr(e.details, "inputs", None) or ())]
+    names = {each.id for each in nodes_in(statement_at(at), ast.Name)}
+    lines = (line for name in sorted(names) for line in assigned_before(at, name))
+    known = {str(each): each for each in of_it}
+    return next((known[str(e)] for e in lines if str(e) in known and str(e) != str(at)), None)
 
 
 def passed_through(op: str, line: str) -> str:

@@ -23,7 +23,7 @@ from gradviz.diagnosis.name_flow import (
     older_that_is_held,
     rebound_in,
 )
-from gradviz.diagnosis.rule import Evidence, Rule, without_call
+from gradviz.diagnosis.rule import Evidence, Rule, optimizer_at, without_call
 from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
@@ -125,7 +125,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     is_held, line = question.key in context.held, ""
     none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
-    how = f'optimizer.add_param_group({{"params": [{name}]}})' if is_name else _LATE
+    opt = optimizer_at(holder[0])
+    how = f'{opt}.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, *holder)
     whole = f"{name.partition('.')[0]}.parameters()"  # or it holds what was replaced

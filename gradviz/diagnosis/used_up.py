@@ -73,6 +73,7 @@ class Carried:
     # the event of the operation whose result it is a view of; None if it is no view
     base: Event | None = None
     emptied: str = ""  # the calls that empty the lists to which such tensors were appended
+    beside: tuple[str, ...] = ()  # other attributes of the object that are carried over too
 
     @property
     def is_filled(self) -> bool:
@@ -178,7 +179,10 @@ def carried_over(
     of_base = order.event_of(base) if base != key else None
     makers = filter(None, (order.event_of(one) for one, _ in edges))
     emptied = " and ".join(f"{each}.clear()" for each in _filled_at(e.location for e in makers))
-    found = Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base, emptied)
+    pairs = ((order.event_of(one), order.event_of(other)) for one, other in edges if one != key)
+    more = {_expression(*pair, known)[0] for pair in pairs if code.startswith("self.")}
+    beside = tuple(sorted(each for each in more - {code} if each.startswith("self.")))
+    found = Carried(key, made, used, code, is_list, again > 0, uses > 1, of_base, emptied, beside)
     return replace(found, is_list=is_list or found.is_filled)
 
 
@@ -282,8 +286,8 @@ def _returned(made: Event, texts: dict[str, bool]) -> list[str]:
 def detached(carried: Carried) -> str:
     """An assignment that detaches a carried tensor."""
     node = ast.parse(code := carried.code, mode="eval").body
-    if isinstance(node, (ast.Tuple, ast.List)):
-        names = [ast.unparse(each) for each in node.elts]
+    if isinstance(node, (ast.Tuple, ast.List)) or (carried.beside and not carried.is_list):
+        names = [ast.unparse(each) for each in getattr(node, "elts", [node])] + [*carried.beside]
         return f"{', '.join(names)} = {', '.join(f'{name}.detach()' for name in names)}"
     if carried.is_list:
         return f"{code} = [each.detach() for each in {code}]"
@@ -374,11 +378,21 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         place = _before_its_loop(carried, freeing.location) if carried.is_inside else ""
         if not place and carried.used is not None:
             place = as_given(carried.used.location, carried.code, freeing.location)
-        fix = place or f"detach it after each backward pass: {detached(carried)}"
+        inside = _in_its_class(carried, freeing.location)
+        fix = place or f"detach it after each backward pass{inside}: {detached(carried)}"
     else:
         where = carried.used.source if carried.used is not None else ""
         fix = f"detach it before {where or 'it is used again'}: {detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _in_its_class(carried: Carried, passed: SourceLocation) -> str:
+    """Where ``self`` is known, if the pass runs in other code."""
+    used = carried.used.location if carried.used is not None else SourceLocation()
+    for each in statements_around(used, ast.ClassDef)[-1:] if carried.code[:5] == "self." else ():
+        if passed.file != used.file or not has_line(each, passed.line):
+            return f", in a method of {each.name}"
+    return ""
 
 
 def _held_name(context: Context, carried: Carried) -> str:
