@@ -25,7 +25,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.losses import is_only_added
-from gradviz.diagnosis.rule import leads_to_an_index
+from gradviz.diagnosis.rule import leads_to_an_index, smooth_form
 from gradviz.facts import Action, CutEdge, EventKind, FrameKind, SourceLocation
 from gradviz.graph import (
     LEAVES,
@@ -62,8 +62,6 @@ FIX_OF_CAUSE = {
 _GRID = "scale a constant grid: start + (end - start) * torch.linspace(0, 1, steps)"
 FIX_OF_WORD = {
     "_values": "use values() of a coalesced tensor, which has a gradient",
-    "argmax": "compute with the probabilities, torch.softmax(x, dim), instead of a label",
-    **dict.fromkeys(("gt", "ge", "lt", "le"), "use a smooth step, torch.sigmoid((a - b) / scale)"),
     **dict.fromkeys(("arange", "linspace"), _GRID),
     "full": "multiply by it: x * torch.ones(size)",
     "interpolate": "sample by grid_sample() on a grid of affine_grid(theta, size), which has one",
@@ -443,6 +441,8 @@ def _of_part(facts: CutFacts) -> str:
     """Of an operation of whose results, or forms, another one has a gradient."""
     if facts.word in FIX_OF_WORD:
         return FIX_OF_WORD[facts.word]
+    if facts.word in ("argmax", "gt", "ge", "lt", "le"):
+        return smooth_form(facts.word, facts.inside or facts.line)
     if facts.cause is Cause.NOT_DIFFERENTIABLE and operation(facts.word).sorts:
         return "use the values that it returns: its indices have no gradient"
     return ""

@@ -302,20 +302,45 @@ def fix_of_root(graph: GradGraph, key: str) -> str:
     return f"{root}; otherwise clamp {name} above 0 before" if is_log else ""
 
 
-def is_sum_of_exp(graph: GradGraph, key: str, number: int) -> bool:
-    """Whether an input of an operation, by its number, is computed from a sum of exponentials."""
+_GROUPED = ("index_add", "scatter_add", "scatter_reduce")
+
+
+def fix_of_sum_of_exp(graph: GradGraph, key: str, number: int) -> str:
+    """What to do where an input of an operation, by its number, is a sum of exponentials; or ""."""
     keys = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == number]
-    is_sum = False
+    summed = set[str]()
     for _ in range(4):
         words = [graph.nodes[each].get("op", "") for each in keys]
+        if "exp" in words and not summed.isdisjoint(_GROUPED):
+            source = graph.nodes[keys[words.index("exp")]].get("source", "")
+            fix = f"subtract the largest of each group before exp(){at_line(source)}, as softmax "
+            return f"{fix}does: exp() of very negative numbers is 0"
         if "exp" in words:
-            return is_sum
+            how = "compute it by torch.logsumexp(): exp() of very negative numbers is 0"
+            return how if summed else ""
         rows = [*zip(keys, words, map(operation, words), strict=True)]
-        sums = [key for key, word, row in rows if word in ("sum", "mean") or row.factors]
-        passed = [key for key, word, row in rows if word in ("mul", "div") or row.rearranges]
-        is_sum = is_sum or bool(sums)
+        sums = [e for e, word, row in rows if word in ("sum", "mean", *_GROUPED) or row.factors]
+        passed = [e for e, w, row in rows if w in ("mul", "div", "index") or row.rearranges]
+        summed |= {graph.nodes[each].get("op", "") for each in sums}
         keys = [source for key in (*sums, *passed) for source, _ in graph.inputs(key)]
-    return False
+    return ""
+
+
+def smooth_form(word: str, line: str) -> str:
+    """The comparison or argmax() of a line as a function that has a gradient; "" if unknown."""
+    for place in locations_of([line]):
+        call, given = _call_at(place, word)
+        if call is not None and len(given) > 1 and word == "argmax":
+            code = f"torch.softmax({ast.unparse(given[0])}, {ast.unparse(given[1])})"
+            return f"compute with the probabilities, {code}, instead of a label"
+        pairs = nodes_in(statement_at(place), ast.Compare) if word != "argmax" else []
+        if len(pairs) == 1 and isinstance(pairs[0].ops[0], (ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
+            sides = [pairs[0].left, pairs[0].comparators[0]]
+            if isinstance(pairs[0].ops[0], (ast.Lt, ast.LtE)):
+                sides.reverse()
+            code = ast.unparse(ast.BinOp(sides[0], ast.Sub(), sides[1]))
+            return f"use a soft comparison, torch.sigmoid(({code}) / scale)"
+    return ""
 
 
 def leads_to_an_index(graph: GradGraph, cut: CutEdge) -> bool:
@@ -429,16 +454,23 @@ def derived_at(context: Context, at: SourceLocation, key: str) -> SourceLocation
     return next((known[str(e)] for e in lines if str(e) in known and str(e) != str(at)), None)
 
 
+def _call_at(place: SourceLocation, name: str) -> tuple[ast.Call | None, list[ast.expr]]:
+    """The only call of a function or method at a line, and its operands."""
+    calls = [each for each in expressions_at(place, name) if isinstance(each, ast.Call)]
+    if len(calls) != 1 or called_name(calls[0]) != name:
+        return None, []
+    known = imported(place.file)
+    return calls[0], [e for e in operands(calls[0]) if ast.unparse(e) not in known]
+
+
 def passed_through(op: str, line: str) -> str:
     """``x.round()`` as a straight-through estimator, with the code of the line; "" if unknown."""
     for place in locations_of([line]):
-        found = [each for each in expressions_at(place, op) if isinstance(each, ast.Call)]
-        known = imported(place.file)
-        given = [e for e in operands(found[0]) if ast.unparse(e) not in known] if found else []
-        if len(found) == len(given) == 1 and called_name(found[0]) == op:
-            rest = ast.Attribute(ast.BinOp(found[0], ast.Sub(), given[0]), "detach")
+        call, given = _call_at(place, op)
+        if call is not None and len(given) == 1:
+            rest = ast.Attribute(ast.BinOp(call, ast.Sub(), given[0]), "detach")
             code = ast.unparse(ast.BinOp(given[0], ast.Add(), ast.Call(rest, [], [])))
-            return f"({code}) in place of {ast.unparse(found[0])}"
+            return f"({code}) in place of {ast.unparse(call)}"
     return ""
 
 

@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import as_read, lines_with_graph, mention
 from gradviz.diagnosis.losses import LOGS, fix_of_exp
 from gradviz.diagnosis.name_flow import singular_behind
-from gradviz.diagnosis.rule import fix_of_root, is_sum_of_exp
+from gradviz.diagnosis.rule import fix_of_root, fix_of_sum_of_exp
 from gradviz.diagnosis.values import Values, has, largest, number_of, smallest
 from gradviz.facts import EventKind
 from gradviz.graph import (
@@ -305,9 +305,9 @@ def _fix_near(graph: GradGraph, key: str) -> str:
             return _AT_ONCE[op]
         if not (operation(op).rearranges or operation(op).views or op in _CHOOSES):
             break
-    if of in ("div", "reciprocal", *LOGS) and is_sum_of_exp(graph, key, int(of == "div")):
-        return "compute it by torch.logsumexp(): exp() of very negative numbers is 0"
-    return fix_of_root(graph, key) or _NEAR_AN_END.get(of, KEEP_AWAY)
+    is_near_0 = of in ("div", "reciprocal", *LOGS)
+    fix = fix_of_sum_of_exp(graph, key, int(of == "div")) if is_near_0 else ""
+    return fix or fix_of_root(graph, key) or _NEAR_AN_END.get(of, KEEP_AWAY)
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:

@@ -353,7 +353,10 @@ FIXES = {
         ),
     ],
     "xb_masked_row_of_attention": [("i[:, None] - 1)", "i[:, None] - 3)")],
-    "xb_language_model_is_frozen_by_no_grad": [("with torch.no_grad():  # here", "if True:")],
+    "xb_language_model_is_frozen_by_no_grad": [
+        ("with torch.no_grad():  # here", "if True:"),
+        ("LLM(d, vocab)\n", "LLM(d, vocab).requires_grad_(False)\n"),
+    ],
     "xb_gradients_are_clipped_while_scaled": [
         (
             "        nn.utils.clip_grad",
@@ -378,6 +381,67 @@ FIXES = {
             "    opt_G.zero_grad()\n    G_loss",
             "    opt_G.zero_grad()\n    G_loss = "
             "torch.mean(torch.log(1.0 - D(G_paintings)))\n    G_loss",
+        )
+    ],
+    "xb_lights_of_a_list_of_numbers": [
+        (
+            "torch.tensor(value, dtype=dtype)",
+            "torch.stack([torch.stack([*map(torch.as_tensor, row)]) for row in value])",
+        )
+    ],
+    "xb_function_differentiates_in_backward": [
+        (
+            "        out = torch.tanh(x0 @ w)  # here",
+            "        with torch.enable_grad():\n            out = torch.tanh(x0 @ w)",
+        ),
+        ("        out.requires_grad_(True)\n", ""),
+        ("grad(out, x0, grad_output, allow_unused=True)", "grad(out, x0, grad_output, True)"),
+    ],
+    "xb_derivative_is_predicted": [("x, retain_graph=True)", "x, create_graph=True)")],
+    "xb_second_derivative_of_linear_layers": [
+        ("Potential()", "Potential(activation=nn.Tanh())"),
+        ("- x.sum(1)", "+ model(x)[:, 0] - x.sum(1)"),
+    ],
+    "xb_kernel_of_arcface": [
+        (
+            "momentum=0.9\n        )\n",
+            "momentum=0.9\n        )\n"
+            '        self.optimizer.add_param_group({"params": [self.head.kernel]})\n',
+        )
+    ],
+    "xb_compressive_memory_of_segments": [
+        (
+            "    def forward(self, x):\n        q, k",
+            "    def cut(self):\n        self.M, self.z = self.M.detach(), self.z.detach()\n\n"
+            "    def forward(self, x):\n        q, k",
+        ),
+        ("    loss.backward()\n", "    loss.backward()\n    model.attn.cut()\n"),
+    ],
+    "xb_ratio_of_unscaled_observations": [
+        ("torch.exp(old_log_prob - log_prob)", "torch.exp((old_log_prob - log_prob).clamp(-5, 5))")
+    ],
+    "xb_unknown_words_are_zeroed": [
+        (
+            "        self.item_emb.weight[self.unk] =",
+            "        with torch.no_grad():\n            self.item_emb.weight[self.unk] =",
+        )
+    ],
+    "xb_losses_of_an_epoch_are_summed": [
+        ("epoch_loss.backward()\n", "epoch_loss.backward()\n            losses.clear()\n")
+    ],
+    "wa_segmentation_is_argmaxed_for_the_dice": [
+        ("    labels = logits.argmax(dim=1)  # here\n", ""),
+        ("F.one_hot(labels, n_classes).permute(0, 3, 1, 2).float()", "torch.softmax(logits, 1)"),
+    ],
+    "wa_pretrained_vectors_stay_as_they_are": [
+        ("(vectors, padding_idx=0)", "(vectors, freeze=False, padding_idx=0)")
+    ],
+    "wa_relational_scores_overflow": [
+        (
+            "        weights = torch.exp(scores)  # here\n",
+            "        most = torch.zeros(len(x)).scatter_reduce(\n"
+            '            0, dst, scores.detach(), "amax", include_self=False\n        )\n'
+            "        weights = torch.exp(scores - most[dst])\n",
         )
     ],
     "z5_loss_of_an_actor_is_a_number": [
