@@ -63,6 +63,7 @@ _GRID = "scale a constant grid: start + (end - start) * torch.linspace(0, 1, ste
 FIX_OF_WORD = {
     "_values": "use values() of a coalesced tensor, which has a gradient",
     **dict.fromkeys(("arange", "linspace"), _GRID),
+    "nonzero": "multiply by the values at these indices: the indices have no gradient",
     "full": "multiply by it: x * torch.ones(size)",
     "interpolate": "sample by grid_sample() on a grid of affine_grid(theta, size), which has one",
     "logspace": f"{_GRID}, as an exponent of the base",
@@ -439,10 +440,8 @@ def _of_mode(facts: CutFacts) -> str:
 
 def _of_part(facts: CutFacts) -> str:
     """Of an operation of whose results, or forms, another one has a gradient."""
-    if facts.word in FIX_OF_WORD:
-        return FIX_OF_WORD[facts.word]
-    if facts.word in ("argmax", "gt", "ge", "lt", "le"):
-        return smooth_form(facts.word, facts.inside or facts.line)
+    if facts.word in (*FIX_OF_WORD, "argmax", "gt", "ge", "lt", "le"):
+        return FIX_OF_WORD.get(facts.word) or smooth_form(facts.word, facts.inside or facts.line)
     if facts.cause is Cause.NOT_DIFFERENTIABLE and operation(facts.word).sorts:
         return "use the values that it returns: its indices have no gradient"
     return ""

@@ -34,7 +34,15 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_whe
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
 from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation, ValueRead
-from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
+from gradviz.graph import (
+    Cause,
+    NodeData,
+    NodeKind,
+    descendants,
+    is_gradient,
+    stops_on_every_way,
+    word_of,
+)
 from gradviz.graph.text import listed
 from gradviz.story import Event
 
@@ -215,9 +223,22 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
 def _hidden(context: Context, question: Question) -> Evidence | None:
     if not context.hides_operations:
         return None
+    if (used := _named_user(context, question.key)) is not None:
+        more, fix = f"; {used.name} does, at {mention(used.location)}", f"use {used.name} in what "
+        words = {"root": context.root_names, "more": more}
+        words["fix"] = f"{fix}{context.root_names} is computed from"
+        return Evidence(words, locations=(used.location,))
     fix = f"use it in what {context.root_names} is computed from; if it is used, look where its "
     fix += "values go on without a gradient: nn.Parameter(...), .data, a copy, or before it "
     return _with_place(context, question.name, f"{fix}required grad")
+
+
+def _named_user(context: Context, key: str) -> Event | None:
+    """The last operation whose result has a name and was computed from a leaf."""
+    named = [each for each in context.happened(EventKind.OPERATION) if each.name]
+    graphs = [each.graph for each in context.frames if key in each.graph]
+    below = descendants(graphs[-1], [key], is_gradient) if graphs else set()
+    return next((e for e in reversed(named) if not below.isdisjoint(e.nodes)), None)
 
 
 def _with_place(context: Context, name: str, fix: str) -> Evidence:

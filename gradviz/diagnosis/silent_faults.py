@@ -49,6 +49,7 @@ from gradviz.story import Event
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
 CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
+_TINY = 1e-20  # norm of a gradient that no step of a usual rate can use
 GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
@@ -86,7 +87,21 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
         fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
     elif any(is_resting):
         why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
+    elif norms and norms[-1] < _TINY:
+        why = f"its gradient has the norm {norms[-1]:.1e}, and {why}"
+        fix = "look at the loss: it may be at its minimum, or a function on the way is saturated"
+    elif start and (called := _scheduled_beside(steps[-1][0])):
+        fix = f"call {called} once for each epoch, and not with each step, if its factor is "
+        fix += f"meant for an epoch; {called.removesuffix('step()')}get_last_lr() returns the rate"
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
+
+
+def _scheduled_beside(step: Event) -> str:
+    """``"scheduler.step()"``, if the innermost loop of a step of an optimizer calls it too."""
+    loops = statements_around(step.location, ast.For, ast.While)[-1:]
+    calls = {ast.unparse(each) for loop in loops for each in nodes_in(loop, ast.Call)}
+    found = {each for each in calls if each.endswith(".step()") and "sched" in each.lower()}
+    return found.pop() if len(found) == 1 else ""
 
 
 def is_part(context: Context, key: str, grad: TensorSummary | None) -> bool:

@@ -444,6 +444,36 @@ FIXES = {
             "        weights = torch.exp(scores - most[dst])\n",
         )
     ],
+    "xb_edges_are_drawn_and_indexed": [
+        ("def forward(self, x, edge_index):", "def forward(self, x, edge_index, weight):"),
+        ("index_add(0, dst, x[src])", "index_add(0, dst, weight[:, None] * x[src])"),
+        ("self.conv1(x, edge_index)", "self.conv1(x, edge_index, edge_weight)"),
+        ("self.conv2(h, edge_index)", "self.conv2(h, edge_index, edge_weight)"),
+    ],
+    "xb_gradients_of_the_perturbation_pile_up": [
+        (
+            "        loss.backward()\n        grad",
+            "        delta.grad = None\n        loss.backward()\n        grad",
+        )
+    ],
+    "xb_refined_frame_is_not_compared": [("in merged)", "in [*merged, pred])")],
+    "xb_rate_decays_in_each_batch": [
+        ("            scheduler.step()\n", ""),
+        ("        print(epoch, sum", "        scheduler.step()\n        print(epoch, sum"),
+    ],
+    "xb_points_repel_each_other": [("torch.sqrt(squared)", "torch.sqrt(squared + 1e-8)")],
+    "xb_gates_are_drawn_by_bernoulli": [
+        (
+            "torch.bernoulli(keep.expand_as(x))",
+            "torch.distributions.RelaxedBernoulli(torch.tensor(0.5), keep.expand_as(x)).rsample()",
+        )
+    ],
+    "xb_cleared_before_the_step_of_four": [
+        (
+            "self.optimizer.zero_grad()  # here\n                self.optimizer.step()\n",
+            "self.optimizer.step()\n                self.optimizer.zero_grad()\n",
+        )
+    ],
     "z5_loss_of_an_actor_is_a_number": [
         ("torch.tensor((-self", "-self"),
         (".mean()).item(), requires_grad=True)", ".mean()"),
