@@ -28,16 +28,7 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
 from gradviz.diagnosis.not_connected import INSIDE
-from gradviz.diagnosis.rule import (
-    CONSTANT_SLOPE,
-    NOT_LINEAR,
-    Evidence,
-    Needs,
-    Rule,
-    derived_at,
-    node_of,
-    source_of,
-)
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, of_a_linear, source_of
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
 from gradviz.graph import LEAVES, Cause, EdgeData, EdgeKind, NodeKind, ancestors, leaf_of_node
@@ -300,10 +291,8 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
         why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
         words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
         key = error.asked.recording._snapshots.key_of(unused[0][1])
-        if why.verdict is Verdict.NOT_CONNECTED and (
-            line := derived_at(context, error.location, key)
-        ):
-            words |= {"why": f": {mention(line)} {CONSTANT_SLOPE}", "fix": NOT_LINEAR}
+        if why.verdict is Verdict.NOT_CONNECTED:
+            words |= of_a_linear(context, error.location, key)
         if why.verdict is Verdict.CUT and len(unused) == 1:
             words |= {"why": f": {why.reason}", "fix": why.fix}
             return error.evidence((), why.locations, words=words)

@@ -435,23 +435,23 @@ def has_graph(event: Event) -> bool:
     return is_asked and bool(getattr(event.details, "create_graph", False))
 
 
-CONSTANT_SLOPE = (
-    "is a derivative that does not depend on it: what was differentiated is linear in it"
-)
-NOT_LINEAR = (
+_NOT_LINEAR = (
     "let it be not linear, as by an activation between its layers; or pass allow_unused=True and "
     "materialize_grads=True, which return zeros"
 )
 
 
-def derived_at(context: Context, at: SourceLocation, key: str) -> SourceLocation | None:
-    """The line of a variable in a statement that is the derivative by a leaf, with its graph."""
+def of_a_linear(context: Context, at: SourceLocation, key: str) -> dict[str, str]:
+    """Why a derivative by a leaf, a variable of a statement, does not depend on it; {} if not."""
     passes = [each for each in context.happened(EventKind.BACKWARD) if has_graph(each)]
     of_it = [e.location for e in passes if key in (getattr(e.details, "inputs", None) or ())]
     names = {each.id for each in nodes_in(statement_at(at), ast.Name)}
-    lines = (line for name in sorted(names) for line in assigned_before(at, name))
-    known = {str(each): each for each in of_it}
-    return next((known[str(e)] for e in lines if str(e) in known and str(e) != str(at)), None)
+    lines = (str(line) for name in sorted(names) for line in assigned_before(at, name))
+    known = {str(each): each for each in of_it if str(each) != str(at)}
+    if (line := next((known[each] for each in lines if each in known), None)) is None:
+        return {}
+    what = "is a derivative that does not depend on it: what was differentiated is linear in it"
+    return {"why": f": {mention(line)} {what}", "fix": _NOT_LINEAR}
 
 
 def _call_at(place: SourceLocation, name: str) -> tuple[ast.Call | None, list[ast.expr]]:
