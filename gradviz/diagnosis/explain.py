@@ -337,7 +337,7 @@ def _frozen(
 ) -> Iterator[Explanation]:
     """The tensors, other than copies, that the program froze before they got a gradient.
 
-    One that was created frozen is among them if an optimizer holds it, and is told how to train.
+    One that was created frozen is among them if an optimizer holds it, with how to train it.
     """
     nodes: dict[str, NodeData] = dict(context.graph.nodes(data=True))
     for key in (context.held - nodes.keys()) & names.keys():
