@@ -92,7 +92,8 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
         fix = "look at the loss: it may be at its minimum, or a function on the way is saturated"
     elif start and (called := _scheduled_beside(steps[-1][0])):
         fix = f"call {called} once for each epoch, and not with each step, if its factor is "
-        fix += f"meant for an epoch; {called.removesuffix('step()')}get_last_lr() returns the rate"
+        rate = f"{called.removesuffix('step()')}get_last_lr() returns the learning rate"
+        fix += f"meant for an epoch; {rate}"
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
 
 
