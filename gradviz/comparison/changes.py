@@ -334,7 +334,7 @@ def _of_node(old: NodeData, new: NodeData) -> Iterator[tuple[str, str]]:
         yield "buffers", "freed"
     if "value" in old and "value" in new and not is_equal(old["value"], new["value"]):
         yield "value", "changed"
-    if old.get("version", 0) != new.get("version", 0):
+    if old.get("version", 0) < new.get("version", 0):  # a tensor that is gone has none
         yield "version", f"{old.get('version', 0)} → {new.get('version', 0)}"
     tracked = is_tracked(old), is_tracked(new)
     if tracked[0] != tracked[1]:

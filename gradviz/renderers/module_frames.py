@@ -192,7 +192,9 @@ def with_short_names(graph: GradGraph, framed: Container[str]) -> GradGraph:
                 outer, _, last = path.rpartition(".") if is_part else (path, "", "")
                 outer = outer.rpartition(".")[0] if last.isdigit() else outer  # h.0, not 0
                 seen.nodes[key]["name"] = name[len(outer) :].removeprefix(".")
-                seen.nodes[key].pop("aliases", None)
+                others = seen.nodes[key].pop("aliases", ())
+                if own := [each for each in others if each.startswith(f"{outer}.") and outer]:
+                    seen.nodes[key]["aliases"] = tuple(each[len(outer) + 1 :] for each in own)
         done |= modules[path]
     return seen
 
