@@ -187,6 +187,8 @@ def with_short_names(graph: GradGraph, framed: Container[str]) -> GradGraph:
     for path in (each for each in modules if each in framed):  # inner modules come first
         for key in modules[path] - done:
             name = str(graph.nodes[key].get("name", ""))
+            if is_box_of_leaves(graph.nodes[key]):  # parameters of model.fc (2)
+                seen.nodes[key]["name"] = name.replace(f" of {path}.", " of ")
             is_part = name == path and "part_of" in graph.nodes[key]
             if is_part or name.startswith(f"{path}."):
                 outer, _, last = path.rpartition(".") if is_part else (path, "", "")
