@@ -323,6 +323,8 @@ def _left_calls(context: Context) -> Iterator[tuple[set[str], Place]]:
             call = each.value
             if not isinstance(call, ast.Call) or called[word := called_name(call)] > 1:
                 continue
+            if word.endswith("_"):  # it changes a tensor in place: its result need not be assigned
+                continue
             function, line = functions.get(word), SourceLocation(file, each.lineno)
             own = each if function is None else function
             read = _names_of(own if function is not None else call.func)

@@ -80,7 +80,7 @@ from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
 )
-from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.values import is_all_zero, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
@@ -296,7 +296,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(getattr(event.details, "after", None) for event in added),
     ]
     known = [each for each in grads if each is not None]
-    is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
+    is_wanted = any(
+        is_wrong(each) or is_all_zero(each) or relative_size.is_steep(each) for each in known
+    )
     if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
     if known:

@@ -108,16 +108,29 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
     elif off:
         more = f"; if it is one of the tensors frozen at {mention(line)}, what used it before it "
         more += f"was switched on again at {mention(again.location)} was computed without it"
-    elif question.key in again.nodes and again.number > _first_number(context):
+    elif (
+        question.key in again.nodes
+        and again.number > _first_number(context)
+        and not _is_made_there(again)
+    ):
         more = f": it was switched on at {mention(line)}, and what ran before did not record it"
     else:
         return None
     return Evidence({"root": context.root_names, "more": more}, locations=(line, again.location))
 
 
+def _is_made_there(switched: Event) -> bool:
+    """Whether the tensor was made by the line that switched it on: nothing used it before."""
+    calls = nodes_in(statement_at(switched.location), ast.Call)
+    on = (each.func for each in calls if called_name(each) == "requires_grad_")
+    return any(isinstance(each, ast.Attribute) and isinstance(each.value, ast.Call) for each in on)
+
+
 def _first_number(context: Context) -> float:
     """The number of the first event of an operation that a root was computed by."""
-    events = (e for k in context.reachable for e in context.happened_to(k, EventKind.OPERATION))
+    nodes = context.graph.nodes
+    made = (key for key in context.reachable if nodes[key].get("kind") is NodeKind.OPERATION)
+    events = (each for key in made for each in context.happened_to(key, EventKind.OPERATION))
     return context.cached("first", lambda: min((each.number for each in events), default=inf))
 
 
