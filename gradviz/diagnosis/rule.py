@@ -463,15 +463,29 @@ def _call_at(place: SourceLocation, name: str) -> tuple[ast.Call | None, list[as
     return calls[0], [e for e in operands(calls[0]) if ast.unparse(e) not in known]
 
 
-def passed_through(op: str, line: str) -> str:
-    """``x.round()`` as a straight-through estimator, with the code of the line; "" if unknown."""
+def fix_of_rate(step: Event | None) -> str:
+    """What to do about a rate, which the innermost loop of a step may change by a scheduler."""
+    loops = statements_around(step.location, ast.For, ast.While)[-1:] if step else []
+    calls = {ast.unparse(each) for loop in loops for each in nodes_in(loop, ast.Call)}
+    found = {each for each in calls if each.endswith(".step()") and "sched" in each.lower()}
+    if len(found) != 1:
+        fix = "look at the learning rate, and at what a scheduler makes of it: "
+        return f"{fix}scheduler.get_last_lr()"
+    fix = f"call {(called := found.pop())} once for each epoch, and not with each step, if its "
+    fix += f"factor is meant for an epoch; {called.removesuffix('step()')}get_last_lr() returns "
+    return f"{fix}the learning rate"
+
+
+def fix_of_steps(op: str, line: str) -> str:
+    """What to do about ``x.round()``: a straight-through estimator, with the code of the line."""
+    soft, general = "use a soft version of it, or pass the gradient through: ", "y = x + (y - x)"
     for place in locations_of([line]):
         call, given = _call_at(place, op)
         if call is not None and len(given) == 1:
             rest = ast.Attribute(ast.BinOp(call, ast.Sub(), given[0]), "detach")
             code = ast.unparse(ast.BinOp(given[0], ast.Add(), ast.Call(rest, [], [])))
-            return f"({code}) in place of {ast.unparse(call)}"
-    return ""
+            return f"{soft}({code}) in place of {ast.unparse(call)}"
+    return f"{soft}{general}.detach()"
 
 
 def without_call(context: Context, name: str) -> str:

@@ -24,7 +24,7 @@ from gradviz.diagnosis.lines import (
     statements_around,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, fix_of_rate
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.values import (
     cancelled_at,
@@ -49,7 +49,6 @@ from gradviz.story import Event
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
 CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
-_TINY = 1e-20  # norm of a gradient that no step of a usual rate can use
 GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
@@ -64,10 +63,8 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
     key, every = question.key, context.steps_of(question.key)
     dtype = str(question.data.get("dtype"))
     is_half = "float16" in dtype  # whose updates may be too small for one parameter alone
-    kept = (
-        each.changed_values == 0 or key in each.at_rest or (is_half and key in each.same)
-        for _, each in reversed(every)
-    )
+    rows = (row for _, row in reversed(every))
+    kept = (r.changed_values == 0 or key in r.at_rest or (is_half and key in r.same) for r in rows)
     steps = every[len(every) - len([*takewhile(bool, kept)]) :]
     start = "the last " * (steps != every)  # a schedule may end with a rate of 0
     at_rest = all(is_resting := [key in each.at_rest for _, each in steps])
@@ -82,27 +79,15 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
         return None
     line, why = steps[-1][0].location, f"the updates are 0 or too small for {dtype}"
     where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
-    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
+    fix = fix_of_rate(steps[-1][0] if start else None)
     if is_coarse:
         fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
     elif any(is_resting):
         why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
-    elif norms and norms[-1] < _TINY:
+    elif norms and norms[-1] < 1e-20:
         why = f"its gradient has the norm {norms[-1]:.1e}, and {why}"
         fix = "look at the loss: it may be at its minimum, or a function on the way is saturated"
-    elif start and (called := _scheduled_beside(steps[-1][0])):
-        fix = f"call {called} once for each epoch, and not with each step, if its factor is "
-        rate = f"{called.removesuffix('step()')}get_last_lr() returns the learning rate"
-        fix += f"meant for an epoch; {rate}"
     return Evidence({"why": why, "steps": where, "fix": fix}, locations=(line,))
-
-
-def _scheduled_beside(step: Event) -> str:
-    """``"scheduler.step()"``, if the innermost loop of a step of an optimizer calls it too."""
-    loops = statements_around(step.location, ast.For, ast.While)[-1:]
-    calls = {ast.unparse(each) for loop in loops for each in nodes_in(loop, ast.Call)}
-    found = {each for each in calls if each.endswith(".step()") and "sched" in each.lower()}
-    return found.pop() if len(found) == 1 else ""
 
 
 def is_part(context: Context, key: str, grad: TensorSummary | None) -> bool:

@@ -27,9 +27,9 @@ from gradviz.diagnosis.rule import (
     called_as,
     called_at,
     calling_word,
+    fix_of_steps,
     is_made_at_a_line,
     library_call,
-    passed_through,
     rounded_at,
 )
 from gradviz.diagnosis.silent_faults import (
@@ -143,7 +143,6 @@ _NAMED = {"name", "op"}
 _MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
 _SIGNED = "let its target be 1 or -1: with others, such as 0, its result may be constant"
-_SOFT = "use a soft version of it, or pass the gradient through: "
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
@@ -210,9 +209,8 @@ def _relu(step: Step) -> Block | None:
     most = largest(given) if given is not None else None
     if (made is None or not is_only(made, (0.0,))) and (most is None or most > 0):
         return None
-    if _comes_from_zeros(step):
-        return _of_zeros(step, "its input", 0)
-    return Block(step.target, f"{inputs_text(made or given)} <= 0", _RELU)
+    block = Block(step.target, f"{inputs_text(made or given)} <= 0", _RELU)
+    return _of_zeros(step, "its input", 0) if _comes_from_zeros(step) else block
 
 
 def _saturated(step: Step) -> Block | None:
@@ -314,9 +312,8 @@ def _step_function(step: Step) -> Block | None:
     if step.op == "threshold_backward":
         why = "the slope of relu is constant between its steps, so its second derivative is 0"
         return Block(step.target, why, _SMOOTH) if step.number == 1 else None
-    through = passed_through(step.op, step.data.get("source", "")) or "y = x + (y - x).detach()"
     why = "its result is constant between steps, so its slope is 0"
-    return Block(step.target, why, _SOFT + through)
+    return Block(step.target, why, fix_of_steps(step.op, step.data.get("source", "")))
 
 
 def _flat_at_zero(step: Step) -> Block | None:
