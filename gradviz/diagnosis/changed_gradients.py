@@ -22,10 +22,10 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
     transforms_in,
 )
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, scaling_of
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
 from gradviz.diagnosis.subjects import ErrorContext, variables_around
-from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.diagnosis.training import CHANGES, CLEARS
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
 from gradviz.graph import TensorSummary
 from gradviz.graph.text import time_text

@@ -20,7 +20,7 @@ from gradviz.diagnosis.changed_gradients import (
 )
 from gradviz.diagnosis.context import RECORD, Context, Question
 from gradviz.diagnosis.lines import at_line, locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Rule, scaling_of
 from gradviz.diagnosis.silent_faults import GROWN, GROWS_BY, is_part
 from gradviz.diagnosis.suspects import (
     HALF,
@@ -32,7 +32,6 @@ from gradviz.diagnosis.suspects import (
     forward_suspects,
     of_untracked,
 )
-from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values, is_all_zero
 from gradviz.facts import (
     FROM_OTHERS,

@@ -8,7 +8,13 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
-from gradviz.diagnosis.copies import fix_of_number, of_another_model, pass_of_a_leaf, replaced_at
+from gradviz.diagnosis.copies import (
+    fix_of_number,
+    left_result,
+    of_another_model,
+    pass_of_a_leaf,
+    replaced_at,
+)
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     cuts_of,
@@ -32,11 +38,19 @@ from gradviz.diagnosis.lines import (
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_when
 from gradviz.diagnosis.statements import in_condition
-from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, FrameKind, Loss, ValueRead
-from gradviz.graph import Cause, NodeData, NodeKind, stops_on_every_way, word_of
-from gradviz.graph.text import listed
+from gradviz.diagnosis.subjects import (
+    ErrorContext,
+    grad_call_of,
+    gradient_of,
+    value_of,
+    variables_of,
+)
+from gradviz.facts import Action, BackwardDetails, EventKind, FrameKind, Loss, ValueRead
+from gradviz.graph import Cause, NodeData, NodeKind, ancestors, stops_on_every_way, word_of
+from gradviz.graph.operations import forward_word
+from gradviz.graph.text import joined, listed
 from gradviz.story import Event
+from gradviz.torch_messages import MessageKind
 
 _STEP_SIZE = (
     "fake_quantize has no derivative in its scale: v = w / scale; q = v.round().clamp(low, high); "
@@ -62,9 +76,10 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     if (said := said_of_path(context, question, *read)) is None:
         return None
     shown = said.keys[len(read) :]
-    words = {"root": context.root_names, "cut": said.cut, "more": said.more, "fix": said.fix}
+    lines, left, fix = left_result(context, question.name) or ((), "", said.fix)
+    words = {"root": context.root_names, "cut": said.cut, "more": said.more + left, "fix": fix}
     cause = f"{words['root']} {said.mode.source}" if said.mode is not None and not said.more else ""
-    return Evidence(words, shown, said.lines, shown[0], cause)
+    return Evidence(words, shown, (*lines, *said.lines), shown[0], cause)
 
 
 def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
@@ -315,6 +330,64 @@ def none_of_grad(error: ErrorContext) -> Evidence | None:
     said = f"{item[0]} is None{error.at}: torch.autograd.grad with allow_unused=True returned it, "
     said += f"as no path leads from what it was called on to {name}"
     return error.evidence(words={"said": said, "fix": _OF_UNUSED})
+
+
+def input_not_used(context: Context, error: ErrorContext) -> Evidence | None:
+    """Inputs of ``torch.autograd.grad`` that the output does not depend on."""
+    if error.read.kind is not MessageKind.INPUT_NOT_USED:
+        return None
+    unused, call = _unused_inputs(error), grad_call_of(error.error)
+    who = [_as_input(error, *each[:2]) for each in unused] or _unused_keys(context, error)
+    names = (error.called.get(id(each)) for each in (call.outputs if call is not None else ()))
+    output = joined([name for name in names if name])
+    number = error.read.index if error.read else -1  # torch 2.12 does not say it
+    unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
+    fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
+    words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
+    if unused and all(each[2] for each in unused):
+        words["why"] = ", though both were computed from one tensor"
+        words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
+    if unused and call and error.why and error.asked.recording is not None:
+        why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
+        words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
+        if why.verdict is Verdict.CUT and len(unused) == 1:
+            words |= {"why": f": {why.reason}", "fix": why.fix}
+            return error.evidence((), why.locations, words=words)
+    return error.evidence(words=words)
+
+
+def _as_input(error: ErrorContext, number: int, tensor: Any) -> str:
+    """``"noise (inputs[0])"``, or the operation that an unnamed input is the result of."""
+    made = "" if tensor.is_leaf else f"the result of {forward_word(tensor.grad_fn.name())}"
+    name = error.called.get(id(tensor), made)
+    return f"{name} (inputs[{number}])" if name else f"inputs[{number}]"
+
+
+def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:
+    """The inputs that no output depends on, their places, and whether they share a source."""
+    call = grad_call_of(error.error)
+    if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
+        return []
+    from gradviz.capture.tensors.names import Names
+    from gradviz.diagnosis.reading import traced
+
+    graph, keys = traced((*call.outputs, *call.inputs), Names([]))
+    reached = Context(graph, tuple(keys[id(each)] for each in call.outputs))
+    rows = [(n, each, keys[id(each)]) for n, each in enumerate(call.inputs)]
+    shared = {key: not reached.reachable.isdisjoint(ancestors(graph, [key])) for *_, key in rows}
+    return [(n, each, shared[key]) for n, each, key in rows if not reached.is_reachable(key)]
+
+
+def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
+    """The unused inputs of the recorded call, if the exception was not passed."""
+    passes = context.happened(EventKind.BACKWARD)
+    details = passes[-1].details if passes else None
+    if not isinstance(details, BackwardDetails):
+        return []
+    keys, number = details.inputs or (), error.read.index
+    is_known = 0 <= number < len(keys) and keys[number] in context.graph
+    name = context.graph.nodes[keys[number]].get("name", "") if is_known else ""
+    return [f"{name} (inputs[{number}])"] if name else []
 
 
 def _listed_in(code: ast.expr, held: dict[str, Any]) -> tuple[str, list[Any]]:

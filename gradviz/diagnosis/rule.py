@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
@@ -26,8 +26,17 @@ from gradviz.diagnosis.lines import (
     stored,
     syntax_tree,
 )
-from gradviz.facts import Action, CutEdge, EventKind, Loss, LostGradient, SourceLocation
-from gradviz.graph import Cause, EdgeData, GradGraph, NodeData, NodeKind, ancestors, is_data
+from gradviz.facts import SCALER, Action, CutEdge, EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import (
+    Cause,
+    EdgeData,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+    is_data,
+)
 from gradviz.graph.operations import operation
 from gradviz.story import Event
 
@@ -425,3 +434,24 @@ def starts_as_constant(used: Event | None, name: str) -> bool:
     is_name = name.removeprefix("self.").isidentifier()
     made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
+
+
+class Scaling(NamedTuple):
+    """Where a loss was scaled: the key of the ``mul``, and the scale of the ``GradScaler``."""
+
+    key: str
+    factor: float
+
+
+def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
+    """Where GradScaler scaled the loss: it multiplied it by a tensor named by the recording."""
+    for root in context.roots_of(graph):
+        for maker, _ in graph.inputs(root):
+            if graph.nodes[maker].get("op") != "mul":
+                continue
+            for source, _ in graph.inputs(maker):
+                data = graph.nodes[source]
+                value: TensorSummary | None = data.get("value")
+                if data.get("op", "").startswith(SCALER) and value is not None and value.values:
+                    return Scaling(maker, value.values[0].real)
+    return None
