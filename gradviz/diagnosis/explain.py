@@ -69,7 +69,13 @@ from gradviz.diagnosis.reading import (
     recording_of,
 )
 from gradviz.diagnosis.rule import Rule, explanation_of, first_answer
-from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
+from gradviz.diagnosis.silent_faults import (
+    all_frozen,
+    never_required,
+    switched_off,
+    unseen,
+    unused_by_steps,
+)
 from gradviz.diagnosis.statements import (
     compared,
     comparisons,
@@ -96,6 +102,7 @@ _ALONE = (
     cut_term,
     relative_size.sampled,
     same_model,
+    never_required,
     unseen,
     all_frozen,
     switched_off,

@@ -20,13 +20,19 @@ from gradviz.diagnosis.cuts import (
 from gradviz.diagnosis.lines import (
     assigned_before,
     at_line,
+    called_on,
     calls,
     locations_of,
     mention,
     nodes_in,
     statement_at,
 )
-from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
+from gradviz.diagnosis.name_flow import (
+    is_unused_by,
+    number_reads,
+    rebound_in,
+    statements_behind,
+)
 from gradviz.diagnosis.not_connected import input_not_used
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, source_of
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
@@ -186,13 +192,16 @@ def _last_of(context: Context, key: str, *kinds: EventKind) -> int:
 def _not_required(context: Context, error: ErrorContext, key: str) -> Evidence | None:
     lines: tuple[SourceLocation, ...] = ()
     more, fix = "", "let a leaf require grad before the forward pass: w.requires_grad_()"
-    made = context.events_on(context.graph.nodes[key].get("source", ""))
+    behind = statements_behind(error.location)
+    ends = [SourceLocation(error.location.file, each.lineno) for each in behind]
+    made = [e for end in ends for e in context.events_on(str(end)) if e.word.endswith("_like")]
     if place := left_result(context):
         lines, more, fix = place
-    elif shaped := [each for each in made if each.word.endswith("_like")]:
-        line, word = shaped[-1].location, shaped[-1].word
+    elif made:
+        line, word = made[-1].location, made[-1].word
         more = f"; {word}() at {mention(line)} takes the shape of its argument, not its values"
-        fix = f"{line}: compute with the argument of {word}() itself"
+        fix = f"{line}: compute with the argument of {word}() itself, if its values are meant; "
+        fix += "else let a leaf require grad before the forward pass"
     words = {"began": _began(context, error), "more": more, "fix": fix}
     return error.evidence([key], lines, key, words=words)
 
@@ -251,6 +260,7 @@ def _detached_before(context: Context, error: ErrorContext, key: str) -> Evidenc
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
     every = context.happened(EventKind.CUT)
     cuts = [e for e in every if e.word == "detach" and e.source and not e.nodes]
+    cuts = [e for e in cuts if "state_dict" not in called_on(e.source)]
     if not cuts or cuts[-1].number <= since:
         return None
     words = {"began": _began(context, error), "cut": mention(cuts[-1].location)}

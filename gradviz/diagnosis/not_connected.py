@@ -222,21 +222,20 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
     if was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
-    fix = f"use its result in what {context.root_names} is computed from; if it is used, look "
-    fix += "where its values go on without a gradient: nn.Parameter(...), .data or a copy"
-    return _with_place(context, question.name, fix)
+    return _with_place(context, question.name, "use its result in {}.data or a copy")
 
 
 def _hidden(context: Context, question: Question) -> Evidence | None:
     if not context.hides_operations:
         return None
-    fix = f"use it in what {context.root_names} is computed from; if it is used, look where its "
-    fix += "values go on without a gradient: nn.Parameter(...), .data, a copy, or before it "
-    return _with_place(context, question.name, f"{fix}required grad")
+    fix = "use it in {}.data, a copy, or before it required grad"
+    return _with_place(context, question.name, fix)
 
 
 def _with_place(context: Context, name: str, fix: str) -> Evidence:
     """Names the line at which its values are known to be lost, if there is one."""
+    on = f"what {context.root_names} is computed from; if it is used, look where its values go on "
+    fix = fix.format(f"{on}without a gradient: nn.Parameter(...), ")
     lines, more, fix = replaced_at(context, name) or ((), "", fix)
     return Evidence({"root": context.root_names, "more": more, "fix": fix}, locations=lines)
 
@@ -280,9 +279,6 @@ def _step_without_gradients(context: Context, question: Question) -> Evidence | 
     found["optimizer"] = details.optimizer
     found["any"] = f"any of its {details.count:,} parameters" if details.count > 1 else "it"
     return Evidence(found, locations=(event.location,))
-
-
-# A list with gradients, of which one is None.
 
 
 def gradient_in_a_list(error: ErrorContext) -> tuple[str, Any, bool] | None:

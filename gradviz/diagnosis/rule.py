@@ -15,8 +15,12 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
 from gradviz.diagnosis.lines import (
+    assigned_before,
     assignments_to,
     at_line,
+    called_on,
+    calls,
+    code_of,
     has_line,
     locations_of,
     mention,
@@ -434,6 +438,27 @@ def starts_as_constant(used: Event | None, name: str) -> bool:
     is_name = name.removeprefix("self.").isidentifier()
     made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
+
+
+_RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
+
+
+def is_random(made: NodeData) -> bool:
+    """Whether the values of an untracked tensor are drawn, by its line or the one before it."""
+    line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
+    before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
+    called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
+    is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
+    return is_data and not _RANDOM.isdisjoint(called)
+
+
+def created_at(context: Context, step: Event) -> SourceLocation | None:
+    """The line that created the optimizer of a step, if it is known: `calls_in`."""
+    optimizer, name = getattr(step.details, "optimizer", ""), step.location.text.partition(".step(")
+    made = context.cached((optimizer, ""), lambda: calls(context.files, optimizer, ""))
+    own = [each for each in made if code_of(str(each)).startswith(f"{name[0]} = ")]
+    found = own if made[1:] else made
+    return found[0] if len(found) == 1 else None
 
 
 class Scaling(NamedTuple):

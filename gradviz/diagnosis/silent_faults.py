@@ -14,17 +14,15 @@ from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off, said_of_path
 from gradviz.diagnosis.lines import (
-    assigned_before,
     at_line,
     called_name,
-    called_on,
     locations_of,
     mention,
     nodes_in,
     statements_around,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, created_at
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.values import (
     cancelled_at,
@@ -42,8 +40,8 @@ from gradviz.facts import (
     GradientDetails,
     SourceLocation,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors
-from gradviz.graph.text import counted, number_text
+from gradviz.graph import GradGraph, NodeKind, TensorSummary, ancestors
+from gradviz.graph.text import counted, listed, number_text
 from gradviz.story import Event
 
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
@@ -81,8 +79,18 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
         return None
     line, why = steps[-1][0].location, f"the updates are 0 or too small for {dtype}"
     where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
-    fix = "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()"
-    if is_coarse:
+    fix = (
+        "look at the learning rate{}, and at what a scheduler makes of it: scheduler.get_last_lr()"
+    )
+    fix = fix.format(f" at {made}" if (made := created_at(context, steps[-1][0])) else "")
+    used = [e for e in context.history_of(key) if e.number < steps[-1][0].number][-1:]
+    last = getattr(used[0].details, "after", None) if used else None
+    if used and used[0].action is Action.ASSIGNED and not any(is_resting):
+        fix = f"look at the gradient that is assigned at {used[0].location}; or {fix}"
+    elif last is not None and not any(is_resting) and is_all_zero(last):
+        why = f"the gradient that it used, of {mention(used[0].location)}, is all zeros"
+        fix = "look at what that gradient is computed from, and at what clears it before"
+    elif is_coarse:
         fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
     elif any(is_resting):
         why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
@@ -94,18 +102,6 @@ def is_part(context: Context, key: str, grad: TensorSummary | None) -> bool:
     from gradviz.capture.autograd.sharded import has_other_ranks
 
     return (key in context.flat and has_other_ranks()) or (grad is not None and grad.is_part)
-
-
-_RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
-
-
-def is_random(made: NodeData) -> bool:
-    """Whether the values of an untracked tensor are drawn, by its line or the one before it."""
-    line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
-    before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
-    called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
-    is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
-    return is_data and not _RANDOM.isdisjoint(called)
 
 
 def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
@@ -120,7 +116,9 @@ def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | 
     if value is not None and value.nan:
         more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
         fix = "find the first iteration whose loss is not finite"
-    is_given = not context.is_recorded or context.happened_to(question.key, _ADDED)
+    copies = (copy for copy, sources in context.copies.items() if question.key in sources)
+    own = (question.key, *copies)  # its copies may give it theirs
+    is_given = not context.is_recorded or any(context.happened_to(key, _ADDED) for key in own)
     if not is_given and (said := said_of_path(context, question)) is not None:
         more = f", and no pass gave it one: the path to {context.root_names} is cut by {said.cut}"
         return Evidence({"sum": more, "fix": said.fix}, said.keys, said.lines, said.keys[0])
@@ -273,7 +271,7 @@ def of_the_called(context: Context) -> tuple[str, list[SourceLocation]]:
 def _unseen(context: Context, optimizer: OtherSubject) -> Evidence | None:
     step, explained = optimizer.facts  # the number of explained parameters in no frame
     details = step.details
-    if explained >= (count := details.count - len(details.held)):
+    if explained >= (count := details.count - len(details.held) - details.plain.count("")):
         return None
     line, (fix, loads) = step.location, of_the_called(context)
     why, fix = "no result that backward started from uses them", fix + _ALL
@@ -367,6 +365,37 @@ switched_off: Rule[Any, Any] = Rule(
 )
 
 
+def _never_required(context: Context, optimizer: OtherSubject) -> Evidence | None:
+    """An optimizer holds plain tensors, as ``torch.zeros(2)``, that never required grad."""
+    (step,) = optimizer.facts
+    keys = step.details.plain
+    keys = [e for e in keys if not context.happened_to(e, EventKind.REQUIRES_GRAD)]
+    if not keys:
+        return None
+    made = created_at(context, step)
+    names = [(context.node_in_a_frame(key) or {}).get("name", "") for key in keys]
+    who = listed(names) if all(names) else counted(len(keys), "tensor")
+    several = ("do", "are", "them", "they") if keys[1:] else ("does", "is", "it", "it")
+    words = {"who": who, "line": mention(step.location)}
+    words |= dict(zip(("does", "are", "it", "they"), several, strict=True))
+    words["created"] = f" at {mention(made)}" if made else ""
+    return Evidence(words, locations=(*([made] if made else ()), step.location))
+
+
+never_required: Rule[Any, Any] = Rule(
+    "an optimizer holds tensors that do not require grad",
+    Verdict.NO_STEP,
+    _never_required,
+    "{who} that it holds {does} not require grad and {are} no nn.Parameter: no pass gives {it} a "
+    "gradient, and the step at {line} does not change {it}",
+    "call requires_grad_() on {it} before {they} {are} used; or leave {it} out{created}",
+    events=(EventKind.STEP,),
+)
+
+
+_OF_STEPS = (all_frozen, switched_off, never_required)
+
+
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
     steps = context.steps
@@ -376,7 +405,7 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     rows = [OtherSubject(name, "", context, (event, own)) for (name, _), event in last.items()]
     each_last = {details.held: (details.optimizer, event) for event, details in steps}
     every = [OtherSubject(name, "", context, (event,)) for name, event in each_last.values()]
-    found = (answers_about(rule, [each]) for each in every for rule in (all_frozen, switched_off))
+    found = (answers_about(rule, [each]) for each in every for rule in _OF_STEPS)
     return [*answers_about(unseen, rows), *chain(*found)]
 
 

@@ -24,7 +24,7 @@ from gradviz.diagnosis.name_flow import (
     older_that_is_held,
     rebound_in,
 )
-from gradviz.diagnosis.rule import Evidence, Rule, scaling_of, without_call
+from gradviz.diagnosis.rule import Evidence, Rule, created_at, scaling_of, without_call
 from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
@@ -233,11 +233,6 @@ def _holder(context: Context, question: Question, is_any: bool = False) -> Step 
     since = first_on_line(context.passes) if context.was_cut else added[0].number if added else 0
     if not added or not steps or steps[-1][0].number < since:
         return None
-    # A program may optimize an image; then the image has a gradient.
-    is_image = _kinds_held(context, steps[-1][1]) & set(LEAVES) == {NodeKind.LEAF}
-    held = steps[-1][1].held if is_image and not is_any else ()
-    if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held):
-        return None
     last = {details.held: (step, details) for step, details in steps if step.number >= since}
     rows, parts = [*last.values()], question.name.split(".")[:-1]
 
@@ -248,7 +243,11 @@ def _holder(context: Context, question: Question, is_any: bool = False) -> Step 
         return max(begins), row[0].number
 
     by_name = ("holder", *parts, since)
-    return context.cached(by_name, lambda: max(rows, key=shared)) if rows[1:] else rows[0]
+    found: Step = context.cached(by_name, lambda: max(rows, key=shared)) if rows[1:] else rows[0]
+    # A program may optimize an image; then the image has a gradient.
+    is_image = _kinds_held(context, found[1]) & set(LEAVES) == {NodeKind.LEAF}
+    held = found[1].held if is_image and not is_any else ()
+    return None if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held) else found
 
 
 def serves_data(context: Context, key: str) -> bool:
@@ -280,9 +279,8 @@ def _what_it_holds(context: Context, question: Question, step: Event, details: S
     which = f"other {noun}" if used else f"{noun} that {context.root_names} does not use"
     is_plain = _kinds_held(context, details) == {NodeKind.UNTRACKED}
     which = "tensors that do not require grad" if is_plain else which
-    name, made = step.location.text.partition(".step(")[0], calls_in(context, details.optimizer)
-    made = [e for e in made if not made[1:] or e.text.startswith(f"{name} = ")]
-    where = f", created at {made[0]}" if len(made) == 1 else ""
+    made = created_at(context, step)
+    where = f", created at {made}" if made else ""
     where += f", whose step is at {mention(step.location)}, holds {details.count:,} {which}"
     return f"{details.optimizer}{where}"
 
