@@ -378,7 +378,7 @@ def _never_required(context: Context, optimizer: OtherSubject) -> Evidence | Non
     several = ("do", "are", "them", "they") if keys[1:] else ("does", "is", "it", "it")
     words = {"who": who, "line": mention(step.location)}
     words |= dict(zip(("does", "are", "it", "they"), several, strict=True))
-    words["created"] = f" at {mention(made)}" if made else ""
+    words["created"] = f", created at {mention(made)}" if made else ""
     return Evidence(words, locations=(*([made] if made else ()), step.location))
 
 
@@ -388,7 +388,8 @@ never_required: Rule[Any, Any] = Rule(
     _never_required,
     "{who} that it holds {does} not require grad and {are} no nn.Parameter: no pass gives {it} a "
     "gradient, and the step at {line} does not change {it}",
-    "call requires_grad_() on {it} before {they} {are} used; or leave {it} out{created}",
+    "call requires_grad_() on {it} before {they} {are} used; or leave {it} out of the optimizer"
+    "{created}",
     events=(EventKind.STEP,),
 )
 

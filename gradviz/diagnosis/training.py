@@ -288,8 +288,9 @@ def _what_it_holds(context: Context, question: Question, step: Event, details: S
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     """An optimizer holds it and never made a step, though several passes gave it a gradient."""
     key, optimizer = question.key, context.waiting.get(question.key)
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    if optimizer is None or is_wrong(question.data.get("grad")):
+    given = (_ADDED, Action.ASSIGNED)
+    added = [each for each in context.history_of(key) if {each.kind, each.action} & {*given}]
+    if optimizer is None or not added or is_wrong(question.data.get("grad")):
         return None
     changes = context.happened_to(key, EventKind.IN_PLACE)
     is_updated = any(event.number > added[0].number for event in changes)
@@ -303,7 +304,8 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     what = f"the gradients of {len(added):,} backward passes {where} were added up"
     if clears:
         by = f"{clearing_word(clears[0].word)} at {mention(clears[0].location)}"
-        what = f"the gradient from backward {where} was cleared by {by}"
+        how = "assigned" if added[0].kind is EventKind.GRAD else "from backward"
+        what = f"the gradient {how} {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     words = {"optimizer": optimizer, "what": what, "missing": without_call(context, "step")}
     return Evidence(words, locations=locations)
@@ -461,7 +463,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _waits_for_a_step,
         "{optimizer} holds it and has made no step: {what}, and no step used it{missing}",
         "call step() of that optimizer after backward()",
-        events=(EventKind.ACCUMULATE,),
+        events=(EventKind.ACCUMULATE, EventKind.GRAD),
         to_it=True,
         given="waiting",
     ),

@@ -18,8 +18,8 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 
 Programs of the files ``j_*`` to ``y_*``, ``z2*``, ``z5*``, ``va*``, ``vb*``, ``wa*`` and ``xa*``
 are also asked from the shell, as ``gradviz explain program.py``, and those that raise as ``gradviz
-run program.py``: the same words and lines have to stand there; ``# shell: --full`` is an option for the
-first. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
+run program.py``: the same words and lines have to stand there; ``# shell: --full`` is an option for
+the first. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
