@@ -395,11 +395,20 @@ def _answers(
             is_named = question.data.get("name") or question.kind is NodeKind.PARAMETER
             if each.verdict is Verdict.UNTRAINED and not is_named and len(questions) > 1:
                 continue  # such as the memory in which a stage of a pipeline receives
-            if each.verdict is Verdict.NOT_TRAINED:
-                older.add(older_that_is_held(context, question))  # that answer is about both
+            if each.verdict is Verdict.NOT_TRAINED:  # that answer is about both
+                older |= {older_that_is_held(context, question), *_replaced_by(its, question)}
         rows.append((question, each))
     given = (e for q, e in rows if q.key not in older or e.verdict.group is not Group.NO_GRADIENT)
     return Explanations(tuple(given)) if is_many else rows[0][1]
+
+
+def _replaced_by(context: Context, question: Question) -> Iterator[str]:
+    """The keys of leaves without a name that an optimizer holds, and whose values a leaf has."""
+    lost = (context.lost or {}).items()
+    cut = [key for key, cuts in lost if question.key in {cut.target for cut in cuts}]
+    for key in (*cut, *context.copies.get(question.key, ())):
+        if key in context.held and not (context.node_in_a_frame(key) or {}).get("name"):
+            yield key
 
 
 def _of_their_passes(

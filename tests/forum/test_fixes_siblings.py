@@ -339,6 +339,12 @@ FIXES = {
             "    model.zero_grad()\n    loss.backward(retain_graph=True)\n",
         )
     ],
+    "xa_weight_is_replaced_beside_another_optimizer": [
+        (
+            "critic_opt = torch",
+            "world_opt = torch.optim.Adam(world.parameters(), lr=6e-4)\ncritic_opt = torch",
+        )
+    ],
     "xa_rate_of_zero": [("lr=0.0", "lr=0.1")],
     "xa_gradients_are_taken_over_and_never_used": [("optimizer.step  # here", "optimizer.step()")],
     "z5_memory_is_a_default": [("memory.append(h)", "memory.append(h.detach())")],
