@@ -122,8 +122,8 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     is_hidden = trains and "checkpoint" in ops and _applied(context)  # and not by the freezing
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
         return None
-    causes = (cut.edge.get("cause"), Cause.REQUIRES_GRAD)
-    beside = [e for e in cuts if cut is cuts[0] and e.edge.get("cause") not in causes][:1]
+    cause = cut.edge.get("cause")
+    beside = [e for e in cuts if cut is cuts[0] and e.edge.get("cause") is not cause][:1]
     said = said_of(context, cut, *beside)
     words, fix, lines = said.cut + said.more, said.fix, said.lines
     for line, name, _ in rebound_in(context):
@@ -158,7 +158,8 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> list
         own = [e for e in found if e not in frozen]
     own = own or found
     if not own or own[0] not in frozen:
-        return sorted(own, key=lambda e: -_last_of(context, e.target, *MADE, EventKind.CUT))
+        ends = (e for e in own if e not in frozen)
+        return sorted(ends, key=lambda e: -_last_of(context, e.target, *MADE, EventKind.CUT))
     leaves = [e for e in own if context.graph.nodes[e.source]["kind"] in LEAVES]
     frozen = [e for e in own if e in frozen]
     latest = max(frozen, key=lambda e: _last_of(context, e.source, EventKind.REQUIRES_GRAD))
