@@ -406,8 +406,9 @@ def _replaced_by(context: Context, question: Question) -> Iterator[str]:
     """The keys of leaves without a name that an optimizer holds, and whose values a leaf has."""
     lost = (context.lost or {}).items()
     cut = [key for key, cuts in lost if question.key in {cut.target for cut in cuts}]
-    for key in (*cut, *context.copies.get(question.key, ())):
-        if key in context.held and not (context.node_in_a_frame(key) or {}).get("name"):
+    for key in context.held.intersection({*cut, *context.copies.get(question.key, ())}):
+        is_new = context.is_made_anew(question.key)  # the row of such a leaf names the line
+        if not is_new and not (context.node_in_a_frame(key) or {"name": ""}).get("name"):
             yield key
 
 
