@@ -228,7 +228,7 @@ class Maker:
                 ("float({x}.max())", NUMBERS),
                 ("{x}.tolist()[1]", NUMBERS),
                 ("{x}.detach().numpy()[2]", ("numpy", "detach()", *NUMBERS)),
-                ("int({x}[0]) + 1", NUMBERS),
+                ("int({x}[0]) + 1", ("int()", *NUMBERS)),
             ]
         )
         self.count += 1

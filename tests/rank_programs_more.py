@@ -359,6 +359,55 @@ def plain_tensor_with_a_dtensor(rank: int) -> Result:
     return found
 
 
+def combined_in_some_steps(rank: int) -> Result:
+    found: Result = {}
+    for kind in ("some", "all", "and parameters"):
+        net = TwoHeads()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with gradviz.record(net) as run:
+            for step in range(4):
+                optimizer.zero_grad()
+                for _ in range(2):  # it accumulates
+                    net(torch.full((3, 2), rank + 1.0)).square().mean().backward()
+                for each in net.parameters() if kind == "all" or step % 2 == 0 else ():
+                    dist.all_reduce(each.grad)
+                    each.grad /= 2
+                optimizer.step()
+                for each in net.parameters() if kind == "and parameters" and step % 2 else ():
+                    dist.all_reduce(each.data)
+                    each.data /= 2
+        told = gradviz.explain(run)
+        found[kind] = {"verdicts": answers(told), "reason": told.of("a.weight").reason}
+        found[kind] |= {"fix": told.of("a.weight").fix}
+    return found
+
+
+class _Dead(nn.Module):
+    """No input of its relu is positive."""
+
+    def __init__(self, bias: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+        nn.init.constant_(self.body.bias, bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(x)))
+
+
+def relu_that_blocks_between_shards(rank: int) -> Result:
+    found: Result = {}
+    for kind, bias in (("dead", -100.0), ("alive", 1.0)):
+        net = _Dead(bias)
+        for each in (net.body, net.head, net):
+            fully_shard(each, mesh=init_device_mesh("cpu", (2,)))
+        with gradviz.record(net) as run:
+            net(torch.ones(3, 4)).square().mean().backward()
+        told = gradviz.explain(run)
+        found[kind] = {each.name: [each.verdict.value, each.reason, each.fix] for each in told}
+    return found
+
+
 PROGRAMS: tuple[Callable[[int], Result], ...] = (
     *rank_programs.PROGRAMS,
     rows_that_are_on_one_rank,
@@ -380,6 +429,8 @@ PROGRAMS: tuple[Callable[[int], Result], ...] = (
     pipeline_without_an_optimizer,
     gathered_as_objects,
     plain_tensor_with_a_dtensor,
+    combined_in_some_steps,
+    relu_that_blocks_between_shards,
 )
 
 

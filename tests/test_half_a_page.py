@@ -146,3 +146,9 @@ def test_a_frame_counts_the_parameters_of_boxes_that_are_drawn_again() -> None:
         x = layer(x)
     drawing = gradviz.draw(x.sum(), names=nn.ModuleDict({"layer": layer}))
     assert "600 parameters" in drawing.svg
+
+
+def test_wrapped_text_keeps_a_number_of_values_with_its_word() -> None:
+    values = TextSpan("-0.3368 -0.006355 -0.2662 -0.2727 … 8 values", Role.VALUE)
+    label = label_within(Label((TextSpan("w", Role.NAME),), ((values,),)), 150)
+    assert [span.text for row in label.rows for span in row][-1] == "… 8 values"

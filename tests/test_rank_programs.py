@@ -385,3 +385,23 @@ def test_a_plain_tensor_and_a_dtensor(found: list[dict[str, Any]]) -> None:
         assert "DTensor.from_local(x, mesh, [Replicate()])" in fix and "w.full_tensor()" in fix
         for kind in ("whole", "converted"):
             assert each["plain_tensor_with_a_dtensor"][kind][0] == "fine"
+
+
+def test_gradients_that_are_combined_in_some_steps(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        said = each["combined_in_some_steps"]
+        assert set(said["some"]["verdicts"].values()) == {"not averaged"}
+        assert said["some"]["reason"].endswith("combined it over the ranks for 2 of 4 steps only")
+        assert said["some"]["fix"] == "combine it between backward() and each step()"
+        for kind in ("all", "and parameters"):
+            assert set(said[kind]["verdicts"].values()) == {"fine"}
+
+
+def test_a_relu_that_blocks_the_gradient_of_shards(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        said = each["relu_that_blocks_between_shards"]
+        assert {verdict for verdict, *_ in said["alive"].values()} == {"fine"}
+        for name in ("body.weight", "body.bias", "head.weight"):
+            verdict, reason, fix = said["dead"][name]
+            assert verdict == "zero" and reason.endswith("all 18 inputs are <= 0")
+            assert "leaky_relu" in fix

@@ -146,7 +146,13 @@ def _gradient(old: NodeData, new: NodeData, values: bool) -> Iterator[_Words]:
 
 
 def is_equal(old: Any, new: Any) -> bool:
-    """Whether two values are equal; unlike for ``==``, NaN equals NaN."""
+    """Whether two values are equal; unlike for ``==``, NaN equals NaN.
+
+    What was not read equals each tensor of its shape.
+    """
+    is_read = [each.is_read for each in (old, new) if isinstance(each, TensorSummary)]
+    if len(is_read) == 2 and not all(is_read):
+        return bool((old.shape, old.dtype) == (new.shape, new.dtype))
     return bool(old == new) or repr(old) == repr(new)
 
 
@@ -334,7 +340,7 @@ def _of_node(old: NodeData, new: NodeData) -> Iterator[tuple[str, str]]:
         yield "buffers", "freed"
     if "value" in old and "value" in new and not is_equal(old["value"], new["value"]):
         yield "value", "changed"
-    if old.get("version", 0) != new.get("version", 0):
+    if old.get("version", 0) < new.get("version", 0):  # a tensor that is gone has none
         yield "version", f"{old.get('version', 0)} → {new.get('version', 0)}"
     tracked = is_tracked(old), is_tracked(new)
     if tracked[0] != tracked[1]:

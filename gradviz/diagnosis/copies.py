@@ -340,10 +340,10 @@ def _left_results(context: Context) -> Iterator[_Left]:
                 continue
             given = {each.arg for each in nodes_in(value, ast.keyword)}
             is_operation = (str(line), word) in words and function is None
-            is_pure = is_operation and not word.endswith("_") and given.isdisjoint(_CHANGING)
+            is_pure = is_operation and word[-1:] != "_" and given.isdisjoint(_CHANGING)
             if isinstance(value, ast.BinOp) or is_pure:
                 yield _Left(_names_of(value), _place_of_left(line, word, None), is_sure=True)
-            elif isinstance(value, ast.Call) and called[word] == 1:
+            elif isinstance(value, ast.Call) and called[word] == 1 and word[-1:] != "_":
                 is_method = isinstance(value.func, ast.Attribute) and word != "forward"
                 read = {word} if is_method else _names_of(value.func)
                 arguments = {name for each in value.args for name in _names_of(each)}

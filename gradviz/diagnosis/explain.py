@@ -34,6 +34,8 @@ from gradviz.diagnosis.changed_gradients import (
     given_nothing,
     hook_of_data,
     hook_of_each_step,
+    never_required,
+    plain_tensors_held,
     step_of_a_scaler,
     unused_argument,
 )
@@ -71,7 +73,6 @@ from gradviz.diagnosis.reading import (
 from gradviz.diagnosis.rule import Rule, explanation_of, first_answer
 from gradviz.diagnosis.silent_faults import (
     all_frozen,
-    never_required,
     switched_off,
     unseen,
     unused_by_steps,
@@ -87,7 +88,7 @@ from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
 )
-from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.values import is_all_zero, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
@@ -305,7 +306,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         *(getattr(event.details, "after", None) for event in added),
     ]
     known = [each for each in grads if each is not None]
-    is_wanted = any(is_wrong(each) or relative_size.is_steep(each) for each in known)
+    is_wanted = any(
+        is_wrong(each) or is_all_zero(each) or relative_size.is_steep(each) for each in known
+    )
     if not is_finite or is_wanted or (known and relative_size.has_large(context)):
         context = with_values(context, asked.recording, found)
     if known:
@@ -326,6 +329,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         explanations = Explanations((*explanations, *terms, *relative_size.samples(context)))
     if not asked.tensors:
         rows = unused_by_steps(context, {each.key for each in questions})
+        rows += plain_tensors_held(context)
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
         rows += [*no_copies(context), *comparisons(context), *hooks_piled_up(context)]

@@ -41,8 +41,8 @@ from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import (
     ErrorContext,
     grad_call_of,
-    gradient_of,
-    value_of,
+    leaves_of,
+    listed_in,
     variables_of,
 )
 from gradviz.facts import Action, BackwardDetails, EventKind, FrameKind, Loss, ValueRead
@@ -115,16 +115,29 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
     elif off:
         more = f"; if it is one of the tensors frozen at {mention(line)}, what used it before it "
         more += f"was switched on again at {mention(again.location)} was computed without it"
-    elif question.key in again.nodes and again.number > _first_number(context):
+    elif (
+        question.key in again.nodes
+        and again.number > _first_number(context)
+        and not _is_made_there(again)
+    ):
         more = f": it was switched on at {mention(line)}, and what ran before did not record it"
     else:
         return None
     return Evidence({"root": context.root_names, "more": more}, locations=(line, again.location))
 
 
+def _is_made_there(switched: Event) -> bool:
+    """Whether the tensor was made by the line that switched it on: nothing used it before."""
+    calls = nodes_in(statement_at(switched.location), ast.Call)
+    on = (each.func for each in calls if called_name(each) == "requires_grad_")
+    return any(isinstance(each, ast.Attribute) and isinstance(each.value, ast.Call) for each in on)
+
+
 def _first_number(context: Context) -> float:
     """The number of the first event of an operation that a root was computed by."""
-    events = (e for k in context.reachable for e in context.happened_to(k, EventKind.OPERATION))
+    nodes = context.graph.nodes
+    made = (key for key in context.reachable if nodes[key].get("kind") is NodeKind.OPERATION)
+    events = (each for key in made for each in context.happened_to(key, EventKind.OPERATION))
     return context.cached("first", lambda: min((each.number for each in events), default=inf))
 
 
@@ -303,12 +316,12 @@ def gradient_in_a_list(error: ErrorContext) -> tuple[str, Any, bool] | None:
     for target, over in loops:
         if used.isdisjoint(each.id for each in nodes_in(target, ast.Name)):
             continue
-        code, rows = _listed_in(over, held)
+        code, rows = listed_in(over, held)
         at = next((at for at, each in enumerate(rows) if each is None), None)
         made = [value for _, value in assignments_to(error.location, code)]
         is_returned = any(isinstance(e, ast.Call) and called_name(e) == "grad" for e in made)
         if at is not None and (
-            found := _leaves_of(rows, trained, is_returned) or _leaves_of(rows, every, False)
+            found := leaves_of(rows, trained, is_returned) or leaves_of(rows, every, False)
         ):
             return f"{code}[{at}]", found[at], is_returned
     return None
@@ -384,30 +397,6 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     is_known = 0 <= number < len(keys) and keys[number] in context.graph
     name = context.graph.nodes[keys[number]].get("name", "") if is_known else ""
     return [f"{name} (inputs[{number}])"] if name else []
-
-
-def _listed_in(code: ast.expr, held: dict[str, Any]) -> tuple[str, list[Any]]:
-    """What a loop is over, as code and as a list; of a dict its values."""
-    if isinstance(code, ast.Call) and isinstance(code.func, ast.Attribute):
-        code = code.func.value  # grads.values()
-    value = value_of(code, held)
-    if type(held.get(".0")).__name__ in ("list_iterator", "tuple_iterator"):
-        value = held[".0"].__reduce__()[1][0]  # of a generator, which has no other name for it
-    rows = list(value.values()) if type(value) is dict else value
-    return ast.unparse(code), list(rows) if isinstance(rows, (list, tuple)) else []
-
-
-def _leaves_of(rows: list[Any], leaves: list[Any], is_returned: bool) -> list[Any]:
-    """The leaves, in order, whose gradients are in a list; [] if unknown."""
-    starts, found = range(len(leaves) - len(rows) + 1), list[list[Any]]()
-    for part in (leaves[start : start + len(rows)] for start in starts):
-        pairs = zip(rows, part, strict=True)
-        if is_returned:
-            is_it = all(e is None or getattr(e, "shape", None) == leaf.shape for e, leaf in pairs)
-        else:
-            is_it = all(each is gradient_of(leaf) for each, leaf in pairs)
-        found += [part] * is_it
-    return found[0] if len(found) == 1 else []
 
 
 INSIDE = "it may be used inside a Function"

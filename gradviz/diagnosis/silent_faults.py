@@ -41,7 +41,7 @@ from gradviz.facts import (
     SourceLocation,
 )
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, ancestors
-from gradviz.graph.text import counted, listed, number_text
+from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
@@ -365,36 +365,7 @@ switched_off: Rule[Any, Any] = Rule(
 )
 
 
-def _never_required(context: Context, optimizer: OtherSubject) -> Evidence | None:
-    """An optimizer holds plain tensors, as ``torch.zeros(2)``, that never required grad."""
-    (step,) = optimizer.facts
-    keys = step.details.plain
-    keys = [e for e in keys if not context.happened_to(e, EventKind.REQUIRES_GRAD)]
-    if not keys:
-        return None
-    made = created_at(context, step)
-    names = [(context.node_in_a_frame(key) or {}).get("name", "") for key in keys]
-    who = listed(names) if all(names) else counted(len(keys), "tensor")
-    several = ("do", "are", "them", "they") if keys[1:] else ("does", "is", "it", "it")
-    words = {"who": who, "line": mention(step.location)}
-    words |= dict(zip(("does", "are", "it", "they"), several, strict=True))
-    words["created"] = f", created at {mention(made)}" if made else ""
-    return Evidence(words, locations=(*([made] if made else ()), step.location))
-
-
-never_required: Rule[Any, Any] = Rule(
-    "an optimizer holds tensors that do not require grad",
-    Verdict.NO_STEP,
-    _never_required,
-    "{who} that it holds {does} not require grad and {are} no nn.Parameter: no pass gives {it} a "
-    "gradient, and the step at {line} does not change {it}",
-    "call requires_grad_() on {it} before {they} {are} used; or leave {it} out of the optimizer"
-    "{created}",
-    events=(EventKind.STEP,),
-)
-
-
-_OF_STEPS = (all_frozen, switched_off, never_required)
+_OF_STEPS = (all_frozen, switched_off)
 
 
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
@@ -450,7 +421,9 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
         return None
     changes = [*context.happened_to(key, EventKind.GRAD)]
     between = [each for each in changes if used[-1].number < each.number < step.number]
-    if _is_combined(context, key) or any(each.action not in _OF_ONE_RANK for each in between):
+    if _is_combined(context, key, EventKind.GRAD) or any(
+        each.action not in _OF_ONE_RANK for each in between
+    ):
         return None
     is_hooked = any(each.action is Action.NOT_COMBINED for each in between)
     others = any(
@@ -471,14 +444,13 @@ def _not_averaged(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(used[-1].location, step.location))
 
 
-def _is_combined(context: Context, key: str) -> bool:
+def _is_combined(context: Context, key: str, *more: EventKind) -> bool:
     """Whether the program combines gradients or values of a parameter over the ranks.
 
     Many parameters are combined as one tensor, whose parts are then written back.
     """
-    written = context.happened_to(key, EventKind.IN_PLACE)
-    called = (EventKind.GRAD, EventKind.OPERATION)
-    known = [*written, *(event for kind in called for event in context.happened_to(key, kind))]
+    written, kinds = context.happened_to(key, EventKind.IN_PLACE), (EventKind.OPERATION, *more)
+    known = [*written, *(event for kind in kinds for event in context.happened_to(key, kind))]
     if any(event.action in FROM_OTHERS for event in known):
         return True
     others = context.happened(EventKind.IN_PLACE)
@@ -494,6 +466,8 @@ def _combined_at_another_time(context: Context, question: Question) -> Evidence 
     events = [e for e in context.history_of(question.key) if e.action not in _OF_ONE_RANK]
     if (sent := _sent_before_step(context, question.key, events)) is not None:
         return sent
+    if (some := _combined_in_some_steps(context, question, events)) is not None:
+        return some
     if (found := around_last_step(events)) is None:
         return None  # what the step used was changed after the pass: perhaps by an average
     early = [each for each in found[0] if each.action is not Action.CHANGED_IN_PLACE]
@@ -508,6 +482,33 @@ def _combined_at_another_time(context: Context, question: Question) -> Evidence 
     else:
         return None
     return _of_one_rank(call, f"combined it over the ranks {when}", step, _BETWEEN)
+
+
+def _combined_in_some_steps(
+    context: Context, question: Question, events: Sequence[Event]
+) -> Evidence | None:
+    """Before some steps the gradient was combined, and others used it as the pass left it."""
+    if is_part(context, question.key, question.data.get("grad")):
+        return None  # the rest is on other ranks
+    alone, calls, since = list[Event](), list[Event](), list[Event]()
+    for event in events:
+        since.append(event)
+        if event.kind is EventKind.STEP:
+            first = next((e.number for e in since if e.kind is EventKind.ACCUMULATE), math.inf)
+            calls += [e for e in since if e.action is Action.REDUCED and e.number > first][-1:]
+            alone += [event] * (first < math.inf and all(map(_is_of_this_rank, since[:-1])))
+            since = []
+    if not alone or not calls or _is_combined(context, question.key):
+        return None
+    did = f"combined it over the ranks for {len(calls)} of {len(calls) + len(alone)} steps only"
+    return _of_one_rank(calls[-1], did, alone[-1], "combine it between backward() and each step()")
+
+
+def _is_of_this_rank(event: Event) -> bool:
+    """Whether a pass added to a gradient on this rank alone, or it was cleared."""
+    if isinstance(event.details, GradientDetails):
+        return event.details.ranks < 2
+    return event.action in (Action.SET_TO_NONE, Action.ZEROED)
 
 
 def _sent_before_step(context: Context, key: str, events: Sequence[Event]) -> Evidence | None:

@@ -236,12 +236,14 @@ class Values:
         return self._sources[key]
 
     def before_views(self, key: str) -> str:
-        """The base of a view or reshaped tensor; the tensor itself for others."""
-        while key and operation(self.graph.nodes[key].get("op", "")).rearranges:
-            if not (source := self.source_of(key, 0)):
-                break
-            key = source
+        """The base of a view or reshaped tensor, or what FSDP passes on; else the tensor itself."""
+        while key and self._passes_on(self.graph.nodes[key]) and self.source_of(key, 0):
+            key = self.source_of(key, 0)
         return key
+
+    def _passes_on(self, data: NodeData) -> bool:
+        op = data.get("op", "")
+        return operation(op).rearranges or (op == "fsdp" and data.get("outputs", 1) == 1)
 
     def origin_of_zeros(self, key: str) -> str:
         """The tensor because of which another is all zeros: itself, or an ancestor."""

@@ -141,7 +141,7 @@ def why_blocked(step: Step) -> Block | None:
 _NAMED = {"name", "op"}
 _MET = "nothing, if it is a hinge loss, whose margin is met; else "
 _SMALL = "keep the inputs small: scale or normalize them"
-_SIGNED = "let its target be 1 or -1: with a target of 0 its result is constant"
+_SIGNED = "let its target be 1 or -1: with others, such as 0, its result may be constant"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
 _BRANCH = "check the condition, which selects the other branch everywhere"
@@ -454,6 +454,7 @@ _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and h
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
 _FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED, "exp": _FAR}
 _FIX_OF["soft_margin_loss"] = f"{_SIGNED}; else {_SMALL}"
+_ONE = "if only one of the uses is to train it, detach it in the others"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
 
@@ -478,14 +479,7 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     what = f"{op} returned zeros in backward, and the gradient that came to it was not zero"
     words = {"what": f"{what}{more}", "fix": f"{_LOOK} for {data.get('dtype', 'its dtype')}"}
     if (key, 0) in cancelled:
-        users = locations_of(nodes[e].get("source", "") for e in graph.successors(key))
-        what = f"the gradients that the uses of the result of {op} return"
-        what += f", at {joined([mention(e) for e in users])}," if users else ""
-        lines = (*lines, *users)
-        words["what"] = f"{what} are not zero, and their sum is"
-        words["fix"] = "if only one of the uses is to train it, detach it in the others"
-        by = {calling_word(context, each) for each in graph.successors(key)}
-        words["fix"] = _SIGNED if by == {"hinge_embedding_loss"} else words["fix"]
+        return _cancelled(context, graph, key, found)
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
         words["what"] = f"{op} returned zeros in backward: {_UNIFORM}"
         words["fix"] = of_uniform(values.of(key))
@@ -496,9 +490,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
         words["fix"] += "look at what selects from the result"
     if operation(word).ends:
-        words["what"] = f"{op} blocks the gradient: it is saturated at every element that "
-        words["what"] += "a gradient came to"
-        words["fix"] = _SMALL
+        what = f"{op} blocks the gradient: it is saturated at every element that a gradient came to"
+        words = {"what": what, "fix": _SMALL}
     if operation(word).draws:
         words["fix"] = _NOISE if word == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(word, ()))
@@ -508,6 +501,18 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     if is_function or "apply" in (e.word for e in context.happened_to(key, EventKind.OPERATION)):
         words["fix"] = f"look at what backward of {word} returns"
     return Evidence(words, tuple(found), lines, key)
+
+
+def _cancelled(context: Context, graph: GradGraph, key: str, found: Sequence[str]) -> Evidence:
+    """The uses of one result returned gradients that add up to zeros."""
+    data, nodes = graph.nodes[key], graph.nodes
+    own, after = locations_of([data.get("source", "")]), [*graph.successors(key)]
+    users = locations_of(nodes[each].get("source", "") for each in after)
+    what = f"the gradients that the uses of the result of {called_at(context, key, data)} return"
+    what += f", at {joined([mention(each) for each in users])}," if {*users} - {*own} else ""
+    is_hinge = {calling_word(context, each) for each in after} == {"hinge_embedding_loss"}
+    words = {"what": f"{what} are not zero, and their sum is", "fix": _SIGNED if is_hinge else _ONE}
+    return Evidence(words, tuple(found), tuple(dict.fromkeys((*own, *users))), key)
 
 
 _FIX_OF_CALL = {

@@ -311,7 +311,8 @@ class NodeData(TypedDict, total=False):
     unreached         of a group of modules: number of elements of their other parameters that are
                       not in the graph
     leaf_elements     of a group: number of elements of its other leaves
-    leaves            of a box of leaves: their keys
+    leaves            of a group with leaves: their keys
+    leaf              of a group with one leaf: the name of the leaf
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
     module_class      of a group: the class of its module, or of each that repeats
@@ -385,6 +386,7 @@ class NodeData(TypedDict, total=False):
     frozen: int
     unreached: int
     leaf_elements: int
+    leaf: str
     leaves: tuple[str, ...]
     structure: str
     first: str

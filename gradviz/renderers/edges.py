@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, Mark
+from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, is_gradient
 from gradviz.renderers.cards import edge_tooltip, line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, cause_word
 from gradviz.renderers.layout.routing import Box, Link, Point, Route
@@ -94,7 +94,12 @@ def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | Non
     if data.get("cause", Cause.NOT_RECORDED) in QUIET:
         return None
     before = graph.out_edges if graph.graph.get("flow") == "gradient" else graph.in_edges
-    if any(other.get("cause") is data["cause"] for _, _, other in before(source, data=True)):
+    is_first = any(
+        is_gradient(*each)
+        for each in (*graph.in_edges(source, data=True), *graph.out_edges(source, data=True))
+    )
+    edges = (other for _, _, other in before(source, data=True))
+    if not is_first and any(other.get("cause") is data["cause"] for other in edges):
         return None
     lines, key = _cause_lines(data), f"cut {source} {target} {number}"
     widest = max(map(line_width, lines))

@@ -357,6 +357,8 @@ def shapes_before(graph: GradGraph, keys: Set[str], data: NodeData) -> list[Text
 def _group_rows(data: NodeData) -> list[Line]:
     """One row with parameters, gradient and saved bytes."""
     row = element_spans(data)
+    if "leaf" in data and "module_class" not in data:
+        row.insert(0, TextSpan(_short(data["leaf"]), Role.WORD))
     if "grad" in data:
         grad = data["grad"]
         row.append(TextSpan(".grad", Role.WORD))

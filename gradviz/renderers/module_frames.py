@@ -187,12 +187,16 @@ def with_short_names(graph: GradGraph, framed: Container[str]) -> GradGraph:
     for path in (each for each in modules if each in framed):  # inner modules come first
         for key in modules[path] - done:
             name = str(graph.nodes[key].get("name", ""))
+            if is_box_of_leaves(graph.nodes[key]):  # parameters of model.fc (2)
+                seen.nodes[key]["name"] = name.replace(f" of {path}.", " of ")
             is_part = name == path and "part_of" in graph.nodes[key]
             if is_part or name.startswith(f"{path}."):
                 outer, _, last = path.rpartition(".") if is_part else (path, "", "")
                 outer = outer.rpartition(".")[0] if last.isdigit() else outer  # h.0, not 0
                 seen.nodes[key]["name"] = name[len(outer) :].removeprefix(".")
-                seen.nodes[key].pop("aliases", None)
+                others = seen.nodes[key].pop("aliases", ())
+                if own := [each for each in others if each.startswith(f"{outer}.") and outer]:
+                    seen.nodes[key]["aliases"] = tuple(each[len(outer) + 1 :] for each in own)
         done |= modules[path]
     return seen
 

@@ -104,7 +104,7 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
     found: list[tuple[Hashable, Moment]] = []
     for _, together in groupby(zip(runs, enumerate(story, 1), strict=True), lambda each: each[0]):
         frames = [numbered for _, numbered in together]
-        number, frame = max(frames, key=lambda each: (*_worth(each[1].graph), -each[0]))
+        number, frame = max(frames, key=lambda each: (*_worth(each[1]), -each[0]))
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
@@ -166,10 +166,13 @@ def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Momen
     yield from kept
 
 
-def _worth(graph: GradGraph) -> tuple[int, int]:
-    """How many operations it has, and how many gradients changed."""
-    changes = sum("grad" in data.get("changes", {}) for _, data in graph.nodes(data=True))
-    return count_of(graph), changes
+def _worth(frame: Frame) -> tuple[int, int, bool]:
+    """How many operations it has, how many gradients changed, and whether backward changed them."""
+    changed = (
+        data for _, data in frame.graph.nodes(data=True) if "grad" in data.get("changes", {})
+    )
+    count = sum(len(data.get("leaves", ("",))) for data in changed)
+    return count_of(frame.graph), count, frame.kind is FrameKind.AFTER_BACKWARD
 
 
 def outline_of(story: Story) -> tuple[tuple[object, ...], ...]:
@@ -228,7 +231,7 @@ class _Ladder:
         size_of: Callable[[GradGraph], tuple[float, float]],
     ) -> None:
         self._stories, self._frames, self._fold, self._size_of = stories, frames, fold, size_of
-        self._shown = max(frames, key=lambda at: _worth(stories[0][at].graph))
+        self._shown = max(frames, key=lambda at: _worth(stories[0][at]))
         self.steps: list[tuple[Story | PageSize, GradGraph]] = []
         self.level = 0
 
@@ -313,8 +316,9 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
 
 
 def _row_name(data: NodeData) -> str:
-    if data.get("name") or data["kind"] is not NodeKind.GROUP:
-        return str(data.get("name") or "a leaf")
+    if "leaf" in data or data.get("name") or data["kind"] is not NodeKind.GROUP:
+        name = str(data.get("leaf") or data.get("name") or "a leaf")
+        return f"part of {name}" if "part_of" in data and "leaf" not in data else name
     members = data.get("members", 0)
     return f"{data.get('op', 'leaves')}" + f" ({counted(members, 'op')})" * bool(members)
 
@@ -328,9 +332,12 @@ def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
     alike = [each for each in nodes.values() if all(each.get(f) == data.get(f) for f in facts)]
     own = (each for each in alike if each.get("first") == data.get("first"))
     found = next(own, alike[0] if len(alike) == 1 else None)
-    leaves = [nodes[key] for key in data.get("leaves", ()) if key in nodes]
-    if found is None and 0 < len(leaves) == len(data["leaves"]):  # they are in no box there
-        return cast(NodeData, sums_of(leaves, {}))
+    leaves = set(data.get("leaves", ()))
+    if found is None and leaves:  # there, they are in several groups or in none
+        parts = {key: set(each.get("leaves", (key,))) for key, each in nodes.items()}
+        inside = [key for key, own in parts.items() if own <= leaves and "grad" in nodes[key]]
+        if sum(len(parts[key]) for key in inside) == len(leaves):
+            return cast(NodeData, sums_of([nodes[key] for key in inside], {}))
     return found
 
 

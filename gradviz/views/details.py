@@ -376,3 +376,28 @@ def hide_untracked(graph: GradGraph) -> GradGraph:
     seen: GradGraph = graph.subgraph([key for key in graph if key not in owners]).copy()
     seen.graph["untracked_left_out"] = count + graph.graph.get("untracked_left_out", 0)
     return seen
+
+
+def hide_copies(graph: GradGraph) -> GradGraph:
+    """Leave out what only copies values of leaves to leaves: ``target.load_state_dict(...)``.
+
+    Its number is noted. What is a leaf's only use stays: a cut that may not be intended.
+    """
+    nodes: dict[str, Any] = graph._node
+    plain = {n for n, data in nodes.items() if data["kind"] is NodeKind.UNTRACKED}
+    leaves = {key for key in graph.leaves if graph._succ[key]}
+    given = {key for key in leaves if graph._succ[key].keys() - plain}
+    order = list(nx.topological_sort(graph)) if plain else []
+    for key in order:
+        if key in plain and graph._pred[key] and given.issuperset(graph._pred[key]):
+            given.add(key)
+    taken = set(leaves)
+    for key in reversed(order):
+        if key in plain and graph._succ[key] and taken.issuperset(graph._succ[key]):
+            taken.add(key)
+    hidden = given & taken & plain
+    if not hidden:
+        return graph
+    seen: GradGraph = graph.subgraph([key for key in graph if key not in hidden]).copy()
+    seen.graph["untracked_left_out"] = len(hidden) + graph.graph.get("untracked_left_out", 0)
+    return seen

@@ -110,14 +110,15 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     if holders:
         data.update(elements_of(holders))
         data["grad"] = _gradient([held["grad"] for held in holders if held.get("grad")])
+        if len(holders) == 1 and (own := holders[0].get("name" if leaves else "leaf")):
+            data["leaf"] = own
     for fact, total in (("saved_bytes", found.saved_bytes), ("hooks", found.hooks)):
         if total:
             data[fact] = total
     if found.first is not None:
         data["sequence_nr"] = found.first
-    states = (Buffers.FREED, Buffers.HELD, Buffers.UNKNOWN)
-    if (state := next((each for each in states if id(each) in found.states), None)) is not None:
-        data["buffers"] = state
+    for state in (Buffers.UNKNOWN, Buffers.HELD, Buffers.FREED):
+        data |= {"buffers": state} if id(state) in found.states else {}
     if changes := _changes(nodes):
         data["changes"] = changes
     if spreads := [node["ranks"] for node in nodes if "ranks" in node]:
@@ -276,6 +277,7 @@ def contract(
     gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
     members: list[list[dict[str, Any]]] = [[] for _ in parts]
+    leaves: list[list[str]] = [[] for _ in parts]
     kept: list[dict[str, Any]] | None = [{} for _ in parts] if _keeps_inside.get() else None
     seen = GradGraph()
     seen.graph.update(graph.graph)
@@ -285,6 +287,7 @@ def contract(
                 seen.add_node(names[number])
             if place not in inside.original:
                 members[number].append(data)
+                leaves[number] += data.get("leaves", [key] * (data["kind"] in LEAVES))
                 if kept is not None:
                     kept[number][key] = data
         elif place not in gone and place not in inside.original:
@@ -306,6 +309,7 @@ def contract(
                 found |= {} if given is None else {"input_shape": given}
         else:  # a box of leaves
             found.pop("shapes", None)
+        found |= {"leaves": tuple(leaves[number])} if leaves[number] else {}
         if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
             found["grad_range"] = each
         if graph.graph.get("marked"):

@@ -115,7 +115,7 @@ class ModuleClasses:
 
     def caller(self, path: Path) -> Path:
         """The module that runs what uses the parameters of a module: mostly that one."""
-        if self.class_of(path) == _INSIDE_ANOTHER:
+        if self.class_of(path) in (_INSIDE_ANOTHER, "ParameterDict", "ParameterList"):
             return path[:-1]
         children = self._children.get(path, [])
         if self.class_of(path) == "ParametrizationList" and len(children) == 1:

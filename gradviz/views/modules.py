@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph import GradGraph, NodeData, NodeKind, is_box_of_leaves
 from gradviz.graph.operations import operation, words
 from gradviz.graph.text import Path, counted, must_be, shared, shared_by, without_wrappers
 from gradviz.views.groups import Part, contract, count_of_nodes
@@ -229,24 +229,31 @@ def _has_shape_of(sequence: OpSequence, place: int, leaf: int) -> bool:
 def _penalties(sequence: OpSequence) -> set[int]:
     """Operations that use only a parameter, which another operation uses with data: ``w.pow(2)``.
 
-    A penalty over all parameters runs in none of their modules.
+    A penalty over all parameters runs in none of their modules; nor does a group of such
+    operations, one for each of its parameters.
     """
     bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
     with_data: set[int] = set()
-    alone: dict[int, int] = {}
+    alone: dict[int, set[int]] = {}
     arranged: dict[int, int] = {}
-    for place in range(len(sequence)):
-        op = sequence.data[place].get("op", "")
+    boxes = {place for place, data in enumerate(sequence.data) if is_box_of_leaves(data)}
+    for place, data in enumerate(sequence.data):
+        op = data.get("op", "")
         inputs = [arranged.get(each, each) for each in sources[bounds[place] : bounds[place + 1]]]
-        if len(inputs) == 1 and inputs[0] < 0:
-            if op in _ARRANGED:
+        leaves = {each for each in inputs if each < 0 or each in boxes}
+        given = (
+            sequence.data[each] if each in boxes else sequence.leaves[-1 - each] for each in leaves
+        )
+        counts = [len(leaf.get("leaves", ("",))) for leaf in given]
+        if op and len(leaves) == len(inputs) and 0 < sum(counts) == data.get("repeat", 1):
+            if op in _ARRANGED and counts == [1]:
                 arranged[place] = inputs[0]
                 continue
             if not operation(op).factors and op != "embedding":
-                alone[place] = inputs[0]
+                alone[place] = leaves
                 continue
-        with_data.update(each for each in inputs if each < 0)
-    return {place for place, leaf in alone.items() if leaf in with_data}
+        with_data |= leaves
+    return {place for place, leaves in alone.items() if leaves <= with_data}
 
 
 def _decided(sequence: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
@@ -502,9 +509,12 @@ def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -
         glue = cut is None or len(path) < cut
         parametric = groups or any(sequence.parameters(place) for place in places)
         few = 1 if not glue else _GLUE - 1
-        if path and (parametric or stop - start > few) and not groups == stop - start == 1:
+        is_piece = start in pieces or path in around
+        if stop - start == 1 and (groups or (is_piece and paths[start] == path)):
+            continue  # one operation says more than a part of its module
+        if path and (parametric or stop - start > few):
             is_whole = path not in torn
-            if start in pieces or path in around:
+            if is_piece:
                 path = shared_by(paths[start:stop])
                 is_whole = len(path) > len(labels[start]) and path not in torn
             name = ".".join(path)

@@ -16,6 +16,7 @@ from gradviz.graph.text import counted, must_be, shape_text
 from gradviz.views.details import (
     clone_shared_leaves,
     hide_bookkeeping,
+    hide_copies,
     hide_untracked,
     note_of_edges,
 )
@@ -153,7 +154,7 @@ def _folded(graph: GradGraph, best: GradGraph, how: str, most: int) -> GradGraph
     fold_notes.append(graph.graph.get("page_note"))  # of an earlier page
     kept = [note for note in seen.notes if note not in fold_notes]
     how = how.removeprefix(", ")
-    note = seen.graph["page_note"] = _note(seen, how, most) if how else ""
+    note = seen.graph["page_note"] = _note(seen, how, most)
     seen.graph["notes"] = tuple(filter(None, (note, note_of_edges(seen), *kept)))
     return seen
 
@@ -204,21 +205,20 @@ def _with_clones(graph: GradGraph, most: int) -> GradGraph:
 
 
 def _note(best: GradGraph, how: str, most: int) -> str:
+    """What was folded, how to see it, and how many untracked tensors were left out."""
     groups = [data for _, data in best.nodes(data=True) if data["kind"] is NodeKind.GROUP]
     groups = [data for data in groups if data.get("members")]
     inside = sum(data.get("members", 0) for data in groups)
     count = counted(len(groups), "group")
     still = best.number_of_nodes()
     much = f"; still {still:,} nodes" if still > 2 * most else ""
-    text = f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
+    text = f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}"
     if not groups:  # only tensors were folded
-        text = f"tensors folded by {how}{much}; {_HOW}"
+        text = f"tensors folded by {how}{much}"
     left = best.graph.get("untracked_left_out", 0)
-    return (
-        f"{text}; {counted(left, 'untracked tensor')} used only in groups left out"
-        if left
-        else text
-    )
+    without = f"{counted(left, 'untracked tensor')} left out" if left else ""
+    said = [*filter(None, (text if how else "", without))]
+    return "; ".join((*said, _HOW)) if said else ""
 
 
 class _Page(NamedTuple):
@@ -258,6 +258,7 @@ def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[Gra
     left = list(pages)
     is_alone = graph.graph.get("frames", 1) == 1
     is_narrow = all(page.width < _WIDEST for page in pages)
+    graph = hide_copies(graph)
     if is_narrow:
         graph = _with_few_apart(graph)
     for seen, word, needed in _candidates(graph, most, is_alone, is_narrow):

@@ -79,7 +79,8 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
                 _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
         entry.identities = identities
-        entry.action = Action.IN_STEP if state.stepping is not None and is_leaf else None
+        is_of_leaf = is_leaf or len(identities) > 1  # or a view of one
+        entry.action = Action.IN_STEP if state.stepping is not None and is_of_leaf else None
         details = keep_versions(state, target, version, word, location)
         alias = _alias_in(state, call, target) if is_leaf else ""
         entry.details = replace(details, alias=alias) if alias else details
