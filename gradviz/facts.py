@@ -272,6 +272,8 @@ class StepDetails:
         maximizes: whether it followed gradients upwards: ``maximize=True``.
         amplified: keys of the parameters with a momentum of 1 or more.
         undone: keys of those of whose change little was left when the next step began.
+        plain: keys of the tensors, other than parameters, that do not require grad and have no
+            gradient; "" for one that is in no frame.
     """
 
     optimizer: str
@@ -288,6 +290,7 @@ class StepDetails:
     maximizes: bool = False
     amplified: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
 
     def argument_of(self, key: str) -> str:
         """The argument of the optimizer by which a parameter is likeliest to grow."""

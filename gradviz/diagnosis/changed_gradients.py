@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
 from typing import Any
 
-from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import (
     assigned_before,
@@ -22,13 +22,21 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
     transforms_in,
 )
-from gradviz.diagnosis.rule import Evidence, Rule, written
+from gradviz.diagnosis.rule import (
+    Evidence,
+    OtherSubject,
+    Rule,
+    answers_about,
+    created_at,
+    scaling_of,
+    written,
+)
 from gradviz.diagnosis.silent_faults import CLIP_LIMITS, around_last_step, unchanged
 from gradviz.diagnosis.subjects import ErrorContext, variables_around
-from gradviz.diagnosis.training import CHANGES, CLEARS, scaling_of
+from gradviz.diagnosis.training import CHANGES, CLEARS
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails
 from gradviz.graph import TensorSummary
-from gradviz.graph.text import time_text
+from gradviz.graph.text import counted, listed, time_text
 from gradviz.story import Event
 from gradviz.torch_messages import MessageKind
 
@@ -534,3 +542,42 @@ unused_argument: Rule[Any, Any] = Rule(
     events=(EventKind.GRAD,),
     docs="As of a function that calls the model itself. The gradients were assigned to .grad.",
 )
+
+
+# Tensors in an optimizer.
+
+
+def _never_required(context: Context, optimizer: OtherSubject) -> Evidence | None:
+    """An optimizer holds plain tensors, as ``torch.zeros(2)``, that never required grad."""
+    (step,) = optimizer.facts
+    keys = step.details.plain
+    keys = [e for e in keys if not context.happened_to(e, EventKind.REQUIRES_GRAD)]
+    if not keys:
+        return None
+    made = created_at(context, step)
+    names = [(context.node_in_a_frame(key) or {}).get("name", "") for key in keys]
+    who = listed(names) if all(names) else counted(len(keys), "tensor")
+    several = ("do", "are", "them", "they") if keys[1:] else ("does", "is", "it", "it")
+    words = {"who": who, "line": mention(step.location)}
+    words |= dict(zip(("does", "are", "it", "they"), several, strict=True))
+    words["created"] = f", created at {mention(made)}" if made else ""
+    return Evidence(words, locations=(*([made] if made else ()), step.location))
+
+
+never_required: Rule[Any, Any] = Rule(
+    "an optimizer holds tensors that do not require grad",
+    Verdict.NO_STEP,
+    _never_required,
+    "{who} that it holds {does} not require grad and {are} no nn.Parameter: no pass gives {it} a "
+    "gradient, and the step at {line} does not change {it}",
+    "call requires_grad_() on {it} before {they} {are} used; or leave {it} out of the optimizer"
+    "{created}",
+    events=(EventKind.STEP,),
+)
+
+
+def plain_tensors_held(context: Context) -> list[Explanation]:
+    """An explanation of each optimizer that holds tensors which do not require grad."""
+    last = {details.held: (details.optimizer, event) for event, details in context.steps}
+    rows = (OtherSubject(name, "", context, (event,)) for name, event in last.values())
+    return answers_about(never_required, rows)

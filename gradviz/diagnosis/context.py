@@ -195,6 +195,7 @@ class Context:
             backward passes since which it was not finite, and the graph before that pass.
         earlier: values in passes, before the latest, that gave some leaf zeros, by their numbers.
         later: the context of the end of the recording, if that shows other results.
+        of_pass: returns the context of an earlier backward pass; None if no frame shows it.
         held: keys of the parameters of the optimizers that were seen, or are alive.
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
@@ -219,6 +220,7 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     earlier: Mapping[int, Values] = field(default_factory=dict)
     later: Context | None = None
+    of_pass: Callable[[Event], Context | None] = lambda _: None
     held: frozenset[str] = frozenset()
     waiting: Mapping[str, str] = field(default_factory=dict)
     elsewhere: int = 0
@@ -565,13 +567,11 @@ class Context:
     @cached_property
     def hides_operations(self) -> bool:
         """Whether there may be computations or changes that no frame shows."""
-        passes = self.happened(EventKind.BACKWARD)
-        last = passes[-1].number if passes else 0
+        last = max((e.number for e in self.happened(EventKind.BACKWARD)), default=0)
         made = (event for kind in MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
-        numbers = [event.number for event in self.events or ()]
         return (
-            numbers != list(range(len(numbers)))  # some events were omitted
+            any(n != e.number for n, e in enumerate(self.events or ()))  # some were omitted
             or any(self.is_hidden(event) for event in made if event.number < last)
             or any(event.action is Action.REQUIRES_GRAD_ON for event in switched)
         )

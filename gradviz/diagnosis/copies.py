@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain, permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question, Reach
@@ -292,7 +292,7 @@ Place = tuple[tuple[SourceLocation, ...], str, str]
 
 def replaced_at(context: Context, name: str) -> Place | None:
     """Where a result is lost: written into a copy, left by a call, or replaced by a hook."""
-    copied = _written_into_a_copy(context, name) or _left_by_a_call(context, name)
+    copied = _written_into_a_copy(context, name) or left_result(context, name, is_sure=False)
     if copied is not None:
         return copied
     hooks = context.cached(_replacing, lambda: _replacing(context))
@@ -305,34 +305,52 @@ def replaced_at(context: Context, name: str) -> Place | None:
     return (line, made), more, fix
 
 
-def _left_by_a_call(context: Context, name: str) -> Place | None:
-    """A statement that calls what reads a leaf, and leaves its result: ``self.norm(x)``."""
-    path, rows = _path_of(name), context.cached("left calls", lambda: [*_left_calls(context)])
-    return next((place for read, place in rows if not path.isdisjoint(read)), None)
+_CHANGING = ("inplace", "out")
 
 
-def _left_calls(context: Context) -> Iterator[tuple[set[str], Place]]:
-    """The calls that ran whose results are left, each with the names that they read."""
+class _Left(NamedTuple):
+    """A statement that ran, and leaves its result."""
+
+    read: set[str]  # the names that it reads
+    place: Place
+    is_sure: bool  # whether it can have no other effect
+
+
+def left_result(context: Context, name: str = "", is_sure: bool = True) -> Place | None:
+    """A statement that leaves what it computes from a leaf, or of any: ``self.norm(x)``."""
+    path, rows = _path_of(name), context.cached("left results", lambda: [*_left_results(context)])
+    rows = [row for row in rows if row.is_sure or not is_sure]
+    return next((row.place for row in rows if not name or not path.isdisjoint(row.read)), None)
+
+
+def _left_results(context: Context) -> Iterator[_Left]:
     made = context.happened(EventKind.OPERATION)
-    ran, words = {each.source for each in made}, {(each.source, each.word) for each in made}
+    ran, words = {e.source: e.location for e in made}, {(e.source, e.word) for e in made}
     for file in context.files:
         tree = syntax_tree(file)
         called = Counter(called_name(each) for each in nodes_in(tree, ast.Call))
         functions = {each.name: each for each in nodes_in(tree, ast.FunctionDef)}
         for each in nodes_in(tree, ast.Expr):
-            call = each.value
-            if not isinstance(call, ast.Call) or called[word := called_name(call)] > 1:
-                continue
-            if word.endswith("_"):  # it changes a tensor in place: its result need not be assigned
-                continue
-            function, line = functions.get(word), SourceLocation(file, each.lineno)
+            value, line = each.value, SourceLocation(file, each.lineno)
+            line = ran.get(str(line), line)
+            word = called_name(value) if isinstance(value, ast.Call) else ""
+            function = functions.get(word)
             own = each if function is None else function
-            read = _names_of(own if function is not None else call.func)
-            if function is not None or (str(line), word) in words:
-                read |= {name for argument in call.args for name in _names_of(argument)}
-            is_run = any(f"{file}:{n}" in ran for n in range(own.lineno, (own.end_lineno or 0) + 1))
-            if is_run and not _may_keep(context, function):
-                yield read, _place_of_left(line, word, function)
+            if not any(f"{file}:{n}" in ran for n in range(own.lineno, (own.end_lineno or 0) + 1)):
+                continue
+            given = {each.arg for each in nodes_in(value, ast.keyword)}
+            is_operation = (str(line), word) in words and function is None
+            is_pure = is_operation and word[-1:] != "_" and given.isdisjoint(_CHANGING)
+            if isinstance(value, ast.BinOp) or is_pure:
+                yield _Left(_names_of(value), _place_of_left(line, word, None), is_sure=True)
+            elif isinstance(value, ast.Call) and called[word] == 1 and word[-1:] != "_":
+                is_method = isinstance(value.func, ast.Attribute) and word != "forward"
+                read = {word} if is_method else _names_of(value.func)
+                arguments = {name for each in value.args for name in _names_of(each)}
+                read |= arguments if is_operation or function is not None else set()
+                read |= _names_of(function) if function is not None else set()
+                if not _may_keep(context, function):
+                    yield _Left(read, _place_of_left(line, word, function), is_sure=False)
 
 
 def _place_of_left(line: SourceLocation, word: str, function: ast.FunctionDef | None) -> Place:
@@ -340,8 +358,9 @@ def _place_of_left(line: SourceLocation, word: str, function: ast.FunctionDef | 
     if function is not None and not returned:
         more = f"; {word}(), called at {mention(line)}, uses it, and returns nothing"
         return (line,), more, f"return the result from {word}(), and assign it at {line}"
-    more = f"; {mention(line)} leaves the result of {word}(), which uses it"
-    return (line,), more, f"{line}: assign what {word}() returns, and compute the loss with it"
+    more, what = (text * bool(word) for text in (f" of {word}()", f"what {word}() returns"))
+    fix = f"{line}: assign {what or 'the result'}, and compute the loss with it"
+    return (line,), f"; {mention(line)} leaves the result{more}", fix
 
 
 def _path_of(name: str) -> set[str]:

@@ -449,12 +449,13 @@ def _of_part(facts: CutFacts) -> str:
 
 def _of_kept(facts: CutFacts) -> str:
     """Of values that were computed before other passes, as those in a replay buffer."""
-    off, passes = facts.mode, facts.context.passes
-    is_old = off is not None and sum(each.number > off.number for each in passes) > 1
-    if facts.cause is not Cause.NO_GRAD or not is_old:
+    mode, context = facts.mode, facts.context
+    since = [each for each in context.passes if mode and each.number > mode.number]
+    first = getattr(since[0].details, "roots", ()) if since else ()  # that pass may be its own
+    if facts.cause is not Cause.NO_GRAD or len(since) < 2 or {*context.roots} & {*first}:
         return ""
-    fix = "its values are kept from before other passes: compute it again for "
-    return f"{fix}{facts.context.root_names}, and there outside of torch.no_grad()"
+    fix = f"compute it again for {context.root_names}, and there outside of torch.no_grad()"
+    return f"its values are kept from before other passes: {fix}"
 
 
 def _of_write(facts: CutFacts) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis import (
@@ -34,6 +34,8 @@ from gradviz.diagnosis.changed_gradients import (
     given_nothing,
     hook_of_data,
     hook_of_each_step,
+    never_required,
+    plain_tensors_held,
     step_of_a_scaler,
     unused_argument,
 )
@@ -62,13 +64,19 @@ from gradviz.diagnosis.overview import (
 )
 from gradviz.diagnosis.reading import (
     context_at_end,
+    context_of_pass,
     error_context,
     look,
     look_at_recording,
     recording_of,
 )
 from gradviz.diagnosis.rule import Rule, explanation_of, first_answer
-from gradviz.diagnosis.silent_faults import all_frozen, switched_off, unseen, unused_by_steps
+from gradviz.diagnosis.silent_faults import (
+    all_frozen,
+    switched_off,
+    unseen,
+    unused_by_steps,
+)
 from gradviz.diagnosis.statements import (
     compared,
     comparisons,
@@ -85,7 +93,7 @@ from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
 from gradviz.graph import NodeData, NodeKind, ancestors, is_data, leave_out_drawn
-from gradviz.story import Story
+from gradviz.story import Event, Story
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -95,6 +103,7 @@ _ALONE = (
     cut_term,
     relative_size.sampled,
     same_model,
+    never_required,
     unseen,
     all_frozen,
     switched_off,
@@ -287,7 +296,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.tensors and asked.roots and not context.roots:
         return _answer_to(replace(asked, recording=None), found)  # no frame has the result
     if not asked.roots:
-        context = replace(context, later=context_at_end(asked.recording, context))
+        of_pass = partial(context_of_pass, asked.recording, context)
+        context = replace(context, later=context_at_end(asked.recording, context), of_pass=of_pass)
     roots = (context.graph.nodes[key].get("value") for key in context.roots)
     is_finite = all(value is None or value.is_finite for value in roots)
     added = [] if asked.tensors else context.happened(EventKind.ACCUMULATE)
@@ -319,6 +329,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         explanations = Explanations((*explanations, *terms, *relative_size.samples(context)))
     if not asked.tensors:
         rows = unused_by_steps(context, {each.key for each in questions})
+        rows += plain_tensors_held(context)
         if context.elsewhere:
             rows += [Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)]
         rows += [*no_copies(context), *comparisons(context), *hooks_piled_up(context)]
@@ -391,20 +402,58 @@ def _answers(
 ) -> Explanation | Explanations:
     context, questions = _with_unreachable(context, questions)
     rows, older = list[tuple[Question, Explanation]](), set[str]()
-    for question in questions:
-        each = explain_tensor(question, context)
+    for question, its in _of_their_passes(context, questions):
+        each = explain_tensor(question, its)
         if is_overview:
-            row = ListedAnswer(each, question, context, explain_tensor)
+            row = ListedAnswer(each, question, its, explain_tensor)
             each = in_overview(row)
             each = as_so_far(replace(row, each=each)) if is_early else each
             is_named = question.data.get("name") or question.kind is NodeKind.PARAMETER
             if each.verdict is Verdict.UNTRAINED and not is_named and len(questions) > 1:
                 continue  # such as the memory in which a stage of a pipeline receives
-            if each.verdict is Verdict.NOT_TRAINED:
-                older.add(older_that_is_held(context, question))  # that answer is about both
+            if each.verdict is Verdict.NOT_TRAINED:  # that answer is about both
+                older |= {older_that_is_held(context, question), *_replaced_by(its, question)}
         rows.append((question, each))
     given = (e for q, e in rows if q.key not in older or e.verdict.group is not Group.NO_GRADIENT)
     return Explanations(tuple(given)) if is_many else rows[0][1]
+
+
+def _replaced_by(context: Context, question: Question) -> Iterator[str]:
+    """The keys of leaves without a name that an optimizer holds, and whose values a leaf has."""
+    lost = (context.lost or {}).items()
+    cut = [key for key, cuts in lost if question.key in {cut.target for cut in cuts}]
+    for key in context.held.intersection({*cut, *context.copies.get(question.key, ())}):
+        is_new = context.is_made_anew(question.key)  # the row of such a leaf names the line
+        if not is_new and not (context.node_in_a_frame(key) or {"name": ""}).get("name"):
+            yield key
+
+
+def _of_their_passes(
+    latest: Context, questions: Sequence[Question]
+) -> Iterator[tuple[Question, Context]]:
+    """The questions, each with the context of the pass that was to train it.
+
+    Where losses have optimizers of their own, the latest pass may be that of another loss.
+    """
+    last = latest.passes[-1].source if latest.passes else ""
+    rows = [(each, _pass_of_its_step(latest, each)) for each in questions]
+    lines = {event.source: event for _, event in rows if event and event.source != last}
+    found = {line: latest.of_pass(event) for line, event in lines.items()}
+    for line, context in found.items():
+        if context is not None:
+            own = [question for question, event in rows if event and event.source == line]
+            found[line], _ = _with_unreachable(context, own)
+    for question, event in rows:
+        yield question, (found.get(event.source) if event else None) or latest
+
+
+def _pass_of_its_step(context: Context, question: Question) -> Event | None:
+    """The last pass before the last step of its optimizer, if no pass gave a leaf a gradient."""
+    if context.is_of_roots or context.happened_to(question.key, EventKind.ACCUMULATE):
+        return None
+    steps = context.steps_with(question.key)
+    before = [e for e in context.passes if steps and e.number < steps[-1][0].number]
+    return before[-1] if before and context.reach_of(question) is Reach.UNREACHABLE else None
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

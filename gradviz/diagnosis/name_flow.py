@@ -497,16 +497,17 @@ def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
 
 
 def older_that_is_held(context: Context, question: Question) -> str:
-    """The leaf of the same name that each later step holds, and that got no gradient; or ""."""
+    """The leaf of the same name that the later steps of a line hold, without a gradient; or ""."""
     name, added = question.data.get("name"), context.happened_to(question.key, EventKind.ACCUMULATE)
     since = added[0].number if added else 0
-    later = [details for event, details in context.steps if added and event.number > since]
+    later = [(e.location, details) for e, details in context.steps if added and e.number > since]
     older = context.cached("held by name", lambda: _held_by_name(context)).get(name or "", ())
     found = (
         key
         for key in (older if name and later else ())
         if key != question.key
-        and all(key in details.held for details in later)
+        and (lines := {line for line, details in later if key in details.held})
+        and all(key in details.held for line, details in later if line in lines)
         and all(e.number < since for e in context.happened_to(key, EventKind.ACCUMULATE))
     )
     return next(found, "")

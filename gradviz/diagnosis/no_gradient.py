@@ -481,7 +481,7 @@ def _inference(context: Context, question: Question) -> Evidence | None:
 def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if question.key not in context.graph:
         return None
-    cut = lost_on_the_way(context, question.key)
+    cut = next(iter(lost_on_the_way(context, question.key)), None)
     known = [edge for edge in question.cuts if is_known_cut(edge)]
     # No frame may show where its data came from, or only a cut before, or one written later.
     if known and (cut is None or cut.edge.get("source") != known[-1].get("source")):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.copies import fix_of_number
+from gradviz.diagnosis.context import MADE, RECORD, Context
+from gradviz.diagnosis.copies import fix_of_number, left_result
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     CutFacts,
@@ -20,18 +20,32 @@ from gradviz.diagnosis.cuts import (
 from gradviz.diagnosis.lines import (
     assigned_before,
     at_line,
+    called_on,
     calls,
     locations_of,
     mention,
     nodes_in,
     statement_at,
 )
-from gradviz.diagnosis.name_flow import is_unused_by, number_reads, rebound_in
-from gradviz.diagnosis.not_connected import INSIDE
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, of_a_linear, source_of
+from gradviz.diagnosis.name_flow import (
+    is_unused_by,
+    number_reads,
+    rebound_in,
+    statements_behind,
+)
+from gradviz.diagnosis.not_connected import input_not_used
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, source_of
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
-from gradviz.facts import BackwardDetails, CutEdge, SourceLocation
-from gradviz.graph import LEAVES, Cause, EdgeData, EdgeKind, NodeKind, ancestors, leaf_of_node
+from gradviz.facts import CutEdge, SourceLocation
+from gradviz.graph import (
+    LEAVES,
+    Cause,
+    EdgeData,
+    EdgeKind,
+    NodeKind,
+    ancestors,
+    leaf_of_node,
+)
 from gradviz.graph.operations import OF_A_LIBRARY, forward_word
 from gradviz.graph.text import joined
 from gradviz.story import Event, EventKind
@@ -92,7 +106,8 @@ def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | Non
 
 
 def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    cut, frozen = (lost_on_the_way(context, key, by) for by in (None, Cause.REQUIRES_GRAD))
+    cuts, frozens = (lost_on_the_way(context, key, by) for by in (None, Cause.REQUIRES_GRAD))
+    cut, frozen = (next(iter(each), None) for each in (cuts, frozens))
     added = context.happened_to(frozen.source, EventKind.ACCUMULATE) if frozen is not None else ()
     made = context.happened_to(key, EventKind.OPERATION)[-1:]
     if made and (off := off_since(context, made[0].number)) is not None:  # it covers the others
@@ -107,8 +122,10 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     is_hidden = trains and "checkpoint" in ops and _applied(context)  # and not by the freezing
     if cut is None or (is_frozen and (is_hidden or _detached_before(context, error, key))):
         return None
-    said = said_of(context, cut)
-    words, fix, lines = said.cut, said.fix, said.lines
+    cause = cut.edge.get("cause")
+    beside = [e for e in cuts if cut is cuts[0] and e.edge.get("cause") is not cause][:1]
+    said = said_of(context, cut, *beside)
+    words, fix, lines = said.cut + said.more, said.fix, said.lines
     for line, name, _ in rebound_in(context):
         if str(line) == cut.edge.get("source"):
             fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."
@@ -128,11 +145,11 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     return error.evidence([cut.target], lines, cut.target, words=found)
 
 
-def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutEdge | None:
-    """The known cut on the paths of the data to an untracked tensor; of one cause, if given.
+def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> list[CutEdge]:
+    """The known cuts on the paths of the data to an untracked tensor; of one cause, if given.
 
-    It is the one nearest to a tensor that requires grad, first to one that an optimizer holds;
-    before a frozen one, that of a leaf that requires grad, or the latest frozen.
+    They are those nearest to tensors that require grad, first to ones that an optimizer holds, the
+    latest first; before frozen ones, that of a leaf that requires grad, or the latest frozen.
     """
     found = [e for e in _cuts_before(context, key) if by in (None, e.edge.get("cause"))]
     frozen = [e for e in found if e.edge.get("cause") is Cause.REQUIRES_GRAD]
@@ -141,10 +158,12 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> CutE
         own = [e for e in found if e not in frozen]
     own = own or found
     if not own or own[0] not in frozen:
-        return next(iter(own), None)
+        ends = (e for e in own if e not in frozen)
+        return sorted(ends, key=lambda e: -_last_of(context, e.target, *MADE, EventKind.CUT))
     leaves = [e for e in own if context.graph.nodes[e.source]["kind"] in LEAVES]
     frozen = [e for e in own if e in frozen]
-    return next(iter(leaves), max(frozen, key=lambda e: _frozen_at(context, e.source)))
+    latest = max(frozen, key=lambda e: _last_of(context, e.source, EventKind.REQUIRES_GRAD))
+    return [next(iter(leaves), latest)]
 
 
 def _cuts_before(context: Context, key: str) -> list[CutEdge]:
@@ -166,13 +185,26 @@ def _cuts_before(context: Context, key: str) -> list[CutEdge]:
     return found
 
 
-def _frozen_at(context: Context, key: str) -> int:
-    """The number of the event that froze a tensor; 0 if unknown."""
-    return max((e.number for e in context.happened_to(key, EventKind.REQUIRES_GRAD)), default=0)
+def _last_of(context: Context, key: str, *kinds: EventKind) -> int:
+    """The number of the last event of some kinds at a tensor; 0 if unknown."""
+    return max((e.number for kind in kinds for e in context.happened_to(key, kind)), default=0)
 
 
 def _not_required(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    return error.evidence([key], culprit=key, began=_began(context, error))
+    lines: tuple[SourceLocation, ...] = ()
+    more, fix = "", "let a leaf require grad before the forward pass: w.requires_grad_()"
+    behind = statements_behind(error.location)
+    ends = [SourceLocation(error.location.file, each.lineno) for each in behind]
+    made = [e for end in ends for e in context.events_on(str(end)) if e.word.endswith("_like")]
+    if place := left_result(context):
+        lines, more, fix = place
+    elif made:
+        line, word = made[-1].location, made[-1].word
+        more = f"; {word}() at {mention(line)} takes the shape of its argument, not its values"
+        fix = f"{line}: compute with the argument of {word}() itself, if its values are meant; "
+        fix += "else let a leaf require grad before the forward pass"
+    words = {"began": _began(context, error), "more": more, "fix": fix}
+    return error.evidence([key], lines, key, words=words)
 
 
 def _inference(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -229,6 +261,7 @@ def _detached_before(context: Context, error: ErrorContext, key: str) -> Evidenc
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
     every = context.happened(EventKind.CUT)
     cuts = [e for e in every if e.word == "detach" and e.source and not e.nodes]
+    cuts = [e for e in cuts if "state_dict" not in called_on(e.source)]
     if not cuts or cuts[-1].number <= since:
         return None
     words = {"began": _began(context, error), "cut": mention(cuts[-1].location)}
@@ -268,62 +301,6 @@ def _root(kind: Kind) -> Found:
         return error.evidence([key], culprit=key, root=root, called=name or "loss")
 
     return match
-
-
-def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
-    if not is_of(error, Kind.INPUT_NOT_USED):
-        return None
-    unused, call = _unused_inputs(error), grad_call_of(error.error)
-    who = [error.as_input(*each[:2]) for each in unused] or _unused_keys(context, error)
-    names = (error.called.get(id(each)) for each in (call.outputs if call is not None else ()))
-    output = joined([name for name in names if name])
-    number = error.read.index if error.read else -1  # torch 2.12 does not say it
-    unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
-    fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
-    words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
-    if unused and all(each[2] for each in unused):
-        words["why"] = ", though both were computed from one tensor"
-        words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
-        if len(whole := {error.whole_of(each[1]) for each in unused} - {""}) == 1:
-            fix = f"ask for the gradient of {whole.pop()}, and take the same part of it; or "
-            words["fix"] = fix + words["fix"]
-    if unused and call and error.why and error.asked.recording is not None:
-        why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
-        words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
-        key = error.asked.recording._snapshots.key_of(unused[0][1])
-        if why.verdict is Verdict.NOT_CONNECTED:
-            words |= of_a_linear(context, error.location, key)
-        if why.verdict is Verdict.CUT and len(unused) == 1:
-            words |= {"why": f": {why.reason}", "fix": why.fix}
-            return error.evidence((), why.locations, words=words)
-    return error.evidence(words=words)
-
-
-def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:
-    """The inputs that no output depends on, their places, and whether they share a source."""
-    call = grad_call_of(error.error)
-    if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
-        return []
-    from gradviz.capture.tensors.names import Names
-    from gradviz.diagnosis.reading import traced
-
-    graph, keys = traced((*call.outputs, *call.inputs), Names([]))
-    reached = Context(graph, tuple(keys[id(each)] for each in call.outputs))
-    rows = [(n, each, keys[id(each)]) for n, each in enumerate(call.inputs)]
-    shared = {key: not reached.reachable.isdisjoint(ancestors(graph, [key])) for *_, key in rows}
-    return [(n, each, shared[key]) for n, each, key in rows if not reached.is_reachable(key)]
-
-
-def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
-    """The unused inputs of the recorded call, if the exception was not passed."""
-    passes = context.happened(EventKind.BACKWARD)
-    details = passes[-1].details if passes else None
-    if not isinstance(details, BackwardDetails):
-        return []
-    keys, number = details.inputs or (), error.read.index
-    is_known = 0 <= number < len(keys) and keys[number] in context.graph
-    name = context.graph.nodes[keys[number]].get("name", "") if is_known else ""
-    return [f"{name} (inputs[{number}])"] if name else []
 
 
 def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None:
@@ -514,8 +491,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "no leaf requires grad",
         Verdict.NO_GRAPH,
         _began_at(_not_required),
-        "{began}: no tensor that it was computed from does",
-        "let a leaf require grad before the forward pass: w.requires_grad_()",
+        "{began}: no tensor that it was computed from does{more}",
         needs=Needs.RECORDING,
     ),
     Rule(
@@ -550,7 +526,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     Rule(
         "torch.autograd.grad of an input that the output does not use",
         Verdict.NOT_USED,
-        _not_used,
+        input_not_used,
         "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from "
         "{output}{why}",
     ),

@@ -1,7 +1,8 @@
-"""Rules for a gradient, or a result, that is NaN or infinite; the values of large tensors."""
+"""Rules for a gradient, or a result, that is NaN or infinite; what uses a leaf, and a Function."""
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,8 +20,15 @@ from gradviz.diagnosis.changed_gradients import (
     is_not_finite,
 )
 from gradviz.diagnosis.context import RECORD, Context, Question
-from gradviz.diagnosis.lines import at_line, locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.lines import (
+    at_line,
+    called_name,
+    locations_of,
+    mention,
+    nodes_in,
+    syntax_tree,
+)
+from gradviz.diagnosis.rule import Evidence, Rule, scaling_of
 from gradviz.diagnosis.silent_faults import GROWN, GROWS_BY, is_part
 from gradviz.diagnosis.suspects import (
     HALF,
@@ -32,7 +40,6 @@ from gradviz.diagnosis.suspects import (
     forward_suspects,
     of_untracked,
 )
-from gradviz.diagnosis.training import scaling_of
 from gradviz.diagnosis.values import Values, is_all_zero
 from gradviz.facts import (
     FROM_OTHERS,
@@ -41,9 +48,19 @@ from gradviz.facts import (
     FrameKind,
     GradientDetails,
     Loss,
+    SourceLocation,
     StepDetails,
 )
-from gradviz.graph import GradGraph, TensorSummary, ancestors, in_order, is_data, word_of
+from gradviz.graph import (
+    GradGraph,
+    TensorSummary,
+    ancestors,
+    descendants,
+    in_order,
+    is_data,
+    is_gradient,
+    word_of,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
@@ -479,3 +496,23 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "{skipped}",
     ),
 )
+
+
+def named_user(context: Context, key: str) -> Event | None:
+    """The last operation whose result has a name and was computed from a leaf."""
+    named = [each for each in context.happened(EventKind.OPERATION) if each.name]
+    graphs = [each.graph for each in context.frames if key in each.graph]
+    below = descendants(graphs[-1], [key], is_gradient) if graphs else set()
+    return next((e for e in reversed(named) if not below.isdisjoint(e.nodes)), None)
+
+
+def differentiated_in(function: str, line: str) -> SourceLocation | None:
+    """Where the backward of a Function calls ``torch.autograd.grad``, without gradients on."""
+    for place in locations_of([line]):
+        classes = nodes_in(syntax_tree(place.file), ast.ClassDef)
+        parts = (part for each in classes if each.name == function for part in each.body)
+        for method in (e for e in parts if getattr(e, "name", "") == "backward"):
+            called = {called_name(e): e.lineno for e in nodes_in(method, ast.Call)}
+            if "grad" in called and called.keys().isdisjoint(("enable_grad", "set_grad_enabled")):
+                return SourceLocation(place.file, called["grad"])
+    return None

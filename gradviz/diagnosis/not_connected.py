@@ -8,7 +8,13 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
-from gradviz.diagnosis.copies import fix_of_number, of_another_model, pass_of_a_leaf, replaced_at
+from gradviz.diagnosis.copies import (
+    fix_of_number,
+    left_result,
+    of_another_model,
+    pass_of_a_leaf,
+    replaced_at,
+)
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     cuts_of,
@@ -30,21 +36,21 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, only_when
+from gradviz.diagnosis.non_finite import differentiated_in, named_user
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, of_a_linear, only_when
 from gradviz.diagnosis.statements import in_condition
-from gradviz.diagnosis.subjects import ErrorContext, gradient_of, value_of, variables_of
-from gradviz.facts import Action, EventKind, FrameKind, Loss, SourceLocation, ValueRead
-from gradviz.graph import (
-    Cause,
-    NodeData,
-    NodeKind,
-    descendants,
-    is_gradient,
-    stops_on_every_way,
-    word_of,
+from gradviz.diagnosis.subjects import (
+    ErrorContext,
+    grad_call_of,
+    leaves_of,
+    listed_in,
+    variables_of,
 )
-from gradviz.graph.text import listed
+from gradviz.facts import Action, BackwardDetails, EventKind, FrameKind, Loss, ValueRead
+from gradviz.graph import Cause, NodeData, NodeKind, ancestors, stops_on_every_way, word_of
+from gradviz.graph.text import joined, listed
 from gradviz.story import Event
+from gradviz.torch_messages import MessageKind
 
 _STEP_SIZE = (
     "fake_quantize has no derivative in its scale: v = w / scale; q = v.round().clamp(low, high); "
@@ -70,9 +76,10 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     if (said := said_of_path(context, question, *read)) is None:
         return None
     shown = said.keys[len(read) :]
-    words = {"root": context.root_names, "cut": said.cut, "more": said.more, "fix": said.fix}
+    lines, left, fix = left_result(context, question.name) or ((), "", said.fix)
+    words = {"root": context.root_names, "cut": said.cut, "more": said.more + left, "fix": fix}
     cause = f"{words['root']} {said.mode.source}" if said.mode is not None and not said.more else ""
-    return Evidence(words, shown, said.lines, shown[0], cause)
+    return Evidence(words, shown, (*lines, *said.lines), shown[0], cause)
 
 
 def _reads_of(context: Context, question: Question) -> dict[str, ValueRead]:
@@ -228,34 +235,25 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
     was_used = context.happened_to(question.key, EventKind.ACCUMULATE)
     if was_used or question.name.rpartition(".")[0] in _used_modules(context):
         return None
-    fix = f"use its result in what {context.root_names} is computed from; if it is used, look "
-    fix += "where its values go on without a gradient: nn.Parameter(...), .data or a copy"
-    return _with_place(context, question.name, fix)
+    return _with_place(context, question.name, "use its result in {}.data or a copy")
 
 
 def _hidden(context: Context, question: Question) -> Evidence | None:
     if not context.hides_operations:
         return None
-    if (used := _named_user(context, question.key)) is not None:
+    if (used := named_user(context, question.key)) is not None:
         more, fix = f"; {used.name} does, at {mention(used.location)}", f"use {used.name} in what "
         words = {"root": context.root_names, "more": more}
         words["fix"] = f"{fix}{context.root_names} is computed from"
         return Evidence(words, locations=(used.location,))
-    fix = f"use it in what {context.root_names} is computed from; if it is used, look where its "
-    fix += "values go on without a gradient: nn.Parameter(...), .data, a copy, or before it "
-    return _with_place(context, question.name, f"{fix}required grad")
-
-
-def _named_user(context: Context, key: str) -> Event | None:
-    """The last operation whose result has a name and was computed from a leaf."""
-    named = [each for each in context.happened(EventKind.OPERATION) if each.name]
-    graphs = [each.graph for each in context.frames if key in each.graph]
-    below = descendants(graphs[-1], [key], is_gradient) if graphs else set()
-    return next((e for e in reversed(named) if not below.isdisjoint(e.nodes)), None)
+    fix = "use it in {}.data, a copy, or before it required grad"
+    return _with_place(context, question.name, fix)
 
 
 def _with_place(context: Context, name: str, fix: str) -> Evidence:
     """Names the line at which its values are known to be lost, if there is one."""
+    on = f"what {context.root_names} is computed from; if it is used, look where its values go on "
+    fix = fix.format(f"{on}without a gradient: nn.Parameter(...), ")
     lines, more, fix = replaced_at(context, name) or ((), "", fix)
     return Evidence({"root": context.root_names, "more": more, "fix": fix}, locations=lines)
 
@@ -301,9 +299,6 @@ def _step_without_gradients(context: Context, question: Question) -> Evidence | 
     return Evidence(found, locations=(event.location,))
 
 
-# A list with gradients, of which one is None.
-
-
 def gradient_in_a_list(error: ErrorContext) -> tuple[str, Any, bool] | None:
     """The first gradient in a list that is None, where a loop or a comprehension used it.
 
@@ -326,12 +321,12 @@ def gradient_in_a_list(error: ErrorContext) -> tuple[str, Any, bool] | None:
     for target, over in loops:
         if used.isdisjoint(each.id for each in nodes_in(target, ast.Name)):
             continue
-        code, rows = _listed_in(over, held)
+        code, rows = listed_in(over, held)
         at = next((at for at, each in enumerate(rows) if each is None), None)
         made = [value for _, value in assignments_to(error.location, code)]
         is_returned = any(isinstance(e, ast.Call) and called_name(e) == "grad" for e in made)
         if at is not None and (
-            found := _leaves_of(rows, trained, is_returned) or _leaves_of(rows, every, False)
+            found := leaves_of(rows, trained, is_returned) or leaves_of(rows, every, False)
         ):
             return f"{code}[{at}]", found[at], is_returned
     return None
@@ -351,28 +346,61 @@ def none_of_grad(error: ErrorContext) -> Evidence | None:
     return error.evidence(words={"said": said, "fix": _OF_UNUSED})
 
 
-def _listed_in(code: ast.expr, held: dict[str, Any]) -> tuple[str, list[Any]]:
-    """What a loop is over, as code and as a list; of a dict its values."""
-    if isinstance(code, ast.Call) and isinstance(code.func, ast.Attribute):
-        code = code.func.value  # grads.values()
-    value = value_of(code, held)
-    if type(held.get(".0")).__name__ in ("list_iterator", "tuple_iterator"):
-        value = held[".0"].__reduce__()[1][0]  # of a generator, which has no other name for it
-    rows = list(value.values()) if type(value) is dict else value
-    return ast.unparse(code), list(rows) if isinstance(rows, (list, tuple)) else []
+def input_not_used(context: Context, error: ErrorContext) -> Evidence | None:
+    """Inputs of ``torch.autograd.grad`` that the output does not depend on."""
+    if error.read.kind is not MessageKind.INPUT_NOT_USED:
+        return None
+    unused, call = _unused_inputs(error), grad_call_of(error.error)
+    who = [error.as_input(*each[:2]) for each in unused] or _unused_keys(context, error)
+    names = (error.called.get(id(each)) for each in (call.outputs if call is not None else ()))
+    output = joined([name for name in names if name])
+    number = error.read.index if error.read else -1  # torch 2.12 does not say it
+    unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
+    fix = "compute the output from it, or pass allow_unused=True, which returns None for it"
+    words = {"who": joined(who) or unnamed, "output": output or "the output", "why": "", "fix": fix}
+    if unused and all(each[2] for each in unused):
+        words["why"] = ", though both were computed from one tensor"
+        words["fix"] = f"make it before {words['output']}, and compute {words['output']} from it"
+        if len(whole := {error.whole_of(each[1]) for each in unused} - {""}) == 1:
+            fix = f"ask for the gradient of {whole.pop()}, and take the same part of it; or "
+            words["fix"] = fix + words["fix"]
+    if unused and call and error.why and error.asked.recording is not None:
+        why = error.why(unused[0][1], error.called.get(id(unused[0][1]), ""), call.outputs)
+        words["fix"] = why.fix if why.rule == INSIDE else words["fix"]
+        if why.verdict is Verdict.NOT_CONNECTED:
+            key = error.asked.recording._snapshots.key_of(unused[0][1])
+            words |= of_a_linear(context, error.location, key)
+        if why.verdict is Verdict.CUT and len(unused) == 1:
+            words |= {"why": f": {why.reason}", "fix": why.fix}
+            return error.evidence((), why.locations, words=words)
+    return error.evidence(words=words)
 
 
-def _leaves_of(rows: list[Any], leaves: list[Any], is_returned: bool) -> list[Any]:
-    """The leaves, in order, whose gradients are in a list; [] if unknown."""
-    starts, found = range(len(leaves) - len(rows) + 1), list[list[Any]]()
-    for part in (leaves[start : start + len(rows)] for start in starts):
-        pairs = zip(rows, part, strict=True)
-        if is_returned:
-            is_it = all(e is None or getattr(e, "shape", None) == leaf.shape for e, leaf in pairs)
-        else:
-            is_it = all(each is gradient_of(leaf) for each, leaf in pairs)
-        found += [part] * is_it
-    return found[0] if len(found) == 1 else []
+def _unused_inputs(error: ErrorContext) -> list[tuple[int, Any, bool]]:
+    """The inputs that no output depends on, their places, and whether they share a source."""
+    call = grad_call_of(error.error)
+    if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
+        return []
+    from gradviz.capture.tensors.names import Names
+    from gradviz.diagnosis.reading import traced
+
+    graph, keys = traced((*call.outputs, *call.inputs), Names([]))
+    reached = Context(graph, tuple(keys[id(each)] for each in call.outputs))
+    rows = [(n, each, keys[id(each)]) for n, each in enumerate(call.inputs)]
+    shared = {key: not reached.reachable.isdisjoint(ancestors(graph, [key])) for *_, key in rows}
+    return [(n, each, shared[key]) for n, each, key in rows if not reached.is_reachable(key)]
+
+
+def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
+    """The unused inputs of the recorded call, if the exception was not passed."""
+    passes = context.happened(EventKind.BACKWARD)
+    details = passes[-1].details if passes else None
+    if not isinstance(details, BackwardDetails):
+        return []
+    keys, number = details.inputs or (), error.read.index
+    is_known = 0 <= number < len(keys) and keys[number] in context.graph
+    name = context.graph.nodes[keys[number]].get("name", "") if is_known else ""
+    return [f"{name} (inputs[{number}])"] if name else []
 
 
 INSIDE = "it may be used inside a Function"
@@ -542,7 +570,7 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
     fix = "look for a detach() inside it; checkpoint(..., use_reentrant=False) shows it"
     words = {"function": op or word_of(data), "fix": fix if op == "checkpoint" else _RETURN}
     words["where"] = f", applied at {mention(line)}," if line else ""
-    words["why"], asked = "", _differentiated_in(op, line)
+    words["why"], asked = "", differentiated_in(op, line)
     if asked:
         words["why"] = (
             f": {mention(asked)} differentiates what is computed there, where operations "
@@ -550,18 +578,6 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
         words["why"] += "are not recorded"
         words["fix"] = "compute it again and differentiate it under torch.enable_grad() in backward"
     return Evidence(words, tuple(found), locations_of([line, str(asked or "")]), found[0])
-
-
-def _differentiated_in(function: str, line: str) -> SourceLocation | None:
-    """Where the backward of a Function calls ``torch.autograd.grad``, without gradients on."""
-    for place in locations_of([line]):
-        classes = nodes_in(syntax_tree(place.file), ast.ClassDef)
-        parts = (part for each in classes if each.name == function for part in each.body)
-        for method in (e for e in parts if getattr(e, "name", "") == "backward"):
-            called = {called_name(e): e.lineno for e in nodes_in(method, ast.Call)}
-            if "grad" in called and called.keys().isdisjoint(("enable_grad", "set_grad_enabled")):
-                return SourceLocation(place.file, called["grad"])
-    return None
 
 
 retained_late: Rule[Any, Any] = Rule(

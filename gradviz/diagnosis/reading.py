@@ -283,6 +283,17 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
     return replace(context, graph=graph, roots=tuple(new), lost=lost, cache={})
 
 
+def context_of_pass(recording: Recording, context: Context, passed: Event) -> Context | None:
+    """The context of an earlier pass, or of another one of its line; None if no frame shows it."""
+    numbers = [number for number, each in context.pass_of.items() if each.source == passed.source]
+    kept = (f for f in reversed(context.frames) if f.pass_number in numbers)
+    graph = next((f.graph for f in kept if f.kind is FrameKind.AFTER_BACKWARD), None)
+    if graph is None or not (roots := tuple(graph.roots)):
+        return None
+    found = replace(context, graph=graph, roots=roots, later=None, cache={})
+    return replace(found, lost=recording._snapshots.data_flow(graph, found.reachable).lost)
+
+
 def _with_roots(
     recording: Recording, frames: Sequence[Frame], roots: Sequence[Any], graph: GradGraph
 ) -> tuple[GradGraph, list[str]]:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Reach
@@ -19,6 +19,9 @@ from gradviz.diagnosis.lines import (
     assignments_to,
     at_line,
     called_name,
+    called_on,
+    calls,
+    code_of,
     expressions_at,
     has_line,
     imported,
@@ -31,8 +34,17 @@ from gradviz.diagnosis.lines import (
     stored,
     syntax_tree,
 )
-from gradviz.facts import Action, CutEdge, EventKind, Loss, LostGradient, SourceLocation
-from gradviz.graph import Cause, EdgeData, GradGraph, NodeData, NodeKind, ancestors, is_data
+from gradviz.facts import SCALER, Action, CutEdge, EventKind, Loss, LostGradient, SourceLocation
+from gradviz.graph import (
+    Cause,
+    EdgeData,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+    is_data,
+)
 from gradviz.graph.operations import operation
 from gradviz.story import Event
 
@@ -423,7 +435,7 @@ def written(events: Sequence[Event], name: str, instead: str = "") -> str:
     return f"{owner}.{instead or name}({', '.join(map(ast.unparse, found[0].args))})"
 
 
-def optimizer_at(step: Event) -> str:
+def opt_at(step: Event) -> str:
     """``"self.opt"`` where its line is ``self.opt.step()``, else ``"optimizer"``."""
     code = written([step], "step")
     return code.removesuffix(".step()") if code.endswith(".step()") else "optimizer"
@@ -463,13 +475,15 @@ def _call_at(place: SourceLocation, name: str) -> tuple[ast.Call | None, list[as
     return calls[0], [e for e in operands(calls[0]) if ast.unparse(e) not in known]
 
 
-def fix_of_rate(step: Event | None) -> str:
+def fix_of_rate(context: Context, step: Event, is_late: bool) -> str:
     """What to do about a rate, which the innermost loop of a step may change by a scheduler."""
-    loops = statements_around(step.location, ast.For, ast.While)[-1:] if step else []
+    made = created_at(context, step)
+    loops = statements_around(step.location, ast.For, ast.While)[-1:] if is_late else []
     calls = {ast.unparse(each) for loop in loops for each in nodes_in(loop, ast.Call)}
     found = {each for each in calls if each.endswith(".step()") and "sched" in each.lower()}
     if len(found) != 1:
-        fix = "look at the learning rate, and at what a scheduler makes of it: "
+        at = f" at {made}" if made else ""
+        fix = f"look at the learning rate{at}, and at what a scheduler makes of it: "
         return f"{fix}scheduler.get_last_lr()"
     fix = f"call {(called := found.pop())} once for each epoch, and not with each step, if its "
     fix += f"factor is meant for an epoch; {called.removesuffix('step()')}get_last_lr() returns "
@@ -538,3 +552,45 @@ def starts_as_constant(used: Event | None, name: str) -> bool:
     is_name = name.removeprefix("self.").isidentifier()
     made = assignments_to(used.location, name) if used is not None and is_name else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
+
+
+_RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
+
+
+def is_random(made: NodeData) -> bool:
+    """Whether the values of an untracked tensor are drawn, by its line or the one before it."""
+    line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
+    before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
+    called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
+    is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
+    return is_data and not _RANDOM.isdisjoint(called)
+
+
+def created_at(context: Context, step: Event) -> SourceLocation | None:
+    """The line that created the optimizer of a step, if it is known: `calls_in`."""
+    optimizer, name = getattr(step.details, "optimizer", ""), step.location.text.partition(".step(")
+    made = context.cached((optimizer, ""), lambda: calls(context.files, optimizer, ""))
+    own = [each for each in made if code_of(str(each)).startswith(f"{name[0]} = ")]
+    found = own if made[1:] else made
+    return found[0] if len(found) == 1 else None
+
+
+class Scaling(NamedTuple):
+    """Where a loss was scaled: the key of the ``mul``, and the scale of the ``GradScaler``."""
+
+    key: str
+    factor: float
+
+
+def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
+    """Where GradScaler scaled the loss: it multiplied it by a tensor named by the recording."""
+    for root in context.roots_of(graph):
+        for maker, _ in graph.inputs(root):
+            if graph.nodes[maker].get("op") != "mul":
+                continue
+            for source, _ in graph.inputs(maker):
+                data = graph.nodes[source]
+                value: TensorSummary | None = data.get("value")
+                if data.get("op", "").startswith(SCALER) and value is not None and value.values:
+                    return Scaling(maker, value.values[0].real)
+    return None

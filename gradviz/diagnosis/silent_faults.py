@@ -14,10 +14,8 @@ from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import TURN_ON, left_off, said_of_path
 from gradviz.diagnosis.lines import (
-    assigned_before,
     at_line,
     called_name,
-    called_on,
     locations_of,
     mention,
     nodes_in,
@@ -42,7 +40,7 @@ from gradviz.facts import (
     GradientDetails,
     SourceLocation,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors
+from gradviz.graph import GradGraph, NodeKind, TensorSummary, ancestors
 from gradviz.graph.text import counted, number_text
 from gradviz.story import Event
 
@@ -79,8 +77,15 @@ def unchanged(context: Context, question: Question) -> Evidence | None:
         return None
     line, why = steps[-1][0].location, f"the updates are 0 or too small for {dtype}"
     where = f"{start}{counted(len(steps), 'step')} of {steps[-1][1].optimizer} at {mention(line)}"
-    fix = fix_of_rate(steps[-1][0] if start else None)
-    if is_coarse:
+    fix = fix_of_rate(context, steps[-1][0], bool(start))
+    used = [e for e in context.history_of(key) if e.number < steps[-1][0].number][-1:]
+    last = getattr(used[0].details, "after", None) if used else None
+    if used and used[0].action is Action.ASSIGNED and not any(is_resting):
+        fix = f"look at the gradient that is assigned at {used[0].location}; or {fix}"
+    elif last is not None and not any(is_resting) and is_all_zero(last):
+        why = f"the gradient that it used, of {mention(used[0].location)}, is all zeros"
+        fix = "look at what that gradient is computed from, and at what clears it before"
+    elif is_coarse:
         fix = "keep the parameters in float32, and compute in the other dtype under torch.autocast"
     elif any(is_resting):
         why = "its learning rate is 0" if at_rest else f"the learning rate is 0, or {why}"
@@ -97,18 +102,6 @@ def is_part(context: Context, key: str, grad: TensorSummary | None) -> bool:
     return (key in context.flat and has_other_ranks()) or (grad is not None and grad.is_part)
 
 
-_RANDOM = {"bernoulli", "bernoulli_", "rand", "rand_like", "uniform_", "dropout", "randint"}
-
-
-def is_random(made: NodeData) -> bool:
-    """Whether the values of an untracked tensor are drawn, by its line or the one before it."""
-    line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
-    before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
-    called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
-    is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
-    return is_data and not _RANDOM.isdisjoint(called)
-
-
 def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | None:
     """A gradient of zeros that no rule explains; other ranks may have the rest of it."""
     grad = question.data.get("grad")
@@ -121,7 +114,9 @@ def zeros_of_no_known_cause(context: Context, question: Question) -> Evidence | 
     if value is not None and value.nan:
         more += f"; {value.nan:,} of its own {value.numel:,} elements are NaN"
         fix = "find the first iteration whose loss is not finite"
-    is_given = not context.is_recorded or context.happened_to(question.key, _ADDED)
+    copies = (copy for copy, sources in context.copies.items() if question.key in sources)
+    own = (question.key, *copies)  # its copies may give it theirs
+    is_given = not context.is_recorded or any(context.happened_to(key, _ADDED) for key in own)
     if not is_given and (said := said_of_path(context, question)) is not None:
         more = f", and no pass gave it one: the path to {context.root_names} is cut by {said.cut}"
         return Evidence({"sum": more, "fix": said.fix}, said.keys, said.lines, said.keys[0])
@@ -274,7 +269,7 @@ def of_the_called(context: Context) -> tuple[str, list[SourceLocation]]:
 def _unseen(context: Context, optimizer: OtherSubject) -> Evidence | None:
     step, explained = optimizer.facts  # the number of explained parameters in no frame
     details = step.details
-    if explained >= (count := details.count - len(details.held)):
+    if explained >= (count := details.count - len(details.held) - details.plain.count("")):
         return None
     line, (fix, loads) = step.location, of_the_called(context)
     why, fix = "no result that backward started from uses them", fix + _ALL
@@ -368,6 +363,9 @@ switched_off: Rule[Any, Any] = Rule(
 )
 
 
+_OF_STEPS = (all_frozen, switched_off)
+
+
 def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
     """An explanation of each optimizer whose parameters are in no frame, or all frozen."""
     steps = context.steps
@@ -377,7 +375,7 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     rows = [OtherSubject(name, "", context, (event, own)) for (name, _), event in last.items()]
     each_last = {details.held: (details.optimizer, event) for event, details in steps}
     every = [OtherSubject(name, "", context, (event,)) for name, event in each_last.values()]
-    found = (answers_about(rule, [each]) for each in every for rule in (all_frozen, switched_off))
+    found = (answers_about(rule, [each]) for each in every for rule in _OF_STEPS)
     return [*answers_about(unseen, rows), *chain(*found)]
 
 

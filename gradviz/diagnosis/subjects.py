@@ -507,10 +507,9 @@ class ErrorContext:
 
     def whole_of(self, tensor: Any) -> str:
         """The name of the tensor that another is a view of; "" for none."""
-        from gradviz.capture.autograd.tensors import base_of
+        from gradviz.capture.autograd.tensors import base_of as whole
 
-        base = base_of(tensor)
-        return self.called.get(id(base), "") if base is not tensor else ""
+        return self.called.get(id(whole(tensor)), "") if whole(tensor) is not tensor else ""
 
     @cached_property
     def origin(self) -> ResultOrigin:
@@ -575,3 +574,27 @@ def unused_by_ddp(error: ErrorContext) -> tuple[str, str]:
     names = joined([named.get(id(each)) or next(newer, "another") for each in waits])
     change = "frozen" * (not any(each.requires_grad for each in waits))
     return names, change if any(id(each) in named for each in waits) else "replaced"
+
+
+def listed_in(code: ast.expr, held: dict[str, Any]) -> tuple[str, list[Any]]:
+    """What a loop is over, as code and as a list; of a dict its values."""
+    if isinstance(code, ast.Call) and isinstance(code.func, ast.Attribute):
+        code = code.func.value  # grads.values()
+    value = value_of(code, held)
+    if type(held.get(".0")).__name__ in ("list_iterator", "tuple_iterator"):
+        value = held[".0"].__reduce__()[1][0]  # of a generator, which has no other name for it
+    rows = list(value.values()) if type(value) is dict else value
+    return ast.unparse(code), list(rows) if isinstance(rows, (list, tuple)) else []
+
+
+def leaves_of(rows: list[Any], leaves: list[Any], is_returned: bool) -> list[Any]:
+    """The leaves, in order, whose gradients are in a list; [] if unknown."""
+    starts, found = range(len(leaves) - len(rows) + 1), list[list[Any]]()
+    for part in (leaves[start : start + len(rows)] for start in starts):
+        pairs = zip(rows, part, strict=True)
+        if is_returned:
+            is_it = all(e is None or getattr(e, "shape", None) == leaf.shape for e, leaf in pairs)
+        else:
+            is_it = all(each is gradient_of(leaf) for each, leaf in pairs)
+        found += [part] * is_it
+    return found[0] if len(found) == 1 else []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
@@ -23,16 +24,14 @@ from gradviz.diagnosis.name_flow import (
     older_that_is_held,
     rebound_in,
 )
-from gradviz.diagnosis.rule import Evidence, Rule, optimizer_at, without_call
+from gradviz.diagnosis.rule import Evidence, Rule, created_at, opt_at, scaling_of, without_call
 from gradviz.diagnosis.silent_faults import of_the_called, unchanged
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import (
     LEAVES,
     Cause,
-    GradGraph,
     NodeKind,
-    TensorSummary,
     is_broadcast,
     leaf_uses,
 )
@@ -106,7 +105,9 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     words = {
         **plain._asdict(),
         "plain": kind if kind in ("buffer", CLASS_ATTRIBUTE) else f"plain {kind}",
-        "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
+        "held": f"; no optimizer holds it: {_what_it_holds(context, question, *holder)}"
+        if holder
+        else "",
         "register": register,
         "made": f", made at {mention(made[0])}" if made else "",
     }
@@ -125,10 +126,10 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     is_held, line = question.key in context.held, ""
     none = "the optimizer that makes the steps now does not hold it"
     is_name = all(map(str.isidentifier, (name := question.name).split(".")))
-    opt = optimizer_at(holder[0])
+    opt = opt_at(holder[0])
     how = f'{opt}.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
-    words["holder"] = _what_it_holds(context, *holder)
+    words["holder"] = _what_it_holds(context, question, *holder)
     whole = f"{name.partition('.')[0]}.parameters()"  # or it holds what was replaced
     is_old = holder[1].count > len(holder[1].held)
     created = calls_in(context, holder[1].optimizer)
@@ -137,14 +138,14 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
         words["fix"] = "restore it by optimizer.load_state_dict(saved) instead of copying it"
-    elif question.key in context.copies and context.reachable.isdisjoint(holder[1].held):
+    elif question.key in context.copies and not _is_used(context, question, holder[1]):
         words["fix"] = "compute with the parameters that the optimizer holds, not with a copy, as "
         words["fix"] += "by torch.func.functional_call; or create the optimizer from the copy"
     elif context.is_made_anew(question.key):
         words["holder"] += f"; {name} is created anew, from computed values"
         words["fix"] = "compute with the tensor that is copied into it: a module takes it as a "
         words["fix"] += "parameter by torch.func.functional_call(module, {name: tensor}, inputs)"
-    elif not is_newer and not is_frozen and context.reachable.isdisjoint(holder[1].held):
+    elif not (is_newer or is_frozen or _is_used(context, question, holder[1])):
         words["fix"], loads = of_the_called(context)
         line = str(*loads)
     elif is_newer:
@@ -227,16 +228,27 @@ def _is_held_by_copies(context: Context, key: str) -> bool:
 
 
 def _holder(context: Context, question: Question, is_any: bool = False) -> Step | None:
-    """The latest step of an optimizer, or one of a model, after the tensor had a gradient."""
+    """The latest step after the tensor had a gradient, of an optimizer of its model if any."""
     added, steps = context.happened_to(question.key, EventKind.ACCUMULATE), context.steps
     # Where the command stopped before a step, the one after an earlier pass of its line is like it.
     since = first_on_line(context.passes) if context.was_cut else added[0].number if added else 0
     if not added or not steps or steps[-1][0].number < since:
         return None
+    last = {details.held: (step, details) for step, details in steps if step.number >= since}
+    rows, parts = [*last.values()], question.name.split(".")[:-1]
+
+    def shared(row: Step) -> tuple[int, int]:
+        names = ((context.node_in_a_frame(key) or {}).get("name", "") for key in row[1].held)
+        rows = (zip(parts, each.split("."), strict=False) for each in [*names, ""])
+        begins = (sum(1 for _ in takewhile(lambda e: e[0] == e[1], row)) for row in rows)
+        return max(begins), row[0].number
+
+    by_name = ("holder", *parts, since)
+    found: Step = context.cached(by_name, lambda: max(rows, key=shared)) if rows[1:] else rows[0]
     # A program may optimize an image; then the image has a gradient.
-    is_image = _kinds_held(context, steps[-1][1]) & set(LEAVES) == {NodeKind.LEAF}
-    held = steps[-1][1].held if is_image and not is_any else ()
-    return None if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held) else steps[-1]
+    is_image = _kinds_held(context, found[1]) & set(LEAVES) == {NodeKind.LEAF}
+    held = found[1].held if is_image and not is_any else ()
+    return None if any(context.happened_to(e, EventKind.ACCUMULATE) for e in held) else found
 
 
 def serves_data(context: Context, key: str) -> bool:
@@ -255,14 +267,21 @@ def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
     return context.cached(key, lambda: {nodes.get(e, {}).get("kind") for e in details.held})
 
 
-def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
-    used = any(key in context.reachable for key in details.held)
+def _is_used(context: Context, question: Question, details: StepDetails) -> bool:
+    """Whether passes since the first one of a leaf reach what an optimizer holds."""
+    since = next((e.number for e in context.happened_to(question.key, _ADDED)), math.inf)
+    added = (e for key in details.held for e in context.happened_to(key, _ADDED)[-1:])
+    return not context.reachable.isdisjoint(details.held) or any(e.number >= since for e in added)
+
+
+def _what_it_holds(context: Context, question: Question, step: Event, details: StepDetails) -> str:
+    used = _is_used(context, question, details)
     noun = "parameter" if details.count == 1 else "parameters"
     which = f"other {noun}" if used else f"{noun} that {context.root_names} does not use"
     is_plain = _kinds_held(context, details) == {NodeKind.UNTRACKED}
     which = "tensors that do not require grad" if is_plain else which
-    made = calls_in(context, details.optimizer)
-    where = f", created at {made[0]}" if len(made) == 1 else ""
+    made = created_at(context, step)
+    where = f", created at {made}" if made else ""
     where += f", whose step is at {mention(step.location)}, holds {details.count:,} {which}"
     return f"{details.optimizer}{where}"
 
@@ -270,8 +289,9 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     """An optimizer holds it and never made a step, though several passes gave it a gradient."""
     key, optimizer = question.key, context.waiting.get(question.key)
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    if optimizer is None or is_wrong(question.data.get("grad")):
+    given = (_ADDED, Action.ASSIGNED)
+    added = [each for each in context.history_of(key) if {each.kind, each.action} & {*given}]
+    if optimizer is None or not added or is_wrong(question.data.get("grad")):
         return None
     changes = context.happened_to(key, EventKind.IN_PLACE)
     is_updated = any(event.number > added[0].number for event in changes)
@@ -285,7 +305,8 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     what = f"the gradients of {len(added):,} backward passes {where} were added up"
     if clears:
         by = f"{clearing_word(clears[0].word)} at {mention(clears[0].location)}"
-        what = f"the gradient from backward {where} was cleared by {by}"
+        how = "assigned" if added[0].kind is EventKind.GRAD else "from backward"
+        what = f"the gradient {how} {where} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     words = {"optimizer": optimizer, "what": what, "missing": without_call(context, "step")}
     return Evidence(words, locations=locations)
@@ -416,13 +437,6 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=lines)
 
 
-class Scaling(NamedTuple):
-    """Where a loss was scaled: the key of the ``mul``, and the scale of the ``GradScaler``."""
-
-    key: str
-    factor: float
-
-
 def scale_of(context: Context, key: str) -> float | None:
     """The factor by which GradScaler scaled the gradient of a leaf, unless it was unscaled."""
     is_scaled = context.happened_to(key, _ADDED) and not is_unscaled(context, key)
@@ -434,20 +448,6 @@ def is_unscaled(context: Context, key: str) -> bool:
     """Whether ``GradScaler`` unscaled the gradient of a leaf, itself or in its ``step``."""
     changes = context.gradient_changes(key)
     return any(each.word in ("unscale_", "step") and each.action in CHANGES for each in changes)
-
-
-def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
-    """Where GradScaler scaled the loss: it multiplied it by a tensor named by the recording."""
-    for root in context.roots_of(graph):
-        for maker, _ in graph.inputs(root):
-            if graph.nodes[maker].get("op") != "mul":
-                continue
-            for source, _ in graph.inputs(maker):
-                data = graph.nodes[source]
-                value: TensorSummary | None = data.get("value")
-                if data.get("op", "").startswith(SCALER) and value is not None and value.values:
-                    return Scaling(maker, value.values[0].real)
-    return None
 
 
 _TOO_EARLY = (
@@ -464,7 +464,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _waits_for_a_step,
         "{optimizer} holds it and has made no step: {what}, and no step used it{missing}",
         "call step() of that optimizer after backward()",
-        events=(EventKind.ACCUMULATE,),
+        events=(EventKind.ACCUMULATE, EventKind.GRAD),
         to_it=True,
         given="waiting",
     ),

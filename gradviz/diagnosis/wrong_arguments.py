@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.copies import left_result
 from gradviz.diagnosis.lines import (
     assigned_before,
     assignments_to,
@@ -210,10 +211,8 @@ _TAKEN = {
 }
 
 
-# ``backward`` of a number, an array, a tuple or None; or ``requires_grad_``, or ``retain_grad``.
-
-
 def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
+    """``backward()``, ``requires_grad_()`` or ``retain_grad()`` of a number, a tuple or None."""
     if not is_of(error, Kind.NO_TENSOR):
         return None
     kind, attribute = error.read.python_type, error.read.attribute
@@ -222,7 +221,10 @@ def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
     reads = [e for e in context.happened(EventKind.CUT) if e.word in _READS and e.source]
     what, fix, was = _what(kind, attribute, reads)
     what, fix = _none(error, name) if kind == "NoneType" else (what, fix)
-    return error.evidence((), [was.location] if was else [], said=start + what, fix=fix)
+    lines = [was.location] if was else []
+    if kind in _NUMBERS and not reads and (place := left_result(context)) is not None:
+        lines, what, fix = [*place[0]], what + place[1], place[2]
+    return error.evidence((), lines, said=start + what, fix=fix)
 
 
 def _none(error: ErrorContext, name: str) -> tuple[str, str]:
@@ -276,8 +278,8 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
     if kind.rstrip("0123456789") in _NUMBERS:
         read = reads[-1] if reads else None
         where = f"; numbers were read from a tensor at {mention(read.source)}" if read else ""
-        keep = "keep it a tensor up to backward: leave out item(), float() and numpy(); to print "
-        fix = f"{keep}it, print(loss.item())" if attribute == "backward" else as_tensor
+        keep = "keep it a tensor up to backward: leave out item(), float() and numpy()"
+        fix = f"{keep}; to print it, print(loss.item())" if attribute == "backward" else as_tensor
         return f"{array}, which has no graph{where}", fix, read
     if kind in ("builtin_function_or_method", "method"):
         return f"{array}, which was not called", "write its parentheses: x.sum()", None
@@ -287,8 +289,6 @@ def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, 
         fix = "call it on what the loss returns: loss = criterion(prediction, target), and loss{}"
     return f"{array}, which is not a tensor", fix.replace("{}", f".{attribute}()"), None
 
-
-# A ``.grad`` that is None.
 
 _NONE = (
     *(Kind.NONE_ATTRIBUTE, Kind.NONE_OPERAND, Kind.NONE_COMPARED, Kind.NONE_NEGATED),

@@ -29,13 +29,13 @@ from gradviz.diagnosis.rule import (
     calling_word,
     fix_of_steps,
     is_made_at_a_line,
+    is_random,
     library_call,
     rounded_at,
 )
 from gradviz.diagnosis.silent_faults import (
     CONSTANT,
     cancel_rules,
-    is_random,
     of_uniform,
     set_to_zero,
     zeros_of_no_known_cause,

@@ -397,6 +397,7 @@ class HeldParameter(NamedTuple):
     is_erased: bool = False
     is_maximized: bool = False
     is_amplified: bool = False
+    is_plain: bool = False  # whether it is no parameter, does not require grad and has no gradient
 
 
 def held_by(optimizer: Any) -> list[HeldParameter]:
@@ -414,8 +415,10 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
         facts = _rests(group), _erases(optimizer, group), is_up, is_amplified
         for each in {id(each): each for each in group["params"]}.values():
             values = there.get(id(each), _copy(each)) if is_small else None
-            found.append(HeldParameter(weakref.ref(each), version_of(each), values, *facts))
-    return [each for each in found if _is_trained(each.ref())] or found
+            is_plain = type(each) is torch.Tensor and not _is_trained(each)
+            row = HeldParameter(weakref.ref(each), version_of(each), values, *facts, is_plain)
+            found.append(row)
+    return [each for each in found if each.is_plain or _is_trained(each.ref())] or found
 
 
 def is_at_rest(optimizer: Any) -> bool:
@@ -558,6 +561,7 @@ def step_details(rows: StepRows, values: Sequence[Stepped]) -> Callable[[KeyOf],
             any(each.is_maximized for _, each in rows.held),
             keys(identity for identity, each in rows.held if each.is_amplified),
             keys(identity for identity, part in rows.left.items() if part <= _UNDONE),
+            tuple(key_of(identity) for identity, each in rows.held if each.is_plain),
         )
 
     return details

@@ -194,11 +194,17 @@ def decorated_with_mode(verdicts: UserFiles) -> CodeLocation | None:
     """The first line of a user's function that is decorated with ``no_grad``; None if none is."""
     for frame in frames_inside(sys._getframe(2), verdicts):
         if frame.f_code.co_name == "decorate_context":
-            code = getattr(frame.f_locals.get("func"), "__code__", None)
-            if code is None or not verdicts[code.co_filename]:
-                return None
-            return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
+            code = decorated_code(frame, verdicts)
+            start = next((at for at, _, line in code.co_lines() if line), 0) if code else 0
+            return CodeLocation(code, start) if code is not None else None
     return None
+
+
+def decorated_code(frame: FrameType, verdicts: UserFiles) -> CodeType | None:
+    """The code of the user's function that a frame of torch wraps in a mode; None for none."""
+    wrapped = frame.f_locals.get("func") if frame.f_code.co_name == "decorate_context" else None
+    code: CodeType | None = getattr(wrapped, "__code__", None)
+    return code if code is not None and verdicts[code.co_filename] else None
 
 
 def called_functions(frame: FrameType | None, verdicts: UserFiles) -> list[str]:

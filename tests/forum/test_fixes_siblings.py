@@ -316,6 +316,37 @@ FIXES = {
     "va_rays_hit_by_a_condition": [
         ("(distance < self.radius).float()", "torch.sigmoid((self.radius - distance) / 0.1)")
     ],
+    "xa_generator_is_cut_before_its_own_step": [("torch.tensor(G(z).tolist())", "G(z)")],
+    "xa_fake_of_a_function_is_detached": [("G(z).detach()  # here", "G(z)")],
+    "xa_actor_through_a_detached_critic": [("[state, action], 1).detach()", "[state, action], 1)")],
+    "xa_pretrained_in_a_phase_of_its_own": [
+        ("    with torch.no_grad():\n        a", "    if 1:\n        a")
+    ],
+    "xa_prediction_beside_a_target": [("self.net(pair).detach()", "self.net(pair)")],
+    "xa_forward_is_decorated": [("    @torch.no_grad()  # here\n", "")],
+    "xa_term_is_added_and_left": [("    loss + 0.5", "    loss = loss + 0.5")],
+    "xa_state_of_a_cell_is_left": [("            torch.tanh(", "            h = torch.tanh(")],
+    "xa_total_stays_a_number": [("        loss + head", "        loss = loss + head")],
+    "xa_loss_has_only_its_shape": [("torch.zeros_like(each).mean()", "each.mean()")],
+    "xa_half_of_the_generator_is_optimized": [
+        ("generator[0].parameters()", "generator.parameters()")
+    ],
+    "xa_one_critic_of_two_is_optimized": [("critic.two.parameters()", "critic.parameters()")],
+    "xa_weights_of_losses_are_plain": [("torch.zeros(2)", "torch.zeros(2).requires_grad_()")],
+    "xa_gradients_are_read_when_they_are_cleared": [
+        (
+            "    loss.backward(retain_graph=True)\n    model.zero_grad()\n",
+            "    model.zero_grad()\n    loss.backward(retain_graph=True)\n",
+        )
+    ],
+    "xa_weight_is_replaced_beside_another_optimizer": [
+        (
+            "critic_opt = torch",
+            "world_opt = torch.optim.Adam(world.parameters(), lr=6e-4)\ncritic_opt = torch",
+        )
+    ],
+    "xa_rate_of_zero": [("lr=0.0", "lr=0.1")],
+    "xa_gradients_are_taken_over_and_never_used": [("optimizer.step  # here", "optimizer.step()")],
     "z5_memory_is_a_default": [("memory.append(h)", "memory.append(h.detach())")],
     "z5_history_of_a_module": [("self.history.append(h)", "self.history.append(h.detach())")],
     "z5_switch_beside_a_block": [

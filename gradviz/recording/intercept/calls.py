@@ -56,6 +56,7 @@ from gradviz.recording.source_lines import (
     HelperFiles,
     call_made_from,
     called_functions,
+    decorated_code,
     decorated_with_mode,
     frames_inside,
     user_location,
@@ -355,6 +356,8 @@ def _mode_word(state: RecordingState) -> str:
         if frame.f_code.co_filename.endswith(_MODE_FILES):
             owner = frame.f_locals.get("self")
             word = type(owner).__name__ if owner is not None else word
+            if decorated_code(frame, state.verdicts) is not None:
+                return word  # whoever calls it, as torch calls forward() of a module
         elif frame.f_globals.get("__name__", "").partition(".")[0] != "gradviz":
             return ""
     return word
