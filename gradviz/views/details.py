@@ -385,9 +385,11 @@ def hide_copies(graph: GradGraph) -> GradGraph:
     """
     nodes: dict[str, Any] = graph._node
     plain = {n for n, data in nodes.items() if data["kind"] is NodeKind.UNTRACKED}
+    if not plain:  # as in a long chain, whose edges stay in columns
+        return graph
     leaves = {key for key in graph.leaves if graph._succ[key]}
     given = {key for key in leaves if graph._succ[key].keys() - plain}
-    order = list(nx.topological_sort(graph)) if plain else []
+    order = list(nx.topological_sort(graph))
     for key in order:
         if key in plain and graph._pred[key] and given.issuperset(graph._pred[key]):
             given.add(key)
