@@ -20,7 +20,6 @@ from gradviz.diagnosis.lines import (
     at_line,
     called_name,
     called_on,
-    calls,
     code_of,
     expressions_at,
     has_line,
@@ -34,6 +33,7 @@ from gradviz.diagnosis.lines import (
     stored,
     syntax_tree,
 )
+from gradviz.diagnosis.name_flow import calls_in
 from gradviz.facts import SCALER, Action, CutEdge, EventKind, Loss, LostGradient, SourceLocation
 from gradviz.graph import (
     Cause,
@@ -567,9 +567,9 @@ def is_random(made: NodeData) -> bool:
 
 
 def created_at(context: Context, step: Event) -> SourceLocation | None:
-    """The line that created the optimizer of a step, if it is known: `calls_in`."""
+    """The line that created the optimizer of a step, if it is known."""
     optimizer, name = getattr(step.details, "optimizer", ""), step.location.text.partition(".step(")
-    made = context.cached((optimizer, ""), lambda: calls(context.files, optimizer, ""))
+    made = calls_in(context, optimizer)
     own = [each for each in made if code_of(str(each)).startswith(f"{name[0]} = ")]
     found = own if made[1:] else made
     return found[0] if len(found) == 1 else None

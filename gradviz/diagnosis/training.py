@@ -239,8 +239,8 @@ def _holder(context: Context, question: Question, is_any: bool = False) -> Step 
 
     def shared(row: Step) -> tuple[int, int]:
         names = ((context.node_in_a_frame(key) or {}).get("name", "") for key in row[1].held)
-        rows = (zip(parts, each.split("."), strict=False) for each in [*names, ""])
-        begins = (sum(1 for _ in takewhile(lambda e: e[0] == e[1], row)) for row in rows)
+        pairs = (zip(parts, each.split("."), strict=False) for each in [*names, ""])
+        begins = (sum(1 for _ in takewhile(lambda e: e[0] == e[1], each)) for each in pairs)
         return max(begins), row[0].number
 
     by_name = ("holder", *parts, since)

@@ -473,13 +473,13 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     own = {each: {e for e in lost if e[0] == each} for each in found[:_FEW]}
     one = [e for e in own if stops_on_every_way(graph, graph.roots, question.key, own[e])]
     key = max(one or found, key=lambda each: nodes[each].get("sequence_nr", 0))
+    if (key, 0) in cancelled:
+        return _cancelled(context, graph, key, found)
     data, others = nodes[key], 0 if one else len(found) - 1
     lines, word = locations_of([data.get("source", "")]), data.get("op", "")
     op, more = called_at(context, key, data), f", and so did {others} more" if others else ""
     what = f"{op} returned zeros in backward, and the gradient that came to it was not zero"
     words = {"what": f"{what}{more}", "fix": f"{_LOOK} for {data.get('dtype', 'its dtype')}"}
-    if (key, 0) in cancelled:
-        return _cancelled(context, graph, key, found)
     if (key, 0) in context.lost_in_pass(Loss.UNIFORM):
         words["what"] = f"{op} returned zeros in backward: {_UNIFORM}"
         words["fix"] = of_uniform(values.of(key))
