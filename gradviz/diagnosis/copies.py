@@ -305,9 +305,6 @@ def replaced_at(context: Context, name: str) -> Place | None:
     return (line, made), more, fix
 
 
-_CHANGING = ("inplace", "out")
-
-
 class _Left(NamedTuple):
     """A statement that ran, and leaves its result."""
 
@@ -340,8 +337,11 @@ def _left_results(context: Context) -> Iterator[_Left]:
                 continue
             given = {each.arg for each in nodes_in(value, ast.keyword)}
             is_operation = (str(line), word) in words and function is None
-            is_pure = is_operation and word[-1:] != "_" and given.isdisjoint(_CHANGING)
-            if isinstance(value, ast.BinOp) or is_pure:
+            is_pure = is_operation and word[-1:] != "_" and given.isdisjoint(("inplace", "out"))
+            if isinstance(value, ast.BinOp):  # it may have raised an error
+                events = context.events_on(str(line))
+                is_pure = any(value in expressions_at(e.location, e.word) for e in events)
+            if is_pure:
                 yield _Left(_names_of(value), _place_of_left(line, word, None), is_sure=True)
             elif isinstance(value, ast.Call) and called[word] == 1 and word[-1:] != "_":
                 is_method = isinstance(value.func, ast.Attribute) and word != "forward"

@@ -53,6 +53,7 @@ from gradviz.facts import (
 )
 from gradviz.graph import (
     GradGraph,
+    NodeKind,
     TensorSummary,
     ancestors,
     descendants,
@@ -498,12 +499,20 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
 )
 
 
-def named_user(context: Context, key: str) -> Event | None:
-    """The last operation whose result has a name and was computed from a leaf."""
+def left_out(context: Context, question: Question) -> Event | None:
+    """The last named result computed from a parameter of a module, and with what the roots were.
+
+    Of a leaf of the program's own it is not known for which result it was meant.
+    """
+    graphs = [each.graph for each in context.frames if question.key in each.graph]
+    if not graphs or "." not in question.name:
+        return None
+    below = descendants(graphs[-1], [question.key], is_gradient) - {question.key}
     named = [each for each in context.happened(EventKind.OPERATION) if each.name]
-    graphs = [each.graph for each in context.frames if key in each.graph]
-    below = descendants(graphs[-1], [key], is_gradient) if graphs else set()
-    return next((e for e in reversed(named) if not below.isdisjoint(e.nodes)), None)
+    last = next((each for each in reversed(named) if not below.isdisjoint(each.nodes)), None)
+    behind = ancestors(graphs[-1], last.nodes if last is not None else ())
+    shared = (graphs[-1].nodes[key]["kind"] for key in behind & context.reachable)
+    return last if NodeKind.OPERATION in shared else None
 
 
 def differentiated_in(function: str, line: str) -> SourceLocation | None:

@@ -36,7 +36,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import is_proved, is_unused_by, is_used_by, number_reads
-from gradviz.diagnosis.non_finite import differentiated_in, named_user
+from gradviz.diagnosis.non_finite import differentiated_in, left_out
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, library_call, of_a_linear, only_when
 from gradviz.diagnosis.statements import in_condition
 from gradviz.diagnosis.subjects import (
@@ -241,13 +241,13 @@ def _result_not_used(context: Context, question: Question) -> Evidence | None:
 def _hidden(context: Context, question: Question) -> Evidence | None:
     if not context.hides_operations:
         return None
-    if (used := named_user(context, question.key)) is not None:
-        more, fix = f"; {used.name} does, at {mention(used.location)}", f"use {used.name} in what "
-        words = {"root": context.root_names, "more": more}
-        words["fix"] = f"{fix}{context.root_names} is computed from"
-        return Evidence(words, locations=(used.location,))
     fix = "use it in {}.data, a copy, or before it required grad"
-    return _with_place(context, question.name, fix)
+    found, used = _with_place(context, question.name, fix), left_out(context, question)
+    if found.locations or used is None:
+        return found
+    more, fix = f"; {used.name} does, at {mention(used.location)}", f"use {used.name} in what "
+    words = {**found.words, "more": more, "fix": f"{fix}{context.root_names} is computed from"}
+    return Evidence(words, locations=(used.location,))
 
 
 def _with_place(context: Context, name: str, fix: str) -> Evidence:
