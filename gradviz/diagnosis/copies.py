@@ -323,27 +323,27 @@ def left_result(context: Context, name: str = "", is_sure: bool = True) -> Place
 def _left_results(context: Context) -> Iterator[_Left]:
     made = context.happened(EventKind.OPERATION)
     ran, words = {e.source: e.location for e in made}, {(e.source, e.word) for e in made}
-    for file in context.files:
-        tree = syntax_tree(file)
+    for file, tree in ((each, syntax_tree(each)) for each in context.files):
         called = Counter(called_name(each) for each in nodes_in(tree, ast.Call))
         functions = {each.name: each for each in nodes_in(tree, ast.FunctionDef)}
         for each in nodes_in(tree, ast.Expr):
-            value, line = each.value, SourceLocation(file, each.lineno)
-            line = ran.get(str(line), line)
+            value, line = each.value, ran.get(f"{file}:{each.lineno}")
+            line = line or SourceLocation(file, each.lineno)
             word = called_name(value) if isinstance(value, ast.Call) else ""
-            function = functions.get(word)
-            own = each if function is None else function
-            if not any(f"{file}:{n}" in ran for n in range(own.lineno, (own.end_lineno or 0) + 1)):
-                continue
+            own = (function := functions.get(word)) or each
+            span = range(own.lineno, (own.end_lineno or 0) + 1)
+            if word[-1:] == "_" or not any(f"{file}:{number}" in ran for number in span):
+                continue  # what changes a tensor in place has an effect
             given = {each.arg for each in nodes_in(value, ast.keyword)}
             is_operation = (str(line), word) in words and function is None
-            is_pure = is_operation and word[-1:] != "_" and given.isdisjoint(("inplace", "out"))
+            is_part = ast.unparse(value).startswith(f"self.{word}(")  # a module
+            is_pure = is_operation and not is_part and given.isdisjoint(("inplace", "out"))
             if isinstance(value, ast.BinOp):  # it may have raised an error
                 events = context.events_on(str(line))
                 is_pure = any(value in expressions_at(e.location, e.word) for e in events)
             if is_pure:
                 yield _Left(_names_of(value), _place_of_left(line, word, None), is_sure=True)
-            elif isinstance(value, ast.Call) and called[word] == 1 and word[-1:] != "_":
+            elif isinstance(value, ast.Call) and called[word] == 1:
                 is_method = isinstance(value.func, ast.Attribute) and word != "forward"
                 read = {word} if is_method else _names_of(value.func)
                 arguments = {name for each in value.args for name in _names_of(each)}

@@ -356,8 +356,9 @@ def _mode_word(state: RecordingState) -> str:
         if frame.f_code.co_filename.endswith(_MODE_FILES):
             owner = frame.f_locals.get("self")
             word = type(owner).__name__ if owner is not None else word
-            if decorated_code(frame, state.verdicts) is not None:
-                return word  # whoever calls it, as torch calls forward() of a module
+            # Whoever calls it, as torch calls forward(); torch wraps closures in enable_grad.
+            if word != "enable_grad" and decorated_code(frame, state.verdicts) is not None:
+                return word
         elif frame.f_globals.get("__name__", "").partition(".")[0] != "gradviz":
             return ""
     return word
