@@ -128,6 +128,8 @@ FLAT: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "hardshrink": (lambda x: F.hardshrink(x, 9), "not farther than lambd from 0"),
     "softshrink": (lambda x: F.softshrink(x, 9), "not farther than lambd from 0"),
     "div": (lambda x: torch.div(x, 3, rounding_mode="floor"), "constant between steps"),
+    "sgn": (lambda x: torch.sgn(x), "constant between steps"),
+    "fmax": (lambda x: torch.fmax(x, x.detach() + 1), "it selects the other input"),
     "clamp": (lambda x: x.clamp(min=torch.full_like(x, 9)), "outside the range min to max"),
     "l1_loss (abs)": (lambda x: F.l1_loss(x, x.detach()), "its input is 0"),
     "remainder": (lambda x: torch.remainder(torch.zeros(4), x + 9), "rounded quotient is 0"),
@@ -163,3 +165,11 @@ def test_a_part_that_is_written_gives_the_rest_its_gradient() -> None:
         x[0] = 5.0
         (x * 0).sum().backward()
     assert gradviz.explain(w, run).reason.startswith("mul at ")
+
+
+def test_the_bound_of_a_clamp_is_not_its_input() -> None:
+    low = torch.zeros(4, requires_grad=True)
+    with gradviz.record() as run:
+        torch.ones(4).clamp(min=low).sum().backward()
+    found = gradviz.explain(low, run)
+    assert found.verdict is gradviz.Verdict.ZERO and "outside" not in found.reason

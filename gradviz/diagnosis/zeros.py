@@ -288,11 +288,13 @@ def _step_function(step: Step) -> Block | None:
         why = 'with mode="nearest" its result is constant between pixels, so its slope is 0'
         is_grid = step.number == 1 and step.options.get("interpolation_mode") == "nearest"
         return Block(step.target, why, 'use mode="bilinear"') if is_grid else None
+    leaf = leaf_of_node(graph := step.values.graph, step.source)
+    is_complex = graph.nodes[leaf].get("dtype", "complex").startswith("complex")
+    if step.op in ("angle", "sgn") and is_complex:
+        return None
     if step.op == "angle":
-        why, graph = "of real values it is 0 or pi, so its slope is 0", step.values.graph
-        dtype = graph.nodes[leaf_of_node(graph, step.source)].get("dtype", "complex")
         fix = "take it of complex values, such as those that torch.fft.rfft() returns"
-        return None if dtype.startswith("complex") else Block(step.target, why, fix)
+        return Block(step.target, "of real values it is 0 or pi, so its slope is 0", fix)
     if step.op == "threshold_backward":
         why = "the slope of relu is constant between its steps, so its second derivative is 0"
         return Block(step.target, why, _SMOOTH) if step.number == 1 else None
@@ -389,10 +391,10 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "zero": lambda step: Block(step.target, "it sets all values to 0", _LEAVE_OUT),
     "scaled_dot_product_attention": _attention,
     "threshold_backward": _step_function,
-    **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
+    **dict.fromkeys((*_SAMPLERS, "angle", "sgn"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax", "exp"), one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
-    **dict.fromkeys(("minimum", "maximum"), smaller_elsewhere),
+    **dict.fromkeys(("minimum", "maximum", "fmin", "fmax"), smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(LOSSES, no_loss),
 }
@@ -439,7 +441,9 @@ _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and h
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
 _FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED, "exp": _FAR}
 _FIX_OF["soft_margin_loss"] = f"{_SIGNED}; else {_SMALL}"
+_ANY_INPUT = (Blocks.WHOLE, Blocks.NOT_CHOSEN)
 _FIX_AT_EACH: Mapping[Blocks, str] = {
+    Blocks.NOT_CHOSEN: "check what makes it select the other one, or use a soft version of it",
     Blocks.OUTSIDE: INSIDE,
     Blocks.SATURATED: _SMALL,
     Blocks.SHRUNK: "pass a smaller lambd, or scale the inputs",
@@ -447,6 +451,8 @@ _FIX_AT_EACH: Mapping[Blocks, str] = {
     Blocks.WHOLE: "use / if the quotient should not be rounded",
     Blocks.WRITES: "leave it out, or use a copy of what it replaces: x.clone()",
 }
+_ROUTED = "nothing, if other batches use it, as where a router selects experts; else look at what "
+_ROUTED += "selects from the result"
 _ONE = "if only one of the uses is to train it, detach it in the others"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
@@ -480,10 +486,9 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     words["fix"] = next(fixes, words["fix"])
     if word in ("stack", "cat"):
         words["what"] = f"of the result of {op}, its part got zeros, and other parts did not"
-        words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
-        words["fix"] += "look at what selects from the result"
+        words["fix"] = _ROUTED
     how = operation(word_in(data)).blocks
-    if how and how in _FIX_AT_EACH and (how is not Blocks.WRITES or (key, 0) in lost):
+    if how and how in _FIX_AT_EACH and ((key, 0) in lost or how in _ANY_INPUT):
         why = f"at every element that a gradient came to, {how.value}"
         words = {"what": f"{op} blocks the gradient: {why}", "fix": _FIX_AT_EACH[how]}
     if operation(word).draws:

@@ -22,7 +22,7 @@ class Blocks(Enum):
 
     FLAT_AT_ZERO = "the input is 0"
     MASKED = "the mask is True"
-    NOT_CHOSEN = "the condition chooses the other input"
+    NOT_CHOSEN = "it selects the other input"
     NOT_REPRESENTED = "the input is outside the range of the quantized values"
     OTHER_FACTOR = "the other factor is 0"
     OUTSIDE = "its input is outside the range min to max"
@@ -190,6 +190,8 @@ _ROWS: tuple[Operation, ...] = (
                         "fake_quantize_per_tensor_affine_cachemask",
                         "fake_quantize_per_tensor_affine_cachemask_tensor_qparams")),
     _op("floor",        blocks=Blocks.STEPS),
+    _op("fmax",         saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
+    _op("fmin",         saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
     _op("hardtanh",     blocks=Blocks.OUTSIDE, read=True),
     _op("lerp",         saves=("self", "end", "weight"), variant=1, updates=True),
     _op("lgamma",       read=True, not_finite_at=(0.0, -1.0, -2.0)),
@@ -198,8 +200,8 @@ _ROWS: tuple[Operation, ...] = (
     _op("log1p",        read=True, not_finite_at=(-1.0,)),
     _op("log2",         read=True, not_finite_at=(0.0,)),
     _op("logit",        read=True, not_finite_at=(0.0, 1.0)),
-    _op("maximum",      saves=_PAIR, read=True),
-    _op("minimum",      saves=_PAIR, read=True),
+    _op("maximum",      saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
+    _op("minimum",      saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
     _op("mul",          saves=_PAIR, number=True, blocks=Blocks.OTHER_FACTOR, read=True,
                         converts=True, updates=True),
     _op("pow",          saves=("self", "exponent"), variant=1, blocks=Blocks.FLAT_AT_ZERO,
