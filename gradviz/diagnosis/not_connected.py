@@ -264,7 +264,7 @@ def _used_modules(context: Context) -> frozenset[str]:
     def search() -> frozenset[str]:
         nodes = [context.graph.nodes[key] for key in context.reachable]
         paths = {data["module"] for data in nodes if data.get("module")}
-        leaves = (data for data in nodes if data["kind"] is NodeKind.PARAMETER)
+        leaves = (e for e in nodes if e["kind"] is NodeKind.PARAMETER)
         paths |= {data.get("name", "").rpartition(".")[0] for data in leaves}
         parts = [path.split(".") for path in paths]
         return frozenset(".".join(part[:end]) for part in parts for end in range(len(part) + 1))
@@ -274,13 +274,12 @@ def _used_modules(context: Context) -> frozenset[str]:
 
 def _part_not_called(context: Context, question: Question) -> Evidence | None:
     path, uncalled = question.call or ("", ())
-    if not uncalled:
-        return None
-    parts = [question.name.removesuffix(path) + each for each in uncalled]
-    unused, verb = f"not used by {context.root_names}", "were" if parts[1:] else "was"
-    if context.hides_operations:
-        unused = f"no operation that {context.root_names} was computed from uses it"
-    return Evidence({"unused": unused, "parts": listed(parts), "verb": verb})
+    owner = question.name.rpartition(path)[0] if path else question.name  # "" in a loop
+    parts, roots = [owner + each for each in uncalled], context.root_names
+    hidden = f"no operation that {roots} was computed from uses it"
+    unused = hidden if context.hides_operations else f"not used by {roots}"
+    words = {"parts": listed(parts), "verb": "were" if parts[1:] else "was"}
+    return Evidence({"unused": unused, **words}) if uncalled else None
 
 
 def _step_without_gradients(context: Context, question: Question) -> Evidence | None:
@@ -294,8 +293,8 @@ def _step_without_gradients(context: Context, question: Question) -> Evidence | 
         return None
     event, details = steps[-1]
     found = {"root": context.root_names, "line": mention(event.location)}
-    found["optimizer"] = details.optimizer
-    found["any"] = f"any of its {details.count:,} parameters" if details.count > 1 else "it"
+    every = f"any of its {details.count:,} parameters" if details.count > 1 else "it"
+    found |= {"optimizer": details.optimizer, "any": every}
     return Evidence(found, locations=(event.location,))
 
 

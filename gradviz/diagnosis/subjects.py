@@ -344,18 +344,17 @@ def variables_of(error: BaseException) -> dict[str, Any]:
     return {**frames[-1].f_globals, **_locals_of(frames[-1])}
 
 
-_FRAMES = 20  # A recursion has a thousand.
-
-
 def with_names_in(error: BaseException | None, found: Names) -> Names:
     """The names, and after them those in the user's functions that led to an error."""
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.source_lines import UserFiles
 
     files = UserFiles()
-    user = [frame for frame in reversed(_frames_of(error)) if files[frame.f_code.co_filename]]
-    entries = [each for frame in user[:_FRAMES] for each in Names.of(None, frame).entries]
-    return Names([*found.entries, *entries], found.modules) if entries else found
+    own = [frame for frame in _frames_of(error) if files[frame.f_code.co_filename]]
+    user = own[:-21:-1]  # a recursion has a thousand
+    named = (Names.around(frame, outer=user[1:] * (frame is user[0])) for frame in user)
+    entries = [each for names in named for each in names.entries]
+    return Names([*found.entries, *entries], found.modules)
 
 
 def variables_around(error: BaseException) -> dict[str, Any]:

@@ -121,10 +121,16 @@ class Names:
         raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")
 
     @staticmethod
-    def around(frame: types.FrameType, others: Sequence[torch.nn.Module] = ()) -> Names:
-        """Names from the variables of a frame; modules among ``others`` are not searched."""
-        skipped = set(map(id, others))
-        variables = [each for each in _variables(frame) if id(each.value) not in skipped]
+    def around(
+        frame: types.FrameType,
+        others: Sequence[torch.nn.Module] = (),
+        outer: Sequence[types.FrameType] = (),
+    ) -> Names:
+        """Names from the variables of a frame and the modules of outer ones; not in ``others``."""
+        skipped, own = set(map(id, others)), _variables(frame)
+        known, more = {e.name for e in own}, (e for one in outer for e in _variables(one))
+        own += [e for e in more if e.name not in known and _is_a(e.value, torch.nn.Module)]
+        variables = [each for each in own if id(each.value) not in skipped]
         return Names(_of_variables(variables), _classes_of_variables(variables))
 
     @staticmethod
@@ -175,10 +181,8 @@ def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> 
     """
     if len(modules) < 2:
         return [""] * len(modules)
-    found: dict[int, str] = {}
-    for name, value, *_ in _variables(frame):
-        if _is_a(value, torch.nn.Module):
-            found.setdefault(id(value), name)
+    named = [each for each in _variables(frame) if _is_a(each.value, torch.nn.Module)]
+    found = {id(each.value): each.name for each in reversed(named)}
     names: list[str] = []
     for module in modules:
         name = found.get(id(module), type(module).__name__)
@@ -288,10 +292,9 @@ def with_attributes(local: dict[str, object]) -> dict[str, object]:
     if owner is None or _is_a(owner, torch.nn.Module) or _is_a(owner, torch.Tensor):
         return local
     try:
-        attributes = dict(vars(owner))
+        return {**local, **{f"self.{name}": value for name, value in vars(owner).items()}}
     except Exception:  # it has none, or its ``__getattr__`` raised
         return local
-    return {**local, **{f"self.{name}": value for name, value in attributes.items()}}
 
 
 def _variables(frame: types.FrameType) -> list[_Variable]:
@@ -334,8 +337,7 @@ def variables_of(frame: types.FrameType) -> list[object]:
         >>> any(each is x for each in variables_of(sys._getframe()))
         True
     """
-    local = with_attributes(locals_of(frame))
-    return [*local.values(), *frame.f_globals.values()]
+    return [*with_attributes(locals_of(frame)).values(), *frame.f_globals.values()]
 
 
 def _may_name(kind: type) -> bool:
@@ -560,10 +562,8 @@ def _is_tensor_method(value: object) -> bool:
 def _complaint(value: object, caller: str) -> str:
     """One line: what was passed, why it cannot be drawn, and what to pass instead."""
     if value is None:
-        return (
-            f"cannot {caller} None: pass the loss; loss.backward() returns None, and .grad is None "
-            "before it"
-        )
+        why = "loss.backward() returns None, and .grad is None before it"
+        return f"cannot {caller} None: pass the loss; {why}"
     if _is_tensor_method(value):
         name = getattr(value, "__name__", "mean")
         return f"cannot {caller} .{name}, a method: did you forget the call: loss.{name}()"
