@@ -37,6 +37,8 @@ _STEPS = 3  # steps of new optimizers, until they are reported
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
 _MOST_UNREACHED = 2  # steps until each parameter got a gradient: not every batch calls every head
 _MOST_PASSES, _SOON = 1_000, 20.0  # passes and seconds until a loop may switch gradients off
+_QUICK_PASSES, _QUICK = 100, 0.2  # passes that a search runs on to, and seconds of each of them
+_IMPORTS = 3.0  # seconds that torch may take in the first steps, to import parts of itself
 _ENTRIES = 100  # of a list, in which leaves are looked for
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
@@ -334,7 +336,7 @@ class Search:
         self._leaves, self._reached = set[str](), set[int]()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
-        self._until = time.monotonic() + _SOON
+        self._began = time.monotonic()
 
     @property
     def is_bound(self) -> bool:
@@ -404,6 +406,7 @@ class Search:
                 self._take(_around(frame), call.roots, frame)
             return
         self.passes += 1
+        self._began = time.monotonic() if self.passes == 1 else self._began
         is_again = (line := (frame.f_code, frame.f_lineno)) in self._lines
         self._lines.add(line)
         if self._is_read_at_end or self.passes < (self.extent.step or 0):
@@ -456,7 +459,7 @@ class Search:
     def _may_switch_off(self, frame: FrameType) -> bool:
         """Whether a later line of a loop will switch gradients off for good, if it is soon."""
         lines = [n for each, n in walk_stack(frame) if each.f_code.co_filename == self._file]
-        is_soon = self.passes < _MOST_PASSES and time.monotonic() < self._until
+        is_soon = self.passes < _MOST_PASSES and time.monotonic() < self._began + _SOON
         return is_soon and not lines_off(self._file).isdisjoint(lines)
 
     def _stepped(self, optimizer: Any) -> None:
@@ -466,8 +469,15 @@ class Search:
         if self.extent.step is None and is_last and not self._over:
             self._stop_if_found()
 
+    def _is_quick(self) -> bool:
+        """Whether the program may run on for more steps, as its passes take little time."""
+        is_early = self._next_step and self.passes < _QUICK_PASSES
+        return is_early and time.monotonic() - self._began < _IMPORTS + self.passes * _QUICK
+
     def _stop_if_found(self) -> None:
         if self.found is None or self._over or self.extent.full:  # of full the last pass counts
+            return
+        if self._is_quick():
             return
         self._end()
         if os.getpid() != self._process:  # others may wait for a process that the program forked
