@@ -37,7 +37,7 @@ import torch
 def steps():
     w = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([w], lr=0.1)
-    for _ in range(9):
+    for _ in range(900):
         optimizer.zero_grad()
         loss = (w * 2).sum()
         loss.backward()
@@ -133,7 +133,7 @@ def test_a_thread_that_runs_on_is_waited_for(tmp_path: Path) -> None:
     Path("train.py").write_text(STEPS + BESIDE)
     command = [sys.executable, "-m", "gradviz", "explain", "train.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr.count("stopped after backward 2")) == (0, 1), done.stderr
+    assert (done.returncode, done.stderr.count("stopped after backward 100")) == (0, 1), done.stderr
     assert done.stdout.splitlines() == ["1 parameter  fine", "over"]
 
 
@@ -183,7 +183,8 @@ def test_a_program_that_only_calls_autograd_grad_is_drawn() -> None:
 
 
 def test_a_pass_that_never_comes_is_a_failure_of_record() -> None:
-    result = gradviz("record", "train.py", "--step", "40", "-o", "x.svg", program=f"{STEPS}steps()")
+    program = f"{STEPS}steps()".replace("900", "9")
+    result = gradviz("record", "train.py", "--step", "40", "-o", "x.svg", program=program)
     assert result.exit_code == 1
     assert "and --step asks for pass 40; recorded to its end" in result.stderr
     assert Path("x.svg").exists()
@@ -198,13 +199,13 @@ def test_an_exported_notebook_is_sent_to_ipython() -> None:
 def test_pytest_reports_no_failed_test_when_it_is_ended(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import torch\ndef test():\n    w = torch.ones(2, requires_grad=True)\n"
-        "    for _ in range(5):\n        w.sum().backward()\n"
+        "    for _ in range(500):\n        w.sum().backward()\n"
     )
     command = [sys.executable, "-m", "gradviz", "explain", "-m", "pytest", "--", "-q", "test_it.py"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "FAILED" not in result.stdout + result.stderr
-    assert "stopped after backward 2 (test_it.py:5)" in result.stderr
+    assert "stopped after backward 100 (test_it.py:5)" in result.stderr
 
 
 GENERATES = """
@@ -267,3 +268,29 @@ def test_a_thread_that_waits_for_a_program_that_was_stopped() -> None:
     words = [sys.executable, "-m", "gradviz", "explain", "train.py"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "1 parameter  fine")
+
+
+EXPLODES = f"""
+{STEPS}
+def late():
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=3.0)
+    for _ in range(90):
+        optimizer.zero_grad()
+        w.pow(4).sum().backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("end", ["late()", "torch.manual_seed(0)\nfor _ in range(1):\n    late()"])
+def test_explain_sees_a_fault_of_a_later_step(end: str) -> None:
+    result = gradviz("explain", "train.py", program=EXPLODES + end)
+    assert result.exit_code == 0, result.output
+    assert "w  NaN" in result.stdout and "lower the learning rate" in result.stdout
+    assert "stopped after" not in result.stderr
+
+
+def test_explain_of_many_steps_ends_early() -> None:
+    result = gradviz("explain", "train.py", program=f"{STEPS}steps()")
+    assert result.stdout == "1 parameter  fine\n"
+    assert "gradviz: stopped after backward 100 (train.py:9), so later steps" in result.stderr

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from program_shapes import SHAPES, source_of
 
+from gradviz.frontends import variables
 from gradviz.frontends.cli import cli
 from gradviz.recording import passes
 
@@ -21,6 +22,7 @@ from gradviz.recording import passes
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(variables, "_QUICK_PASSES", 0)  # as if each pass took long
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

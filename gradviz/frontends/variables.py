@@ -307,9 +307,9 @@ class Search:
     They are read right after a backward pass: the first, or the one with a given number. The
     program ends after its first step: after the optimizer's step, or before the same line runs
     backward again; if there is no optimizer, right after the pass. A search that continues into the
-    next step ends when each line that ran backward has done so again after a step; in the third one
-    if a graph was retained, a variable that held a leaf holds a result since, or the program wrote
-    into a parameter after a step.
+    next step runs on while passes are quick. Else it ends when each line that ran backward has done
+    so again after a step; in the third one if a graph was retained, a variable that held a leaf
+    holds a result since, or the program wrote into a parameter after a step.
 
     Args:
         wanted: the variables; none for the roots of the pass.
@@ -471,8 +471,12 @@ class Search:
 
     def _is_quick(self) -> bool:
         """Whether the program may run on for more steps, as its passes take little time."""
+        from gradviz.capture.autograd.sharded import has_other_ranks
+
         is_early = self._next_step and self.passes < _QUICK_PASSES
-        return is_early and time.monotonic() - self._began < _IMPORTS + self.passes * _QUICK
+        if not is_early or has_other_ranks():  # ranks that stop at different passes would wait
+            return False
+        return time.monotonic() - self._began < _IMPORTS + self.passes * _QUICK
 
     def _stop_if_found(self) -> None:
         if self.found is None or self._over or self.extent.full:  # of full the last pass counts
