@@ -29,7 +29,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
-from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, is_variable
 from gradviz.diagnosis.silent_faults import of_the_called
 from gradviz.facts import Action, BackwardDetails, EventKind, SourceLocation, StepDetails
 from gradviz.graph import NodeKind
@@ -215,12 +215,11 @@ def _is_of_itself(location: SourceLocation) -> bool:
     """Whether what a line writes into a tensor is computed from that tensor alone."""
     statement: Any = statement_at(location)
     value: Any = getattr(statement, "value", None)
-    given, into = [value], getattr(statement, "targets", [])
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not into:
-        given, into = [*value.args], [value.func.value]
-    read, written = (
-        {n.id for e in parts for n in nodes_in(e, ast.Name)} for parts in (given, into)
-    )
+    sides = [value], getattr(statement, "targets", [])
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not sides[1]:
+        sides = [*value.args], [value.func.value]
+    found = ([n for e in side for n in nodes_in(e, ast.Name, ast.Attribute)] for side in sides)
+    read, written = ({*filter(is_variable, map(ast.unparse, each))} for each in found)
     return bool(written) and read - _MODULES_OF_TORCH == written
 
 

@@ -543,15 +543,18 @@ def kept_beside(made: Event, texts: Iterable[str]) -> str:
     statement = statement_at(made.location)
     every = statement.targets if isinstance(statement, ast.Assign) else []
     targets = [each for target in every for each in getattr(target, "elts", [target])]
-    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
-    found = [each for each in kept if each in texts]
+    found = [e for e in map(ast.unparse, targets) if e in texts and not e.isidentifier()]
     return found[0] if len(targets) > 1 and len(found) == 1 else ""
+
+
+def is_variable(code: str) -> bool:
+    """Whether code is the name of a variable, or of an attribute of ``self``."""
+    return code.removeprefix("self.").isidentifier() and code != "self"
 
 
 def starts_as_constant(used: Event | None, name: str) -> bool:
     """Whether the program assigns a number or None to a variable, which have no ``detach()``."""
-    is_name = name.removeprefix("self.").isidentifier()
-    made = assignments_to(used.location, name) if used is not None and is_name else ()
+    made = assignments_to(used.location, name) if used is not None and is_variable(name) else ()
     return any(isinstance(value, ast.Constant) for _, value in made)
 
 
@@ -563,8 +566,8 @@ def is_random(made: NodeData) -> bool:
     line, name = made.get("inside") or made.get("source", ""), made.get("name", "")
     before = (str(e) for at in locations_of([line]) for e in assigned_before(at, name))
     called = {*made.get("op", "").split(", ")}.union(*map(called_on, (line, *before)))
-    is_data = made.get("kind") is NodeKind.UNTRACKED and "zeros" not in called
-    return is_data and not _RANDOM.isdisjoint(called)
+    is_drawn = "zeros" not in called and not _RANDOM.isdisjoint(called)
+    return is_drawn and made.get("kind") is NodeKind.UNTRACKED
 
 
 def created_at(context: Context, step: Event) -> SourceLocation | None:

@@ -12,6 +12,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.copies import empty_pass, undone
 from gradviz.diagnosis.lines import (
     assignments_to,
+    code_of,
     first_on_line,
     line_of_flag,
     locations_of,
@@ -130,10 +131,10 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
     how = f'{opt}.add_param_group({{"params": [{name}]}})' if is_name else _LATE
     words = {"none": none if is_held else "no optimizer holds it", "fix": f"{_GIVE}: {how}{_OR}"}
     words["holder"] = _what_it_holds(context, question, *holder)
-    whole = f"{name.partition('.')[0]}.parameters()"  # or it holds what was replaced
+    whole = f"{name.removeprefix('self.').partition('.')[0]}.parameters()"  # or it was replaced
     is_old = holder[1].count > len(holder[1].held)
     created = calls_in(context, holder[1].optimizer)
-    created = [each for each in created if is_old or whole in mention(each)]
+    created = [each for each in created if is_old or whole in code_of(str(each))]
     is_frozen = _kinds_held(context, holder[1]) == {NodeKind.UNTRACKED}
     if _is_held_by_copies(context, question.key):
         words["none"] = "the optimizer that makes the steps holds a copy of it"
@@ -157,9 +158,8 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         words["fix"] = f"{values * (len(shapes) == 1)}create the optimizer for each new one"
         words["fix"] += ", or replace the older one in optimizer.param_groups" * (len(shapes) > 1)
     elif after := next(filter(None, (assigned_after(made, name) for made in created)), None):
-        words["holder"] += (
-            f"; {name.rpartition('.')[0]} is assigned after that, at {mention(after)}"
-        )
+        owner = name.rpartition(".")[0]
+        words["holder"] += f"; {owner} is assigned after that, at {mention(after)}"
         words["fix"] = "create the optimizer after the model has all of its layers: after that line"
         line = str(after)
     elif is_old and (later := created_later(context, name.rpartition(".")[2])):

@@ -37,6 +37,7 @@ from gradviz.diagnosis.rule import (
     Rule,
     cached_function,
     fix_of_shared,
+    is_variable,
     kept_beside,
     lost_detach,
     source_of,
@@ -120,11 +121,8 @@ class _Order:
 
     def _is_first_after(self, number: int) -> bool:
         """Whether no operation ran between that pass and an event."""
-        return not any(
-            self._passed < event.number <= number
-            for kind in _MADE
-            for event in self._context.happened(kind)
-        )
+        made = (event for kind in _MADE for event in self._context.happened(kind))
+        return not any(self._passed < event.number <= number for event in made)
 
     def event_of(self, key: str) -> Event | None:
         """The operation that created a node; None for one without an event."""
@@ -259,15 +257,19 @@ def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
 
 
 def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
-    """Names of leaves, modules, and variables (no attributes) set between the pass and the use."""
+    """Names of leaves, modules, and variables set between the pass and the use."""
     leaves = {context.graph.nodes[key].get("name", "") for key in context.graph.leaves}
-    made = {
-        event.name
-        for kind in _MADE
-        for event in context.happened(kind)
-        if passed.number < event.number < used.number and "." not in event.name
-    }
+    every = [event for kind in _MADE for event in context.happened(kind)]
+    between = [each for each in every if passed.number < each.number < used.number]
+    # Another object may have an attribute of that name.
+    made = {e.name for e in between if "." not in e.name or _is_before(e.location, used.location)}
     return {*leaves, *made, "torch", "F", "self"}
+
+
+def _is_before(one: SourceLocation, other: SourceLocation) -> bool:
+    """Whether a line is an earlier one of the same function."""
+    functions = [statements_around(each, ast.FunctionDef) for each in (one, other)]
+    return functions[0] == functions[1] != [] and one.line < other.line
 
 
 def _returned(made: Event, texts: dict[str, bool]) -> list[str]:
@@ -444,11 +446,8 @@ def _kept_as(carried: Carried) -> str:
 
 def _kept_lines(made: Event, code: str) -> list[int]:
     """The lines of the function that created a tensor that assign or append it to an expression."""
-    return [
-        line
-        for line, value in assignments_to(made.location, code)
-        if isinstance(value, ast.Name) and value.id == made.name
-    ]
+    every = assignments_to(made.location, code) if made.name else []
+    return [line for line, value in every if ast.unparse(value) == made.name]
 
 
 def _appended_detached(carried: Carried) -> str:
@@ -472,7 +471,7 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
     if (base := carried.base) is not None and base.location != getattr(carried.made, "location", 0):
         carried = replace(carried, made=base, code="", is_list=False)
     made = carried.made.name if carried.made is not None else ""
-    if made.isidentifier() and carried.code.isidentifier():
+    if is_variable(made) and is_variable(carried.code):
         carried = replace(carried, code=made)  # the other is a local variable of where it is used
     leaves = map(context.name_of, ancestors(context.graph, [carried.key]))
     is_kept = any(".parametrizations." in name for name in leaves)
@@ -503,7 +502,7 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     if carried is not None:
         made = carried.made
         name = carried.code or (made.name if made is not None else "")
-        of = name if name.isidentifier() else ""
+        of = name if is_variable(name) else ""
         fix = fix_of_shared(context, freeing, of, carried.key)
         again = at_line(carried.used.source if carried.used else "")
         said = f"{_called(carried, context)} was used for that pass and is used again{again}"

@@ -284,9 +284,9 @@ def explain(request: Request) -> None:
     """Explain why gradients are None, zero, accumulated or NaN: of a model, tensor, or all leaves.
 
     Without a name: every parameter of the modules that took part. The program is run as Python
-    would run it, and recorded, so that causes have lines. It ends after 100 backward passes; if they
-    are slow, with those of its second step, where a gradient left over from the first one shows.
-    A saved recording has the answers in it.
+    would run it, and recorded, so that causes have lines. It ends after 100 backward passes; if
+    they are slow, with those of its second step, where a gradient left over from the first one
+    shows. A saved recording has the answers in it.
     """
     from gradviz.frontends.drawing import Drawing
 
