@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import overload
@@ -31,6 +32,7 @@ __all__ = [
     "GradientNorms",
     "NormState",
     "Story",
+    "hides_a_step",
     "merged_norm",
     "recorded_in",
 ]
@@ -307,3 +309,22 @@ def story_of(story: GradGraph | Frame | Story, title: str) -> Story:
     if isinstance(story, Frame):
         story = Story((story,), "")
     return replace(story, title=title or story.title)
+
+
+def hides_a_step(
+    made: Iterable[Event], passes: Sequence[Event], is_hidden: Callable[[Event], bool]
+) -> bool:
+    """Whether operations before a backward pass are hidden that no step of a loop shows.
+
+    Args:
+        made: the operations.
+        passes: the backward passes, in order.
+        is_hidden: whether no frame shows an operation.
+    """
+    numbers = [each.number for each in passes]
+    steps: list[list[Event]] = [[] for _ in range(len(numbers) + 1)]
+    for event in sorted(made, key=lambda each: each.number):
+        steps[bisect(numbers, event.number)].append(event)
+    rows = [(tuple((e.word, e.location) for e in s), any(map(is_hidden, s))) for s in steps[:-1]]
+    shown = {operations for operations, hidden in rows if not hidden}
+    return any(hidden and operations not in shown for operations, hidden in rows)

@@ -306,7 +306,7 @@ from torch import nn
 def work(seed, done):
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(20):
+    for _ in range(900):
         optimizer.zero_grad()
         loss = model(torch.ones(2, 3)).pow(2).mean()
         loss.backward()

@@ -43,7 +43,7 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
 from gradviz.graph.text import as_code, joined
-from gradviz.story import Event, Frame
+from gradviz.story import Event, Frame, hides_a_step
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
@@ -567,12 +567,11 @@ class Context:
     @cached_property
     def hides_operations(self) -> bool:
         """Whether there may be computations or changes that no frame shows."""
-        last = max((e.number for e in self.happened(EventKind.BACKWARD)), default=0)
         made = (event for kind in MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         return (
             any(n != e.number for n, e in enumerate(self.events or ()))  # some were omitted
-            or any(self.is_hidden(event) for event in made if event.number < last)
+            or hides_a_step(made, self.happened(EventKind.BACKWARD), self.is_hidden)
             or any(event.action is Action.REQUIRES_GRAD_ON for event in switched)
         )
 
