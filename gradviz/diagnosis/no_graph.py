@@ -34,7 +34,7 @@ from gradviz.diagnosis.name_flow import (
     statements_behind,
 )
 from gradviz.diagnosis.not_connected import input_not_used
-from gradviz.diagnosis.rule import Evidence, Needs, Rule, node_of, source_of
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, leads_to_an_index, node_of, source_of
 from gradviz.diagnosis.subjects import ErrorContext, applying_of, grad_call_of, unused_by_ddp
 from gradviz.facts import CutEdge, SourceLocation
 from gradviz.graph import (
@@ -158,8 +158,9 @@ def lost_on_the_way(context: Context, key: str, by: Cause | None = None) -> list
         own = [e for e in found if e not in frozen]
     own = own or found
     if not own or own[0] not in frozen:
-        ends = (e for e in own if e not in frozen)
-        return sorted(ends, key=lambda e: -_last_of(context, e.target, *MADE, EventKind.CUT))
+        ends = [e for e in own if e not in frozen]
+        ends.sort(key=lambda e: -_last_of(context, e.target, *MADE, EventKind.CUT))
+        return sorted(ends, key=lambda e: leads_to_an_index(context.graph, e))
     leaves = [e for e in own if context.graph.nodes[e.source]["kind"] in LEAVES]
     frozen = [e for e in own if e in frozen]
     latest = max(frozen, key=lambda e: _last_of(context, e.source, EventKind.REQUIRES_GRAD))

@@ -365,9 +365,9 @@ def leads_to_an_index(graph: GradGraph, cut: CutEdge) -> bool:
         if key not in graph or "root" in graph.nodes[key]:
             return False
         for _, target, edge in graph.out_edges(key, data=True):
-            if edge.get("cause") is Cause.NOT_DIFFERENTIABLE and not _is_passed_on(
-                graph, key, edge
-            ):
+            is_whole = graph.nodes.get(target, {}).get("dtype", "").startswith(("int", "bool"))
+            is_end = edge.get("cause") is Cause.NOT_DIFFERENTIABLE
+            if is_whole or (is_end and not _is_passed_on(graph, key, edge)):
                 is_met = True
             elif target not in seen:
                 seen.add(target)
