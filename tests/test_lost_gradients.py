@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from recording import strict
+from torch.nn import functional as F
 
 import gradviz
 from gradviz.facts import BackwardDetails, EventKind, Loss
@@ -109,3 +111,65 @@ def test_no_hook_is_left_behind() -> None:
     events = len(run.events)
     loss.backward()
     assert len(run.events) == events and not lost(run)
+
+
+def _overwrite(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
+    x[index] = value
+    return x[index]
+
+
+FLAT: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    **{
+        each.__name__.strip("_"): (lambda x, each=each: each(x * 1e3 - 1e4), "it is saturated")
+        for each in (F.celu, F.elu, F.gelu, F.hardsigmoid, F.hardswish, F.mish, F.silu, F.softplus)
+    },
+    "erf": (lambda x: torch.erf(x + 100), "it is saturated"),
+    "log_sigmoid": (lambda x: F.logsigmoid(x + 1e4), "it is saturated"),
+    "hardshrink": (lambda x: F.hardshrink(x, 9), "not farther than lambd from 0"),
+    "softshrink": (lambda x: F.softshrink(x, 9), "not farther than lambd from 0"),
+    "div": (lambda x: torch.div(x, 3, rounding_mode="floor"), "constant between steps"),
+    "sgn": (lambda x: torch.sgn(x), "constant between steps"),
+    "fmax": (lambda x: torch.fmax(x, x.detach() + 1), "it selects the other input"),
+    "clamp": (lambda x: x.clamp(min=torch.full_like(x, 9)), "outside the range min to max"),
+    "l1_loss (abs)": (lambda x: F.l1_loss(x, x.detach()), "its input is 0"),
+    "remainder": (lambda x: torch.remainder(torch.zeros(4), x + 9), "rounded quotient is 0"),
+    "fill_": (lambda x: (x * 1).fill_(2.0), "it writes other values there"),
+    "copy_": (lambda x: (x * 1).copy_(torch.ones(4)), "it writes other values there"),
+    "copy_slices": (lambda x: _overwrite(x * 1, 0, 1.0), "it writes other values there"),
+    "setitem_": (lambda x: _overwrite(x * 1, slice(None), 1.0), "it writes other values there"),
+}
+
+
+@pytest.mark.parametrize("op", FLAT)
+def test_flat_everywhere(op: str) -> None:
+    w = torch.linspace(-1, 1, 4).requires_grad_()
+    with gradviz.record() as run:
+        FLAT[op][0](w).sum().backward()
+    found = gradviz.explain(w, run)
+    assert found.verdict is gradviz.Verdict.ZERO
+    assert found.reason.startswith(f"{op} at ") and FLAT[op][1] in found.reason
+
+
+@pytest.mark.parametrize("op", [*FLAT.keys() - {"div", "l1_loss (abs)", "fill_", "copy_"}])
+def test_flat_somewhere_is_healthy(op: str) -> None:
+    w = torch.linspace(-1, 1, 4).requires_grad_()
+    with gradviz.record() as run:
+        (FLAT[op][0](w).sum() + w[0]).backward()
+    assert gradviz.explain(w, run).verdict is gradviz.Verdict.FINE
+
+
+def test_a_part_that_is_written_gives_the_rest_its_gradient() -> None:
+    w = torch.ones(4, requires_grad=True)
+    with gradviz.record() as run:
+        x = w * 1
+        x[0] = 5.0
+        (x * 0).sum().backward()
+    assert gradviz.explain(w, run).reason.startswith("mul at ")
+
+
+def test_the_bound_of_a_clamp_is_not_its_input() -> None:
+    low = torch.zeros(4, requires_grad=True)
+    with gradviz.record() as run:
+        torch.ones(4).clamp(min=low).sum().backward()
+    found = gradviz.explain(low, run)
+    assert found.verdict is gradviz.Verdict.ZERO and "outside" not in found.reason

@@ -384,7 +384,8 @@ def _is_passed_on(graph: GradGraph, key: str, edge: EdgeData) -> bool:
 
 def calling_word(context: Context, key: str) -> str:
     """The word of the function whose call made an operation: ``"linear"``; "" if unknown."""
-    called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
+    kinds = (EventKind.IN_PLACE, EventKind.OPERATION)
+    called = [event.word for kind in kinds for event in context.happened_to(key, kind)]
     if called:
         return called[-1]
     # One of several that a function made: the last of them is that of its event.
@@ -398,7 +399,7 @@ def calling_word(context: Context, key: str) -> str:
 
 def called_as(op: str, called: str) -> str:
     """An operation, with the function whose call made it: ``"linear (addmm)"``."""
-    return op if called in (op, "") else f"{called} ({op})"
+    return op if called.strip("_") in (op.strip("_"), "") else f"{called} ({op})"
 
 
 def called_at(context: Context, key: str, data: NodeData) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
@@ -52,6 +52,7 @@ from gradviz.diagnosis.values import (
     largest,
     number_of,
     smallest,
+    word_in,
 )
 from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
@@ -155,17 +156,8 @@ _AT_START = f"if it is meant to start at zero, its first steps move it; else {_N
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
 
-class _Zeros(NamedTuple):
-    """An input of zeros: its name, why it is zero, what to do, and the tensor that was first."""
-
-    named: str
-    why: str
-    fix: str
-    origin: str
-
-
-def _zeros_of(step: Step, number: int) -> _Zeros:
-    """Where the zeros of an input come from."""
+def _of_zeros(step: Step, what: str, number: int, slope: str = "") -> Block:
+    """An operation that blocks because an input, called ``what``, is all zeros, and why it is."""
     values, nodes = step.values, step.values.graph.nodes
     source = values.before_views(step.source_of(number))
     origin = values.origin_of_zeros(source) if source else ""
@@ -187,14 +179,8 @@ def _zeros_of(step: Step, number: int) -> _Zeros:
         why = f", because of {op}: {block.why}" if block else returned
     fix = block.fix if block else _FAR if made.get("op") == "exp" else _FACTOR
     fix = _AT_START if made.get("kind") in LEAVES else fix
-    return _Zeros(named, why, fix, origin)
-
-
-def _of_zeros(step: Step, what: str, number: int, slope: str = "") -> Block:
-    """An operation that blocks because an input, called ``what``, is all zeros."""
-    zeros = _zeros_of(step, number)
-    why = f"{what}{zeros.named} is all zeros{slope}{zeros.why}"
-    return Block(step.target, why, zeros.fix, number == step.number, zeros.origin)
+    why = f"{what}{named} is all zeros{slope}{why}"
+    return Block(step.target, why, fix, number == step.number, origin)
 
 
 def _comes_from_zeros(step: Step) -> bool:
@@ -204,17 +190,23 @@ def _comes_from_zeros(step: Step) -> bool:
     return source in values.zeros and is_computed
 
 
-def _relu(step: Step) -> Block | None:
-    made, given = step.made, step.given
+def _not_above(step: Step) -> Block | None:
+    """An input that is nowhere above the threshold, which is 0 for relu."""
+    end, is_relu = number_of(step.options.get("threshold", "0")), step.op == "relu"
+    made, given = step.made if is_relu else None, step.given
     most = largest(given) if given is not None else None
-    if (made is None or not is_only(made, (0.0,))) and (most is None or most > 0):
+    is_dead = made is not None and is_only(made, (0.0,))
+    if end is None or (not is_dead and (most is None or most > end)):
         return None
-    block = Block(step.target, f"{inputs_text(made or given)} <= 0", _RELU)
-    return _of_zeros(step, "its input", 0) if _comes_from_zeros(step) else block
+    if is_relu and _comes_from_zeros(step):
+        return _of_zeros(step, "its input", 0)
+    fix = _RELU if is_relu else INSIDE
+    return Block(step.target, f"{inputs_text(made or given)} <= {end:g}", fix)
 
 
 def _saturated(step: Step) -> Block | None:
-    if step.made is None or not is_only(step.made, operation(step.op).ends):
+    ends = operation(step.op).ends
+    if step.made is None or not ends or not is_only(step.made, ends):
         return None
     more = ", or use a loss with logits" if step.op == "sigmoid" else ""
     return Block(step.target, "it is saturated at every element", _SMALL + more)
@@ -239,14 +231,6 @@ def _clamped(step: Step) -> Block | None:
         return None
     ends = [f"{at} {end:g}" for at, end in (("below", low), ("above", high)) if end is not None]
     return Block(step.target, f"{inputs_text(given)} {' or '.join(ends)}", INSIDE)
-
-
-def _below_threshold(step: Step) -> Block | None:
-    given, threshold = step.given, number_of(step.options.get("threshold", "0"))
-    most = largest(given) if given is not None else None
-    if most is None or threshold is None or most > threshold:
-        return None
-    return Block(step.target, f"{inputs_text(given)} <= {threshold:g}", INSIDE)
 
 
 def _zero_factor(step: Step) -> Block | None:
@@ -304,11 +288,13 @@ def _step_function(step: Step) -> Block | None:
         why = 'with mode="nearest" its result is constant between pixels, so its slope is 0'
         is_grid = step.number == 1 and step.options.get("interpolation_mode") == "nearest"
         return Block(step.target, why, 'use mode="bilinear"') if is_grid else None
+    leaf = leaf_of_node(graph := step.values.graph, step.source)
+    is_complex = graph.nodes[leaf].get("dtype", "complex").startswith("complex")
+    if step.op in ("angle", "sgn") and is_complex:
+        return None
     if step.op == "angle":
-        why, graph = "of real values it is 0 or pi, so its slope is 0", step.values.graph
-        dtype = graph.nodes[leaf_of_node(graph, step.source)].get("dtype", "complex")
         fix = "take it of complex values, such as those that torch.fft.rfft() returns"
-        return None if dtype.startswith("complex") else Block(step.target, why, fix)
+        return Block(step.target, "of real values it is 0 or pi, so its slope is 0", fix)
     if step.op == "threshold_backward":
         why = "the slope of relu is constant between its steps, so its second derivative is 0"
         return Block(step.target, why, _SMOOTH) if step.number == 1 else None
@@ -389,25 +375,26 @@ _CHECKS: Mapping[Blocks | None, Callable[[Step], Block | None]] = {
     Blocks.FLAT_AT_ZERO: _flat_at_zero,
     Blocks.MASKED: _covered,
     Blocks.NOT_CHOSEN: _not_chosen,
-    Blocks.NOT_POSITIVE: _relu,
     Blocks.OTHER_FACTOR: _zero_factor,
     Blocks.NOT_REPRESENTED: _covered,
     Blocks.OUTSIDE: _clamped,
     Blocks.PADDING: _padded,
     Blocks.PRODUCT: _zero_factor,
     Blocks.SATURATED: _saturated,
+    Blocks.SIGN: _flat_at_zero,
     Blocks.STEPS: _step_function,
-    Blocks.UNDER_THRESHOLD: _below_threshold,
+    Blocks.UNDER_THRESHOLD: _not_above,
 }
 _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "lstm": _of_one_step,
+    "div": lambda step: _step_function(step) if "rounding_mode" in step.options else None,
     "zero": lambda step: Block(step.target, "it sets all values to 0", _LEAVE_OUT),
     "scaled_dot_product_attention": _attention,
     "threshold_backward": _step_function,
-    **dict.fromkeys((*_SAMPLERS, "angle"), _step_function),
+    **dict.fromkeys((*_SAMPLERS, "angle", "sgn"), _step_function),
     **dict.fromkeys(("softmax", "log_softmax", "exp"), one_entry),
     **dict.fromkeys(("nll_loss", "nll_loss2d"), no_label),
-    **dict.fromkeys(("minimum", "maximum"), smaller_elsewhere),
+    **dict.fromkeys(("minimum", "maximum", "fmin", "fmax"), smaller_elsewhere),
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(LOSSES, no_loss),
 }
@@ -454,6 +441,18 @@ _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and h
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
 _FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED, "exp": _FAR}
 _FIX_OF["soft_margin_loss"] = f"{_SIGNED}; else {_SMALL}"
+_ANY_INPUT = (Blocks.WHOLE, Blocks.NOT_CHOSEN)
+_FIX_AT_EACH: Mapping[Blocks, str] = {
+    Blocks.NOT_CHOSEN: "check what makes it select the other one, or use a soft version of it",
+    Blocks.OUTSIDE: INSIDE,
+    Blocks.SATURATED: _SMALL,
+    Blocks.SHRUNK: "pass a smaller lambd, or scale the inputs",
+    Blocks.SIGN: f"{_NOT_ZERO}; of a loss, check whether its target came from the prediction",
+    Blocks.WHOLE: "use / if the quotient should not be rounded",
+    Blocks.WRITES: "leave it out, or use a copy of what it replaces: x.clone()",
+}
+_ROUTED = "nothing, if other batches use it, as where a router selects experts; else look at what "
+_ROUTED += "selects from the result"
 _ONE = "if only one of the uses is to train it, detach it in the others"
 _NOISE = "draw noise, and scale it: mean + std * torch.randn_like(std)"
 _RSAMPLE = "draw it by rsample() of a distribution that has it, such as Normal or RelaxedBernoulli"
@@ -487,11 +486,11 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     words["fix"] = next(fixes, words["fix"])
     if word in ("stack", "cat"):
         words["what"] = f"of the result of {op}, its part got zeros, and other parts did not"
-        words["fix"] = "nothing, if other batches use it, as where a router selects experts; else "
-        words["fix"] += "look at what selects from the result"
-    if operation(word).ends:
-        what = f"{op} blocks the gradient: it is saturated at every element that a gradient came to"
-        words = {"what": what, "fix": _SMALL}
+        words["fix"] = _ROUTED
+    how = operation(word_in(data)).blocks
+    if how and how in _FIX_AT_EACH and ((key, 0) in lost or how in _ANY_INPUT):
+        why = f"at every element that a gradient came to, {how.value}"
+        words = {"what": f"{op} blocks the gradient: {why}", "fix": _FIX_AT_EACH[how]}
     if operation(word).draws:
         words["fix"] = _NOISE if word == "normal" else _RSAMPLE
     added = (values.source_of(key, each) for each in ADDS.get(word, ()))

@@ -22,16 +22,19 @@ class Blocks(Enum):
 
     FLAT_AT_ZERO = "the input is 0"
     MASKED = "the mask is True"
-    NOT_CHOSEN = "the condition chooses the other input"
-    NOT_POSITIVE = "the input is <= 0"
+    NOT_CHOSEN = "it selects the other input"
     NOT_REPRESENTED = "the input is outside the range of the quantized values"
     OTHER_FACTOR = "the other factor is 0"
-    OUTSIDE = "the input is outside the range min to max"
+    OUTSIDE = "its input is outside the range min to max"
     PADDING = "the index is padding_idx"
     PRODUCT = "the other matrix is 0"
-    SATURATED = "the result is at one end of its range"
+    SATURATED = "it is saturated"
+    SHRUNK = "its input is not farther than lambd from 0"
+    SIGN = "its input is 0, where torch takes its slope to be 0"
     STEPS = "everywhere: the result is constant between steps"
-    UNDER_THRESHOLD = "the input is <= threshold"
+    UNDER_THRESHOLD = "the input is <= threshold, which is 0 for relu"
+    WHOLE = "its rounded quotient is 0"
+    WRITES = "it writes other values there"
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("to",           converts=True, kernels=("to_copy",), first_only=True),
     _op("type_as",      converts=True, first_only=True),
     # Element by element
-    _op("abs",          blocks=Blocks.FLAT_AT_ZERO),
+    _op("abs",          blocks=Blocks.SIGN),
     _op("acos",         read=True, not_finite_at=(1.0, -1.0)),
     _op("acosh",        read=True, not_finite_at=(1.0,)),
     _op("add",          updates=True),
@@ -187,6 +190,8 @@ _ROWS: tuple[Operation, ...] = (
                         "fake_quantize_per_tensor_affine_cachemask",
                         "fake_quantize_per_tensor_affine_cachemask_tensor_qparams")),
     _op("floor",        blocks=Blocks.STEPS),
+    _op("fmax",         saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
+    _op("fmin",         saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
     _op("hardtanh",     blocks=Blocks.OUTSIDE, read=True),
     _op("lerp",         saves=("self", "end", "weight"), variant=1, updates=True),
     _op("lgamma",       read=True, not_finite_at=(0.0, -1.0, -2.0)),
@@ -195,15 +200,15 @@ _ROWS: tuple[Operation, ...] = (
     _op("log1p",        read=True, not_finite_at=(-1.0,)),
     _op("log2",         read=True, not_finite_at=(0.0,)),
     _op("logit",        read=True, not_finite_at=(0.0, 1.0)),
-    _op("maximum",      saves=_PAIR, read=True),
-    _op("minimum",      saves=_PAIR, read=True),
+    _op("maximum",      saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
+    _op("minimum",      saves=_PAIR, read=True, blocks=Blocks.NOT_CHOSEN),
     _op("mul",          saves=_PAIR, number=True, blocks=Blocks.OTHER_FACTOR, read=True,
                         converts=True, updates=True),
     _op("pow",          saves=("self", "exponent"), variant=1, blocks=Blocks.FLAT_AT_ZERO,
                         read=True, not_finite_at=(0.0,)),
     _op("prelu",        kernels=("prelu_kernel",)),
     _op("reciprocal",   read=True, not_finite_at=(0.0,)),
-    _op("relu",         blocks=Blocks.NOT_POSITIVE, read=True),
+    _op("relu",         blocks=Blocks.UNDER_THRESHOLD, read=True),
     _op("round",        blocks=Blocks.STEPS),
     _op("rsqrt",        read=True, not_finite_at=(0.0,)),
     _op("sigmoid",      blocks=Blocks.SATURATED, ends=(0.0, 1.0), read=True),
@@ -243,10 +248,10 @@ _ROWS: tuple[Operation, ...] = (
     _op("cummax",       sorts=True),
     _op("cummin",       sorts=True),
     _op("fractional_max_pool2d", outputs=_INDICES),
-    _op("index_fill",   puts_in=True),
+    _op("index_fill",   puts_in=True, blocks=Blocks.WRITES),
     _op("kthvalue",     sorts=True),
     _op("masked_fill",  puts_in=True, blocks=Blocks.MASKED, read=True),
-    _op("masked_scatter", puts_in=True),
+    _op("masked_scatter", puts_in=True, blocks=Blocks.WRITES),
     _op("max",          sorts=True),
     _op("max_pool2d",   outputs=_INDICES, kernels=("max_pool2d_with_indices",)),
     _op("max_pool3d",   outputs=_INDICES, kernels=("max_pool3d_with_indices",)),
@@ -293,6 +298,12 @@ tril triu type_as unbind unfold upsample_bilinear2d upsample_nearest2d view_as_c
 _OF_ZEROS = "add cat maximum minimum rsub stack sub where"
 _DRAWS = "_sample_dirichlet bernoulli binomial multinomial normal poisson"
 _READS_VALUE = "complex float index int item numpy tolist"
+_BLOCKS = {
+    Blocks.SATURATED: "celu elu erf gelu hardsigmoid hardswish log_sigmoid mish silu softplus",
+    Blocks.SHRUNK: "hardshrink softshrink",
+    Blocks.WHOLE: "fmod remainder",
+    Blocks.WRITES: "copy copy_slices fill index_copy index_put scatter setitem slice_scatter",
+}
 _QUERIES = """
 __bool__ __contains__ __deepcopy__ __dir__ __format__ __hash__ __len__ __reduce_ex__ __repr__
 _is_view _record_function_enter_new _record_function_exit._RecordFunction allclose data_ptr dim
@@ -343,6 +354,7 @@ def _all_rows() -> Iterator[Operation]:
     yield from _ROWS
     yield from (Operation(word, shape_only=True) for word in _SHAPE_ONLY.split())
     yield from (Operation(word, from_nothing=True) for word in _FROM_NOTHING.split())
+    yield from (Operation(w, blocks=how) for how in _BLOCKS for w in _BLOCKS[how].split())
     yield from (Operation(word, draws=True) for word in _DRAWS.split())
     yield from (Operation(word, reads_value=True) for word in _READS_VALUE.split())
     yield from (Operation(word, query=True) for word in _QUERIES.split())
@@ -520,6 +532,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "padding": _unless(0),
     "padding_idx": _unless(-1, 2**64 - 1),
     "reduction": _reduction,
+    "rounding_mode": _text,
     "self": _text,
     "split_size": _text,
     "start": _unless(0),

@@ -373,6 +373,11 @@ def is_freed(data: torch.Tensor) -> bool:
         return False
 
 
+def with_memory(data: torch.Tensor) -> torch.Tensor:
+    """The same values in memory: some derivatives, such as that of ``sgn``, have none for zeros."""
+    return data.clone() if data._is_zerotensor() else data
+
+
 def without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Undo `expand`: the elements of a broadcast tensor are read once."""
     repeats = 1

@@ -27,6 +27,7 @@ from gradviz.capture.autograd.tensors import (
     quietly,
     shape_of,
     widest,
+    with_memory,
     without_repeats,
 )
 from gradviz.graph import TensorSummary
@@ -292,7 +293,7 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if data.is_quantized:
         return data.dequantize(), "quantized"
     if data.layout == torch.strided:
-        return data, ""
+        return with_memory(data), ""
     if not str(data.layout).startswith("torch.sparse"):
         return data.to_dense(), str(data.layout).removeprefix("torch._")
     if data.layout == torch.sparse_coo and not data.is_coalesced():
