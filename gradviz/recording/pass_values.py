@@ -453,6 +453,7 @@ class GradientFlow:
         self._failed, self._left, self._left_there = failed, _READ_NOW, _READ_THERE
         self._pieces: list[torch.Tensor] = []
         self._largest: dict[int, float] = {}  # norm of what the uses of a result returned
+        self._is_batched: bool | None = None  # whether the pass is; None until it is known
         self.losses = Losses()
         self._handles: list[RemovableHandle] = []
         starts = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
@@ -491,14 +492,16 @@ class GradientFlow:
         try:
             with quietly(), torch.no_grad() if torch.is_grad_enabled() else _AS_IT_IS:
                 created, wanted, fed = facts
-                is_there = any(isinstance(g, torch.Tensor) and not g.is_cpu for g in came)
+                given = [g for g in came if isinstance(g, torch.Tensor)]
+                if self._is_batched is None and given:
+                    self._is_batched = any(map(is_batched, given))
+                is_there = not all(g.is_cpu for g in given)
                 used = [(at, returned[at]) for at in uses if at < len(returned)]
                 shares = [(at, self._norm(each)) for at, each in used if self._is_readable(each)]
-                rest = came if is_there else ()  # one kernel for all
-                readings = self._read([*returned, *rest])
+                readings = self._read([*returned, *(came if is_there else ())])  # one kernel
                 read, rest = readings[: len(returned)], readings[len(returned) :]
-                is_one_of_many = fed or created in self._largest
-                if not (uses or wanted or is_one_of_many) and self.losses.has_none(created, read):
+                is_plain = not (uses or wanted or fed or created in self._largest)
+                if is_plain and self.losses.has_none(created, read):
                     return
                 self._add_up(created, fed, returned, came)
                 look = _Look(*facts, read, lambda: rest or self._read(came), shares)
@@ -538,8 +541,8 @@ class GradientFlow:
 
     def _is_readable(self, gradient: Any) -> bool:
         return (
-            is_ordinary(gradient)
-            and not is_batched(gradient)
+            not self._is_batched
+            and is_ordinary(gradient)
             and (gradient.is_floating_point() or gradient.is_complex())
             and 0 < gradient.numel() <= (self._left if gradient.is_cpu else self._left_there)
         )

@@ -408,7 +408,7 @@ def read(
         >>> read([torch.ones(2)], [torch.arange(4.0)])[0]
         [(1.0, 1.0)]
     """
-    found = _of_memory(large)
+    found = _of_memory(large) if large else {}
     exact = [number for number in range(len(large)) if number not in found]
     batches = [*_batches(large, exact)]
     fetched = fetch([*small, *(each for _, rows in batches for each in _row_statistics(rows))])
