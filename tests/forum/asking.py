@@ -19,7 +19,8 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 Programs of ``j_*`` to ``y_*``, ``z2*``, ``z5*``, ``z6*``, ``va*``, ``vb*``, ``wa*``, ``x[ab]*``,
 ``ya*`` are also asked from the shell, as ``gradviz explain program.py``, and those that raise as
 ``gradviz run program.py``: the same words and lines have to stand there; ``# shell: --full`` is an
-option for the first. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
+option for the first. A program that asks gradviz itself says `# expect printed: ...` of what it
+prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
