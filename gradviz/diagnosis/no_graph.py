@@ -22,10 +22,12 @@ from gradviz.diagnosis.lines import (
     at_line,
     called_on,
     calls,
+    has_line,
     locations_of,
     mention,
     nodes_in,
     statement_at,
+    statements_around,
 )
 from gradviz.diagnosis.name_flow import (
     is_unused_by,
@@ -62,6 +64,23 @@ _NOT_RECORDED = ", and was not computed by a recorded operation"
 _IN_A_BACKWARD = "in the backward of a Function, where autograd records nothing, as under no_grad"
 _UNUSED = "use them in the loss or remove them; or {0}(model, find_unused_parameters=True)"
 Found = Callable[[Context, ErrorContext], Evidence | None]
+
+
+def detached_in_its_branch(made: SourceLocation, used: SourceLocation, code: str) -> str:
+    """A fix for what one branch of a function computes and uses, and another pass uses after it."""
+    function = next(iter(statements_around(made, ast.FunctionDef)[::-1]), None)
+    branches = [e for e in statements_around(made, ast.If)[-1:] if not has_line(e, used.line)]
+    if function is None or made.file != used.file or not has_line(function, used.line):
+        return ""
+    every = [e for each in branches for call in nodes_in(each, ast.Call) for e in call.args]
+    read = [e for e in every if ast.unparse(e) == code]
+    if len(read) != 1 or not isinstance(branches[0].body[-1], ast.Return):
+        return ""
+    place = f"{made.file}:{read[0].lineno}"
+    return (
+        f"if the pass that runs first is not to train what computes it, detach it at {place}: "
+        f"{code}.detach(); else compute it again before {used}"
+    )
 
 
 def is_of(error: ErrorContext, *kinds: Kind) -> bool:

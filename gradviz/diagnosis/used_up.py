@@ -29,7 +29,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.no_graph import is_of
+from gradviz.diagnosis.no_graph import detached_in_its_branch, is_of
 from gradviz.diagnosis.rule import (
     SUM,
     Evidence,
@@ -424,10 +424,8 @@ def _before_its_loop(carried: Carried, passed: SourceLocation) -> str:
             taken = ast.unparse(each.value)
             is_several = isinstance(each.targets[0], ast.Tuple)
             if is_several and ast.unparse(each.targets[0]) == code:
-                return (
-                    f"detach it before {used.file}:{each.lineno}: {taken} = tuple(each.detach() "
-                    f"for each in {taken})"
-                )
+                place = f"detach it before {used.file}:{each.lineno}"
+                return f"{place}: {taken} = tuple(each.detach() for each in {taken})"
     if code in {argument.arg for argument in function.args.args}:
         return f"detach it before {used.file}:{loops[0].lineno}: {detached(carried)}"
     return ""
@@ -481,16 +479,16 @@ def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _fix_of_once(carried: Carried) -> str:
-    both = (carried.made, carried.used)
-    made, used = (each.location if each is not None else SourceLocation() for each in both)
+    made, used = (e.location if e else SourceLocation() for e in (carried.made, carried.used))
+    if fix := detached_in_its_branch(made, used, carried.code):
+        return fix
     read = nodes_in(statement_at(used), ast.Attribute, ast.Name)
     name, cache = cached_function(made, {getattr(e, "attr", getattr(e, "id", "")) for e in read})
+    again = "compute it inside the loop or the closure, again for every backward pass"
     if name:
         again = f"leave out {cache}, which keeps what {name} returned first"
     elif used and "__init__" in [e.name for e in statements_around(made, ast.FunctionDef)[-1:]]:
         again = f"compute it at {used}, where it is used, again for every backward pass"
-    else:
-        again = "compute it inside the loop or the closure, again for every backward pass"
     return f"{again}; or, if no gradient is to flow into it, detach it where it is computed"
 
 

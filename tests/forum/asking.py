@@ -16,9 +16,9 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of ``j_*`` to ``y_*``, ``z[2567]*``, ``va*``, ``vb*``, ``wa*``, ``x[ab]*``
-are also asked from the shell, as ``gradviz explain program.py``, and those that raise as ``gradviz
-run program.py``: the same words and lines have to stand there; ``# shell: --full`` is an option for
+Programs of ``j_*`` to ``y*``, ``z[2567]*``, ``va*``, ``vb*``, ``wa*``, ``x[ab]*`` are also asked
+from the shell, as ``gradviz explain program.py``, and those that raise as ``gradviz run
+program.py``: the same words and lines have to stand there; ``# shell: --full`` is an option for
 the first. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
@@ -76,6 +76,7 @@ IN_THE_SHELL = (
     "xa",
     "xb",
     "z7",
+    "ya",
 )
 
 # Lines of `gradviz explain` that are about tensors with a fault.

@@ -1,4 +1,4 @@
-"""Fixes that `explain` proposes for ``kinds/z2_*``, ``y_t*``, ``va_*`` and ``xb_*``, applied."""
+"""Fixes of ``kinds/z2_*``, ``y_t*``, ``va_*``, ``xb_*`` and ``ya_*``, applied."""
 
 from __future__ import annotations
 
@@ -503,6 +503,12 @@ FIXES = {
         (
             "self.optimizer.zero_grad()  # here\n                self.optimizer.step()\n",
             "self.optimizer.step()\n                self.optimizer.zero_grad()\n",
+        )
+    ],
+    "ya_vocoder_output_is_cached": [
+        (
+            "self.model_d(self.y_hat)\n            return",
+            "self.model_d(self.y_hat.detach())\n            return",
         )
     ],
     "z5_loss_of_an_actor_is_a_number": [
