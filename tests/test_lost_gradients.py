@@ -170,6 +170,15 @@ def test_a_part_that_is_written_gives_the_rest_its_gradient() -> None:
     assert gradviz.explain(w, run).reason.startswith("mul at ")
 
 
+def test_an_update_of_a_part_is_no_new_value() -> None:
+    w = torch.ones(4, requires_grad=True)
+    with gradviz.record() as run:
+        x = w * 1
+        x[:2] *= 0
+        x[:2].sum().backward()
+    assert "other values" not in gradviz.explain(w, run).reason
+
+
 def test_the_bound_of_a_clamp_is_not_its_input() -> None:
     low = torch.zeros(4, requires_grad=True)
     with gradviz.record() as run:

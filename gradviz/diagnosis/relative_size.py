@@ -13,7 +13,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import CutFacts
-from gradviz.diagnosis.lines import at_line, locations_of, mention
+from gradviz.diagnosis.lines import at_line, called_on, code_of, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
 from gradviz.diagnosis.silent_faults import grown
@@ -68,6 +68,13 @@ class Scale:
     key: str  # of that parameter
     steepest: tuple[str, str]  # the two neighbors between which the norm changes most
     ratio: float  # of the largest gradient so far and that one
+
+
+def overwrites(line: str) -> bool:
+    """Whether a line writes values into a tensor that are not computed from the ones there."""
+    changes = {each for each in called_on(line) if each.endswith("_")}
+    is_update = any(f"{sign}= " in code_of(line) for sign in "+-*/@%&|^")
+    return changes <= {"copy_", "fill_", "zero_"} and not is_update
 
 
 def _scales(context: Context) -> dict[str, Scale]:

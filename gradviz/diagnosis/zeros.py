@@ -20,7 +20,7 @@ from gradviz.diagnosis.losses import (
     only_summed,
     smaller_elsewhere,
 )
-from gradviz.diagnosis.relative_size import uses_cancel
+from gradviz.diagnosis.relative_size import overwrites, uses_cancel
 from gradviz.diagnosis.rule import (
     Evidence,
     Rule,
@@ -441,7 +441,6 @@ _GRID = "look at the grid: its coordinates go from -1 to 1, not in pixels, and h
 _GRID += "where the whole neighborhood is outside of the image, or of one color"
 _FIX_OF = {"grid_sampler": _GRID, "setitem": _SELECTED, "index_put": _SELECTED, "exp": _FAR}
 _FIX_OF["soft_margin_loss"] = f"{_SIGNED}; else {_SMALL}"
-_ANY_INPUT = (Blocks.WHOLE, Blocks.NOT_CHOSEN)
 _FIX_AT_EACH: Mapping[Blocks, str] = {
     Blocks.NOT_CHOSEN: "check what makes it select the other one, or use a soft version of it",
     Blocks.OUTSIDE: INSIDE,
@@ -488,7 +487,9 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         words["what"] = f"of the result of {op}, its part got zeros, and other parts did not"
         words["fix"] = _ROUTED
     how = operation(word_in(data)).blocks
-    if how and how in _FIX_AT_EACH and ((key, 0) in lost or how in _ANY_INPUT):
+    is_there = (key, 0) in lost or how in (Blocks.WHOLE, Blocks.NOT_CHOSEN)
+    is_update = how is Blocks.WRITES and not overwrites(data.get("source", ""))
+    if how and how in _FIX_AT_EACH and is_there and not is_update:
         why = f"at every element that a gradient came to, {how.value}"
         words = {"what": f"{op} blocks the gradient: {why}", "fix": _FIX_AT_EACH[how]}
     if operation(word).draws:
