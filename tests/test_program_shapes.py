@@ -304,7 +304,7 @@ from torch import nn
 def work(seed, done):
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(900):
+    for _ in range(20):
         optimizer.zero_grad()
         loss = model(torch.ones(2, 3)).pow(2).mean()
         loss.backward()

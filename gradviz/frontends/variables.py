@@ -13,6 +13,7 @@ import difflib
 import operator
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -474,7 +475,8 @@ class Search:
         from gradviz.capture.autograd.sharded import has_other_ranks
 
         is_early = self._next_step and self.passes < _QUICK_PASSES
-        if not is_early or has_other_ranks():  # ranks that stop at different passes would wait
+        is_alone = threading.current_thread() is threading.main_thread()
+        if not is_early or not is_alone or has_other_ranks():  # other ranks, threads may wait
             return False
         return time.monotonic() - self._began < _IMPORTS + self.passes * _QUICK
 
