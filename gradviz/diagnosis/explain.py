@@ -88,7 +88,7 @@ from gradviz.diagnosis.training import (
     first_training_rules,
     training_rules,
 )
-from gradviz.diagnosis.values import is_all_zero, is_wrong
+from gradviz.diagnosis.values import is_all_zero, is_wrong, number_of
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import GradvizError
 from gradviz.facts import Action, EventKind
@@ -403,7 +403,7 @@ def _answers(
     context, questions = _with_unreachable(context, questions)
     rows, older = list[tuple[Question, Explanation]](), set[str]()
     for question, its in _of_their_passes(context, questions):
-        each = explain_tensor(question, its)
+        each = _unless_trained(explain_tensor(question, its), question, its)
         if is_overview:
             row = ListedAnswer(each, question, its, explain_tensor)
             each = in_overview(row)
@@ -416,6 +416,39 @@ def _answers(
         rows.append((question, each))
     given = (e for q, e in rows if q.key not in older or e.verdict.group is not Group.NO_GRADIENT)
     return Explanations(tuple(given)) if is_many else rows[0][1]
+
+
+def _unless_trained(each: Explanation, question: Question, context: Context) -> Explanation:
+    """The answer; nothing is wrong with zeros if passes before trained a loss until it is 0.
+
+    That is known of squares and distances, whose least value is 0, where what they are taken of is
+    a difference or a sum: zeros from a mask or from an activation may be a fault.
+    """
+    graph, added = each.graph, context.happened_to(question.key, EventKind.ACCUMULATE)
+    after = [getattr(event.details, "after", None) for event in added]
+    has_trained = any(grad is not None and not is_wrong(grad) for grad in after)
+    is_cut = bool((context.lost or {}).get(question.key))  # the target may be the prediction
+    if each.verdict is not Verdict.ZERO or graph is None or not has_trained or is_cut:
+        return each
+    known = [graph.nodes[key] for key in each.nodes if key != question.key and key in graph]
+    origin: NodeData = graph.nodes[each.culprit] if each.culprit in graph else {}
+    losses = [graph.nodes[root].get("value") for root in graph.roots]
+    is_least = bool(known) and all(map(_is_distance, known)) and None not in losses
+    is_least &= _is_distance(origin) or origin.get("op") in _SUMS
+    if not is_least or not losses or not all(map(is_all_zero, losses)):
+        return each
+    reason = "its gradient is 0, as the loss is, which is its least value"
+    return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+
+
+_DISTANCES = ("abs", "norm", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+_SUMS = ("add", "addmm", "rsub", "sub")
+
+
+def _is_distance(data: NodeData) -> bool:
+    exponent = number_of(data.get("options", {}).get("exponent"))
+    is_even = data.get("op") == "pow" and exponent is not None and exponent % 2 == 0
+    return is_even or data.get("op") in _DISTANCES
 
 
 def _replaced_by(context: Context, question: Question) -> Iterator[str]:

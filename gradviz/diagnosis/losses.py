@@ -362,10 +362,11 @@ def smaller_elsewhere(step: Step) -> Block | None:
     given, other = step.given, step.input(1 - step.number)
     if given is None or other is None or given.nan or other.nan:
         return None
-    above, below = (given, other) if step.op in ("minimum", "fmin") else (other, given)
+    is_least = step.op in ("minimum", "fmin")
+    above, below = (given, other) if is_least else (other, given)
     low, high = smallest(above), largest(below)
     is_never = low is not None and high is not None and low > high
-    than = "larger" if step.op in ("minimum", "fmin") else "smaller"
+    than = "larger" if is_least else "smaller"
     why = f"this input is {than} than the other one at every element"
     return Block(step.target, why, INSIDE) if is_never else None
 

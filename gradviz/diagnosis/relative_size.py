@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import MADE, Context, Question
 from gradviz.diagnosis.cuts import CutFacts
 from gradviz.diagnosis.lines import at_line, called_on, code_of, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
@@ -506,7 +506,7 @@ _WITHOUT_RSAMPLE = ("bernoulli", "binomial", "floor", "multinomial", "poisson")
 def samples(context: Context) -> list[Explanation]:
     """An explanation of each sample that a layer is given, where no pass uses its probability."""
     found: dict[str, OtherSubject | None] = {}
-    made = [e for kind in (EventKind.OPERATION, EventKind.IN_PLACE) for e in context.happened(kind)]
+    made = [each for kind in MADE for each in context.happened(kind)]
     drawn = {str(each.location) for each in made if each.word in _DRAWS}
     drawn -= {str(each.location) for each in made if each.word in _WITHOUT_RSAMPLE}
     for frame in context.frames if drawn and context.passes else ():

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import MADE, Context
 from gradviz.diagnosis.lines import (
     as_given,
     assignments_to,
@@ -49,7 +49,6 @@ from gradviz.graph import ancestors, base_of_view
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
-_MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RETAIN = "to run it twice, call the first one with {}retain_graph=True)"
@@ -100,7 +99,7 @@ class _Order:
         made = [
             (max(self.created[key] for key in event.nodes if key in self.created), event)
             for event in context.events or ()
-            if event.kind in _MADE and any(key in self.created for key in event.nodes)
+            if event.kind in MADE and any(key in self.created for key in event.nodes)
         ]
         made.sort(key=lambda pair: (pair[0], pair[1].number))
         self._numbers = [number for number, _ in made]
@@ -121,7 +120,7 @@ class _Order:
 
     def _is_first_after(self, number: int) -> bool:
         """Whether no operation ran between that pass and an event."""
-        made = (event for kind in _MADE for event in self._context.happened(kind))
+        made = (event for kind in MADE for event in self._context.happened(kind))
         return not any(self._passed < event.number <= number for event in made)
 
     def event_of(self, key: str) -> Event | None:
@@ -259,7 +258,7 @@ def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
 def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
     """Names of leaves, modules, and variables set between the pass and the use."""
     leaves = {context.graph.nodes[key].get("name", "") for key in context.graph.leaves}
-    every = [event for kind in _MADE for event in context.happened(kind)]
+    every = [event for kind in MADE for event in context.happened(kind)]
     between = [each for each in every if passed.number < each.number < used.number]
     # Another object may have an attribute of that name.
     made = {e.name for e in between if "." not in e.name or _is_before(e.location, used.location)}

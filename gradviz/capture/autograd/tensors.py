@@ -374,8 +374,12 @@ def is_freed(data: torch.Tensor) -> bool:
 
 
 def with_memory(data: torch.Tensor) -> torch.Tensor:
-    """The same values in memory: some derivatives, such as that of ``sgn``, have none for zeros."""
-    return data.clone() if data._is_zerotensor() else data
+    """The same values in memory: some derivatives, such as that of ``sgn``, have none for zeros.
+
+    Private: ``_is_zerotensor``; without it, such zeros are not read.
+    """
+    is_bare = getattr(data, "_is_zerotensor", None)
+    return data.clone() if is_bare is not None and is_bare() else data
 
 
 def without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
