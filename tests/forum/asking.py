@@ -77,6 +77,7 @@ IN_THE_SHELL = (
     "xb",
     "z7",
     "ya",
+    "yd",
 )
 
 # Lines of `gradviz explain` that are about tensors with a fault.
