@@ -29,8 +29,8 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.name_flow import calls_in, number_reads, statements_behind
-from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, is_variable
-from gradviz.diagnosis.silent_faults import of_the_called
+from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
+from gradviz.diagnosis.silent_faults import is_of_itself, of_the_called
 from gradviz.facts import Action, BackwardDetails, EventKind, SourceLocation, StepDetails
 from gradviz.graph import NodeKind
 from gradviz.graph.operations import operation
@@ -200,27 +200,12 @@ def _undone(context: Context, question: Question) -> Evidence | None:
     own = [e for e in writes if step.number < e.number < until]
     if not own or any(operation(e.word.removesuffix("_")).updates for e in own):
         return None
-    if _is_of_itself(own[-1].location):
+    if is_of_itself(own[-1].location):
         return None  # such as a normalization to a sum of 1
     words = {"count": counted(len(rows), "step"), "optimizer": details.optimizer}
     words |= {"word": own[-1].word, "line": mention(own[-1].location)}
     words["step"] = mention(step.location)
     return Evidence(words, locations=(own[-1].location, step.location))
-
-
-_MODULES_OF_TORCH = {"torch", "nn", "F"}
-
-
-def _is_of_itself(location: SourceLocation) -> bool:
-    """Whether what a line writes into a tensor is computed from that tensor alone."""
-    statement: Any = statement_at(location)
-    value: Any = getattr(statement, "value", None)
-    sides = [value], getattr(statement, "targets", [])
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not sides[1]:
-        sides = [*value.args], [value.func.value]
-    found = ([n for e in side for n in nodes_in(e, ast.Name, ast.Attribute)] for side in sides)
-    read, written = ({*filter(is_variable, map(ast.unparse, each))} for each in found)
-    return bool(written) and read - _MODULES_OF_TORCH == written
 
 
 undone: Rule[Any, Any] = Rule(

@@ -29,7 +29,7 @@ from gradviz.diagnosis.lines import (
     syntax_tree,
 )
 from gradviz.diagnosis.rule import Evidence, Rule, scaling_of
-from gradviz.diagnosis.silent_faults import GROWN, GROWS_BY, is_part
+from gradviz.diagnosis.silent_faults import is_part
 from gradviz.diagnosis.suspects import (
     HALF,
     KEEP_AWAY,
@@ -357,11 +357,11 @@ def _grown_by_steps(
         if was is not None and now is not None and was.is_finite:
             rows.append((math.inf if now.inf else now.norm or 0.0, was.norm or 0.0, leaf))
     norm, old, leaf = max(rows, default=(0.0, 0.0, ""))
-    if norm <= GROWN * max(old, 1.0):
+    if norm <= _GROWN * max(old, 1.0):
         return None
     own = [row for row in steps if leaf in row[1].held]
     (step, details), to = own[-1], "infinity" if norm == math.inf else number_text(norm)
-    by, fix = GROWS_BY[details.argument_of(leaf)]
+    by, fix = _GROWS_BY[details.argument_of(leaf)]
     what = f"{counted(len(own), 'step')} of {details.optimizer} at {mention(step.location)} had "
     what += f"changed the norm of {word_of(values.graph.nodes[leaf])} from {number_text(old)} to "
     return fix.format(details.optimizer), f"{what}{to}{by}"
@@ -454,6 +454,62 @@ def _combined_by(context: Context, question: Question) -> str:
         return f" on this rank, and DistributedDataParallel averaged it over {ranks} ranks"
     has_part = is_part(context, key, question.data.get("grad"))
     return " on this rank, which has a part of it" if has_part else ""
+
+
+_GROWN = 1e3  # times
+_LESS_DECAY = "lower weight_decay, or lr: their product must be far below 1"
+_GROWS_BY = {
+    "lr": ("", "lower the learning rate of {}, or scale the inputs"),
+    "momentum": (", with a momentum of 1 or more", "pass a momentum below 1, such as 0.9"),
+    "weight_decay": ("; each multiplies it by 1 - lr * weight_decay, not above 0", _LESS_DECAY),
+}
+
+
+def _grown(context: Context, question: Question) -> Evidence | None:
+    """Steps made the loss and the gradient of a parameter much larger: the training diverges."""
+    key, grad = question.key, question.data.get("grad")
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
+    same = [each for each in added if each.location == added[-1].location]
+    own = (event.number for event, _ in context.steps_with(key))
+    steps = [number for number in own if same and same[0].number < number < same[-1].number]
+    if grad is None or not grad.is_finite or not steps:
+        return None
+    rows: Any = [same[0].details, same[-1].details]
+    norms = [each.after.norm if each.after is not None else None for each in rows]
+    results = [_result_of(context, each.pass_number) for each in rows]
+    pairs = ((norms[0] or 0, norms[1] or 0), results)
+    if not all(before > 0 and max(before * _GROWN, 1) < after for before, after in pairs):
+        return None
+    before, after = map(number_text, results)
+    words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
+    details = context.steps_with(key)[-1][1]
+    by, fix = _GROWS_BY[details.argument_of(key)]
+    words |= {
+        "backward": mention(same[-1].location),
+        "by": by,
+        "fix": fix.format(details.optimizer),
+    }
+    return Evidence(words, locations=(same[-1].location,))
+
+
+def _result_of(context: Context, number: int) -> float:
+    """The size of the number on which a pass was called; 0 if it is not known."""
+    frames = (each for each in context.frames or () if each.pass_number == number)
+    graph = next((f.graph for f in frames if f.kind is FrameKind.AFTER_BACKWARD), None)
+    roots = context.roots_of(graph) if graph is not None else ()
+    value = graph.nodes[roots[0]].get("value") if graph is not None and len(roots) == 1 else None
+    return abs(value.values[0]) if value is not None and value.values is not None else 0.0
+
+
+grown: Rule[Any, Any] = Rule(
+    "grown from step to step",
+    Verdict.EXPLODING,
+    _grown,
+    "after {steps}, its gradient is over 1,000 times larger, and the result on which backward at "
+    "{backward} is called grew from {before} to {after}{by}",
+    events=(EventKind.STEP,),
+    docs="Both are over 1,000 times what they were at the first pass of the line.",
+)
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:

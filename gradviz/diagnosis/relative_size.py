@@ -15,8 +15,8 @@ from gradviz.diagnosis.context import MADE, Context, Question
 from gradviz.diagnosis.cuts import CutFacts
 from gradviz.diagnosis.lines import at_line, called_on, code_of, locations_of, mention
 from gradviz.diagnosis.losses import COMPARE, only_squares
+from gradviz.diagnosis.non_finite import grown
 from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about
-from gradviz.diagnosis.silent_faults import grown
 from gradviz.diagnosis.training import CLEARS, is_unscaled, scale_of
 from gradviz.diagnosis.values import (
     ADDS,

@@ -19,10 +19,18 @@ from gradviz.diagnosis.lines import (
     locations_of,
     mention,
     nodes_in,
+    statement_at,
     statements_around,
 )
 from gradviz.diagnosis.name_flow import calls_in
-from gradviz.diagnosis.rule import Evidence, OtherSubject, Rule, answers_about, fix_of_rate
+from gradviz.diagnosis.rule import (
+    Evidence,
+    OtherSubject,
+    Rule,
+    answers_about,
+    fix_of_rate,
+    is_variable,
+)
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.diagnosis.values import (
     cancelled_at,
@@ -36,24 +44,53 @@ from gradviz.facts import (
     FROM_OTHERS,
     Action,
     EventKind,
-    FrameKind,
     GradientDetails,
     SourceLocation,
 )
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, ancestors
-from gradviz.graph.text import counted, number_text
+from gradviz.graph.text import counted
 from gradviz.story import Event
 
 CLIP_LIMITS = dict.fromkeys(("clip_grad_norm_", "clip_grads_with_norm_"), "pass a max_norm above 0")
 CLIP_LIMITS["clip_grad_value_"] = "pass a clip_value above 0"
 _ADDED = EventKind.ACCUMULATE
-GROWN, _SEVERAL = 1e3, 2  # times; steps that found all parameters frozen
+_SEVERAL = 2  # steps that found all parameters frozen
 _LEFT = 1e-3  # of its first gradient, where training has converged
 _UNFREEZE = "switch requires_grad on again before their own forward pass: module.requires_grad_("
 _UNFREEZE += "True); or, if another model was to be frozen, make that one a copy by deepcopy"
 
 
 # Steps.
+
+
+_MODULES_OF_TORCH = {"torch", "nn", "F"}
+
+
+def is_of_itself(location: SourceLocation) -> bool:
+    """Whether what a line writes into a tensor is computed from its values alone."""
+    statement: Any = statement_at(location)
+    value: Any = getattr(statement, "value", None)
+    sides = [value], getattr(statement, "targets", [getattr(statement, "target", None)])
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not any(sides[1]):
+        sides = [*value.args], [value.func.value]
+    found = [[n for e in side for n in nodes_in(e, ast.Name, ast.Attribute)] for side in sides]
+    read, written = ({*filter(is_variable, map(ast.unparse, each))} for each in found)
+    has_grad = any(getattr(each, "attr", "") == "grad" for each in chain(*found))
+    return bool(written) and read - _MODULES_OF_TORCH == written and not has_grad
+
+
+_LIMITING = ("clamp_", "clip_", "renorm_", "embedding_renorm_")
+
+
+def updates_by_hand(context: Context, key: str) -> list[Event]:
+    """The changes of a leaf that may use its gradient: none that limits or normalizes it."""
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    return context.cached((updates_by_hand, key), lambda: [*filter(_may_use_gradient, changes)])
+
+
+def _may_use_gradient(change: Event) -> bool:
+    word = change.word.removeprefix("_foreach_")
+    return not word.startswith(_LIMITING) and not is_of_itself(change.location)
 
 
 def unchanged(context: Context, question: Question) -> Evidence | None:
@@ -166,50 +203,6 @@ def set_to_zero(context: Context, question: Question) -> Evidence | None:
     return Evidence({"what": what, "fix": fix}, locations=(line,))
 
 
-_LESS_DECAY = "lower weight_decay, or lr: their product must be far below 1"
-GROWS_BY = {
-    "lr": ("", "lower the learning rate of {}, or scale the inputs"),
-    "momentum": (", with a momentum of 1 or more", "pass a momentum below 1, such as 0.9"),
-    "weight_decay": ("; each multiplies it by 1 - lr * weight_decay, not above 0", _LESS_DECAY),
-}
-
-
-def _grown(context: Context, question: Question) -> Evidence | None:
-    """Steps made the loss and the gradient of a parameter much larger: the training diverges."""
-    key, grad = question.key, question.data.get("grad")
-    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.location]
-    same = [each for each in added if each.location == added[-1].location]
-    own = (event.number for event, _ in context.steps_with(key))
-    steps = [number for number in own if same and same[0].number < number < same[-1].number]
-    if grad is None or not grad.is_finite or not steps:
-        return None
-    rows: Any = [same[0].details, same[-1].details]
-    norms = [each.after.norm if each.after is not None else None for each in rows]
-    results = [_result_of(context, each.pass_number) for each in rows]
-    pairs = ((norms[0] or 0, norms[1] or 0), results)
-    if not all(before > 0 and max(before * GROWN, 1) < after for before, after in pairs):
-        return None
-    before, after = map(number_text, results)
-    words = {"steps": counted(len(steps), "step"), "before": before, "after": after}
-    details = context.steps_with(key)[-1][1]
-    by, fix = GROWS_BY[details.argument_of(key)]
-    words |= {
-        "backward": mention(same[-1].location),
-        "by": by,
-        "fix": fix.format(details.optimizer),
-    }
-    return Evidence(words, locations=(same[-1].location,))
-
-
-def _result_of(context: Context, number: int) -> float:
-    """The size of the number on which a pass was called; 0 if it is not known."""
-    frames = (each for each in context.frames or () if each.pass_number == number)
-    graph = next((f.graph for f in frames if f.kind is FrameKind.AFTER_BACKWARD), None)
-    roots = context.roots_of(graph) if graph is not None else ()
-    value = graph.nodes[roots[0]].get("value") if graph is not None and len(roots) == 1 else None
-    return abs(value.values[0]) if value is not None and value.values is not None else 0.0
-
-
 def _cancelled(context: Context, graph: GradGraph, key: str) -> str:
     live = context.cached(("live", id(graph)), lambda: ancestors(graph, context.roots_of(graph)))
     return cancelled_at(graph, key, live, context.cached(("cancelled", id(graph)), dict))
@@ -240,15 +233,6 @@ cancel_rules: tuple[Rule[Any, Any], ...] = (
         "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
         "detach what is subtracted there, as in hard + x - x.detach()",
     ),
-)
-grown: Rule[Any, Any] = Rule(
-    "grown from step to step",
-    Verdict.EXPLODING,
-    _grown,
-    "after {steps}, its gradient is over 1,000 times larger, and the result on which backward at "
-    "{backward} is called grew from {before} to {after}{by}",
-    events=(EventKind.STEP,),
-    docs="Both are over 1,000 times what they were at the first pass of the line.",
 )
 
 

@@ -26,7 +26,7 @@ from gradviz.diagnosis.name_flow import (
     rebound_in,
 )
 from gradviz.diagnosis.rule import Evidence, Rule, created_at, opt_at, scaling_of, without_call
-from gradviz.diagnosis.silent_faults import of_the_called, unchanged
+from gradviz.diagnosis.silent_faults import of_the_called, unchanged, updates_by_hand
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import SCALER, Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import (
@@ -203,16 +203,17 @@ def _is_held(context: Context, question: Question) -> bool:
     switched = context.happened_to(question.key, EventKind.REQUIRES_GRAD)[-1:]
     if not question.is_parameter and any(each.inside for each in switched):
         return True
-    added, changes = (context.happened_to(question.key, k) for k in (_ADDED, EventKind.IN_PLACE))
+    key, added = question.key, context.happened_to(question.key, _ADDED)
     last = added[-1].number if len(added) > 1 else math.inf  # later, models are moved and loaded
-    own = [step for step, _ in context.steps_with(question.key)]
+    own = [step for step, _ in context.steps_with(key)]
     since, line = (own[-1].number, own[-1].location) if own else (math.inf, None)
     later = sum(step.number > since and step.location == line for step, _ in context.steps)
     # Another optimizer, which does not hold it, has made the steps of that line since.
     is_dropped = min(later, sum(event.number > since for event in added)) >= _MANY
-    return not _is_held_by_copies(context, question.key) and (
-        (bool(own or question.key in context.held) and not is_dropped)
-        or any(bool(added) and added[0].number < event.number < last for event in changes)
+    changes = (e.number for e in updates_by_hand(context, key) if added)
+    return not _is_held_by_copies(context, key) and (
+        (bool(own or key in context.held) and not is_dropped)
+        or any(added[0].number < each < last for each in changes)
     )
 
 
@@ -293,8 +294,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     added = [each for each in context.history_of(key) if {each.kind, each.action} & {*given}]
     if optimizer is None or not added or is_wrong(question.data.get("grad")):
         return None
-    changes = context.happened_to(key, EventKind.IN_PLACE)
-    is_updated = any(event.number > added[0].number for event in changes)
+    is_updated = any(e.number > added[0].number for e in updates_by_hand(context, key))
     if is_updated or context.steps_with(key):
         return None
     cleared = [each for each in context.happened_to(key, EventKind.GRAD) if each.action in CLEARS]
@@ -397,7 +397,7 @@ def is_of_another(context: Context, key: str, added: int, clear: int) -> bool:
 
 def _is_moved(context: Context, key: str, added: int, clear: int) -> bool:
     """Whether the program changed a leaf itself between two events, as uphill by its gradient."""
-    return any(added < e.number < clear for e in context.happened_to(key, EventKind.IN_PLACE))
+    return any(added < e.number < clear for e in updates_by_hand(context, key))
 
 
 def _takes_a_closure(event: Event) -> bool:
@@ -596,5 +596,5 @@ def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
     steps = [event.number for event, _ in context.steps_with(key)]
     since = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)[:1]]
-    changes = (each.number for each in context.happened_to(key, EventKind.IN_PLACE) if since)
+    changes = (each.number for each in updates_by_hand(context, key) if since)
     return sorted([*steps, *(each for each in changes if each > since[0])])
